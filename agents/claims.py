@@ -1,0 +1,95 @@
+"""Claims on Kafka: the changelog table, one key a partition, written and awaited before anything is acked.
+
+A claim is about a sink (chunk index, registry and contract) and an incarnation of the source topic. When
+either is another one now, the claim is void: the worker replays, it never skips.
+"""
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from agents.kafka import Fingerprint, LogReader, fingerprint
+from agents.settings import Settings
+from streams.errors import PenstockError, RefusedError
+
+TABLE = "claims"
+WRITE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole."""
+
+    offset: int
+    sink: str
+    record: Fingerprint | None
+
+
+def changelog_topic(settings: Settings) -> str:
+    """Name of the changelog topic, as Faust makes it."""
+    return f"{settings.source.group}-{TABLE}-changelog"
+
+
+def to_value(claim: Claim) -> dict[str, Any]:
+    """The claim as stored."""
+    return asdict(claim)
+
+
+def from_value(value: dict[str, Any] | None) -> Claim | None:
+    """Inverse of `to_value`."""
+    if value is None:
+        return None
+    record = Fingerprint(**value["record"]) if value["record"] else None
+    return Claim(offset=value["offset"], sink=value["sink"], record=record)
+
+
+class ClaimTable:
+    """The Faust table behind the claims."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def read(self, partition: int) -> Claim | None:
+        """The claim as recovered from the changelog. It may be an older one; that costs replay, nothing else."""
+        return from_value(self._table.get(str(partition)))
+
+    async def write(self, partition: int, claim: Claim) -> None:
+        """Returns when the broker has it. Raises PenstockError after a minute: better to restart and replay."""
+        try:
+            sent = self._table.send_changelog(partition, str(partition), to_value(claim))
+            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise PenstockError(
+                f"the changelog topic did not take the claim of partition {partition} within {WRITE_TIMEOUT_S:.0f} s"
+            ) from exc
+
+
+async def read_claim(reader: LogReader, settings: Settings, partition: int) -> Claim | None:
+    """The newest claim of a partition, straight from the changelog topic; for tools, without a worker."""
+    record = await reader.last(changelog_topic(settings), partition)
+    return from_value(orjson.loads(record.value)) if record is not None else None
+
+
+async def start_offset(reader: LogReader, topic: str, partition: int, claim: Claim | None, sink: str) -> int:
+    """Where processing of a partition starts: after a claim that holds, else at the log's start.
+
+    Raises RefusedError when the claim proves that the topic is not the one that was indexed.
+    """
+    bounds = (await reader.bounds(topic, [partition]))[partition]
+    if claim is None or claim.sink != sink:
+        return bounds.begin
+    replaced = claim.offset >= bounds.end
+    if not replaced and claim.record is not None and claim.offset >= bounds.begin:
+        record = await reader.first_from(topic, partition, claim.offset)
+        if record is not None and record.offset == claim.offset:
+            replaced = fingerprint(record.timestamp, record.key, record.value) != claim.record
+    if replaced:
+        raise RefusedError(
+            f"{topic}/{partition} is not the log that was indexed: offset {claim.offset} was settled, and "
+            f"{'the log ends at ' + str(bounds.end) if claim.offset >= bounds.end else 'another record is there now'}. "
+            "The topic was deleted and made anew, or truncated: index it into a new index (choose another "
+            "elasticsearch.alias and source.group, then `penstock index create`)"
+        )
+    return max(claim.offset + 1, bounds.begin)

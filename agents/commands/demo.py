@@ -1,0 +1,8 @@
+"""`penstock demo`."""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """placeholder"""

@@ -1,0 +1,41 @@
+"""`penstock search`."""
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from agents.commands.common import json_option, print_json, run, settings_option
+from agents.preflight import load_model
+from agents.search import search_index
+from agents.settings import Settings
+
+
+@click.command()
+@click.argument("text")
+@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many chunks.")
+@settings_option
+@json_option
+def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
+    """Show the chunks nearest to TEXT.
+
+    \b
+    Example: penstock search "run code at the same time in several processes" -k 3
+    """
+    embedder = load_model(settings)
+    try:
+        hits = run(search_index(settings, embedder, text, k))
+    finally:
+        embedder.close()
+    if as_json:
+        print_json(hits)
+        return
+    console = Console()
+    for number, hit in enumerate(hits, 1):
+        metadata = hit["metadata"]
+        console.print(
+            Text(f"{number}. {metadata.get('title') or metadata['doc_id']}  {hit['score']:.3f}", style="bold")
+        )
+        console.print(Text(f"   {metadata.get('source') or metadata['doc_id']} chunk {metadata['chunk']}", style="dim"))
+        console.print(Text("   " + " ".join(hit["text"].split())[:240]))
+    if not hits:
+        console.print("nothing found: is the index filled? `penstock status` shows the lag")

@@ -1,0 +1,22 @@
+"""`penstock worker`."""
+
+import click
+
+from agents.commands.common import settings_option
+from agents.settings import Settings
+
+
+@click.command()
+@settings_option
+def worker(settings: Settings) -> None:
+    """Read, embed and index until stopped. Start as many as the topic has partitions.
+
+    Checks the settings, the model's files and the index contract first, and refuses with exit code 3 when
+    they differ. SIGTERM drains within lifecycle.drain_s and exits 0; a second one exits at once.
+
+    \b
+    Example: penstock worker --config penstock.toml
+    """
+    from agents.worker import Worker, create_app  # Faust is imported only where it runs
+
+    Worker(create_app(settings)).execute_from_commandline()

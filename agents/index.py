@@ -1,0 +1,263 @@
+"""The indices of one alias: made with the contract, found again, compared with the worker's own contract.
+
+<alias>                        readers search here
+<alias>-<model>-000001         chunks; written through <index>-write, so that a deleted index stays deleted
+<alias>-<model>-000001-registry
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.elastic import explain
+from agents.settings import Settings
+from models.manifest import Manifest
+from streams.contract import chunk_mappings, differences, fingerprint, registry_mappings
+from streams.errors import PenstockError, RefusedError
+from streams.plan import FieldNames
+from streams.split import SplitRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexIdentity:
+    """The chunk index and its registry as found now. `sink` changes when either is made anew or restored."""
+
+    index: str
+    registry: str
+    chunk_index_uuid: str
+    sink: str
+    contract: dict[str, Any]
+
+    @property
+    def write_alias(self) -> str:
+        """Where chunks are written."""
+        return f"{self.index}-write"
+
+
+def field_names(settings: Settings) -> FieldNames:
+    """Configured names of the text and the vector field."""
+    return FieldNames(text=settings.elasticsearch.text_field, vector=settings.elasticsearch.vector_field)
+
+
+def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
+    """Configured splitting, within the model's limit."""
+    return SplitRules(
+        max_chars=settings.split.max_chars,
+        overlap_chars=settings.split.overlap_chars,
+        max_tokens=manifest.max_tokens,
+    )
+
+
+def contract_of(settings: Settings, manifest: Manifest, partitions: int) -> dict[str, Any]:
+    """What these settings and this model would write. `cuts` begin empty: epoch 0."""
+    names = field_names(settings)
+    return {
+        "format": 1,
+        "model": manifest.contract(),
+        "similarity": "cosine",
+        "split": {
+            "max_chars": settings.split.max_chars,
+            "overlap_chars": settings.split.overlap_chars,
+            "max_tokens": manifest.max_tokens,
+        },
+        "fields": {"text": names.text, "vector": names.vector},
+        "source": {"topic": settings.source.topic, "partitions": partitions},
+        "cuts": [],
+    }
+
+
+class Index:
+    """Index administration through one client."""
+
+    def __init__(self, client: AsyncElasticsearch, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._alias = settings.elasticsearch.alias
+
+    async def create(self, contract: dict[str, Any]) -> tuple[str, bool]:
+        """Make the first index of the alias, its registry and its aliases. Returns (name, whether it was made).
+
+        Idempotent: an existing one with the same contract is left as it is, half a creation is completed.
+        Raises RefusedError when the alias has an index with another contract.
+        """
+        if (existing := await self._resolve()) is not None:
+            await self._require_same(existing, contract)
+            return existing, False
+        name = f"{self._alias}-{contract['model']['name'].lower()}-000001"
+        es = self._settings.elasticsearch
+        shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
+        options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
+        mappings = chunk_mappings(contract, names=field_names(self._settings), index_options=options)
+        await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
+        await self._create_one(
+            name,
+            mappings,
+            {**shape, "refresh_interval": es.refresh_interval},
+            {f"{name}-write": {}, self._alias: {}},
+        )
+        return name, True
+
+    async def _create_one(
+        self, name: str, mappings: dict[str, Any], settings: dict[str, Any], aliases: dict[str, Any]
+    ) -> None:
+        async def request() -> None:
+            if not await self._client.indices.exists(index=name):
+                await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
+
+        await self._call(request)
+
+    async def identify(self, contract: dict[str, Any]) -> IndexIdentity:
+        """The index that a worker with this contract writes into.
+
+        Raises PenstockError when there is none, RefusedError when its contract differs: the message names the
+        fields and the command that resolves it.
+        """
+        name = await self._resolve()
+        if name is None:
+            raise PenstockError(
+                f"there is no index behind the alias {self._alias}: create it with `penstock index create`"
+            )
+        stored = await self._require_same(name, contract)
+        return await self._call(lambda: self._identity(name, stored))
+
+    async def _identity(self, name: str, stored: dict[str, Any]) -> IndexIdentity:
+        registry = f"{name}-registry"
+        settings = await self._client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
+        if registry not in settings:
+            raise RefusedError(
+                f"the registry {registry} is missing: delete the index {name} too, then `penstock index create`"
+            )
+        for index in (name, registry):
+            if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
+                raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
+        stats = await self._client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
+        histories = sorted(
+            f"{index}/{shard}/{copy['commit']['user_data']['history_uuid']}"
+            for index in (name, registry)
+            for shard, copies in stats["indices"][index]["shards"].items()
+            for copy in copies[:1]
+        )
+        uuids = {index: settings[index]["settings"]["index"]["uuid"] for index in (name, registry)}
+        return IndexIdentity(
+            index=name,
+            registry=registry,
+            chunk_index_uuid=uuids[name],
+            sink=fingerprint({"uuids": uuids, "histories": histories, "contract": fingerprint(stored)}),
+            contract=stored,
+        )
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Every Penstock index whose name belongs to the alias, with its size and whether readers see it."""
+
+        async def request() -> list[dict[str, Any]]:
+            found = await self._client.indices.get(index=f"{self._alias}-*", expand_wildcards="open")
+            rows = []
+            for name, body in sorted(found.items()):
+                contract = body["mappings"].get("_meta", {}).get("penstock")
+                if contract is None:
+                    continue
+                rows.append(
+                    {
+                        "index": name,
+                        "serving": self._alias in body["aliases"],
+                        "model": contract["model"]["name"],
+                        "dims": contract["model"]["dims"],
+                        **await self._counts(name, f"{name}-registry"),
+                        "contract": fingerprint(contract),
+                    }
+                )
+            return rows
+
+        return await self._call(request)
+
+    async def _counts(self, name: str, registry: str) -> dict[str, int]:
+        alive = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
+        documents = {"bool": {"filter": [{"term": {"state": "done"}}, {"range": {"n": {"gt": 0}}}]}}
+        await self._client.indices.refresh(index=f"{name},{registry}", ignore_unavailable=True)
+        chunks = await self._client.count(index=name, query=alive)
+        entries = await self._client.count(index=registry, query=documents, ignore_unavailable=True)
+        return {"documents": entries["count"], "chunks": chunks["count"]}
+
+    async def stored_contract(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and contract of the index behind the alias; None without one."""
+        name = await self._resolve()
+        return None if name is None else (name, await self._contract(name))
+
+    async def search(self, vector: list[float], k: int) -> list[dict[str, Any]]:
+        """The k nearest chunks: `{score, id, text, metadata, penstock}`, best first."""
+        names = field_names(self._settings)
+
+        async def request() -> list[dict[str, Any]]:
+            answer = await self._client.search(
+                index=self._alias,
+                knn={
+                    "field": names.vector,
+                    "query_vector": vector,
+                    "k": k,
+                    "num_candidates": max(100, 10 * k),
+                },
+                source_excludes=[names.vector],
+                size=k,
+            )
+            return [
+                {
+                    "score": hit["_score"],
+                    "id": hit["_id"],
+                    "text": hit["_source"][names.text],
+                    "metadata": hit["_source"]["metadata"],
+                    "penstock": hit["_source"]["penstock"],
+                }
+                for hit in answer["hits"]["hits"]
+            ]
+
+        return await self._call(request)
+
+    async def _resolve(self) -> str | None:
+        """Name of the one index behind the alias, None without."""
+
+        async def request() -> str | None:
+            if not await self._client.indices.exists_alias(name=self._alias):
+                if await self._client.indices.exists(index=self._alias):
+                    raise RefusedError(
+                        f"{self._alias} is an index, not an alias: choose another elasticsearch.alias, or delete it"
+                    )
+                return None
+            names = list(await self._client.indices.get_alias(name=self._alias))
+            if len(names) != 1:
+                raise RefusedError(f"the alias {self._alias} has {len(names)} indices: {', '.join(sorted(names))}")
+            return str(names[0])
+
+        return await self._call(request)
+
+    async def _contract(self, name: str) -> dict[str, Any]:
+        async def request() -> dict[str, Any]:
+            mapping = await self._client.indices.get_mapping(index=name)
+            body: dict[str, Any] = mapping[name]["mappings"]
+            contract: dict[str, Any] | None = body.get("_meta", {}).get("penstock")
+            if contract is None:
+                raise RefusedError(f"{name} was not made by Penstock: choose another elasticsearch.alias")
+            vector = body["properties"].get(contract["fields"]["vector"], {})
+            if vector.get("dims") != contract["model"]["dims"]:
+                contract = {**contract, "model": {**contract["model"], "dims": vector.get("dims")}}
+            return contract
+
+        return await self._call(request)
+
+    async def _require_same(self, name: str, contract: dict[str, Any]) -> dict[str, Any]:
+        stored = await self._contract(name)
+        if rows := differences(stored, contract):
+            raise RefusedError(
+                f"the index {name} has another contract:\n"
+                + "\n".join(f"  {row}" for row in rows)
+                + "\nuse the settings and the model that it was made with; or fill a new one: choose another "
+                "elasticsearch.alias and source.group, then `penstock index create`"
+            )
+        return stored
+
+    async def _call(self, request: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await request()
+        except (ApiError, TransportError) as exc:
+            raise PenstockError(explain(exc, self._settings.elasticsearch.url)) from exc

@@ -1,0 +1,102 @@
+"""Publishing documents: an idempotent producer that waits when the topic's lag passes a limit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from agents.kafka import LogReader, log_reader, unreachable
+from agents.settings import Settings
+from agents.sources import Outgoing
+from agents.status import partition_rows
+from streams.errors import PenstockError
+
+LAG_EVERY = 500
+"""Documents between two looks at the lag."""
+LAG_WAIT_S = 1.0
+MAX_REQUEST_BYTES = 16 * 1024**2
+
+Report = Callable[[int, str], None]
+"""Called with documents published since the last call, and what is going on."""
+
+
+async def publish(
+    settings: Settings, documents: Iterable[Outgoing], *, max_lag: int, partitions: int, report: Report
+) -> int:
+    """Publish all; makes the topic when it is missing. Returns the number of acknowledged documents.
+
+    Waits while the topic's lag is above `max_lag`. Raises PenstockError naming the document at fault; those
+    before it are published, and publishing all again is harmless.
+    """
+    servers = settings.kafka.bootstrap_servers
+    async with log_reader(settings) as reader:
+        if await reader.partitions(settings.source.topic) is None:
+            await reader.create_topic(settings.source.topic, partitions, {})
+        count = await reader.require_partitions(settings.source.topic)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=20,
+            max_request_size=MAX_REQUEST_BYTES,
+        )
+        try:
+            await producer.start()
+        except KafkaError as exc:
+            raise unreachable(servers, exc) from exc
+        try:
+            return await _publish(producer, settings, documents, report, lambda: _lag(reader, settings, count), max_lag)
+        finally:
+            await producer.stop()
+
+
+async def _publish(
+    producer: AIOKafkaProducer,
+    settings: Settings,
+    documents: Iterable[Outgoing],
+    report: Report,
+    lag: Callable[[], Awaitable[int]],
+    max_lag: int,
+) -> int:
+    published = 0
+    pending: list[tuple[Outgoing, asyncio.Future[object]]] = []
+    for document in documents:
+        if len(pending) >= LAG_EVERY or (published == 0 and not pending):
+            published += await _acknowledged(pending, report)
+            while (behind := await lag()) > max_lag:
+                report(0, f"waiting: lag {behind} is above --max-lag {max_lag}")
+                await asyncio.sleep(LAG_WAIT_S)
+        try:
+            sent = await producer.send(settings.source.topic, key=document.key, value=document.value)
+        except MessageSizeTooLargeError as exc:
+            raise _too_large(document) from exc
+        pending.append((document, sent))
+    return published + await _acknowledged(pending, report)
+
+
+async def _acknowledged(pending: list[tuple[Outgoing, "asyncio.Future[object]"]], report: Report) -> int:
+    for document, sent in pending:
+        try:
+            await sent
+        except MessageSizeTooLargeError as exc:
+            raise _too_large(document) from exc
+        except KafkaError as exc:
+            raise PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}") from exc
+        report(1, "publishing")
+    done = len(pending)
+    pending.clear()
+    return done
+
+
+def _too_large(document: Outgoing) -> PenstockError:
+    size = len(document.value or b"")
+    return PenstockError(
+        f"{document.origin}: {size} bytes are more than the broker takes: raise max.message.bytes of the topic, "
+        "or divide the document"
+    )
+
+
+async def _lag(reader: LogReader, settings: Settings, count: int) -> int:
+    rows = await partition_rows(reader, settings, count, None)
+    return sum(row["lag"] for row in rows)

@@ -1,0 +1,150 @@
+"""Group-less access to the cluster: log bounds, single records, topics. Never touches the consumer group."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError
+
+from agents.settings import Settings
+from streams.errors import ConfigError, PenstockError
+
+CONNECT_TIMEOUT_S = 15.0
+READ_TIMEOUT_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Of one partition: the first offset still there, and the offset that the next record will get."""
+
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """Tells a record from another one at the same offset of a topic that was made anew."""
+
+    timestamp_ms: int
+    crc32: int
+
+
+def fingerprint(timestamp_ms: int, key: bytes | None, value: bytes | None) -> Fingerprint:
+    """Of a record as the broker gave it."""
+    return Fingerprint(timestamp_ms=timestamp_ms, crc32=zlib.crc32(value or b"", zlib.crc32(key or b"")))
+
+
+class LogReader:
+    """Reads partitions directly. One caller at a time: the consumer's position is shared."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, servers: str) -> None:
+        self._consumer = consumer
+        self._admin = admin
+        self._servers = servers
+        self._lock = asyncio.Lock()
+
+    async def partitions(self, topic: str) -> int | None:
+        """Number of partitions now, or None when there is no such topic."""
+        topics = await self._guard(self._admin.describe_topics())  # of all: asking for one may create it
+        return next((len(found["partitions"]) for found in topics if found["topic"] == topic), None)
+
+    async def require_partitions(self, topic: str) -> int:
+        """Number of partitions. Raises PenstockError with the command that makes the topic."""
+        count = await self.partitions(topic)
+        if count is None:
+            raise PenstockError(
+                f"the topic {topic} does not exist on {self._servers}: create it (for example `kafka-topics.sh "
+                f"--bootstrap-server {self._servers} --create --topic {topic} --partitions 8`), "
+                "or set source.topic; `penstock ingest` creates it too"
+            )
+        return count
+
+    async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
+        """Bounds as the broker knows them now, by partition."""
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        if not tps:
+            return {}
+        begin = await self._guard(self._consumer.beginning_offsets(tps))
+        end = await self._guard(self._consumer.end_offsets(tps))
+        return {tp.partition: Bounds(begin=begin[tp], end=end[tp]) for tp in tps}
+
+    async def first_from(self, topic: str, partition: int, offset: int) -> Any:
+        """The first record at or after `offset`, or None when the broker returns none within 5 s."""
+        tp = TopicPartition(topic, partition)
+        async with self._lock:
+            self._consumer.assign([tp])
+            self._consumer.seek(tp, offset)
+            found = await self._guard(self._consumer.getmany(tp, timeout_ms=READ_TIMEOUT_MS, max_records=1))
+        return found[tp][0] if found.get(tp) else None
+
+    async def last(self, topic: str, partition: int) -> Any:
+        """The last record of a partition without transactions, or None when it is empty."""
+        bounds = (await self.bounds(topic, [partition]))[partition]
+        if bounds.begin == bounds.end:
+            return None
+        return await self.first_from(topic, partition, bounds.end - 1)
+
+    async def create_topic(self, topic: str, partitions: int, configs: dict[str, str]) -> None:
+        """Make a topic with the broker's own replication factor, unless it exists. Returns when it can be used."""
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=1, topic_configs=configs)
+        new.replication_factor = -1  # the broker's own; the constructor does not let it through
+        try:
+            answer = await asyncio.wait_for(self._admin.create_topics([new]), CONNECT_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as exc:
+            raise unreachable(self._servers, exc) from exc
+        for name, code, *message in answer.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise PenstockError(f"the topic {name} could not be created: {' '.join(map(str, message))}")
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            while not await self.partitions(topic):  # noqa: ASYNC110 - the broker sends no event for it
+                await asyncio.sleep(0.05)
+
+    async def group_members(self, group: str) -> list[dict[str, str]]:
+        """`{id, host}` of each member of a consumer group; none when there is no such group."""
+        try:
+            (answer,) = await self._guard(self._admin.describe_consumer_groups([group]))
+        except GroupCoordinatorNotAvailableError:  # a cluster without any group so far
+            return []
+        members = answer.groups[0][5]  # error, group, state, protocol type, protocol, members
+        return [{"id": member[0], "host": member[2].lstrip("/")} for member in members]
+
+    async def _guard(self, call: Any) -> Any:
+        try:
+            return await asyncio.wait_for(call, CONNECT_TIMEOUT_S)
+        except GroupCoordinatorNotAvailableError:
+            raise
+        except (KafkaError, TimeoutError) as exc:
+            raise unreachable(self._servers, exc) from exc
+
+
+def unreachable(servers: str, exc: BaseException) -> PenstockError:
+    """One line about a broker that does not answer."""
+    return PenstockError(
+        f"Kafka at {servers} cannot be reached ({exc or type(exc).__name__}): "
+        "is it up, and is kafka.bootstrap_servers right?"
+    )
+
+
+@asynccontextmanager
+async def log_reader(settings: Settings) -> AsyncIterator[LogReader]:
+    """A connected reader. Raises PenstockError when the cluster cannot be reached."""
+    servers = settings.kafka.bootstrap_servers
+    try:
+        consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, enable_auto_commit=False)
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    except ValueError as exc:
+        raise ConfigError(f"kafka.bootstrap_servers = {servers}: {exc}") from exc
+    try:
+        try:
+            await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as exc:
+            raise unreachable(servers, exc) from exc
+        yield LogReader(consumer, admin, servers)
+    finally:
+        await consumer.stop()
+        await admin.close()

@@ -1,0 +1,218 @@
+"""Up, down, status and wipe of a stack in one folder.
+
+Each server is remembered by pid and start time, so that another process that got the pid later is never
+touched. A server's whole process group goes down with it: Elasticsearch's launcher has a child.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.local import servers
+from agents.local.downloads import Progress
+from agents.local.servers import Launch
+from streams.errors import PenstockError
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A started server. `started_at`: the process's own start time, seconds since the epoch."""
+
+    name: str
+    version: str
+    port: int
+    pid: int
+    started_at: float
+    log: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOptions:
+    """What `up` needs to know."""
+
+    folder: Path
+    cache: Path
+    kafka_port: int
+    elasticsearch_port: int
+    kafka_version: str
+    elasticsearch_version: str
+
+
+def up(options: StackOptions, progress: Progress) -> dict[str, float]:
+    """Start what is not running and wait until it answers. Returns seconds by server; 0 for one that ran already.
+
+    Raises PenstockError with the reason and the log's place; what this call started is stopped again then.
+    """
+    running = {server.name: server for server in status(options.folder)}
+    _same_place(running, options)
+    plans = {
+        "kafka": (servers.kafka, options.kafka_port, options.kafka_version, "--kafka-port"),
+        "elasticsearch": (
+            servers.elasticsearch,
+            options.elasticsearch_port,
+            options.elasticsearch_version,
+            "--elasticsearch-port",
+        ),
+    }
+    wanted = {name: plan for name, plan in plans.items() if name not in running}
+    for _, port, _, option in wanted.values():
+        servers.require_free(port, option)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    launches = {
+        name: prepare(options.folder, options.cache, port, version, progress)
+        for name, (prepare, port, version, _) in wanted.items()
+    }
+    begun = time.monotonic()
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    seconds = dict.fromkeys(running, 0.0)
+    try:
+        for name, launch in launches.items():
+            started[name] = process = _start(launch)
+            _, port, version, _ = wanted[name]
+            running[name] = Server(
+                name=name,
+                version=version,
+                port=port,
+                pid=process.pid,
+                started_at=_start_time(process.pid) or 0.0,
+                log=str(launch.log),
+            )
+            _write(options.folder, list(running.values()))
+        for name, launch in launches.items():
+            _wait_ready(launch, started[name], begun)
+            seconds[name] = time.monotonic() - begun
+    except BaseException:
+        for name in started:
+            _stop(running.pop(name))
+        _write(options.folder, list(running.values()))
+        raise
+    return seconds
+
+
+def down(folder: Path) -> list[str]:
+    """Stop every running server of this folder, gently and then for good. Names of those that were stopped."""
+    running = status(folder)
+    for server in running:
+        _signal(server, signal.SIGTERM)
+    for server in running:
+        _stop(server)
+    (folder / "state.json").unlink(missing_ok=True)
+    return [server.name for server in running]
+
+
+def status(folder: Path) -> list[Server]:
+    """The servers of this folder that are alive."""
+    path = folder / "state.json"
+    if not path.exists():
+        return []
+    stored = [Server(**item) for item in json.loads(path.read_text())]
+    return [server for server in stored if _group_alive(server)]
+
+
+def wipe(folder: Path) -> None:
+    """Stop the servers and delete their data. Only what `up` made is deleted."""
+    down(folder)
+    for name in ("kafka", "elasticsearch"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _same_place(running: dict[str, Server], options: StackOptions) -> None:
+    asked: dict[str, tuple[int, str]] = {
+        "kafka": (options.kafka_port, options.kafka_version),
+        "elasticsearch": (options.elasticsearch_port, options.elasticsearch_version),
+    }
+    for name, server in running.items():
+        if (server.port, server.version) != asked[name]:
+            raise PenstockError(
+                f"{name} {server.version} already runs in {options.folder} on port {server.port}: "
+                f"`penstock local down --dir {options.folder}` first, or choose another --dir"
+            )
+
+
+def _start(launch: Launch) -> subprocess.Popen[bytes]:
+    extra: dict[str, Any] = {"user": launch.user} if launch.user is not None else {}
+    with launch.log.open("wb") as log:
+        return subprocess.Popen(
+            launch.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **launch.environment},
+            start_new_session=True,
+            **extra,
+        )
+
+
+def _wait_ready(launch: Launch, process: subprocess.Popen[bytes], begun: float) -> None:
+    while not launch.ready():
+        if process.poll() is not None:
+            raise PenstockError(f"{launch.name} ended at once (exit code {process.returncode})\n{_tail(launch.log)}")
+        if time.monotonic() - begun > START_TIMEOUT_S:
+            raise PenstockError(f"{launch.name} did not answer within {START_TIMEOUT_S} s\n{_tail(launch.log)}")
+        time.sleep(0.1)
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-8:]
+    return "\n".join([f"last lines of its log {log}:", *(f"  {line[:300]}" for line in lines)])
+
+
+def _stop(server: Server) -> None:
+    _signal(server, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while _group_alive(server):
+        if time.monotonic() > deadline:
+            _signal(server, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _signal(server: Server, number: signal.Signals) -> None:
+    if _group_alive(server):
+        os.killpg(server.pid, number)
+
+
+def _group_alive(server: Server) -> bool:
+    """Any process of the server's group that is not a zombie (ours to reap, or init's)."""
+    import psutil
+
+    if (started := _start_time(server.pid)) is not None and abs(started - server.started_at) > 1:
+        return False  # another process has this pid now
+    for process in psutil.process_iter(["pid", "status"]):
+        try:
+            if os.getpgid(process.pid) == server.pid:
+                if process.info["status"] != psutil.STATUS_ZOMBIE:
+                    return True
+                os.waitpid(process.pid, os.WNOHANG)
+        except (ProcessLookupError, ChildProcessError):
+            continue
+    return False
+
+
+def _start_time(pid: int) -> float | None:
+    try:
+        import psutil
+    except ImportError:
+        servers.java_home()  # says what is missing
+        raise
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _write(folder: Path, running: list[Server]) -> None:
+    path = folder / "state.json"
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps([asdict(server) for server in running], indent=2) + "\n")
+    scratch.replace(path)

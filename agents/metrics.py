@@ -1,0 +1,88 @@
+"""Prometheus metrics. Names are never changed once released; units are in the names."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+class Metrics:
+    """All metrics of one worker, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        # records: stored | superseded | unchanged | dead_lettered
+        self.records = Counter("penstock_records_total", "Records settled, by outcome.", ["outcome"], registry=r)
+        # chunks: indexed | superseded | stub | rejected
+        self.chunks = Counter("penstock_chunks_total", "Chunk writes answered, by outcome.", ["outcome"], registry=r)
+        self.embedded = Counter("penstock_chunks_embedded_total", "Chunks run through the model.", registry=r)
+        # chunks_skipped: unchanged | superseded
+        self.skipped = Counter(
+            "penstock_chunks_skipped_total",
+            "Chunks that needed no embedding, by reason.",
+            ["reason"],
+            registry=r,
+        )
+        self.tokens = Counter("penstock_tokens_total", "Tokens run through the model, without padding.", registry=r)
+        self.batch_size = Histogram(
+            "penstock_batch_size",
+            "Chunks a micro-batch.",
+            registry=r,
+            buckets=(1, 8, 32, 64, 128, 256, 512, 1024, 4096),
+        )
+        self.tokenize_seconds = Histogram(
+            "penstock_tokenize_seconds",
+            "Splitting and counting of one window, seconds.",
+            registry=r,
+            buckets=_SECONDS,
+        )
+        self.embed_seconds = Histogram(
+            "penstock_embed_seconds",
+            "Embedding of one micro-batch, seconds.",
+            registry=r,
+            buckets=_LONG_SECONDS,
+        )
+        self.bulk_seconds = Histogram(
+            "penstock_bulk_seconds",
+            "One bulk request with its retries, seconds.",
+            registry=r,
+            buckets=_SECONDS,
+        )
+        self.end_to_end_seconds = Histogram(
+            "penstock_end_to_end_seconds",
+            "From the record's timestamp to its settlement, seconds.",
+            registry=r,
+            buckets=_LONG_SECONDS,
+        )
+        self.lag = Gauge(
+            "penstock_consumer_lag",
+            "End offset minus settled; absent when unknown.",
+            ["topic", "partition"],
+            registry=r,
+        )
+        self.settled_offset = Gauge(
+            "penstock_settled_offset",
+            "Every record below this offset is settled.",
+            ["topic", "partition"],
+            registry=r,
+        )
+        self.inflight_bytes = Gauge(
+            "penstock_inflight_bytes", "Bytes of records that entered and are not settled.", registry=r
+        )
+        # retries: target elasticsearch, reason the HTTP status or the exception
+        self.retries = Counter(
+            "penstock_retries_total", "Retries, by target and reason.", ["target", "reason"], registry=r
+        )
+        self.dead_letters = Counter("penstock_dead_letters_total", "Dead letters, by stage.", ["stage"], registry=r)
+        self.rebalances = Counter("penstock_rebalances_total", "Assignments received.", registry=r)
+        self.model_info = Gauge(
+            "penstock_model_info",
+            "1, with the model in use.",
+            ["name", "sha256", "provider", "precision"],
+            registry=r,
+        )
+        self.event_loop_lag = Gauge(
+            "penstock_event_loop_lag_seconds",
+            "How late the last timer of the event loop fired, seconds.",
+            registry=r,
+        )

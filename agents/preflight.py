@@ -1,0 +1,81 @@
+"""Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
+
+from dataclasses import dataclass
+
+from agents.claims import changelog_topic
+from agents.elastic import connect
+from agents.index import Index, IndexIdentity, contract_of
+from agents.kafka import log_reader
+from agents.settings import Settings
+from models.embedder import Embedder, load_embedder
+from models.manifest import read_manifest
+from streams.errors import RefusedError
+
+CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+DEAD_LETTER_CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "max.message.bytes": str(16 * 1024**2),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks found."""
+
+    embedder: Embedder
+    partitions: int
+    identity: IndexIdentity
+
+
+def load_model(settings: Settings) -> Embedder:
+    """The configured model, verified and warm. Blocks for about a second."""
+    return load_embedder(
+        settings.model_folder,
+        provider=settings.model.provider,
+        threads=settings.model.threads,
+        max_tokens=settings.batch.max_tokens,
+    )
+
+
+async def check(settings: Settings) -> Checked:
+    """All checks, in order; makes the changelog and dead-letter topics when they are missing.
+
+    Raises PenstockError or RefusedError for the first that fails; nothing was consumed then.
+    """
+    embedder = load_model(settings)
+    try:
+        partitions = await _topics(settings)
+        async with connect(settings.elasticsearch) as client:
+            contract = contract_of(settings, embedder.manifest, partitions)
+            identity = await Index(client, settings).identify(contract)
+    except BaseException:
+        embedder.close()
+        raise
+    return Checked(embedder=embedder, partitions=partitions, identity=identity)
+
+
+async def create_index(settings: Settings) -> tuple[str, bool]:
+    """Make the index for the configured model and topic. Returns (name, whether it was made now)."""
+    manifest = read_manifest(settings.model_folder)
+    async with log_reader(settings) as reader:
+        partitions = await reader.require_partitions(settings.source.topic)
+    async with connect(settings.elasticsearch) as client:
+        return await Index(client, settings).create(contract_of(settings, manifest, partitions))
+
+
+async def _topics(settings: Settings) -> int:
+    async with log_reader(settings) as reader:
+        partitions = await reader.require_partitions(settings.source.topic)
+        changelog = changelog_topic(settings)
+        found = await reader.partitions(changelog)
+        if found is None:
+            await reader.create_topic(changelog, partitions, CHANGELOG_CONFIG)
+        elif found != partitions:
+            raise RefusedError(
+                f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {partitions}: "
+                "partitions were added; index into a new index with another source.group"
+            )
+        if await reader.partitions(settings.dead_letter_topic) is None:
+            await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
+    return partitions

@@ -1,0 +1,79 @@
+"""Adapter of `streams.registry`: reads and compare-and-swaps entries in Elasticsearch."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from elasticsearch import ApiError, AsyncElasticsearch
+from elasticsearch import ConnectionError as ElasticConnectionError
+
+from agents.clock import utc_now
+from agents.elastic import RETRIED, Bulk, Conflict, Operation, Refused, Written, backoff_s
+from streams.errors import PenstockError
+from streams.identity import entry_id
+from streams.registry import Entry, Stored, from_source, to_source
+
+
+class Registry:
+    """The registry index of one chunk index."""
+
+    def __init__(self, client: AsyncElasticsearch, bulk: Bulk, index: str, *, retry_backoff_ms: int) -> None:
+        self._client = client
+        self._bulk = bulk
+        self._index = index
+        self._retry_backoff_ms = retry_backoff_ms
+
+    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
+        """Entries as they are now (`_mget` is realtime); absent ones are left out. Retries while the server is away."""
+        wanted = list(doc_ids)
+        if not wanted:
+            return {}
+        attempt = 0
+        while True:
+            try:
+                answer = await self._client.mget(index=self._index, ids=[entry_id(doc_id) for doc_id in wanted])
+                break
+            except ElasticConnectionError:
+                pass
+            except ApiError as exc:
+                if exc.status_code not in RETRIED:
+                    raise PenstockError(f"the registry {self._index} cannot be read: {exc}") from exc
+            await asyncio.sleep(backoff_s(attempt, self._retry_backoff_ms))
+            attempt += 1
+        found = {}
+        for doc_id, doc in zip(wanted, answer["docs"], strict=True):
+            if "error" in doc:
+                raise PenstockError(f"the registry {self._index} cannot be read: {doc['error']['reason']}")
+            if doc["found"]:
+                found[doc_id] = Stored(
+                    entry=from_source(doc["_source"]),
+                    seq_no=doc["_seq_no"],
+                    primary_term=doc["_primary_term"],
+                )
+        return found
+
+    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
+        """Put each entry in the place of the one that was read (None: absent then).
+
+        Returns the new state of each, or None where another writer was faster, which may be our own write
+        whose answer was lost: read again and decide again.
+        """
+        now = utc_now()
+        outcomes = await self._bulk.send(self._index, [_operation(entry, before, now) for entry, before in changes])
+        swapped: list[Stored | None] = []
+        for (entry, _), outcome in zip(changes, outcomes, strict=True):
+            match outcome:
+                case Written(seq_no, primary_term):
+                    swapped.append(Stored(entry=entry, seq_no=seq_no, primary_term=primary_term))
+                case Conflict():
+                    swapped.append(None)
+                case Refused(error, reason):
+                    raise PenstockError(f"the registry {self._index} refused an entry: {error}: {reason}")
+        return swapped
+
+
+def _operation(entry: Entry, before: Stored | None, now: str) -> Operation:
+    meta: dict[str, object] = {"_id": entry_id(entry.doc_id)}
+    if before is None:
+        return Operation(action="create", meta=meta, source=to_source(entry, now))
+    meta |= {"if_seq_no": before.seq_no, "if_primary_term": before.primary_term}
+    return Operation(action="index", meta=meta, source=to_source(entry, now))

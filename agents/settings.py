@@ -1,0 +1,291 @@
+"""Settings: one TOML file, each key also an environment variable. The environment is read here, and only here.
+
+`kafka.bootstrap_servers` in the file is `PENSTOCK_KAFKA__BOOTSTRAP_SERVERS` in the environment, which wins.
+A secret can come from a file: `PENSTOCK_ELASTICSEARCH__API_KEY_FILE=/run/secrets/key`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streams.errors import ConfigError
+
+PREFIX = "PENSTOCK_"
+CONFIG_VARIABLE = "PENSTOCK_CONFIG"
+CACHE_VARIABLE = "PENSTOCK_CACHE_DIR"
+FAIL_POINT_VARIABLE = "PENSTOCK_FAIL_POINT"
+_OWN_VARIABLES = (CONFIG_VARIABLE, CACHE_VARIABLE, FAIL_POINT_VARIABLE)
+_SECRETS = ("api_key", "password")
+
+HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def cache_dir() -> Path:
+    """Where models, the export environment and server downloads live; `PENSTOCK_CACHE_DIR` moves it."""
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("penstock"))
+
+
+class Section(BaseModel):
+    """A section of the settings: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    """The cluster."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+
+
+class SourceSettings(Section):
+    """`group` is the consumer group and the Faust app id; the changelog topic derives from it."""
+
+    topic: Name = "documents"
+    group: Name = "penstock"
+
+
+class SplitSettings(Section):
+    """How texts are split; part of the index contract."""
+
+    max_chars: int = Field(1000, ge=16, le=100_000)
+    overlap_chars: int = Field(100, ge=0)
+
+    @field_validator("overlap_chars")
+    @classmethod
+    def _less_than_a_chunk(cls, value: int, info: ValidationInfo) -> int:
+        if value >= info.data.get("max_chars", value + 1):
+            raise ValueError("must be less than split.max_chars")
+        return value
+
+
+class ModelSettings(Section):
+    """Which exported model, on which provider; `threads` unset: all usable cores."""
+
+    name: Name = "all-MiniLM-L6-v2"
+    dir: Path = Field(default_factory=lambda: cache_dir() / "models")
+    provider: Literal["auto", "cuda", "openvino", "cpu"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+
+
+class BatchSettings(Section):
+    """`max_tokens`: budget of one run of the model, padding included. `linger_ms`: wait for a fuller window."""
+
+    max_tokens: int = Field(1024, ge=16)
+    linger_ms: int = Field(200, ge=1, le=60_000)
+    max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2)
+
+
+class ElasticsearchSettings(Section):
+    """The cluster, and how a new index is made. Readers use `alias`."""
+
+    url: HttpUrl = AnyHttpUrl("http://127.0.0.1:9200")
+    alias: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=150)] = "documents"
+    api_key: SecretStr | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_certs: Path | None = None
+    ssl_fingerprint: str | None = None
+    text_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "text"
+    vector_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "vector"
+    hnsw_type: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw"] = "int8_hnsw"
+    hnsw_m: int = Field(16, ge=2, le=512)
+    hnsw_ef_construction: int = Field(100, ge=1, le=3200)
+    shards: int = Field(1, ge=1, le=1024)
+    replicas: int = Field(1, ge=0)
+    refresh_interval: str = "1s"
+
+    @field_validator("vector_field")
+    @classmethod
+    def _two_fields(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("text_field") or value in ("metadata", "penstock"):
+            raise ValueError("must differ from the text field, `metadata` and `penstock`")
+        return value
+
+
+class DeliverySettings(Section):
+    """Retries of 429, 5xx and time-outs; unset: without end. Full jitter, cap 30 s."""
+
+    max_retries: int | None = Field(None, ge=0)
+    retry_backoff_ms: int = Field(100, ge=1)
+
+
+class DeadLetterSettings(Section):
+    """Where records go that cannot be processed; unset: `<source.topic>.dlq`."""
+
+    topic: Name | None = None
+
+
+class AdminSettings(Section):
+    """Metrics and health."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9464, ge=0, le=65535)
+
+
+class LifecycleSettings(Section):
+    """One deadline for a stop."""
+
+    drain_s: float = Field(30, gt=0)
+
+
+class LogSettings(Section):
+    """`json` for machines, `console` for people."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "console"
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Made by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_parse_none_str="none"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    source: SourceSettings = SourceSettings()
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    batch: BatchSettings = BatchSettings()
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    admin: AdminSettings = AdminSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """The dead-letter topic in effect."""
+        return self.dead_letters.topic or f"{self.source.topic}.dlq"
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the chosen model's files are."""
+        return self.model.dir / self.model.name
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; the file arrives as keyword arguments."""
+        return EnvSettingsSource(settings_cls), init_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a setting's value came from: `default`, `environment NAME` or `file PATH`."""
+
+    name: str
+    value: str
+    source: str
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read file and environment. Raises ConfigError naming every wrong setting, its source and the fix."""
+    path = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    raw = _read_toml(path) if path else {}
+    _check_variables(os.environ)
+    for name, value in _secret_files(os.environ):
+        raw.setdefault("elasticsearch", {}).setdefault(name, value)
+    try:
+        return Settings(**raw)
+    except ValidationError as exc:
+        raise ConfigError("\n".join(_explain(error, path) for error in exc.errors())) from None
+
+
+def origins(settings: Settings, path: Path | None = None) -> Iterator[Origin]:
+    """Every setting with its effective value (secrets masked) and where it came from."""
+    path = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    raw = _read_toml(path) if path else {}
+    for section in Settings.model_fields:
+        for name, value in getattr(settings, section):
+            variable = _variable(section, name)
+            if _in_environment(variable):
+                source = f"environment {variable}"
+            elif _in_environment(variable + "_FILE"):
+                source = f"environment {variable}_FILE"
+            else:
+                source = f"file {path}" if name in raw.get(section, {}) else "default"
+            yield Origin(name=f"{section}.{name}", value="" if value is None else str(value), source=source)
+
+
+def fail_point() -> str:
+    """Name of the fail point to die at (tests only), or the empty string."""
+    return os.environ.get(FAIL_POINT_VARIABLE, "")
+
+
+def _variable(section: str, name: str) -> str:
+    return f"{PREFIX}{section}__{name}".upper()
+
+
+def _in_environment(variable: str) -> bool:
+    return any(name.upper() == variable for name in os.environ)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as exc:
+        raise ConfigError(f"the settings file {path} cannot be read: {exc.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the settings file {path} is not TOML: {exc}") from None
+
+
+def _secret_files(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name in _SECRETS:
+        variable = _variable("elasticsearch", name) + "_FILE"
+        if file := environ.get(variable):
+            try:
+                yield name, Path(file).read_text().strip()
+            except OSError as exc:
+                raise ConfigError(f"{variable} names {file}, which cannot be read: {exc.strerror}") from None
+
+
+def _known_names() -> list[str]:
+    return [
+        f"{section}.{name}"
+        for section, field in Settings.model_fields.items()
+        for name in field.annotation.model_fields  # type: ignore[union-attr]  # every section is a model
+    ]
+
+
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """pydantic-settings passes over variables of unknown sections; a typing mistake must not be silent."""
+    known = {_variable(*name.split(".")) for name in _known_names()}
+    known |= {_variable("elasticsearch", name) + "_FILE" for name in _SECRETS} | set(_OWN_VARIABLES)
+    for variable in sorted(environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            near = difflib.get_close_matches(variable.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"environment variable {variable}: there is no such setting{hint}")
+
+
+def _explain(error: Any, path: Path | None) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    section, _, key = name.partition(".")
+    where = _variable(section, key) if _in_environment(_variable(section, key)) else (path or "the settings")
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, [*_known_names(), *Settings.model_fields], n=1)
+        return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
+    given = "" if key in _SECRETS else f" (given: {error['input']!r})"
+    return f"{where}: {name}: {error['msg']}{given}"

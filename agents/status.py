@@ -1,0 +1,76 @@
+"""Lag and settlement as the broker and the changelog tell them, with or without a running worker."""
+
+import time
+from typing import Any
+
+from agents.claims import Claim, changelog_topic, read_claim
+from agents.elastic import connect
+from agents.index import Index, contract_of
+from agents.kafka import LogReader, log_reader
+from agents.settings import Settings
+from models.manifest import read_manifest
+from streams.errors import PenstockError
+
+
+async def read_status(settings: Settings) -> dict[str, Any]:
+    """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
+
+    When Elasticsearch cannot be asked, claims are taken as they stand and `index` is null with the reason.
+    """
+    async with log_reader(settings) as reader:
+        count = await reader.require_partitions(settings.source.topic)
+        index, sink, problem = await _identity(settings, count)
+        rows = await partition_rows(reader, settings, count, sink)
+        workers = await reader.group_members(settings.source.group)
+    return {
+        "lag": sum(row["lag"] for row in rows),
+        "partitions": rows,
+        "model": settings.model.name,
+        "index": index,
+        "problem": problem,
+        "workers": workers,
+    }
+
+
+async def partition_rows(reader: LogReader, settings: Settings, count: int, sink: str | None) -> list[dict[str, Any]]:
+    """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
+    topic = settings.source.topic
+    bounds = await reader.bounds(topic, range(count))
+    has_claims = await reader.partitions(changelog_topic(settings)) is not None
+    rows = []
+    for partition in range(count):
+        claim = await read_claim(reader, settings, partition) if has_claims else None
+        begin, end = bounds[partition].begin, bounds[partition].end
+        settled = min(end, max(begin, _next(claim, sink)))
+        rows.append(
+            {
+                "topic": topic,
+                "partition": partition,
+                "end_offset": end,
+                "settled_offset": settled,
+                "lag": end - settled,
+                "oldest_unsettled_age_s": await _age(reader, topic, partition, settled) if settled < end else None,
+            }
+        )
+    return rows
+
+
+def _next(claim: Claim | None, sink: str | None) -> int:
+    if claim is None or (sink is not None and claim.sink != sink):
+        return 0
+    return claim.offset + 1
+
+
+async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> float | None:
+    record = await reader.first_from(topic, partition, offset)
+    return None if record is None else round(max(0.0, time.time() - record.timestamp / 1000), 1)
+
+
+async def _identity(settings: Settings, partitions: int) -> tuple[str | None, str | None, str | None]:
+    try:
+        manifest = read_manifest(settings.model_folder)
+        async with connect(settings.elasticsearch) as client:
+            found = await Index(client, settings).identify(contract_of(settings, manifest, partitions))
+    except PenstockError as exc:
+        return None, None, str(exc)
+    return found.index, found.sink, None

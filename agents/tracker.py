@@ -1,0 +1,215 @@
+"""Which partitions are ours, how far each one is, and what may enter next.
+
+Admission: only the record with the expected offset enters; a lower one is acked when it is claimed already;
+a higher one is dropped unacknowledged and the consumer seeks back, at most once a second.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agents.claims import Claim, ClaimTable, start_offset
+from agents.kafka import LogReader, fingerprint
+from agents.metrics import Metrics
+from streams.ledger import Ledger, Verdict
+from streams.record import Record
+
+SEEK_EVERY_S = 1.0
+STILL_S = 3.0
+"""A partition with lag that delivered nothing for so long is sought back: Faust skipped, or a hole ends the log."""
+
+logger = logging.getLogger(__name__)
+
+
+class Acknowledge(Protocol):
+    """Anything with an `ack`, such as a Faust event."""
+
+    def ack(self) -> Any:
+        """Tell Faust that its offset may be committed."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A record that entered and is not acked yet."""
+
+    offset: int
+    event: Acknowledge
+    record: Record
+
+
+class Partition:
+    """One assigned partition."""
+
+    def __init__(self, number: int, start: int) -> None:
+        self.number = number
+        self.ledger = Ledger(start)
+        self.claimed = start - 1
+        self.open: deque[Open] = deque()
+        self.end: int | None = None
+        self.last_delivery = self.last_progress = time.monotonic()
+        self.last_seek = 0.0
+        self.seeks_at_expected = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record belongs; of a partition that was revoked since, nothing is claimed any more."""
+
+    partition: Partition
+    offset: int
+
+
+Seek = Callable[[Mapping[int, int]], Awaitable[None]]
+
+
+class Assignment:
+    """All assigned partitions of the source topic."""
+
+    def __init__(
+        self, *, topic: str, sink: str, claims: ClaimTable, reader: LogReader, seek: Seek, metrics: Metrics
+    ) -> None:
+        self.topic = topic
+        self._sink = sink
+        self._claims = claims
+        self._reader = reader
+        self._seek = seek
+        self._metrics = metrics
+        self._partitions: dict[int, Partition] = {}
+        self.received = False
+
+    async def assign(self, numbers: Iterable[int]) -> None:
+        """Take these partitions, each from its claim on. Raises RefusedError when the topic was replaced."""
+        fresh = {}
+        for number in numbers:
+            start = await start_offset(self._reader, self.topic, number, self._claims.read(number), self._sink)
+            fresh[number] = Partition(number, start)
+        self.revoke()
+        self._partitions = fresh
+        self.received = True
+        self._metrics.rebalances.inc()
+        for partition in fresh.values():
+            self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
+        logger.info(
+            "partitions assigned",
+            extra={"topic": self.topic, "start": {p.number: p.ledger.expected for p in fresh.values()}},
+        )
+
+    def revoke(self) -> None:
+        """Forget all partitions: what is in flight is finished, but nothing is claimed or acked for it."""
+        for number in self._partitions:
+            for gauge in (self._metrics.lag, self._metrics.settled_offset):
+                gauge.remove(self.topic, str(number))
+        self._partitions = {}
+        self._update_bytes()
+
+    async def admit(self, delivered: Iterable[tuple[Record, Acknowledge]]) -> list[tuple[Position, Record]]:
+        """Of delivered records those that may be processed, in order. Seeks back where there is a gap."""
+        admitted, gaps = [], {}
+        for record, event in delivered:
+            partition = self._partitions.get(record.partition)
+            if partition is None:
+                continue
+            partition.last_delivery = time.monotonic()
+            match partition.ledger.offer(record.offset):
+                case Verdict.ENTER:
+                    partition.seeks_at_expected = 0
+                    partition.open.append(Open(record.offset, event, record))
+                    admitted.append((Position(partition, record.offset), record))
+                case Verdict.SKIP:
+                    if record.offset <= partition.claimed:
+                        event.ack()
+                case Verdict.GAP:
+                    gaps[partition.number] = partition
+        for partition in gaps.values():
+            await self._close_gap(partition)
+        self._update_bytes()
+        return admitted
+
+    async def settle(self, positions: Iterable[Position]) -> None:
+        """These records are durable, superseded or dead-lettered: move the claims, then ack.
+
+        1. settle in the ledgers
+        2. write the claim of each partition that moved, awaited
+        3. ack what the claim covers
+        """
+        touched = {}
+        for position in positions:  # 1
+            position.partition.ledger.settle(position.offset)
+            touched[position.partition.number] = position.partition
+        for partition in touched.values():
+            claimable = partition.ledger.claimable
+            if claimable <= partition.claimed or self._partitions.get(partition.number) is not partition:
+                continue
+            covered = [entry for entry in partition.open if entry.offset <= claimable]
+            last = covered[-1] if covered and covered[-1].offset == claimable else None
+            record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
+            await self._claims.write(  # 2
+                partition.number, Claim(offset=claimable, sink=self._sink, record=record)
+            )
+            partition.claimed = claimable
+            partition.last_progress = time.monotonic()
+            now_ms = time.time() * 1000
+            for entry in covered:  # 3
+                partition.open.popleft()
+                entry.event.ack()
+                self._metrics.end_to_end_seconds.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
+            if self._partitions.get(partition.number) is partition:
+                self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(claimable + 1)
+        self._update_bytes()
+
+    async def watch(self) -> None:
+        """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it."""
+        partitions = list(self._partitions.values())
+        bounds = await self._reader.bounds(self.topic, [partition.number for partition in partitions])
+        for partition in partitions:
+            if self._partitions.get(partition.number) is not partition:
+                continue
+            partition.end = bounds[partition.number].end
+            self._metrics.lag.labels(self.topic, str(partition.number)).set(partition.end - partition.claimed - 1)
+            quiet_s = time.monotonic() - partition.last_delivery
+            if partition.ledger.expected < partition.end and not partition.open and quiet_s > STILL_S:
+                await self._close_gap(partition)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """State by partition, for `/statusz`."""
+        now = time.monotonic()
+        return [
+            {
+                "topic": self.topic,
+                "partition": partition.number,
+                "end_offset": partition.end,
+                "settled_offset": partition.claimed + 1,
+                "lag": None if partition.end is None else partition.end - partition.claimed - 1,
+                "open": len(partition.open),
+                "since_progress_s": round(now - partition.last_progress, 1),
+            }
+            for partition in self._partitions.values()
+        ]
+
+    async def _close_gap(self, partition: Partition) -> None:
+        """Seek back to the expected offset; when that did not help twice, prove that the log has a hole there."""
+        now = time.monotonic()
+        if now - partition.last_seek < SEEK_EVERY_S:
+            return
+        partition.last_seek = partition.last_delivery = now
+        expected = partition.ledger.expected
+        if partition.seeks_at_expected >= 2:
+            record = await self._reader.first_from(self.topic, partition.number, expected)
+            if record is not None and record.offset > expected:
+                logger.warning(
+                    "the log has no records here: compaction, retention or transaction markers",
+                    extra={"partition": partition.number, "from": expected, "to": record.offset},
+                )
+                partition.ledger.step_over(record.offset)
+                partition.seeks_at_expected = 0
+                expected = record.offset
+        partition.seeks_at_expected += 1
+        logger.info("seeking back", extra={"partition": partition.number, "offset": expected})
+        await self._seek({partition.number: expected})
+
+    def _update_bytes(self) -> None:
+        total = sum(entry.record.size_bytes for p in self._partitions.values() for entry in p.open)
+        self._metrics.inflight_bytes.set(total)

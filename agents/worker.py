@@ -1,0 +1,341 @@
+"""The daemon: Faust's application and worker around the pipeline, started checked and stopped within one deadline.
+
+Faust delivers; it does not decide what is done. Its own offsets are a hint for other tools.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NoReturn
+
+import faust
+import uvloop
+from faust.types import TP
+
+from agents.admin import Admin
+from agents.claims import TABLE, ClaimTable
+from agents.clock import Deadline
+from agents.dead_letters import DeadLetters
+from agents.elastic import Bulk, connect
+from agents.fail_points import FailPoints
+from agents.index import field_names, split_rules
+from agents.kafka import LogReader, log_reader
+from agents.log import setup_logging
+from agents.metrics import Metrics
+from agents.pipeline import Parts, Pipeline
+from agents.preflight import Checked, check
+from agents.registry import Registry
+from agents.settings import Settings, fail_point, load_settings
+from agents.tracker import Assignment
+from streams.errors import PenstockError
+from streams.record import Record
+
+WATCH_EVERY_S = 2.0
+STALLED_S = 120.0
+REVOKE_S = 10.0
+"""A rebalance waits so long for batches in flight; what is not done then is replayed by the next owner."""
+CLOSING_S = 3.0
+"""Part of the drain deadline that is kept for commit and close."""
+RECORD_BYTES = 64 * 1024
+"""Size of a record that the stream buffer is dimensioned for."""
+WINDOW = 256
+"""Most records that are taken from Faust at once."""
+
+logger = logging.getLogger(__name__)
+
+
+class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
+    """Faust's worker with our logging, exit codes and signals."""
+
+    def __init__(self, app: "PenstockApp", *services: Any, loglevel: Any = None, **options: Any) -> None:
+        options["redirect_stdouts"] = False
+        super().__init__(app, *services, loglevel=loglevel, override_logging=False, **options)
+        self.spinner = None
+        log = app.settings.log
+        setup_logging(log.model_copy(update={"level": str(loglevel).lower()}) if loglevel else log)
+
+    def _on_sigterm(self) -> None:
+        if self._signal_stop_time:
+            logger.error("second signal: exiting at once, what is in flight will be replayed")
+            os._exit(128 + signal.SIGTERM)
+        logger.info("stopping", extra={"drain_s": self.app.settings.lifecycle.drain_s})
+        _exit_after(self.app.settings.lifecycle.drain_s)
+        super()._on_sigterm()
+
+    _on_sigint = _on_sigterm
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until stopped. Exits 0 after a clean stop, else with the error's own code."""
+        try:
+            super().execute_from_commandline()
+        except SystemExit as exc:
+            reason = self.crash_reason or self.app.crash_reason
+            if isinstance(reason, PenstockError):
+                print(f"penstock: {reason}", file=sys.stderr)  # noqa: T201 - the last word is for people
+                code: Any = reason.exit_code
+            else:
+                code = 1 if reason is not None else exc.code
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 1)  # threads inside the model must not hold the exit up
+        raise SystemExit(0)
+
+
+class PenstockApp(faust.App):  # type: ignore[misc]
+    """One worker: the Faust app, and what it works with between start and stop."""
+
+    def __init__(self, settings: Settings, checked: Checked) -> None:
+        self.settings = settings
+        self.checked = checked
+        self.metrics = Metrics()
+        self.assignment: Assignment | None = None
+        self.pipeline: Pipeline | None = None
+        self._closing: list[Any] = []
+        work = settings.batch.max_inflight_bytes
+        super().__init__(
+            settings.source.group,
+            broker=f"kafka://{settings.kafka.bootstrap_servers.replace(',', ';')}",
+            Worker=Worker,
+            autodiscover=False,
+            processing_guarantee="at_least_once",
+            agent_supervisor="mode.CrashingSupervisor",
+            stream_wait_empty=False,
+            stream_buffer_maxsize=max(WINDOW, work // RECORD_BYTES),
+            stream_recovery_delay=0,
+            broker_max_poll_interval=7 * 24 * 3600.0,  # at the default, a 17-minute outage hangs the consumer
+            broker_max_poll_records=500,
+            broker_rebalance_timeout=60.0,
+            broker_session_timeout=10.0,
+            broker_heartbeat_interval=3.0,
+            broker_commit_interval=1.0,
+            producer_acks=-1,
+            producer_request_timeout=30.0,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            table_standby_replicas=0,
+            store="memory://",
+            web_enabled=False,
+            worker_redirect_stdouts=False,
+            consumer_auto_offset_reset="earliest",
+            canonical_url=f"http://{socket.gethostname()}-{os.getpid()}:1",  # names this worker to the assignor
+            datadir=Path(mkdtemp(prefix="penstock-")),
+        )
+        self.claim_table = self.Table(TABLE, partitions=checked.partitions, key_type=str, value_type=dict)
+        self.source = self.topic(
+            settings.source.topic,
+            partitions=checked.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+        self.agent(self.source, name="embed", concurrency=1)(self._embed_agent)
+        self.on_rebalance_complete.connect(self._assigned)
+        self.on_partitions_revoked.connect(self._revoked)
+
+    async def on_start(self) -> None:
+        """Connect and start the stations, before Faust joins the group."""
+        settings, checked = self.settings, self.checked
+        client = connect(settings.elasticsearch)
+        self._closing.append(client.close)
+        reader = await self._reader()
+        fail_points = FailPoints(fail_point())
+        bulk = Bulk(client, settings.delivery, self.metrics, fail_points)
+        dead_letters = DeadLetters(settings, self.metrics)
+        await dead_letters.start()
+        self._closing.append(dead_letters.stop)
+        identity = checked.identity
+        self.assignment = Assignment(
+            topic=settings.source.topic,
+            sink=identity.sink,
+            claims=ClaimTable(self.claim_table),
+            reader=reader,
+            seek=self._seek,
+            metrics=self.metrics,
+        )
+        parts = Parts(
+            embedder=checked.embedder,
+            rules=split_rules(settings, checked.embedder.manifest),
+            names=field_names(settings),
+            identity=identity,
+            registry=Registry(client, bulk, identity.registry, retry_backoff_ms=settings.delivery.retry_backoff_ms),
+            bulk=bulk,
+            dead_letters=dead_letters,
+            metrics=self.metrics,
+            fail_points=fail_points,
+        )
+        self.pipeline = Pipeline(parts, self.assignment)
+        admin = Admin(
+            settings.admin,
+            self.metrics.registry,
+            live=self._not_live,
+            ready=self._not_ready,
+            status=self._statusz,
+        )
+        await admin.start()
+        self._closing.append(admin.stop)
+        manifest = checked.embedder.manifest
+        self.metrics.model_info.labels(
+            manifest.name, manifest.files["model.onnx"], checked.embedder.session.provider, manifest.precision
+        ).set(1)
+        for station in (
+            self.pipeline.run_embedding,
+            self.pipeline.run_writing,
+            self._watch,
+            self._watch_loop,
+        ):
+            self.add_future(self._supervised(station))
+        logger.info(
+            "worker starting",
+            extra={
+                "topic": settings.source.topic,
+                "index": identity.index,
+                "model": manifest.name,
+                "provider": checked.embedder.session.provider,
+            },
+        )
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Finish what is begun within the deadline, then let Faust commit and close.
+
+        1. drain the stations  2. Faust stops consuming and commits  3. our own connections
+        """
+        if self.pipeline is not None and not self.crashed:
+            drained = await self.pipeline.drain(Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S)))
+            logger.info("drained" if drained else "deadline reached: what is in flight will be replayed")
+        await super().on_stop()
+        self.checked.embedder.close()
+        for close in reversed(self._closing):
+            await close()
+
+    async def _embed_agent(self, stream: Any) -> None:
+        """Windows of records from Faust, unacknowledged, into the pipeline."""
+        async for events in stream.noack_take(WINDOW, within=self.settings.batch.linger_ms / 1000):
+            if self.assignment is None or self.pipeline is None:
+                raise RuntimeError("the agent runs before the app was started")
+            admitted = await self.assignment.admit([(_record(event.message), event) for event in events])
+            if admitted:
+                await self.pipeline.accept(admitted)
+
+    async def _reader(self) -> LogReader:
+        context = log_reader(self.settings)
+        reader = await context.__aenter__()
+        self._closing.append(lambda: context.__aexit__(None, None, None))
+        return reader
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        """After table recovery, before Faust seeks to its committed offsets and resumes."""
+        self.consumer.stop_flow()  # else a fetch in flight makes Faust seek after we have resumed
+        if self.assignment is not None:
+            topic = self.settings.source.topic
+            await self.assignment.assign(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        if self.pipeline is not None and self.assignment is not None:
+            await self.pipeline.drain(Deadline(min(REVOKE_S, self.settings.lifecycle.drain_s)))
+            self.assignment.revoke()
+
+    async def _seek(self, offsets: Mapping[int, int]) -> None:
+        topic = self.settings.source.topic
+        await self.consumer.seek_wait({TP(topic, partition): offset for partition, offset in offsets.items()})
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if self.assignment is not None and not self.rebalancing:
+                try:
+                    await self.assignment.watch()
+                except PenstockError as exc:
+                    logger.warning("lag is unknown", extra={"reason": str(exc)})
+
+    async def _watch_loop(self) -> None:
+        while True:
+            due = time.monotonic() + 1
+            await asyncio.sleep(1)
+            self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due))
+
+    async def _supervised(self, station: Any) -> None:
+        """The one supervisor: any error in a station ends the process; the restart replays."""
+        try:
+            await station()
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - see above
+            await self.crash(exc)
+            _exit_after(CLOSING_S * 3)
+
+    def _not_live(self) -> list[str]:
+        if self.assignment is None:
+            return []
+        return [
+            f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"
+            for row in self.assignment.snapshot()
+            if row["lag"] and row["since_progress_s"] > STALLED_S
+        ]
+
+    def _not_ready(self) -> list[str]:
+        return [] if self.assignment is not None and self.assignment.received else ["no assignment received yet"]
+
+    def _statusz(self) -> dict[str, Any]:
+        return {
+            "group": self.settings.source.group,
+            "index": self.checked.identity.index,
+            "model": self.checked.embedder.manifest.name,
+            "provider": self.checked.embedder.session.provider,
+            "partitions": self.assignment.snapshot() if self.assignment else [],
+        }
+
+
+def create_app(settings: Settings) -> PenstockApp:
+    """Check everything, then make the application. Blocks for seconds; raises as `agents.preflight.check`."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        checked = runner.run(check(settings))
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    return PenstockApp(settings, checked)
+
+
+def app_for_faust() -> PenstockApp:
+    """What `faust -A agents` loads. Ends the process with a message and the exit code when a check fails."""
+    try:
+        app = create_app(load_settings())
+    except PenstockError as exc:
+        print(f"penstock: {exc}", file=sys.stderr)  # noqa: T201 - for people
+        raise SystemExit(exc.exit_code) from None
+    return app
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=round(message.timestamp * 1000),
+        key=message.key,
+        value=message.value,
+        headers=_headers(message.headers),
+    )
+
+
+def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return tuple((name, bytes(value or b"")) for name, value in pairs)
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process when its stop hangs: a stopped worker must never block its replacement."""
+
+    def run() -> None:
+        time.sleep(seconds)
+        sys.stderr.write("penstock: the stop did not finish in time; exiting, what is in flight will be replayed\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading.Thread(target=run, daemon=True, name="penstock-deadline").start()

@@ -1,0 +1,1 @@
+"""The embedding model: its files and their proof, its tokenizer, its session. Alone imports onnxruntime."""

@@ -1,0 +1,100 @@
+"""What belongs to an exported model, with the proof that none of it changed.
+
+A model is a folder: `model.onnx` (and external data), `tokenizer.json`, `golden.json` and `manifest.json`,
+which names the sha256 of every other file.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from streams.errors import PenstockError, RefusedError
+
+MANIFEST = "manifest.json"
+ONNX = "model.onnx"
+TOKENIZER = "tokenizer.json"
+GOLDEN = "golden.json"
+FORMAT = 1
+
+Pooling = Literal["mean", "cls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`max_tokens` counts special tokens; prefixes are put before a text as they stand; `files`: name → sha256."""
+
+    format: int
+    name: str
+    source: str
+    precision: str
+    dims: int
+    max_tokens: int
+    pooling: Pooling
+    normalize: bool
+    document_prefix: str
+    query_prefix: str
+    files: dict[str, str]
+    exported_at: str
+    exporter: dict[str, str]
+
+    def contract(self) -> dict[str, Any]:
+        """The part that an index depends on: other values give other vectors."""
+        return {
+            "name": self.name,
+            "onnx_sha256": self.files[ONNX],
+            "data_sha256": {n: h for n, h in sorted(self.files.items()) if n not in (ONNX, TOKENIZER, GOLDEN)},
+            "tokenizer_sha256": self.files[TOKENIZER],
+            "precision": self.precision,
+            "dims": self.dims,
+            "max_tokens": self.max_tokens,
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "document_prefix": self.document_prefix,
+            "query_prefix": self.query_prefix,
+        }
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write it last: a folder without it is not a model."""
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises PenstockError when there is no such model, RefusedError when the manifest is damaged."""
+    path = folder / MANIFEST
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PenstockError(
+            f"there is no model in {folder}: export one with `penstock model export SOURCE --name {folder.name}`"
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise RefusedError(f"{path} cannot be read ({exc}): export the model again") from exc
+    try:
+        manifest = Manifest(**{field.name: raw[field.name] for field in fields(Manifest)})
+    except (KeyError, TypeError) as exc:
+        raise RefusedError(f"{path} lacks {exc}: export the model again with this version of Penstock") from exc
+    if manifest.format != FORMAT:
+        raise RefusedError(f"{path} has format {manifest.format}, this Penstock reads {FORMAT}: export it again")
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with its sha256 (reads them all, ~1 s a GB). Raises RefusedError naming the file."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise RefusedError(f"{path} is missing: export the model {manifest.name} again")
+        if (found := sha256_file(path)) != expected:
+            raise RefusedError(
+                f"{path} is not the file that was exported (sha256 {found[:12]}…, manifest {expected[:12]}…, "
+                f"{path.stat().st_size} bytes): truncated or changed; export the model {manifest.name} again"
+            )
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

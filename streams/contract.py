@@ -1,0 +1,106 @@
+"""The index contract: what an index was built with. A worker whose own differs must not write into it."""
+
+import hashlib
+from typing import Any
+
+import orjson
+
+from streams.plan import FieldNames
+
+KEYWORD_IGNORE_ABOVE = 8191  # Lucene terms hold 32,766 bytes, a character up to 4
+FLATTENED_IGNORE_ABOVE = 4096  # leaves room for the key path, which is part of the term
+
+
+def fingerprint(contract: dict[str, Any]) -> str:
+    """sha256 over the canonical contract, without the cuts: they grow with the index's life."""
+    fixed = {name: value for name, value in contract.items() if name != "cuts"}
+    return hashlib.sha256(orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
+    """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal."""
+    left, right = _flat(index), _flat(worker)
+    return [
+        f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
+        for name in sorted(left.keys() | right.keys())
+        if not name.startswith("cuts") and left.get(name) != right.get(name)
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options: dict[str, Any]) -> dict[str, Any]:
+    """Strict mapping of the chunk index; `contract["model"]["dims"]` is the width of the vector."""
+    keyword = {"type": "keyword", "ignore_above": KEYWORD_IGNORE_ABOVE}
+    integer, date = {"type": "integer"}, {"type": "date"}
+    return {
+        "dynamic": "strict",
+        "_meta": {"penstock": contract},
+        "properties": {
+            names.text: {"type": "text"},
+            names.vector: {
+                "type": "dense_vector",
+                "dims": contract["model"]["dims"],
+                "index": True,
+                "similarity": contract["similarity"],
+                "index_options": index_options,
+            },
+            "metadata": {
+                "properties": {
+                    "source": keyword,
+                    "title": {"type": "text", "fields": {"keyword": keyword}},
+                    "author": keyword,
+                    "timestamp": date,
+                    "doc_id": keyword,
+                    "chunk": integer,
+                    "chunks": integer,
+                    "start": integer,
+                    "end": integer,
+                    "custom": {"type": "flattened", "ignore_above": FLATTENED_IGNORE_ABOVE},
+                }
+            },
+            "penstock": {
+                "properties": {
+                    "topic": keyword,
+                    "partition": integer,
+                    "offset": {"type": "long"},
+                    "epoch": integer,
+                    "chunk_hash": keyword,
+                    "model": keyword,
+                    "indexed_at": date,
+                    "stub": {"type": "boolean"},
+                }
+            },
+        },
+    }
+
+
+def registry_mappings() -> dict[str, Any]:
+    """Strict mapping of the registry; entries are read by id, only a few fields are searchable."""
+    keyword, integer, long = (
+        {"type": "keyword", "ignore_above": KEYWORD_IGNORE_ABOVE},
+        {"type": "integer"},
+        {"type": "long"},
+    )
+    return {
+        "dynamic": "strict",
+        "properties": {
+            "doc_id": keyword,
+            "partition": integer,
+            "version": long,
+            "state": keyword,
+            "n": integer,
+            "hi": integer,
+            "content_hash": {"type": "keyword", "index": False, "doc_values": False},
+            "chunk_index_uuid": keyword,
+            "updated_at": {"type": "date"},
+        },
+    }

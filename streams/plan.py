@@ -1,0 +1,105 @@
+"""What is written to the chunk index for one version of a document: chunks, and stubs over the old rest."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.identity import chunk_id, version
+from streams.record import Document
+from streams.split import Chunk
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldNames:
+    """Configurable names of the two fields that readers need."""
+
+    text: str = "text"
+    vector: str = "vector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkWrite:
+    """One versioned write. Replays are harmless: the same id, version and source every time."""
+
+    id: str
+    version: int
+    source: dict[str, Any]
+
+
+def content_writes(
+    document: Document,
+    chunks: list[Chunk],
+    vectors: Vectors,
+    *,
+    epoch: int,
+    model: str,
+    indexed_at: str,
+    names: FieldNames,
+) -> Iterator[ChunkWrite]:
+    """Writes of all chunks of a document. `vectors`: float32 (len(chunks), dims), finite, unit length.
+
+    Raises ValueError for a zero or non-finite vector; the caller rejects the record before any write.
+    """
+    if (bad := first_bad_vector(vectors)) is not None:
+        raise ValueError(f"the model gave a zero or non-finite vector for chunk {bad}")
+    for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
+        metadata = {
+            "source": document.url,
+            "title": document.title,
+            "author": document.author,
+            "timestamp": document.timestamp,
+            "doc_id": document.id,
+            "chunk": number,
+            "chunks": len(chunks),
+            "start": chunk.start,
+            "end": chunk.end,
+            "custom": {**document.metadata, **chunk.metadata} or None,
+        }
+        yield ChunkWrite(
+            id=chunk_id(document.id, number),
+            version=version(epoch, document.record.offset),
+            source={
+                names.text: chunk.text,
+                names.vector: vector,
+                "metadata": {name: value for name, value in metadata.items() if value is not None},
+                "penstock": _provenance(document, epoch, model, indexed_at)
+                | {"chunk_hash": hashlib.sha256(chunk.text.encode()).hexdigest(), "stub": False},
+            },
+        )
+
+
+def stub_writes(document: Document, numbers: range, *, epoch: int, model: str, indexed_at: str) -> Iterator[ChunkWrite]:
+    """Empty stubs in place of chunks that must go: Elasticsearch forgets the version of a deleted id."""
+    for number in numbers:
+        yield ChunkWrite(
+            id=chunk_id(document.id, number),
+            version=version(epoch, document.record.offset),
+            source={
+                "metadata": {"doc_id": document.id, "chunk": number},
+                "penstock": _provenance(document, epoch, model, indexed_at) | {"stub": True},
+            },
+        )
+
+
+def first_bad_vector(vectors: Vectors) -> int | None:
+    """Row of the first vector that is zero or not finite, or None."""
+    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _provenance(document: Document, epoch: int, model: str, indexed_at: str) -> dict[str, Any]:
+    record = document.record
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "epoch": epoch,
+        "model": model,
+        "indexed_at": indexed_at,
+    }

@@ -1,0 +1,140 @@
+"""What the index already holds of a document, and what a new version of it has to do.
+
+One small entry a document, swapped by compare-and-swap (`if_seq_no`, or create when absent): its version,
+how many chunks it has, and the highest chunk number that may exist (`hi`), written before the chunks
+themselves. So a crash after any step is healed by replay or by the next version, because the entry already
+knows the largest id that may exist.
+
+    read entry ─► decide ─► Settled                         an equal or newer version is there
+                        ├─► Touch    ─► done@v              same content: only the version moves on
+                        ├─► Misplaced                       the key is on another partition: dead letter
+                        └─► Begin    ─► writing@v, hi ─► chunks, stubs ─► done@v
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+State = Literal["writing", "done", "rejected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A registry entry. `n`: chunks of the document; `hi`: chunk ids at and above it never existed."""
+
+    doc_id: str
+    partition: int
+    version: int
+    state: State
+    n: int
+    hi: int
+    content_hash: str
+    chunk_index_uuid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An entry as read, with what a compare-and-swap of it needs."""
+
+    entry: Entry
+    seq_no: int
+    primary_term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A version of a document that asks to be written. `n`: its number of chunks, 0 for a deletion."""
+
+    doc_id: str
+    partition: int
+    version: int
+    n: int
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing to do: this version or a newer one is in the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Same content as is stored: swap in the new version, embed nothing."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """The document's entry belongs to another partition in the same epoch: their offsets don't compare."""
+
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Swap in this intent, then write chunks 0…n-1 and stubs n…hi-1, then swap in `done(entry)`."""
+
+    entry: Entry
+
+
+Decision = Settled | Touch | Misplaced | Begin
+
+
+def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoch_floor: int) -> Decision:
+    """The next step for `wanted`, given the entry read just now (None: absent).
+
+    `epoch_floor`: the smallest version of the current epoch of the wanted record.
+    An entry about another chunk index counts as absent: that index is gone, and its chunks with it.
+    """
+    intent = Entry(
+        doc_id=wanted.doc_id,
+        partition=wanted.partition,
+        version=wanted.version,
+        state="writing",
+        n=wanted.n,
+        hi=wanted.n,
+        content_hash=wanted.content_hash,
+        chunk_index_uuid=chunk_index_uuid,
+    )
+    if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
+        return Begin(intent)
+    entry = stored.entry
+    if entry.partition != wanted.partition and entry.version >= epoch_floor:
+        return Misplaced(entry.partition)
+    if entry.version > wanted.version:
+        return Settled()
+    if entry.version == wanted.version and entry.state != "writing":
+        return Settled()
+    if entry.state == "done" and entry.content_hash == wanted.content_hash:
+        return Touch(replace(entry, version=wanted.version, partition=wanted.partition))
+    return Begin(replace(intent, hi=max(entry.hi, wanted.n)))
+
+
+def done(intent: Entry) -> Entry:
+    """The entry after all chunks and stubs of the intent are written."""
+    return replace(intent, state="done", hi=intent.n)
+
+
+def rejected(intent: Entry) -> Entry:
+    """The entry after a chunk was refused all the same and stubs for 0…hi-1 are written."""
+    return replace(intent, state="rejected", n=0)
+
+
+def to_source(entry: Entry, updated_at: str) -> dict[str, Any]:
+    """The entry as stored. `updated_at`: UTC, ISO 8601."""
+    return {
+        "doc_id": entry.doc_id,
+        "partition": entry.partition,
+        "version": entry.version,
+        "state": entry.state,
+        "n": entry.n,
+        "hi": entry.hi,
+        "content_hash": entry.content_hash,
+        "chunk_index_uuid": entry.chunk_index_uuid,
+        "updated_at": updated_at,
+    }
+
+
+def from_source(source: dict[str, Any]) -> Entry:
+    """Inverse of `to_source`."""
+    return Entry(**{name: source[name] for name in Entry.__slots__})
