@@ -5,7 +5,7 @@ either is another one now, the claim is void: the worker replays, it never skips
 """
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -32,17 +32,19 @@ def changelog_topic(settings: Settings) -> str:
     return f"{settings.source.group}-{TABLE}-changelog"
 
 
-def to_value(claim: Claim) -> dict[str, Any]:
+def to_bytes(claim: Claim) -> bytes:
     """The claim as stored."""
-    return asdict(claim)
+    return orjson.dumps(claim)
 
 
-def from_value(value: dict[str, Any] | None) -> Claim | None:
-    """Inverse of `to_value`."""
-    if value is None:
+def from_bytes(value: bytes | None) -> Claim | None:
+    """Inverse of `to_bytes`; None for a value that is not a claim: the partition is then replayed."""
+    try:
+        raw = orjson.loads(value or b"null")
+        record = Fingerprint(**raw["record"]) if raw["record"] else None
+        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record)
+    except (TypeError, KeyError, ValueError):
         return None
-    record = Fingerprint(**value["record"]) if value["record"] else None
-    return Claim(offset=value["offset"], sink=value["sink"], record=record)
 
 
 class ClaimTable:
@@ -53,12 +55,12 @@ class ClaimTable:
 
     def read(self, partition: int) -> Claim | None:
         """The claim as recovered from the changelog. It may be an older one; that costs replay, nothing else."""
-        return from_value(self._table.get(str(partition)))
+        return from_bytes(self._table.get(_key(partition)))
 
     async def write(self, partition: int, claim: Claim) -> None:
         """Returns when the broker has it. Raises PenstockError after a minute: better to restart and replay."""
         try:
-            sent = self._table.send_changelog(partition, str(partition), to_value(claim))
+            sent = self._table.send_changelog(partition, _key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
         except TimeoutError as exc:
             raise PenstockError(
@@ -66,10 +68,14 @@ class ClaimTable:
             ) from exc
 
 
+def _key(partition: int) -> bytes:
+    return str(partition).encode()
+
+
 async def read_claim(reader: LogReader, settings: Settings, partition: int) -> Claim | None:
     """The newest claim of a partition, straight from the changelog topic; for tools, without a worker."""
     record = await reader.last(changelog_topic(settings), partition)
-    return from_value(orjson.loads(record.value)) if record is not None else None
+    return from_bytes(record.value) if record is not None else None
 
 
 async def start_offset(reader: LogReader, topic: str, partition: int, claim: Claim | None, sink: str) -> int:

@@ -127,15 +127,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             canonical_url=f"http://{socket.gethostname()}-{os.getpid()}:1",  # names this worker to the assignor
             datadir=Path(mkdtemp(prefix="penstock-")),
         )
-        self.claim_table = self.Table(TABLE, partitions=checked.partitions, key_type=str, value_type=dict)
-        self.source = self.topic(
-            settings.source.topic,
-            partitions=checked.partitions,
-            key_type=bytes,
-            value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-        )
+        raw = {"key_type": bytes, "value_type": bytes, "partitions": checked.partitions}
+        self.claim_table = self.Table(TABLE, **raw)
+        self.source = self.topic(settings.source.topic, key_serializer="raw", value_serializer="raw", **raw)
         self.agent(self.source, name="embed", concurrency=1)(self._embed_agent)
         self.on_rebalance_complete.connect(self._assigned)
         self.on_partitions_revoked.connect(self._revoked)
