@@ -1,8 +1,179 @@
 """`penstock demo`."""
 
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
 import click
+from pydantic import AnyHttpUrl
+from rich.console import Console
+from rich.text import Text
+
+from agents import demo as steps
+from agents.commands.common import progress_bar
+from agents.commands.local import bring_up
+from agents.local import (
+    DEFAULT_ELASTICSEARCH_PORT,
+    DEFAULT_KAFKA_PORT,
+    ELASTICSEARCH_VERSION,
+    KAFKA_VERSION,
+    stack,
+)
+from agents.local.servers import free_port, require_free
+from agents.preflight import create_index, load_model
+from agents.search import search_index
+from agents.settings import Settings, cache_dir, load_settings
+from models.export import export_model
+from models.manifest import MANIFEST
+from streams.errors import PenstockError
+
+T = TypeVar("T")
 
 
 @click.command()
-def demo() -> None:
-    """placeholder"""
+@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave the servers up and the index in place.")
+def demo(keep: bool) -> None:
+    """Index the Python documentation on real servers and answer three questions; stops what it started.
+
+    \b
+    Example: penstock demo --keep
+    """
+    folder = cache_dir() / "demo"
+    settings = _settings(folder)
+    started = False
+    try:
+        started = True
+        _run(settings, folder)
+    finally:
+        if started and not keep:
+            click.echo("stopping the servers", err=True)
+            stack.wipe(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    if keep:
+        _kept(settings, folder)
+
+
+def _run(settings: Settings, folder: Path) -> None:
+    with _step("1/6 start a broker and Elasticsearch"):
+        if not stack.status(folder):
+            stack.wipe(folder)
+        bring_up(_options(settings, folder))
+    with _step(f"2/6 export the model {settings.model.name}"):
+        if not (settings.model_folder / MANIFEST).exists():
+            export_model(
+                str(steps.bundled_model()),
+                name=settings.model.name,
+                models=settings.model.dir,
+                cache=cache_dir(),
+                say=lambda line: click.echo(f"    {line}", err=True),
+            ).close()
+    with _step("3/6 publish the standard library's documentation"):
+        published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_modules(settings, tick)))
+    with _step("4/6 create the index"):
+        name, _ = asyncio.run(create_index(settings))
+        click.echo(f"    {name}", err=True)
+    with _step("5/6 split, embed and index until the lag is 0"):
+        log = folder / "worker.log"
+        with steps.worker_process(settings, log) as process:
+            summary = _with_bar(
+                "searchable documents",
+                lambda tick: asyncio.run(steps.follow(settings, process, log, published, tick)),
+            )
+    with _step("6/6 ask three questions"):
+        _answer(settings)
+    _print(summary)
+
+
+def _answer(settings: Settings) -> None:
+    console = Console()
+    embedder = load_model(settings)
+    for question in steps.QUESTIONS:
+        console.print(Text(f"\n  “{question}”", style="bold"))
+        for hit in asyncio.run(search_index(settings, embedder, question, 3)):
+            line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
+            console.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
+    embedder.close()
+    console.print()
+
+
+def _print(summary: steps.Summary) -> None:
+    if not summary.complete:
+        raise PenstockError("the index is not complete: a document lacks chunks")
+    rate = summary.embedded / summary.seconds
+    click.echo(
+        f"documents {summary.documents}   chunks {summary.chunks}   embedded {summary.embedded}   "
+        f"in {summary.seconds:.1f} s\n"
+        f"docs/s {summary.documents / summary.seconds:.1f}   chunks/s {rate:.1f}   "
+        f"source→searchable p50 {summary.percentile(50):.1f} s, p95 {summary.percentile(95):.1f} s\n"
+        f"every document's chunks are in the index exactly once"
+    )
+
+
+def _settings(folder: Path) -> Settings:
+    """The user's settings, but with servers of the demo's own: on the usual ports where these are free."""
+    settings = load_settings()
+    ports = {server.name: server.port for server in stack.status(folder)}
+    kafka = ports.get("kafka") or _port(DEFAULT_KAFKA_PORT)
+    elastic = ports.get("elasticsearch") or _port(DEFAULT_ELASTICSEARCH_PORT)
+    return settings.model_copy(
+        update={
+            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{kafka}"}),
+            "elasticsearch": settings.elasticsearch.model_copy(
+                update={"url": AnyHttpUrl(f"http://127.0.0.1:{elastic}")}
+            ),
+            "admin": settings.admin.model_copy(update={"port": free_port()}),
+        }
+    )
+
+
+def _port(usual: int) -> int:
+    try:
+        require_free(usual, "")
+    except PenstockError:
+        return free_port()
+    return usual
+
+
+def _options(settings: Settings, folder: Path) -> stack.StackOptions:
+    return stack.StackOptions(
+        folder=folder,
+        cache=cache_dir(),
+        kafka_port=int(settings.kafka.bootstrap_servers.rpartition(":")[2]),
+        elasticsearch_port=settings.elasticsearch.url.port or DEFAULT_ELASTICSEARCH_PORT,
+        kafka_version=KAFKA_VERSION,
+        elasticsearch_version=ELASTICSEARCH_VERSION,
+    )
+
+
+def _kept(settings: Settings, folder: Path) -> None:
+    usual = settings.kafka.bootstrap_servers == f"127.0.0.1:{DEFAULT_KAFKA_PORT}"
+    usual = usual and settings.elasticsearch.url.port == DEFAULT_ELASTICSEARCH_PORT
+    lines = (
+        []
+        if usual
+        else [
+            f"  export PENSTOCK_KAFKA__BOOTSTRAP_SERVERS={settings.kafka.bootstrap_servers}",
+            f"  export PENSTOCK_ELASTICSEARCH__URL={settings.elasticsearch.url}",
+        ]
+    )
+    lines += ['  penstock search "your own question"', "  penstock worker", f"  penstock local down --dir {folder}"]
+    click.echo("\nthe servers are still up; try (in the environment: . .venv/bin/activate)\n" + "\n".join(lines))
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    click.echo(title, err=True)
+    try:
+        yield
+    except PenstockError as exc:
+        exc.args = (f"step {title} failed: {exc}",)
+        raise
+
+
+def _with_bar(title: str, work: Callable[[steps.Tick], T]) -> T:
+    with progress_bar() as bar:
+        task = bar.add_task(f"    {title}", total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))

