@@ -33,7 +33,7 @@ QUESTIONS = (
     "measure how long a small piece of code takes",
 )
 PARTITIONS = 4
-POLL_S = 0.5
+POLL_S = 1.0
 GIVE_UP_S = 120.0
 """A worker that settles nothing for so long has failed."""
 
@@ -121,7 +121,8 @@ async def follow(
         aiohttp.ClientSession() as http,
     ):
         await _until(process, log, "the worker did not become ready", lambda: _ready(http, url))
-        begun, last_change, last_lag = time.monotonic(), time.monotonic(), -1
+        begun = last_change = time.monotonic()
+        last_seen = (-1, -1)
         while True:
             lag = await _lag(reader, settings)
             found = await _searchable(client, settings)
@@ -133,8 +134,8 @@ async def follow(
                 summary.seconds = now - begun
             if lag == 0 and len(seen) == len(published):
                 break
-            if (lag, len(seen)) != last_lag:
-                last_change, last_lag = now, (lag, len(seen))  # type: ignore[assignment]
+            if (lag, len(seen)) != last_seen:
+                last_change, last_seen = now, (lag, len(seen))
             _require_running(process, log)
             if now - last_change > GIVE_UP_S:
                 raise PenstockError(f"the worker stands still at lag {lag}: see its log {log}")

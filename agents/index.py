@@ -7,7 +7,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
@@ -18,6 +18,8 @@ from streams.contract import chunk_mappings, differences, fingerprint, registry_
 from streams.errors import PenstockError, RefusedError
 from streams.plan import FieldNames
 from streams.split import SplitRules
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +258,7 @@ class Index:
             )
         return stored
 
-    async def _call(self, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         try:
             return await request()
         except (ApiError, TransportError) as exc:

@@ -50,7 +50,7 @@ def export_model(source: str, *, name: str, models: Path, cache: Path, say: Say)
     folder = _fetch(source, say)
     target = models / name
     models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models, ignore_cleanup_errors=True) as scratch:
         made = Path(scratch)
         manifest = _describe(folder, name=name, source=source)
         if (folder / TOKENIZER).is_file():
@@ -65,7 +65,7 @@ def export_model(source: str, *, name: str, models: Path, cache: Path, say: Say)
         if target.exists():
             shutil.rmtree(target)
         made.chmod(0o755)
-        shutil.copytree(made, target)
+        made.rename(target)
     return load_embedder(target)
 
 
@@ -171,10 +171,11 @@ def environment(cache: Path, say: Say) -> Path:
     with tempfile.NamedTemporaryFile(suffix=".txt") as requirements:
         requirements.write(lock)
         requirements.flush()
-        for command in (
+        commands: tuple[list[str | Path], ...] = (
             [uv, "venv", "--quiet", "--python", sys.executable, home],
             [uv, "pip", "install", "--python", python, "--require-hashes", "-r", requirements.name],
-        ):
+        )
+        for command in commands:
             if subprocess.run(command, check=False).returncode != 0:
                 raise PenstockError(
                     f"the export environment could not be made in {home}: the lines above say why; "

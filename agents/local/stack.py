@@ -90,6 +90,7 @@ def up(options: StackOptions, progress: Progress) -> dict[str, float]:
         for name, launch in launches.items():
             _wait_ready(launch, started[name], begun)
             seconds[name] = time.monotonic() - begun
+            started[name].returncode = 0  # it outlives this object: `down` stops it, by pid
     except BaseException:
         for name in started:
             _stop(running.pop(name))

@@ -34,7 +34,7 @@ def read_modules() -> Iterator[Outgoing]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 module = importlib.import_module(name)
-                text = pydoc.render_doc(module, renderer=pydoc.plaintext)
+                text = pydoc.render_doc(module, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # documented, missing in typeshed
         except ImportError:
             continue
         summary = (pydoc.getdoc(module) or name).strip().splitlines()[0]

@@ -1,0 +1,30 @@
+# Linted in CI; never built there: the build machines have no Docker engine.
+# docker build --build-arg EXTRA=gpu -t penstock .
+# docker run --read-only --tmpfs /tmp -v models:/models:ro -e PENSTOCK_KAFKA__BOOTSTRAP_SERVERS=… penstock worker
+FROM python:3.12-slim-bookworm AS build
+ARG EXTRA=cpu
+ENV UV_PROJECT_ENVIRONMENT=/opt/penstock UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+RUN pip install --no-cache-dir uv==0.13.8
+WORKDIR /src
+COPY pyproject.toml uv.lock README.md LICENSE ./
+RUN uv sync --locked --no-install-project --extra ${EXTRA}
+COPY streams streams
+COPY models models
+COPY agents agents
+RUN uv sync --locked --no-editable --extra ${EXTRA}
+
+FROM python:3.12-slim-bookworm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin penstock
+COPY --from=build /opt/penstock /opt/penstock
+ENV PATH=/opt/penstock/bin:$PATH \
+    PENSTOCK_MODEL__DIR=/models \
+    PENSTOCK_CACHE_DIR=/tmp/penstock \
+    PENSTOCK_ADMIN__HOST=0.0.0.0 \
+    PENSTOCK_LOG__FORMAT=json
+USER 10001
+EXPOSE 9464
+HEALTHCHECK --interval=15s --timeout=3s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9464/livez', timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["penstock"]
+CMD ["worker"]

@@ -1,0 +1,57 @@
+# Two commands do it all: `make demo` and `make test`. Everything is set up here, from Python ≥ 3.11 with venv.
+
+PYTHON ?= python3
+KEEP ?=
+QUICK ?=
+UV_VERSION := 0.13.8
+UV := .uv/bin/uv
+BIN := .venv/bin
+EXTRA ?= cpu
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench fmt clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv .uv || { echo "python3 -m venv failed: on Debian, apt install python3-venv"; exit 2; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.demo: $(UV) pyproject.toml uv.lock
+	@$(UV) sync --quiet --locked --inexact --python .uv/bin/python --extra $(EXTRA) --group local --group demo
+	@touch $@
+
+.venv/.dev: $(UV) pyproject.toml uv.lock
+	@$(UV) sync --quiet --locked --python .uv/bin/python --extra $(EXTRA) --group dev
+	@touch $@ .venv/.demo
+
+demo: .venv/.demo  ## Index the Python documentation on real servers and search it (KEEP=1 leaves them up)
+	@$(BIN)/penstock demo $(if $(KEEP),--keep)
+
+test: .venv/.dev  ## Run every test, those on the real broker and Elasticsearch included
+	@$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'hadolint: not available here, Dockerfile not linted'; fi
+
+check: lint test  ## Everything that CI runs: lint, types, import layers, tests
+
+bench: .venv/.dev  ## Measure end to end against the model alone; writes bench/results/latest.json
+	@$(BIN)/python -m bench.run
+
+fmt: .venv/.dev  ## Format the code
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format .
+
+clean:  ## Remove the environments and tool caches of this checkout (models and downloads stay in the user's cache)
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,93 @@
+"""Real servers and the real model for the tests that need them; each started once a session, stopped by pid."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from agents.demo import bundled_model
+from agents.local import KAFKA_VERSION, stack
+from agents.local.servers import free_port
+from agents.settings import cache_dir
+from models.embedder import Embedder, load_embedder
+from models.export import export_model
+from models.manifest import MANIFEST
+from tests.harness import Servers, World
+
+MODEL = "all-MiniLM-L6-v2"
+
+# the first draw of a text builds unicode tables: slow once, and no fault of the test
+hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("penstock")
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The exported model; exported now when the cache has none (minutes, the first time)."""
+    folder = cache_dir() / "models" / MODEL
+    if not (folder / MANIFEST).exists():
+        export_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print).close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedder(model_folder: Path) -> Iterator[Embedder]:
+    """The real model, in this process."""
+    loaded = load_embedder(model_folder)
+    yield loaded
+    loaded.close()
+
+
+def _servers(version: str) -> Iterator[Servers]:
+    with tempfile.TemporaryDirectory(prefix="penstock-test-") as folder:
+        options = stack.StackOptions(
+            folder=Path(folder),
+            cache=cache_dir(),
+            kafka_port=free_port(),
+            elasticsearch_port=free_port(),
+            kafka_version=KAFKA_VERSION,
+            elasticsearch_version=version,
+        )
+        try:
+            stack.up(options, lambda *_: None)
+            yield Servers(kafka_port=options.kafka_port, elasticsearch_port=options.elasticsearch_port, version=version)
+        finally:
+            stack.down(options.folder)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """A broker and Elasticsearch 9."""
+    yield from _servers("9.2.4")
+
+
+@pytest.fixture(scope="session")
+def servers8() -> Iterator[Servers]:
+    """A second broker beside the first, and Elasticsearch 8."""
+    yield from _servers("8.19.3")
+
+
+@pytest.fixture(params=["9.2.4", "8.19.3"])
+def either(request: pytest.FixtureRequest) -> Servers:
+    """Each supported major of Elasticsearch in turn."""
+    found: Servers = request.getfixturevalue("servers" if request.param == "9.2.4" else "servers8")
+    return found
+
+
+@pytest.fixture
+def world(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """A topic, a group and an alias of the test's own, on Elasticsearch 9."""
+    made = World(servers, model_folder, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world_on_either(either: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """The same on each major in turn."""
+    made = World(either, model_folder, tmp_path)
+    yield made
+    made.close()

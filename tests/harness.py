@@ -1,0 +1,277 @@
+"""What tests on real servers share: names of their own, producers, workers, and waiting with a deadline."""
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from pydantic import AnyHttpUrl
+
+from agents.elastic import connect
+from agents.kafka import log_reader
+from agents.local.servers import free_port
+from agents.preflight import create_index
+from agents.settings import Settings, load_settings
+from agents.status import read_status
+from streams.record import Record
+
+PENSTOCK = Path(sys.executable).with_name("penstock")
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the test servers listen."""
+
+    kafka_port: int
+    elasticsearch_port: int
+    version: str
+
+
+@dataclass
+class Worker:
+    """A worker process."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    admin_port: int
+
+    def kill(self) -> None:
+        """SIGKILL, and reap."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout_s: float = 45) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def metrics(self) -> dict[str, float]:
+        """Samples by name and labels, as Prometheus sees them."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON body of an admin page; status 0 when nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+                return answer.status, orjson.loads(answer.read())
+        except urllib.error.HTTPError as exc:
+            return exc.code, orjson.loads(exc.read())
+        except OSError:
+            return 0, None
+
+
+@dataclass
+class World:
+    """One test's topic, group and alias, and everything that it started."""
+
+    servers: Servers
+    model_folder: Path
+    tmp: Path
+    produced: list[Record] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.name = f"t{os.getpid()}-{next(_numbers)}"
+        base = load_settings()
+        self.settings: Settings = base.model_copy(
+            update={
+                "kafka": base.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{self.servers.kafka_port}"}),
+                "source": base.source.model_copy(update={"topic": self.name, "group": self.name}),
+                "model": base.model.model_copy(update={"dir": self.model_folder.parent}),
+                "elasticsearch": base.elasticsearch.model_copy(
+                    update={
+                        "url": AnyHttpUrl(f"http://127.0.0.1:{self.servers.elasticsearch_port}"),
+                        "alias": self.name,
+                        "replicas": 0,
+                    }
+                ),
+            }
+        )
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The settings as environment variables, for a process."""
+        es, kafka = self.settings.elasticsearch, self.settings.kafka
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
+            "PENSTOCK_CACHE_DIR": os.environ.get("PENSTOCK_CACHE_DIR", str(self.model_folder.parent.parent)),
+            "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "PENSTOCK_SOURCE__TOPIC": self.name,
+            "PENSTOCK_SOURCE__GROUP": self.name,
+            "PENSTOCK_MODEL__DIR": str(self.settings.model.dir),
+            "PENSTOCK_ELASTICSEARCH__URL": str(es.url),
+            "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,
+            "PENSTOCK_ELASTICSEARCH__REPLICAS": "0",
+            "PENSTOCK_ADMIN__PORT": "0",
+            **(extra or {}),
+        }
+
+    def command(self, *arguments: str, extra: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run `penstock …` as a user would."""
+        return subprocess.run(
+            [PENSTOCK, *arguments],
+            env=self.environment(extra),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    async def create(self, partitions: int = 4) -> None:
+        """Topic and index."""
+        async with log_reader(self.settings) as reader:
+            await reader.create_topic(self.name, partitions, {})
+        await create_index(self.settings)
+
+    async def produce(
+        self, records: Iterable[tuple[bytes | None, object]], partition: int | None = None
+    ) -> list[Record]:
+        """Publish `(key, value)`; a value that is neither bytes nor None becomes JSON. Remembers what it did."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.kafka.bootstrap_servers, acks="all", enable_idempotence=True, linger_ms=5
+        )
+        await producer.start()
+        sent = []
+        for key, value in records:
+            raw = value if isinstance(value, bytes | None) else orjson.dumps(value)
+            sent.append((key, raw, await producer.send(self.name, key=key, value=raw, partition=partition)))
+        made = []
+        for key, raw, future in sent:
+            place = await future
+            made.append(
+                Record(
+                    topic=self.name,
+                    partition=place.partition,
+                    offset=place.offset,
+                    timestamp_ms=place.timestamp,
+                    key=key,
+                    value=raw,
+                )
+            )
+        await producer.stop()
+        self.produced += made
+        return made
+
+    def start_worker(self, extra: Mapping[str, str] | None = None, command: list[str] | None = None) -> Worker:
+        """Start a worker process; it is ended with the test at the latest."""
+        port = free_port()
+        log = self.tmp / f"worker-{len(self.workers)}.log"
+        environment = self.environment({"PENSTOCK_ADMIN__PORT": str(port), **(extra or {})})
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command or [str(PENSTOCK), "worker"], env=environment, stdout=output, stderr=output
+            )
+        worker = Worker(process, log, port)
+        self.workers.append(worker)
+        return worker
+
+    async def ready(self, worker: Worker, timeout_s: float = 60) -> None:
+        """Wait for `/readyz`."""
+
+        async def check() -> bool:
+            assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+            return worker.get("/readyz")[0] == 200
+
+        await until(check, timeout_s)
+
+    async def lag(self) -> int:
+        """Lag as `penstock status` computes it."""
+        return int((await read_status(self.settings))["lag"])
+
+    async def settled(self, timeout_s: float = 90, worker: Worker | None = None) -> None:
+        """Wait until lag is 0."""
+
+        async def check() -> bool:
+            if worker is not None:
+                assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+            return await self.lag() == 0
+
+        await until(check, timeout_s, every_s=0.25)
+
+    async def dead_letters(self) -> list[Any]:
+        """Everything in the dead-letter topic."""
+        return await read_topic(self.settings, self.settings.dead_letter_topic)
+
+    async def chunks(self) -> dict[str, dict[str, Any]]:
+        """Every chunk and stub by `_id`, with its source and `_version`."""
+        return await scan(self.settings, self.name)
+
+    async def registry(self) -> dict[str, dict[str, Any]]:
+        """Every registry entry by `_id`."""
+        return await scan(self.settings, f"{self.name}-{self.settings.model.name.lower()}-000001-registry")
+
+    def close(self) -> None:
+        """End all processes and delete the indices."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+        asyncio.run(self._delete())
+
+    async def _delete(self) -> None:
+        async with connect(self.settings.elasticsearch) as client:
+            found = await client.indices.get(index=f"{self.name}-*", ignore_unavailable=True)
+            if names := list(found):
+                await client.indices.delete(index=",".join(names))
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.1) -> None:
+    """Wait for a condition; fails the test at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
+        await asyncio.sleep(every_s)
+
+
+async def read_topic(settings: Settings, topic: str) -> list[Any]:
+    """All records of a topic, read without a group."""
+    async with log_reader(settings) as reader:
+        count = await reader.require_partitions(topic)
+        bounds = await reader.bounds(topic, range(count))
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=None)
+    await consumer.start()
+    await asyncio.sleep(0)  # stopped before its inner task ran once, it would raise CancelledError
+    try:
+        found: list[Any] = []
+        for partition, bound in bounds.items():
+            tp = TopicPartition(topic, partition)
+            consumer.assign([tp])
+            consumer.seek(tp, bound.begin)
+            while bound.begin < bound.end and await consumer.position(tp) < bound.end:
+                found += (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def scan(settings: Settings, index: str) -> dict[str, dict[str, Any]]:
+    """A full scan of an index: `_source` and `_version` by `_id`."""
+    async with connect(settings.elasticsearch) as client:
+        await client.indices.refresh(index=index)
+        rows: dict[str, dict[str, Any]] = {}
+        after = None
+        while True:
+            page = (
+                await client.search(
+                    index=index, size=5000, sort=["_doc"], version=True, query={"match_all": {}}, scroll="1m"
+                )
+                if after is None
+                else await client.scroll(scroll_id=after, scroll="1m")
+            )
+            if not page["hits"]["hits"]:
+                await client.clear_scroll(scroll_id=page["_scroll_id"])
+                return rows
+            after = page["_scroll_id"]
+            rows |= {hit["_id"]: {**hit["_source"], "_version": hit.get("_version")} for hit in page["hits"]["hits"]}

@@ -1,0 +1,30 @@
+"""The index contract: differences are named field by field."""
+
+from streams.contract import chunk_mappings, differences, fingerprint
+from streams.plan import FieldNames
+
+CONTRACT = {
+    "model": {"name": "m", "dims": 3},
+    "similarity": "cosine",
+    "source": {"topic": "t", "partitions": 4},
+    "cuts": [],
+}
+
+
+def test_differences_name_the_field_and_both_sides() -> None:
+    other = {**CONTRACT, "model": {"name": "m", "dims": 5}}
+    assert differences(CONTRACT, other) == ["model.dims: index 3, worker 5"]
+    assert differences(CONTRACT, CONTRACT) == []
+
+
+def test_cuts_are_the_indexs_life_and_not_its_contract() -> None:
+    grown = {**CONTRACT, "cuts": [{"0": 10}]}
+    assert differences(grown, CONTRACT) == []
+    assert fingerprint(grown) == fingerprint(CONTRACT)
+
+
+def test_mapping_is_strict_and_holds_the_contract() -> None:
+    mapping = chunk_mappings(CONTRACT, names=FieldNames(vector="v"), index_options={"type": "int8_hnsw"})
+    assert mapping["dynamic"] == "strict"
+    assert mapping["_meta"]["penstock"] == CONTRACT
+    assert mapping["properties"]["v"]["dims"] == 3

@@ -1,0 +1,71 @@
+"""Admission and claims, driven by a model: whatever is delivered, what enters is contiguous and claims are true."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.ledger import Ledger, Verdict
+
+
+def test_only_the_expected_offset_enters() -> None:
+    ledger = Ledger(5)
+    assert ledger.claimable == 4
+    assert ledger.offer(7) is Verdict.GAP
+    assert ledger.offer(4) is Verdict.SKIP
+    assert ledger.offer(5) is Verdict.ENTER
+    assert ledger.offer(5) is Verdict.SKIP
+    assert ledger.expected == 6
+
+
+def test_claims_wait_for_the_oldest_open_record() -> None:
+    ledger = Ledger(0)
+    for offset in range(3):
+        ledger.offer(offset)
+    ledger.settle(2)
+    ledger.settle(1)
+    assert ledger.claimable == -1
+    ledger.settle(0)
+    assert ledger.claimable == 2
+
+
+def test_a_proved_hole_is_claimed_with_what_is_before_it() -> None:
+    ledger = Ledger(0)
+    ledger.offer(0)
+    ledger.step_over(10)
+    assert ledger.claimable == -1
+    ledger.settle(0)
+    assert ledger.claimable == 9
+    assert ledger.offer(10) is Verdict.ENTER
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["deliver", "settle", "settle_any", "hole"]), st.integers(0, 30)), max_size=120
+)
+
+
+@given(st.integers(0, 10), steps)
+def test_claim_never_covers_an_unsettled_record(start: int, moves: list[tuple[str, int]]) -> None:
+    ledger = Ledger(start)
+    entered: list[int] = []
+    settled: set[int] = set()
+    holes: set[int] = set()
+    last_claim = ledger.claimable
+    for kind, number in moves:
+        if kind == "deliver":
+            expected = ledger.expected
+            if ledger.offer(number) is Verdict.ENTER:
+                assert number == expected
+                entered.append(number)
+        elif kind == "settle" and entered:
+            offset = entered[number % len(entered)]
+            ledger.settle(offset)
+            settled.add(offset)
+        elif kind == "settle_any":  # of an older assignment, say
+            ledger.settle(number + 1000)
+        elif kind == "hole":
+            to = ledger.expected + number % 3
+            holes |= set(range(ledger.expected, to))
+            ledger.step_over(to)
+        assert ledger.claimable >= last_claim
+        last_claim = ledger.claimable
+        assert all(offset in settled or offset in holes for offset in range(start, last_claim + 1))
+    assert ledger.open_count == len([offset for offset in entered if offset > ledger.claimable])

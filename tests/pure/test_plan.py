@@ -1,0 +1,84 @@
+"""Chunk writes: ids, versions, fields, and vectors that must not be written."""
+
+import numpy as np
+import pytest
+
+from streams.identity import MAX_ID_BYTES, chunk_id, entry_id, version
+from streams.plan import FieldNames, content_writes, first_bad_vector, stub_writes
+from streams.record import Document, Record, decode
+from streams.split import Chunk
+
+NOW = "2026-11-21T12:00:00.000Z"
+
+
+def document() -> Document:
+    value = b'{"text": "hello world", "title": "T", "url": "u", "metadata": {"lang": "en"}}'
+    result = decode(Record(topic="t", partition=3, offset=41, timestamp_ms=0, key=b"doc", value=value))
+    assert isinstance(result, Document)
+    return result
+
+
+CHUNKS = [
+    Chunk(text="hello", tokens=3, start=0, end=5, metadata={}),
+    Chunk(text="world", tokens=3, start=6, end=11, metadata={"page": 2}),
+]
+
+
+def test_chunk_writes_carry_everything_a_reader_needs() -> None:
+    vectors = np.eye(2, 4, dtype=np.float32)
+    first, second = content_writes(
+        document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=FieldNames(text="body", vector="v")
+    )
+    assert (first.id, first.version) == ("doc#0", (1 << 48) | 42)
+    assert second.source["body"] == "world"
+    assert second.source["v"] is not None
+    assert second.source["metadata"] == {
+        "source": "u",
+        "title": "T",
+        "doc_id": "doc",
+        "chunk": 1,
+        "chunks": 2,
+        "start": 6,
+        "end": 11,
+        "custom": {"lang": "en", "page": 2},
+    }
+    assert second.source["penstock"]["stub"] is False
+    assert len(second.source["penstock"].pop("chunk_hash")) == 64
+    assert second.source["penstock"].pop("stub") is False
+    assert second.source["penstock"] == {
+        "topic": "t",
+        "partition": 3,
+        "offset": 41,
+        "epoch": 1,
+        "model": "m",
+        "indexed_at": NOW,
+    }
+
+
+def test_stubs_have_neither_text_nor_vector() -> None:
+    (stub,) = stub_writes(document(), range(7, 8), epoch=0, model="m", indexed_at=NOW)
+    assert stub.id == "doc#7"
+    assert stub.source["penstock"]["stub"] is True
+    assert set(stub.source) == {"metadata", "penstock"}
+
+
+@pytest.mark.parametrize("bad", [[0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 1]])
+def test_zero_and_non_finite_vectors_are_found(bad: list[float]) -> None:
+    vectors = np.asarray([[1, 0, 0], bad], dtype=np.float32)
+    assert first_bad_vector(vectors) == 1
+    writes = content_writes(document(), CHUNKS, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames())
+    with pytest.raises(ValueError, match="chunk 1"):
+        list(writes)
+
+
+def test_versions_order_by_epoch_then_offset() -> None:
+    assert version(0, 0) == 1
+    assert version(0, 5) < version(0, 6) < version(1, 0)
+    with pytest.raises(ValueError, match="does not fit"):
+        version(0, 1 << 48)
+
+
+def test_long_ids_are_hashed_within_the_servers_limit() -> None:
+    assert chunk_id("a" * MAX_ID_BYTES, 3) == "a" * MAX_ID_BYTES + "#3"
+    assert len(chunk_id("ü" * 400, 10**6).encode()) < 512
+    assert entry_id("ü" * 400) != entry_id("ü" * 401)

@@ -1,0 +1,186 @@
+"""The registry's planner against a model of the index: crashes, replays, zombies; no stale chunk is left."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.registry import (
+    Begin,
+    Entry,
+    Misplaced,
+    Settled,
+    Stored,
+    Touch,
+    Wanted,
+    decide,
+    done,
+    from_source,
+    to_source,
+)
+
+UUID = "chunks-1"
+
+
+def wanted(version: int, n: int, content: str = "", partition: int = 0) -> Wanted:
+    return Wanted(doc_id="d", partition=partition, version=version, n=n, content_hash=content or f"v{version}")
+
+
+def decision(stored: Stored | None, want: Wanted, uuid: str = UUID) -> object:
+    return decide(stored, want, chunk_index_uuid=uuid, epoch_floor=0)
+
+
+def stored(entry: Entry) -> Stored:
+    return Stored(entry=entry, seq_no=1, primary_term=1)
+
+
+def begin(want: Wanted, before: Stored | None = None) -> Entry:
+    result = decision(before, want)
+    assert isinstance(result, Begin)
+    return result.entry
+
+
+def test_absent_document_begins() -> None:
+    entry = begin(wanted(3, 2))
+    assert (entry.state, entry.version, entry.n, entry.hi) == ("writing", 3, 2, 2)
+
+
+def test_shrinking_remembers_the_highest_chunk_until_it_is_stubbed() -> None:
+    before = stored(done(begin(wanted(1, 5))))
+    entry = begin(wanted(2, 2), before)
+    assert (entry.n, entry.hi) == (2, 5)
+    assert done(entry).hi == 2
+
+
+def test_interrupted_intent_is_inherited_by_the_next_version() -> None:
+    interrupted = stored(begin(wanted(1, 9)))
+    assert begin(wanted(2, 1), interrupted).hi == 9
+
+
+def test_older_and_equal_versions_are_settled() -> None:
+    before = stored(done(begin(wanted(5, 1))))
+    assert isinstance(decision(before, wanted(4, 1)), Settled)
+    assert isinstance(decision(before, wanted(5, 1)), Settled)
+
+
+def test_own_interrupted_intent_begins_again() -> None:
+    assert isinstance(decision(stored(begin(wanted(5, 1))), wanted(5, 1)), Begin)
+
+
+def test_same_content_only_moves_the_version() -> None:
+    before = stored(done(begin(wanted(5, 4, "same"))))
+    result = decision(before, wanted(8, 4, "same"))
+    assert isinstance(result, Touch)
+    assert (result.entry.version, result.entry.n, result.entry.state) == (8, 4, "done")
+
+
+def test_entry_about_another_chunk_index_counts_as_absent() -> None:
+    before = stored(done(begin(wanted(5, 4, "same"))))
+    result = decision(before, wanted(5, 4, "same"), uuid="chunks-2")
+    assert isinstance(result, Begin)
+    assert result.entry.hi == 4
+
+
+def test_key_on_another_partition_in_the_same_epoch_is_misplaced() -> None:
+    before = stored(done(begin(wanted(5, 4))))
+    assert decision(before, wanted(9, 1, partition=1)) == Misplaced(0)
+    assert isinstance(decide(before, wanted(9, 1, partition=1), chunk_index_uuid=UUID, epoch_floor=6), Begin)
+
+
+@given(st.integers(0, 2**60), st.integers(0, 99))
+def test_entry_survives_storage(version: int, n: int) -> None:
+    entry = begin(wanted(version, n))
+    assert from_source(to_source(entry, "2026-01-01T00:00:00Z")) == entry
+
+
+@dataclass
+class ModelIndex:
+    """Elasticsearch in small: external versions for chunks, compare-and-swap for the entry."""
+
+    entry: Stored | None = None
+    seq_no: int = 0
+    chunks: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+
+    def swap(self, entry: Entry, before: Stored | None) -> bool:
+        if (self.entry and self.entry.seq_no) != (before and before.seq_no):
+            return False
+        self.seq_no += 1
+        self.entry = Stored(entry=entry, seq_no=self.seq_no, primary_term=1)
+        return True
+
+    def write(self, number: int, version: int, text: str | None) -> None:
+        if number not in self.chunks or version >= self.chunks[number][0]:
+            self.chunks[number] = (version, text)
+
+    def alive(self) -> list[str]:
+        return [text for _, (_, text) in sorted(self.chunks.items()) if text is not None]
+
+
+class Writer:
+    """One worker replaying the log for one document, stopped and resumed at every step."""
+
+    def __init__(self, index: ModelIndex, log: list[int]) -> None:
+        self.index, self.log, self.position = index, log, 0
+        self.todo: list[tuple[int, int, str | None]] = []
+        self.intent: Entry | None = None
+        self.read: Stored | None = None
+        self.fresh = False
+
+    def restart(self) -> None:
+        self.__init__(self.index, self.log)  # type: ignore[misc]  # a crash forgets everything
+
+    @property
+    def finished(self) -> bool:
+        return self.position == len(self.log)
+
+    def step(self) -> None:
+        if self.finished:
+            return
+        if not self.fresh:
+            self.read, self.fresh = self.index.entry, True
+        elif self.intent is None:
+            self._decide()
+        elif self.todo:
+            self.index.write(*self.todo.pop())
+        else:
+            self._finish()
+
+    def _decide(self) -> None:
+        version, n = self.position + 1, self.log[self.position]
+        self.fresh = False
+        match decision(self.read, wanted(version, n)):
+            case Settled():
+                self.position += 1
+            case Touch(entry):
+                if self.index.swap(entry, self.read):
+                    self.position += 1
+            case Begin(entry):
+                if self.index.swap(entry, self.read):
+                    self.intent = entry
+                    self.todo = [(i, version, f"{version}/{i}" if i < n else None) for i in range(entry.hi)]
+
+    def _finish(self) -> None:
+        assert self.intent is not None
+        now = self.index.entry
+        if now and now.entry.version == self.intent.version and now.entry.state == "writing":
+            self.index.swap(done(self.intent), now)
+        self.intent, self.fresh = None, False
+        self.position += 1
+
+
+moves = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["step"] * 9 + ["crash"])), max_size=200)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5), moves)
+def test_any_interleaving_of_three_writers_ends_at_the_newest_version(
+    log: list[int], schedule: list[tuple[int, str]]
+) -> None:
+    index = ModelIndex()
+    writers = [Writer(index, log) for _ in range(3)]
+    for number, move in schedule:
+        writers[number].restart() if move == "crash" else writers[number].step()
+    for writer in (*writers, Writer(index, log)):
+        for _ in range(200):
+            writer.step()
+        assert writer.finished
+    assert index.alive() == [f"{len(log)}/{i}" for i in range(log[-1])]

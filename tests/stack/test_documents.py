@@ -1,0 +1,78 @@
+"""Documents through a real worker into a real index: written, edited, shrunk, deleted, restarted."""
+
+import asyncio
+
+from models.embedder import Embedder
+from tests.harness import World
+from tests.oracle import assert_true
+
+LONG = "A sentence about penstocks and turbines, number {}. " * 60
+
+
+def test_document_life_on_both_majors(world_on_either: World, embedder: Embedder) -> None:
+    world = world_on_either
+
+    async def scenario() -> None:
+        await world.create()
+        await world.produce(
+            (f"doc-{i}".encode(), {"text": LONG.format(*range(60)), "title": f"T{i}"}) for i in range(8)
+        )
+        await world.produce(
+            [
+                (b"given", {"chunks": [{"text": "first"}, {"text": "second", "metadata": {"page": 2}}]}),
+                ("schlüssel/日本".encode(), {"text": "Ein kurzer Text.", "timestamp": "2026-01-02T03:04:05+02:00"}),
+                (b"x" * 600, {"text": "a key longer than an _id may be"}),
+            ]
+        )
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        await world.produce(
+            [
+                (b"doc-0", {"text": "It shrank."}),
+                (b"doc-1", None),
+                (b"doc-2", {"text": ""}),
+                (b"doc-3", {"text": LONG + LONG}),
+                (b"doc-1", None),
+            ]
+        )
+        await world.settled(worker=worker)
+        await world.produce([(b"doc-1", {"text": "It came back."})])
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_restart_embeds_nothing_that_was_claimed(world: World, embedder: Embedder) -> None:
+    async def scenario() -> None:
+        await world.create()
+        await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}."}) for i in range(50))
+        first = world.start_worker()
+        await world.settled(worker=first)
+        assert first.terminate() == 0
+        second = world.start_worker(command=["faust", "-A", "agents", "worker", "-l", "info"])
+        await world.ready(second)
+        await world.produce([(b"one more", {"text": "One more."})])
+        await world.settled(worker=second)
+        assert second.metrics()["penstock_chunks_embedded_total"] == 1
+        assert second.terminate() == 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_unchanged_document_is_not_embedded_again(world: World) -> None:
+    async def scenario() -> None:
+        await world.create()
+        worker = world.start_worker()
+        await world.produce([(b"d", {"text": "The same."})])
+        await world.settled(worker=worker)
+        await world.produce([(b"d", {"text": "The same."}), (b"d", {"text": "The same."})])
+        await world.settled(worker=worker)
+        metrics = worker.metrics()
+        assert metrics["penstock_chunks_embedded_total"] == 1
+        assert metrics['penstock_chunks_skipped_total{reason="unchanged"}'] == 1
+        assert metrics['penstock_records_total{outcome="superseded"}'] == 1
+
+    asyncio.run(scenario())
