@@ -102,10 +102,16 @@ class Pipeline:
         self._in_flight = 0
         self._moved = asyncio.Condition()
         self._generation = 0
+        self._taking = False
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
-        """Take admitted records, in order. Blocks while the stations are full: that is the back-pressure."""
+        """Take admitted records, in order. Blocks while the stations are full: that is the back-pressure.
+
+        Takes none between `drain` and `resume`: the partitions are about to go, the next owner replays them.
+        """
         generation = self._generation
+        if not self._taking:
+            return
         with self._parts.metrics.tokenize_seconds.time():
             items = await self._parts.embedder.on_tokenizer_thread(lambda: self._prepare(positions))
         for batch in _batches(items, generation):
@@ -139,9 +145,14 @@ class Pipeline:
                 self._moved.notify_all()
             self._begun.release()
 
+    def resume(self) -> None:
+        """Take records again, of a new assignment."""
+        self._taking = True
+
     async def drain(self, deadline: Deadline) -> bool:
         """Finish what is begun, drop what is not. False when the deadline came first: the rest is replayed."""
         async with self._moved:
+            self._taking = False
             self._generation += 1
             self._moved.notify_all()
             try:
