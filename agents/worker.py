@@ -227,11 +227,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         """After table recovery, before Faust seeks to its committed offsets and resumes."""
-        self.consumer.stop_flow()  # else a fetch in flight makes Faust seek after we have resumed
+        self.hold_flow()
         if self.assignment is not None and self.pipeline is not None:
             topic = self.settings.source.topic
             await self.assignment.assign(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
             self.pipeline.resume()
+
+    def hold_flow(self) -> None:
+        """Else a fetch in flight makes Faust overwrite the seek that follows, and records are skipped."""
+        self.consumer.stop_flow()
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         if self.pipeline is not None and self.assignment is not None:
