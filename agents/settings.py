@@ -24,7 +24,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streams.errors import ConfigError
 
@@ -192,7 +192,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before file; the file arrives as keyword arguments."""
+        """Environment before file; the file arrives as keyword arguments, and so do secrets from files."""
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings' own
+        files = {(_variable("elasticsearch", name) + "_FILE").lower() for name in _SECRETS}
+        env_settings.env_vars = {n: v for n, v in env_settings.env_vars.items() if n.lower() not in files}
         return env_settings, init_settings
 
 

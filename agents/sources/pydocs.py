@@ -14,7 +14,7 @@ from agents.sources import Outgoing
 LEFT_OUT = {"antigravity", "this", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo"}
 """Modules that open windows, or print, or document toys when they are imported."""
 _DATA = re.compile(r"^DATA\n(?:(?: .*)?\n)*", re.MULTILINE)  # values of this machine: its environment, for one
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_ADDRESS = re.compile(r" at 0x[0-9a-f.]+")
 _BAR = re.compile(r"^(?: *\|)+ ?", re.MULTILINE)  # drawn beside the members of a class, as are the rules
 _RULE = re.compile(r"^ *-{10,} *\n", re.MULTILINE)
 _INHERITED = re.compile(  # the same members again and again, once for each subclass

@@ -1,0 +1,174 @@
+"""The command line as a user meets it: what works, and wrong inputs with a clear message and the right exit code."""
+
+import asyncio
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.harness import World
+
+NOTHING = "127.0.0.1:1"
+
+
+def create(world: World) -> None:
+    asyncio.run(world.create())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["worker"],
+        ["demo"],
+        ["search"],
+        ["status"],
+        ["local", "up"],
+        ["local", "down"],
+        ["local", "status"],
+        ["local", "wipe"],
+        ["model", "export"],
+        ["model", "list"],
+        ["model", "verify"],
+        ["index", "create"],
+        ["index", "status"],
+        ["index", "list"],
+        ["config", "check"],
+        ["config", "show"],
+        ["ingest", "files"],
+    ],
+)
+def test_every_command_has_help_with_an_example(world_names: World, arguments: list[str]) -> None:
+    done = world_names.command(*arguments, "--help")
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+
+
+def test_a_strangers_own_documents(world: World, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "whales.md").write_text("# Whales\n\nThe blue whale is the largest animal that ever lived.")
+    (notes / "corpus.jsonl").write_text('{"id": "t", "text": "A turbine turns the power of water into rotation."}\n')
+    done = world.command("ingest", "files", str(notes), "--partitions", "2")
+    assert (done.returncode, done.stdout) == (0, f"published 2 documents to {world.name}\n"), done.stderr
+    done = world.command("index", "create")
+    assert f"created {world.name}-all-minilm-l6-v2-000001" in done.stdout
+    assert "exists already, with the same contract" in world.command("index", "create").stdout
+    checked = world.command("config", "check")
+    assert checked.returncode == 0
+    assert "ok:" in checked.stdout
+    worker = world.start_worker()
+    asyncio.run(world.settled(worker=worker))
+    hits = json.loads(world.command("search", "huge sea mammals", "-k", "1", "--json").stdout)
+    assert hits[0]["metadata"]["title"] == "Whales"
+    assert hits[0]["metadata"]["source"].endswith("whales.md")
+    assert "Whales" in world.command("search", "huge sea mammals").stdout
+    status = json.loads(world.command("status", "--json").stdout)
+    assert status["lag"] == 0
+    assert len(status["workers"]) == 1
+    assert {"topic", "partition", "end_offset", "settled_offset", "lag", "oldest_unsettled_age_s"} == set(
+        status["partitions"][0]
+    )
+    assert "lag 0" in world.command("status").stdout
+    (row,) = json.loads(world.command("index", "list", "--json").stdout)
+    assert (row["documents"], row["chunks"], row["serving"]) == (2, 2, True)
+    contract = json.loads(world.command("index", "status", "--json").stdout)["contract"]
+    assert contract["source"] == {"topic": world.name, "partitions": 2}
+    assert "worker exits" not in worker.log.read_text()
+    assert worker.terminate() == 0
+
+
+def test_no_broker(world: World) -> None:
+    for command in (["worker"], ["status"], ["config", "check"], ["index", "create"]):
+        done = world.command(*command, extra={"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": NOTHING})
+        assert_message(done, 1, f"Kafka at {NOTHING} cannot be reached")
+
+
+def test_no_elasticsearch(world: World) -> None:
+    create(world)
+    for command in (["worker"], ["index", "list"], ["search", "x"], ["config", "check"]):
+        done = world.command(*command, extra={"PENSTOCK_ELASTICSEARCH__URL": f"http://{NOTHING}"})
+        assert_message(done, 1, "cannot be reached")
+    done = world.command("status", extra={"PENSTOCK_ELASTICSEARCH__URL": f"http://{NOTHING}"})
+    assert done.returncode == 0  # the lag needs no Elasticsearch
+    assert "cannot be reached" in done.stdout.replace("\n", " ")
+
+
+def test_missing_topic_and_missing_index(world: World) -> None:
+    assert_message(world.command("worker"), 1, f"the topic {world.name} does not exist")
+    assert_message(world.command("status"), 1, "create it")
+    assert world.command("ingest", "files", str(Path(__file__).parents[2] / "README.md")).returncode == 0
+    assert_message(world.command("worker"), 1, "create it with `penstock index create`")
+    assert_message(world.command("search", "x"), 1, "penstock index create")
+
+
+def test_wrong_dims_and_other_splitter(world: World, model_folder: Path, tmp_path: Path) -> None:
+    """Fault 11: refused with the differing fields, exit code 3, before anything is consumed."""
+    create(world)
+    narrow = Path(shutil.copytree(model_folder, tmp_path / "models" / model_folder.name))
+    manifest = json.loads((narrow / "manifest.json").read_text())
+    manifest["dims"] = 128
+    (narrow / "manifest.json").write_text(json.dumps(manifest))
+    extra = {"PENSTOCK_MODEL__DIR": str(narrow.parent)}
+    assert_message(world.command("index", "create", extra=extra), 3, "model.dims: index 384, worker 128")
+    other = world.command("worker", extra={"PENSTOCK_SPLIT__MAX_CHARS": "500", "PENSTOCK_SPLIT__OVERLAP_CHARS": "0"})
+    assert_message(other, 3, "split.max_chars: index 1000, worker 500", "split.overlap_chars: index 100, worker 0")
+
+
+def test_unknown_setting(world_names: World, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text("[kafka]\nbootstrap_server = 'x'\n")
+    for command in (["worker"], ["config", "show"], ["status"]):
+        done = world_names.command(*command, "--config", str(path))
+        assert_message(done, 2, "did you mean kafka.bootstrap_servers?")
+    done = world_names.command("config", "show", extra={"PENSTOCK_BATCH__LINGER": "1"})
+    assert_message(done, 2, "did you mean PENSTOCK_BATCH__LINGER_MS?")
+    assert world_names.command("wroker").returncode == 2
+
+
+def test_truncated_model_file(world: World, model_folder: Path, tmp_path: Path) -> None:
+    create(world)
+    damaged = Path(shutil.copytree(model_folder, tmp_path / "models" / model_folder.name))
+    with (damaged / "model.onnx").open("r+b") as file:
+        file.truncate(1000)
+    extra = {"PENSTOCK_MODEL__DIR": str(damaged.parent)}
+    assert_message(
+        world.command("worker", extra=extra), 3, "model.onnx is not the file that was exported", "1000 bytes"
+    )
+    assert_message(world.command("model", "verify", model_folder.name, extra=extra), 3, "truncated or changed")
+    assert_message(
+        world.command("model", "verify", "absent", extra=extra), 1, "penstock model export SOURCE --name absent"
+    )
+
+
+def test_admin_port_in_use(world: World) -> None:
+    create(world)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = world.command("worker", extra={"PENSTOCK_ADMIN__PORT": str(port)})
+    assert_message(done, 1, f"admin port {port} on 127.0.0.1 cannot be used")
+
+
+def test_local_port_in_use_and_too_little_disk(world_names: World, tmp_path: Path) -> None:
+    port = world_names.servers.kafka_port
+    done = world_names.command("local", "up", "--dir", str(tmp_path / "s"), "--kafka-port", str(port))
+    assert_message(done, 1, f"port {port} on 127.0.0.1 is in use", "--kafka-port")
+    assert world_names.command("local", "status", "--dir", str(tmp_path / "s")).stdout.startswith("nothing runs")
+
+
+def assert_message(done: "object", code: int, *parts: str) -> None:
+    """Exit code, message, and no traceback."""
+    stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
+    assert returncode == code, stderr
+    for part in parts:
+        assert part in stderr, stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.fixture
+def world_names(world: World) -> World:
+    """A world whose topic and index are never made."""
+    return world

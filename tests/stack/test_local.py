@@ -1,0 +1,110 @@
+"""`penstock local`: side by side, as root and not, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agents.local import stack
+from agents.local.downloads import Artifact, fetch, locked
+from agents.local.servers import free_port
+from agents.settings import cache_dir
+from streams.errors import PenstockError
+from tests.harness import PENSTOCK, Servers
+
+
+def penstock(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([PENSTOCK, "local", *arguments], capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_a_second_stack_beside_the_first_and_nothing_left_behind(servers: Servers, tmp_path: Path) -> None:
+    where = ["--dir", str(tmp_path / "second")]
+    ports = ["--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port())]
+    up = penstock("up", *where, *ports)
+    try:
+        assert up.returncode == 0, up.stderr
+        assert up.stdout.count("started in") == 2
+        assert penstock("up", *where, *ports).stdout.count("was running") == 2
+        rows = json.loads(penstock("status", *where, "--json").stdout)
+        assert {row["name"] for row in rows} == {"kafka", "elasticsearch"}
+        groups = [row["pid"] for row in rows]
+        busy = penstock("up", *where, "--kafka-port", str(servers.kafka_port), *ports[2:])
+        assert busy.returncode == 1
+        assert "already runs" in busy.stderr
+        listening = {
+            connection.laddr.ip
+            for row in rows
+            for process in _group(row["pid"])
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    finally:
+        down = penstock("down", *where)
+    assert down.stdout == "stopped kafka and elasticsearch\n"
+    assert [process for group in groups for process in _group(group)] == []
+    assert penstock("down", *where).stdout == "nothing was running\n"
+    assert penstock("wipe", "--yes", *where).returncode == 0
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_server_that_dies_says_why_and_where_its_log_is(tmp_path: Path) -> None:
+    options = stack.StackOptions(
+        folder=tmp_path,
+        cache=cache_dir(),
+        kafka_port=free_port(),
+        elasticsearch_port=free_port(),
+        kafka_version="4.1.1",
+        elasticsearch_version="9.2.4",
+    )
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
+    (tmp_path / "kafka" / "data" / "meta.properties").write_text("broken")
+    with pytest.raises(PenstockError, match=r"(?s)kafka ended at once.*kafka/server\.log") as caught:
+        stack.up(options, lambda *_: None)
+    assert "meta.properties" in str(caught.value)
+    assert stack.status(tmp_path) == []
+
+
+def test_a_reused_pid_is_never_touched(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        server = {"name": "kafka", "version": "4.1.1", "port": 1, "pid": stranger.pid, "started_at": 1.0, "log": "x"}
+        (tmp_path / "state.json").write_text(json.dumps([server]))
+        assert stack.down(tmp_path) == []
+        time.sleep(0)
+        assert stranger.poll() is None
+        os.kill(stranger.pid, signal.SIGKILL)
+
+
+def test_unknown_version_and_a_download_that_is_not_what_is_locked(tmp_path: Path) -> None:
+    with pytest.raises(
+        PenstockError, match=r"elasticsearch 7\.0 is not available here; choose one of 9\.2\.4, 8\.19\.3"
+    ):
+        locked("elasticsearch", "7.0")
+    right = next(artifact for artifact in locked("kafka", "4.1.1") if "slf4j-api" in artifact.coordinate)
+    wrong = Artifact(coordinate=right.coordinate, sha256="0" * 64, bytes=right.bytes)
+    with pytest.raises(PenstockError, match="is not the locked file"):
+        fetch([wrong], tmp_path, lambda *_: None)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+    missing = Artifact(coordinate="org.slf4j:slf4j-api:0.0.0:jar", sha256="0" * 64, bytes=1)
+    with pytest.raises(PenstockError, match="could not be downloaded from Maven Central"):
+        fetch([missing], tmp_path, lambda *_: None)
+    seen: list[tuple[str, int, int]] = []
+    (path,) = fetch([right], tmp_path, lambda *step: seen.append(step))
+    assert path.stat().st_size == right.bytes
+    assert seen == [(right.file_name, right.bytes, right.bytes)]
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found

@@ -1,0 +1,148 @@
+"""The bulk loop against a server that fails in every way: an outcome for each item, only failed ones sent again."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AnyHttpUrl
+
+from agents import elastic
+from agents.elastic import BACKOFF_CAP_S, Bulk, Conflict, Operation, Outcome, Refused, Written, backoff_s, connect
+from agents.fail_points import FailPoints
+from agents.metrics import Metrics
+from agents.settings import DeliverySettings, ElasticsearchSettings
+from streams.errors import PenstockError
+
+Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | None]
+
+
+class FakeElasticsearch:
+    """Answers bulk requests by script; remembers the ids of each request. None: close without an answer."""
+
+    def __init__(self, script: list[Answer]) -> None:
+        self.script = script
+        self.requests: list[list[str]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        lines = (await request.read()).splitlines()
+        ids = [next(iter(orjson.loads(line).values()))["_id"] for line in lines[::2]]
+        self.requests.append(ids)
+        answer = (self.script.pop(0) if self.script else ok)(ids)
+        if answer is None:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        if isinstance(answer, tuple):
+            body = {"error": {"type": answer[1], "reason": "scripted"}, "status": answer[0]}
+            return web.json_response(body, status=answer[0], headers={"X-Elastic-Product": "Elasticsearch"})
+        return web.json_response(answer, headers={"X-Elastic-Product": "Elasticsearch"})
+
+
+def ok(ids: list[str]) -> dict[str, Any]:
+    return items({}, ids)
+
+
+def items(statuses: dict[str, tuple[int, str]], ids: list[str]) -> dict[str, Any]:
+    rows = []
+    for key in ids:
+        status, kind = statuses.get(key, (201, ""))
+        row: dict[str, Any] = {"_id": key, "status": status, "_seq_no": 1, "_primary_term": 1}
+        if kind:
+            row["error"] = {"type": kind, "reason": "scripted"}
+        rows.append({"index": row})
+    return {"errors": bool(statuses), "items": rows}
+
+
+def send(
+    script: list[Answer], ids: list[str], max_retries: int | None = None, size: int = 1
+) -> tuple[list[Outcome], FakeElasticsearch]:
+    fake = FakeElasticsearch(script)
+
+    async def scenario() -> list[Outcome]:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_post("/{index}/_bulk", fake.handle)
+        async with TestServer(app) as server:
+            settings = ElasticsearchSettings(url=AnyHttpUrl(str(server.make_url("/"))))
+            async with connect(settings) as client:
+                delivery = DeliverySettings(max_retries=max_retries, retry_backoff_ms=1)
+                bulk = Bulk(client, delivery, Metrics(), FailPoints())
+                source = {"text": "x" * size}
+                return await bulk.send("i", [Operation(action="index", meta={"_id": i}, source=source) for i in ids])
+
+    return asyncio.run(scenario()), fake
+
+
+def test_mixed_outcomes_item_by_item() -> None:
+    """Fault 9: 2xx done, 409 superseded, 429 sent again alone, 400 refused."""
+    outcomes, fake = send(
+        [
+            lambda ids: items(
+                {
+                    "b": (409, "version_conflict_engine_exception"),
+                    "c": (429, "es_rejected_execution_exception"),
+                    "d": (400, "document_parsing_exception"),
+                },
+                ids,
+            )
+        ],
+        ["a", "b", "c", "d"],
+    )
+    assert [type(outcome) for outcome in outcomes] == [Written, Conflict, Written, Refused]
+    assert fake.requests == [["a", "b", "c", "d"], ["c"]]
+
+
+@pytest.mark.parametrize("failure", [(429, "x"), (503, "x"), (502, "x"), None])
+def test_whole_request_is_sent_again(failure: tuple[int, str] | None) -> None:
+    outcomes, fake = send([lambda _: failure, lambda _: failure], ["a", "b"])
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    assert fake.requests == [["a", "b"]] * 3
+
+
+def test_blocked_index_is_retried_and_not_refused() -> None:
+    outcomes, _ = send([lambda ids: items({"a": (403, "cluster_block_exception")}, ids)], ["a"])
+    assert isinstance(outcomes[0], Written)
+
+
+def test_413_is_split_until_one_item_alone_is_too_large() -> None:
+    def limit(ids: list[str]) -> dict[str, Any] | tuple[int, str]:
+        return (413, "too_large") if len(ids) > 2 or "big" in ids else ok(ids)
+
+    outcomes, fake = send([limit] * 9, ["a", "b", "big", "c"])
+    assert [type(outcome) for outcome in outcomes] == [Written, Written, Refused, Written]
+    assert sum(request == ["big"] for request in fake.requests) == 1
+
+
+def test_bodies_are_cut_by_bytes_and_by_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(elastic, "MAX_BODY_ITEMS", 3)
+    _, fake = send([], list("abcdefg"), size=10)
+    assert fake.requests == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+    _, fake = send([], list("abc"), size=600)
+    assert fake.requests == [["a"], ["b"], ["c"]]
+
+
+def test_retries_end_where_the_settings_say() -> None:
+    with pytest.raises(PenstockError, match=r"after 3 attempts \(last: 503\); delivery.max_retries is 2"):
+        send([lambda _: (503, "x")] * 9, ["a"], max_retries=2)
+
+
+@pytest.mark.parametrize("kind", ["index_not_found_exception", "security_exception"])
+def test_lost_index_or_access_is_an_error(kind: str) -> None:
+    with pytest.raises(PenstockError, match="refused a write"):
+        send([lambda ids: items({"a": (404, kind)}, ids)], ["a"])
+
+
+def test_denied_request_is_an_error() -> None:
+    with pytest.raises(PenstockError, match="answered 401"):
+        send([lambda _: (401, "security_exception")], ["a"])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000))
+def test_backoff_is_jittered_and_capped(attempt: int, base_ms: int) -> None:
+    assert 0 <= backoff_s(attempt, base_ms) <= min(BACKOFF_CAP_S, base_ms / 1000 * 2 ** min(attempt, 20))

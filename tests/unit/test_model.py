@@ -1,0 +1,219 @@
+"""The exported model: equal to sentence-transformers, proved at load, and never truncating."""
+
+import json
+import random
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.demo import bundled_model
+from agents.settings import cache_dir
+from agents.sources.pydocs import read_modules
+from models import export
+from models.embedder import Embedder, load_embedder
+from models.manifest import read_manifest
+from models.runtime import choose_provider, prove_provider, require_one_runtime
+from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.split import SplitRules, split_text
+
+
+def rules(embedder: Embedder, max_chars: int = 1000) -> SplitRules:
+    return SplitRules(max_chars=max_chars, overlap_chars=max_chars // 10, max_tokens=embedder.manifest.max_tokens)
+
+
+def real_texts(embedder: Embedder, count: int) -> list[str]:
+    """Chunks of real documents, of all lengths up to the model's limit."""
+    source = [orjson.loads(document.value or b"")["text"] for document in read_modules()]
+    shuffled = random.Random(3)
+    texts: list[str] = []
+    while len(texts) < count:
+        text = shuffled.choice(source)
+        start = shuffled.randrange(max(1, len(text) - 2000))
+        size = shuffled.choice([20, 60, 150, 400, 900, 1500])
+        texts += [
+            chunk.text
+            for chunk in split_text(text[start : start + size], rules(embedder, 2000), embedder.tokens.count)[:1]
+        ]
+    return texts
+
+
+def test_vectors_equal_sentence_transformers(embedder: Embedder, tmp_path: Path) -> None:
+    """200 real texts of all lengths, embedded by the original in the export environment."""
+    texts = real_texts(embedder, 200)
+    lengths = embedder.tokens.count(texts)
+    assert min(lengths) < 16
+    assert max(lengths) > 240
+    python = export.environment(cache_dir(), print)
+    script = (
+        "import json, sys\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "vectors = SentenceTransformer(sys.argv[1], device='cpu').encode(json.load(open(sys.argv[2])), batch_size=8)\n"
+        "json.dump([[float(x) for x in v] for v in vectors], open(sys.argv[3], 'w'))\n"
+    )
+    given_texts, result = tmp_path / "texts.json", tmp_path / "vectors.json"
+    given_texts.write_text(json.dumps(texts))
+    subprocess.run([python, "-c", script, bundled_model(), given_texts, result], check=True, capture_output=True)
+    reference = np.asarray(json.loads(result.read_text()), dtype=np.float32)
+    ours = embedder.session.embed(embedder.tokens.encode(texts), 1024)
+    cosines = (ours * reference).sum(axis=1) / np.linalg.norm(reference, axis=1)
+    assert cosines.min() >= 0.9999
+
+
+awkward = st.lists(
+    st.sampled_from(["word ", "Supercalifragilistic", "日本語", "🙂", "\n\n", "x" * 300, "9" * 50, " ", "ü̈", "a. "]),
+    max_size=300,
+).map("".join)
+
+
+@settings(max_examples=60)
+@given(awkward | st.text(max_size=2000), st.sampled_from([100, 1000, 5000]))
+def test_no_token_is_ever_truncated(embedder: Embedder, text: str, max_chars: int) -> None:
+    chunks = split_text(text, rules(embedder, max_chars), embedder.tokens.count)
+    covered = [False] * len(text)
+    for chunk in chunks:
+        assert chunk.start is not None
+        assert chunk.end is not None
+        assert text[chunk.start : chunk.end] == chunk.text
+        (ids,) = embedder.tokens.encode([chunk.text])
+        assert len(ids) == chunk.tokens <= embedder.manifest.max_tokens
+        covered[chunk.start : chunk.end] = [True] * len(chunk.text)
+    assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))
+
+
+def test_a_text_over_the_limit_is_an_error_and_not_cut(embedder: Embedder) -> None:
+    with pytest.raises(ValueError, match="302 tokens, the model takes 256"):
+        embedder.session.embed(embedder.tokens.encode(["word " * 300]), 1024)
+
+
+def test_order_and_batch_shape_do_not_change_vectors(embedder: Embedder) -> None:
+    tokens = embedder.tokens.encode(real_texts(embedder, 24))
+    one_by_one = np.vstack([embedder.session.embed([ids], 1024) for ids in tokens])
+    batched = embedder.session.embed(tokens, 2048)
+    assert (one_by_one * batched).sum(axis=1).min() > 0.99999
+
+
+@pytest.fixture
+def copied(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model to damage."""
+    return Path(shutil.copytree(model_folder, tmp_path / model_folder.name))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "golden.json"])
+def test_truncated_changed_or_missing_file_is_refused(copied: Path, name: str) -> None:
+    """Fault 25."""
+    path = copied / name
+    original = path.read_bytes()
+    path.write_bytes(original[:-100])
+    with pytest.raises(RefusedError, match=f"{name} is not the file that was exported"):
+        load_embedder(copied)
+    flipped = bytearray(original)
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(RefusedError, match="truncated or changed"):
+        load_embedder(copied)
+    path.unlink()
+    with pytest.raises(RefusedError, match="is missing"):
+        load_embedder(copied)
+
+
+def test_other_vectors_than_at_export_are_refused(copied: Path) -> None:
+    golden = copied / "golden.json"
+    content = json.loads(golden.read_text())
+    content["vectors"] = content["vectors"][::-1]
+    golden.write_text(json.dumps(content))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    from models.manifest import sha256_file
+
+    manifest["files"]["golden.json"] = sha256_file(golden)
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RefusedError, match="gives other vectors than at its export"):
+        load_embedder(copied)
+
+
+def test_missing_and_damaged_manifests(tmp_path: Path) -> None:
+    with pytest.raises(PenstockError, match="penstock model export SOURCE --name nothing"):
+        read_manifest(tmp_path / "nothing")
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_a_hub_folder_with_a_graph_needs_no_torch(model_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(bundled_model(), source, ignore=shutil.ignore_patterns("*.safetensors"))
+    (source / "onnx").mkdir()
+    shutil.copy(model_folder / "model.onnx", source / "onnx" / "model.onnx")
+    said: list[str] = []
+    exported = export.export_model(
+        str(source), name="prebuilt", models=tmp_path / "models", cache=tmp_path / "cache", say=said.append
+    )
+    exported.close()
+    assert any("no export needed" in line for line in said)
+    assert not (tmp_path / "cache").exists()
+    assert (exported.manifest.dims, exported.manifest.max_tokens, exported.manifest.pooling) == (384, 256, "mean")
+
+
+def test_export_of_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a folder"):
+        export.export_model("./nowhere", name="x", models=tmp_path, cache=tmp_path, say=print)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="has no config.json"):
+        export.export_model(str(tmp_path / "empty"), name="x", models=tmp_path / "m", cache=tmp_path, say=print)
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_too_little_disk_is_said_before_anything_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(PenstockError, match=r"not enough disk for the export environment .*: 7.0 GiB needed"):
+        export.environment(tmp_path, print)
+
+
+def test_export_lock_is_the_lock_files(tmp_path: Path) -> None:
+    """models/export-requirements.txt is made from uv.lock; this fails when one is newer than the other."""
+    root = Path(__file__).parents[2]
+    made = subprocess.run(
+        [
+            "uv",
+            "export",
+            "-q",
+            "--locked",
+            "--only-group",
+            "export",
+            "--no-emit-project",
+            "--no-header",
+            "--no-annotate",
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert made == files("models").joinpath("export-requirements.txt").read_text()
+
+
+def test_exactly_one_runtime() -> None:
+    require_one_runtime(["onnxruntime"])
+    with pytest.raises(ConfigError, match="no ONNX runtime is installed"):
+        require_one_runtime([])
+    with pytest.raises(ConfigError, match="onnxruntime and onnxruntime-gpu are installed together"):
+        require_one_runtime(["onnxruntime", "onnxruntime-gpu"])
+
+
+def test_a_provider_asked_for_is_proved_or_an_error() -> None:
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    assert choose_provider("auto", [cpu]) == cpu
+    assert choose_provider("auto", [cpu, cuda]) == cuda
+    with pytest.raises(PenstockError, match="offers only cpu"):
+        choose_provider("cuda", [cpu])
+    assert prove_provider(cuda, [cuda, cpu], allow_fallback=False) == cuda
+    assert prove_provider(cuda, [cpu], allow_fallback=True) == cpu
+    with pytest.raises(PenstockError, match=f"asked for {cuda}, but the session runs on {cpu}"):
+        prove_provider(cuda, [cpu], allow_fallback=False)

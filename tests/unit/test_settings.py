@@ -1,0 +1,88 @@
+"""Settings: file, environment, secrets, and errors that name the setting, its source and the fix."""
+
+from pathlib import Path
+
+import pytest
+
+from agents.settings import Settings, load_settings, origins
+from streams.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in os.environ:
+        if name.startswith("PENSTOCK_"):
+            monkeypatch.delenv(name)
+
+
+def file(tmp_path: Path, content: str) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text(content)
+    return path
+
+
+def test_defaults_run_against_the_local_stack() -> None:
+    settings = load_settings()
+    assert settings.kafka.bootstrap_servers == "127.0.0.1:9092"
+    assert str(settings.elasticsearch.url) == "http://127.0.0.1:9200/"
+    assert settings.dead_letter_topic == "documents.dlq"
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file(tmp_path, '[source]\ntopic = "a"\ngroup = "g"\n')
+    monkeypatch.setenv("PENSTOCK_SOURCE__TOPIC", "b")
+    settings = load_settings(path)
+    assert (settings.source.topic, settings.source.group) == ("b", "g")
+    rows = {row.name: row.source for row in origins(settings, path)}
+    assert rows["source.topic"] == "environment PENSTOCK_SOURCE__TOPIC"
+    assert rows["source.group"] == f"file {path}"
+    assert rows["split.max_chars"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("[kafka]\nbootstrap_server = 'x'", "there is no setting kafka.bootstrap_server; did you mean kafka.bootstrap"),
+        ("[kafak]\nx = 1", "there is no setting kafak; did you mean kafka?"),
+        ("[split]\nmax_chars = 'many'", "split.max_chars: Input should be a valid integer"),
+        ("[split]\nmax_chars = 100\noverlap_chars = 100", "must be less than split.max_chars"),
+        ("[elasticsearch]\nalias = 'Upper'", "elasticsearch.alias"),
+        ("[elasticsearch]\nvector_field = 'text'", "must differ from the text field"),
+        ("[elasticsearch]\nurl = 'ftp://x'", "elasticsearch.url"),
+        ("[kafka\n", "is not TOML"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, content: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=".*") as caught:
+        load_settings(file(tmp_path, content))
+    assert part in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_SPLITT__MAX_CHARS", "3")
+    with pytest.raises(ConfigError, match="did you mean PENSTOCK_SPLIT__MAX_CHARS"):
+        load_settings()
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read: No such file"):
+        load_settings(tmp_path / "nowhere.toml")
+
+
+def test_secret_from_a_file_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__API_KEY_FILE", str(tmp_path / "key"))
+    settings = load_settings()
+    assert settings.elasticsearch.api_key is not None
+    assert settings.elasticsearch.api_key.get_secret_value() == "s3cret"
+    assert all("s3cret" not in row.value for row in origins(settings))
+    assert "s3cret" not in repr(settings)
+
+
+def test_sample_file_is_valid_and_holds_defaults_only() -> None:
+    sample = load_settings(Path(__file__).parents[2] / "ops" / "penstock.toml")
+    defaults = Settings()
+    assert sample.model_copy(update={"log": defaults.log}) == defaults
