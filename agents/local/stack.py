@@ -165,7 +165,7 @@ def _wait_ready(launch: Launch, process: subprocess.Popen[bytes], begun: float) 
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-8:]
+    lines = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("\tat ")][-8:]
     return "\n".join([f"last lines of its log {log}:", *(f"  {line[:300]}" for line in lines)])
 
 

@@ -80,6 +80,7 @@ def test_a_reused_pid_is_never_touched(tmp_path: Path) -> None:
         os.kill(stranger.pid, signal.SIGKILL)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # jgo leaves a refused download open
 def test_unknown_version_and_a_download_that_is_not_what_is_locked(tmp_path: Path) -> None:
     with pytest.raises(
         PenstockError, match=r"elasticsearch 7\.0 is not available here; choose one of 9\.2\.4, 8\.19\.3"
