@@ -380,11 +380,12 @@ def _batches(items: list[Item], generation: int) -> list[Batch]:
     room = 0
     partitions: dict[str, int] = {}
     for item in items:
-        doc_id, partition = item.document.id if item.document else "", item.record.partition
         size = max(1, len(item.chunks))
-        if not batches or room < size or partitions.setdefault(doc_id, partition) != partition:
+        partition = item.record.partition
+        elsewhere = item.document and partitions.setdefault(item.document.id, partition) != partition
+        if not batches or room < size or elsewhere:
             batches.append(Batch([], generation))
-            room, partitions = MAX_BATCH_CHUNKS, {doc_id: partition}
+            room, partitions = MAX_BATCH_CHUNKS, {item.document.id: partition} if item.document else {}
         batches[-1].items.append(item)
         room -= size
     return batches

@@ -6,6 +6,7 @@ Faust delivers; it does not decide what is done. Its own offsets are a hint for 
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -209,6 +210,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.checked.embedder.close()
         for close in reversed(self._closing):
             await close()
+        shutil.rmtree(self.conf.datadir, ignore_errors=True)
 
     async def _embed_agent(self, stream: Any) -> None:
         """Windows of records from Faust, unacknowledged, into the pipeline."""

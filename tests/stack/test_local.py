@@ -1,5 +1,6 @@
 """`penstock local`: side by side, as root and not, and nothing left behind."""
 
+import gc
 import json
 import os
 import signal
@@ -66,7 +67,7 @@ def test_a_server_that_dies_says_why_and_where_its_log_is(tmp_path: Path) -> Non
     (tmp_path / "kafka" / "data" / "meta.properties").write_text("broken")
     with pytest.raises(PenstockError, match=r"(?s)kafka ended at once.*kafka/server\.log") as caught:
         stack.up(options, lambda *_: None)
-    assert "meta.properties" in str(caught.value)
+    assert "node ID not found" in str(caught.value)
     assert stack.status(tmp_path) == []
 
 
@@ -80,7 +81,7 @@ def test_a_reused_pid_is_never_touched(tmp_path: Path) -> None:
         os.kill(stranger.pid, signal.SIGKILL)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # jgo leaves a refused download open
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_unknown_version_and_a_download_that_is_not_what_is_locked(tmp_path: Path) -> None:
     with pytest.raises(
         PenstockError, match=r"elasticsearch 7\.0 is not available here; choose one of 9\.2\.4, 8\.19\.3"
@@ -94,6 +95,7 @@ def test_unknown_version_and_a_download_that_is_not_what_is_locked(tmp_path: Pat
     missing = Artifact(coordinate="org.slf4j:slf4j-api:0.0.0:jar", sha256="0" * 64, bytes=1)
     with pytest.raises(PenstockError, match="could not be downloaded from Maven Central"):
         fetch([missing], tmp_path, lambda *_: None)
+    gc.collect()  # jgo leaves the connection of a refused download open: let it warn here and nowhere else
     seen: list[tuple[str, int, int]] = []
     (path,) = fetch([right], tmp_path, lambda *step: seen.append(step))
     assert path.stat().st_size == right.bytes
