@@ -90,7 +90,7 @@ class Parts:
 
 
 class Pipeline:
-    """Two station loops with one slot between them. `failed` holds the first error of a loop."""
+    """Two station loops with one slot between them; whoever runs them ends the process when one fails."""
 
     def __init__(self, parts: Parts, assignment: Assignment) -> None:
         self._parts = parts

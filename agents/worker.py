@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 from typing import Any, NoReturn
 
 import faust
@@ -126,7 +126,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             worker_redirect_stdouts=False,
             consumer_auto_offset_reset="earliest",
             canonical_url=f"http://{socket.gethostname()}-{os.getpid()}:1",  # names this worker to the assignor
-            datadir=Path(mkdtemp(prefix="penstock-")),
+            datadir=_scratch_folder(settings.source.group),
         )
         raw = {"key_type": bytes, "value_type": bytes, "partitions": checked.partitions}
         self.claim_table = self.Table(TABLE, **raw)
@@ -311,6 +311,13 @@ def app_for_faust() -> PenstockApp:
         print(f"penstock: {exc}", file=sys.stderr)  # noqa: T201 - for people
         raise SystemExit(exc.exit_code) from None
     return app
+
+
+def _scratch_folder(group: str) -> Path:
+    """Faust wants a folder of its own, unique to the process; nothing of ours is kept there."""
+    folder = Path(gettempdir()) / f"penstock-{group}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _record(message: Any) -> Record:

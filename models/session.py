@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read at import, which would write a device id to the home
 import onnxruntime as ort
 
 from models.manifest import ONNX, Manifest

@@ -1,7 +1,6 @@
-"""What several commands share: options, output, and running a coroutine."""
+"""What several commands share: options and output."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +20,6 @@ from rich.progress import (
 
 from agents.settings import Settings, load_settings
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -43,17 +41,12 @@ def settings_option(function: F) -> F:
     )(function)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run one coroutine to its end."""
-    return asyncio.run(coroutine)
-
-
 def print_json(data: Any) -> None:
     """Indented JSON on stdout."""
     click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
 
 
-def progress_bar(*, transient: bool = False) -> Progress:
+def progress_bar() -> Progress:
     """A progress bar on stderr; on something that is no terminal it prints its last state only."""
     return Progress(
         SpinnerColumn(),
@@ -64,7 +57,6 @@ def progress_bar(*, transient: bool = False) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        transient=transient,
     )
 
 

@@ -1,12 +1,13 @@
 """`penstock config check|show`."""
 
+import asyncio
 from dataclasses import asdict
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, run, settings_option
+from agents.commands.common import json_option, print_json, settings_option
 from agents.preflight import check
 from agents.settings import Settings, origins
 
@@ -24,7 +25,7 @@ def check_command(settings: Settings) -> None:
     \b
     Example: penstock config check --config penstock.toml
     """
-    checked = run(check(settings))
+    checked = asyncio.run(check(settings))
     checked.embedder.close()
     click.echo(
         f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "

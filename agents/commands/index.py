@@ -1,12 +1,13 @@
 """`penstock index create|status|list`."""
 
+import asyncio
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, run, settings_option
+from agents.commands.common import json_option, print_json, settings_option
 from agents.elastic import connect
 from agents.index import Index
 from agents.preflight import create_index
@@ -26,7 +27,7 @@ def create(settings: Settings) -> None:
     \b
     Example: penstock index create
     """
-    name, made = run(create_index(settings))
+    name, made = asyncio.run(create_index(settings))
     click.echo(f"{'created' if made else 'exists already, with the same contract:'} {name}")
 
 
@@ -39,8 +40,8 @@ def status(settings: Settings, as_json: bool) -> None:
     \b
     Example: penstock index status --json
     """
-    rows = [row for row in run(_list(settings)) if row["serving"]]
-    stored = run(_contract(settings))
+    rows = [row for row in asyncio.run(_list(settings)) if row["serving"]]
+    stored = asyncio.run(_contract(settings))
     if as_json:
         print_json({"index": rows[0] if rows else None, "contract": stored[1] if stored else None})
         return
@@ -60,7 +61,7 @@ def list_command(settings: Settings, as_json: bool) -> None:
     \b
     Example: penstock index list
     """
-    rows = run(_list(settings))
+    rows = asyncio.run(_list(settings))
     if as_json:
         print_json(rows)
         return

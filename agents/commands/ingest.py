@@ -1,11 +1,12 @@
 """`penstock ingest files`."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from agents.commands.common import progress_bar, run, settings_option
+from agents.commands.common import progress_bar, settings_option
 from agents.ingest import publish
 from agents.settings import Settings
 from agents.sources import Outgoing
@@ -51,5 +52,5 @@ def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: Sett
                 yield from read_file(file, name)
                 bar.advance(task)
 
-        count = run(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
+        count = asyncio.run(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
     click.echo(f"published {count} documents to {settings.source.topic}")

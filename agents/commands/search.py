@@ -1,10 +1,12 @@
 """`penstock search`."""
 
+import asyncio
+
 import click
 from rich.console import Console
 from rich.text import Text
 
-from agents.commands.common import json_option, print_json, run, settings_option
+from agents.commands.common import json_option, print_json, settings_option
 from agents.preflight import load_model
 from agents.search import search_index
 from agents.settings import Settings
@@ -23,7 +25,7 @@ def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
     """
     embedder = load_model(settings)
     try:
-        hits = run(search_index(settings, embedder, text, k))
+        hits = asyncio.run(search_index(settings, embedder, text, k))
     finally:
         embedder.close()
     if as_json:

@@ -1,5 +1,6 @@
 """`penstock status`."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, run, settings_option
+from agents.commands.common import json_option, print_json, settings_option
 from agents.settings import Settings
 from agents.status import read_status
 
@@ -26,14 +27,14 @@ def status(settings: Settings, as_json: bool, watch: bool) -> None:
     Example: penstock status --watch
     """
     if as_json:
-        print_json(run(read_status(settings)))
+        print_json(asyncio.run(read_status(settings)))
         return
     if not watch:
-        Console().print(_render(run(read_status(settings))))
+        Console().print(_render(asyncio.run(read_status(settings))))
         return
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            live.update(_render(run(read_status(settings))), refresh=True)
+            live.update(_render(asyncio.run(read_status(settings))), refresh=True)
             time.sleep(WATCH_EVERY_S)
 
 

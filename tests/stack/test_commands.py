@@ -4,11 +4,12 @@ import asyncio
 import json
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.harness import World
+from tests.harness import PENSTOCK, World, until
 
 NOTHING = "127.0.0.1:1"
 
@@ -172,3 +173,27 @@ def assert_message(done: "object", code: int, *parts: str) -> None:
 def world_names(world: World) -> World:
     """A world whose topic and index are never made."""
     return world
+
+
+def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"id": f"d{i}", "text": f"Line {i}."}) + "\n" for i in range(1200))
+    (tmp_path / "many.jsonl").write_text(lines)
+    create(world)
+    command = [str(PENSTOCK), "ingest", "files", str(tmp_path / "many.jsonl"), "--max-lag", "100"]
+    with subprocess.Popen(command, env=world.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+
+        async def scenario() -> None:
+            await until(lambda: _lag_is(world, 500), 30)  # the first look comes after 500 documents
+            await asyncio.sleep(1.5)
+            assert await world.lag() == 500
+            worker = world.start_worker()
+            assert await asyncio.to_thread(process.wait, 90) == 0
+            await world.settled(worker=worker)
+
+        asyncio.run(scenario())
+        assert process.stdout is not None
+        assert process.stdout.read().decode() == f"published 1200 documents to {world.name}\n"
+
+
+async def _lag_is(world: World, wanted: int) -> bool:
+    return await world.lag() == wanted

@@ -111,3 +111,23 @@ def _group(leader: int) -> list[psutil.Process]:
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs as a plain user already")
+def test_a_plain_user_can_run_it_too(tmp_path: Path) -> None:
+    """In a user namespace where this process is uid 1000: nothing may depend on being root."""
+    where = ["--dir", str(tmp_path / "plain")]
+    ports = ["--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port())]
+    script = (
+        'set -e; test "$(id -u)" = 1000; "$0" local up "$@"; "$0" local status "$1" "$2"; "$0" local down "$1" "$2"'
+    )
+    namespace = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+    done = subprocess.run(
+        [*namespace, "sh", "-c", script, PENSTOCK, *where, *ports],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("stopped kafka and elasticsearch\n")
