@@ -23,7 +23,6 @@ from agents.ingest import publish
 from agents.kafka import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Outgoing
-from agents.sources.pydocs import read_modules
 from agents.status import partition_rows
 from streams.errors import PenstockError
 
@@ -65,9 +64,8 @@ def bundled_model() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-async def publish_modules(settings: Settings, tick: Tick) -> dict[str, float]:
-    """Publish the documentation. Returns monotonic seconds of publication by document id."""
-    documents = list(read_modules())
+async def publish_all(settings: Settings, documents: list[Outgoing], tick: Tick) -> dict[str, float]:
+    """Publish the documents. Returns monotonic seconds of publication by document id."""
     published: dict[str, float] = {}
 
     def one_by_one() -> Iterator[Outgoing]:

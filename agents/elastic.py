@@ -111,6 +111,14 @@ class Bulk:
         self._settings = settings
         self._metrics = metrics
         self._fail_points = fail_points
+        self.healthy = True
+        """False from a failed request until the next one that succeeds."""
+
+    async def wait_to_retry(self, attempt: int, reason: str) -> None:
+        """Sleep with full jitter before a request is sent again; counts it, and marks the server unhealthy."""
+        self.healthy = False
+        self._metrics.retries.labels("elasticsearch", reason).inc()
+        await asyncio.sleep(backoff_s(attempt, self._settings.retry_backoff_ms))
 
     async def send(self, index: str, operations: Sequence[Operation], *, require_alias: bool = False) -> list[Outcome]:
         """Outcomes in the order of `operations`. May take as long as the server is away.
@@ -133,14 +141,14 @@ class Bulk:
         while waiting := [item for item in part if item.outcome is None]:
             reason = await self._try(path, waiting)
             if all(item.outcome is not None for item in waiting):
+                self.healthy = True
                 return
             if self._settings.max_retries is not None and attempt >= self._settings.max_retries:
                 raise PenstockError(
                     f"Elasticsearch did not take {len(waiting)} writes after {attempt + 1} attempts "
                     f"(last: {reason}); delivery.max_retries is {self._settings.max_retries}"
                 )
-            self._metrics.retries.labels("elasticsearch", reason).inc()
-            await asyncio.sleep(backoff_s(attempt, self._settings.retry_backoff_ms))
+            await self.wait_to_retry(attempt, reason)
             attempt += 1
 
     async def _try(self, path: str, items: list[_Item]) -> str:

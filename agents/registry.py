@@ -1,13 +1,14 @@
 """Adapter of `streams.registry`: reads and compare-and-swaps entries in Elasticsearch."""
 
-import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch
 from elasticsearch import ConnectionError as ElasticConnectionError
 
 from agents.clock import utc_now
-from agents.elastic import RETRIED, Bulk, Conflict, Operation, Refused, Written, backoff_s
+from agents.elastic import RETRIED, Bulk, Conflict, Operation, Refused, Written
 from streams.errors import PenstockError
 from streams.identity import entry_id
 from streams.registry import Entry, Stored, from_source, to_source
@@ -16,29 +17,17 @@ from streams.registry import Entry, Stored, from_source, to_source
 class Registry:
     """The registry index of one chunk index."""
 
-    def __init__(self, client: AsyncElasticsearch, bulk: Bulk, index: str, *, retry_backoff_ms: int) -> None:
+    def __init__(self, client: AsyncElasticsearch, bulk: Bulk, index: str) -> None:
         self._client = client
         self._bulk = bulk
         self._index = index
-        self._retry_backoff_ms = retry_backoff_ms
 
     async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
         """Entries as they are now (`_mget` is realtime); absent ones are left out. Retries while the server is away."""
         wanted = list(doc_ids)
         if not wanted:
             return {}
-        attempt = 0
-        while True:
-            try:
-                answer = await self._client.mget(index=self._index, ids=[entry_id(doc_id) for doc_id in wanted])
-                break
-            except ElasticConnectionError:
-                pass
-            except ApiError as exc:
-                if exc.status_code not in RETRIED:
-                    raise PenstockError(f"the registry {self._index} cannot be read: {exc}") from exc
-            await asyncio.sleep(backoff_s(attempt, self._retry_backoff_ms))
-            attempt += 1
+        answer = await self._multi_get([entry_id(doc_id) for doc_id in wanted])
         found = {}
         for doc_id, doc in zip(wanted, answer["docs"], strict=True):
             if "error" in doc:
@@ -50,6 +39,21 @@ class Registry:
                     primary_term=doc["_primary_term"],
                 )
         return found
+
+    async def _multi_get(self, ids: list[str]) -> Any:
+        for attempt in itertools.count():
+            try:
+                answer = await self._client.mget(index=self._index, ids=ids)
+            except ElasticConnectionError as exc:
+                await self._bulk.wait_to_retry(attempt, type(exc).__name__)
+            except ApiError as exc:
+                if exc.status_code not in RETRIED:
+                    raise PenstockError(f"the registry {self._index} cannot be read: {exc}") from exc
+                await self._bulk.wait_to_retry(attempt, str(exc.status_code))
+            else:
+                self._bulk.healthy = True
+                return answer
+        return None
 
     async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
         """Put each entry in the place of the one that was read (None: absent then).

@@ -43,13 +43,13 @@ class Open:
 class Partition:
     """One assigned partition."""
 
-    def __init__(self, number: int, start: int) -> None:
+    def __init__(self, number: int, start: int, now: float) -> None:
         self.number = number
         self.ledger = Ledger(start)
         self.claimed = start - 1
         self.open: deque[Open] = deque()
         self.end: int | None = None
-        self.last_delivery = self.last_progress = time.monotonic()
+        self.last_delivery = self.last_progress = now
         self.last_seek = 0.0
         self.seeks_at_expected = 0
 
@@ -65,14 +65,30 @@ class Position:
 Seek = Callable[[Mapping[int, int]], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What claims are about: the source topic, and the identity of the index and its registry."""
+
+    topic: str
+    sink: str
+
+
 class Assignment:
-    """All assigned partitions of the source topic."""
+    """All assigned partitions of the source topic. `now`: monotonic seconds."""
 
     def __init__(
-        self, *, topic: str, sink: str, claims: ClaimTable, reader: LogReader, seek: Seek, metrics: Metrics
+        self,
+        subject: Subject,
+        *,
+        claims: ClaimTable,
+        reader: LogReader,
+        seek: Seek,
+        metrics: Metrics,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.topic = topic
-        self._sink = sink
+        self.topic = subject.topic
+        self._sink = subject.sink
+        self._now = now
         self._claims = claims
         self._reader = reader
         self._seek = seek
@@ -85,7 +101,7 @@ class Assignment:
         fresh = {}
         for number in numbers:
             start = await start_offset(self._reader, self.topic, number, self._claims.read(number), self._sink)
-            fresh[number] = Partition(number, start)
+            fresh[number] = Partition(number, start, self._now())
         self.revoke()
         self._partitions = fresh
         self.received = True
@@ -112,7 +128,7 @@ class Assignment:
             partition = self._partitions.get(record.partition)
             if partition is None:
                 continue
-            partition.last_delivery = time.monotonic()
+            partition.last_delivery = self._now()
             match partition.ledger.offer(record.offset):
                 case Verdict.ENTER:
                     partition.seeks_at_expected = 0
@@ -150,7 +166,7 @@ class Assignment:
                 partition.number, Claim(offset=claimable, sink=self._sink, record=record)
             )
             partition.claimed = claimable
-            partition.last_progress = time.monotonic()
+            partition.last_progress = self._now()
             now_ms = time.time() * 1000
             for entry in covered:  # 3
                 partition.open.popleft()
@@ -169,13 +185,21 @@ class Assignment:
                 continue
             partition.end = bounds[partition.number].end
             self._metrics.lag.labels(self.topic, str(partition.number)).set(partition.end - partition.claimed - 1)
-            quiet_s = time.monotonic() - partition.last_delivery
+            if partition.end == partition.claimed + 1:
+                partition.last_progress = self._now()  # idle is not stalled
+            quiet_s = self._now() - partition.last_delivery
             if partition.ledger.expected < partition.end and not partition.open and quiet_s > STILL_S:
                 await self._close_gap(partition)
 
+    def forget_lag(self) -> None:
+        """The broker does not tell end offsets: an absent lag is better than an old one."""
+        for partition in self._partitions.values():
+            partition.end = None
+            self._metrics.lag.remove(self.topic, str(partition.number))
+
     def snapshot(self) -> list[dict[str, Any]]:
         """State by partition, for `/statusz`."""
-        now = time.monotonic()
+        now = self._now()
         return [
             {
                 "topic": self.topic,
@@ -191,7 +215,7 @@ class Assignment:
 
     async def _close_gap(self, partition: Partition) -> None:
         """Seek back to the expected offset; when that did not help twice, prove that the log has a hole there."""
-        now = time.monotonic()
+        now = self._now()
         if now - partition.last_seek < SEEK_EVERY_S:
             return
         partition.last_seek = partition.last_delivery = now

@@ -35,7 +35,7 @@ from agents.pipeline import Parts, Pipeline
 from agents.preflight import Checked, check
 from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
-from agents.tracker import Assignment
+from agents.tracker import Assignment, Subject
 from streams.errors import PenstockError
 from streams.record import Record
 
@@ -98,6 +98,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.metrics = Metrics()
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
+        self.bulk: Bulk | None = None
         self._closing: list[Any] = []
         work = settings.batch.max_inflight_bytes
         super().__init__(
@@ -142,14 +143,13 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self._closing.append(client.close)
         reader = await self._reader()
         fail_points = FailPoints(fail_point())
-        bulk = Bulk(client, settings.delivery, self.metrics, fail_points)
+        self.bulk = bulk = Bulk(client, settings.delivery, self.metrics, fail_points)
         dead_letters = DeadLetters(settings, self.metrics)
         await dead_letters.start()
         self._closing.append(dead_letters.stop)
         identity = checked.identity
         self.assignment = Assignment(
-            topic=settings.source.topic,
-            sink=identity.sink,
+            Subject(topic=settings.source.topic, sink=identity.sink),
             claims=ClaimTable(self.claim_table),
             reader=reader,
             seek=self._seek,
@@ -160,7 +160,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             rules=split_rules(settings, checked.embedder.manifest),
             names=field_names(settings),
             identity=identity,
-            registry=Registry(client, bulk, identity.registry, retry_backoff_ms=settings.delivery.retry_backoff_ms),
+            registry=Registry(client, bulk, identity.registry),
             bulk=bulk,
             dead_letters=dead_letters,
             metrics=self.metrics,
@@ -255,6 +255,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 try:
                     await self.assignment.watch()
                 except PenstockError as exc:
+                    self.assignment.forget_lag()
                     logger.warning("lag is unknown", extra={"reason": str(exc)})
 
     async def _watch_loop(self) -> None:
@@ -274,7 +275,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             _exit_after(CLOSING_S * 3)
 
     def _not_live(self) -> list[str]:
-        if self.assignment is None:
+        """Stalled with lag, while Elasticsearch answers: only a restart can help."""
+        if self.assignment is None or self._elasticsearch_away():
             return []
         return [
             f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"
@@ -283,7 +285,11 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         ]
 
     def _not_ready(self) -> list[str]:
-        return [] if self.assignment is not None and self.assignment.received else ["no assignment received yet"]
+        reasons = [] if self.assignment is not None and self.assignment.received else ["no assignment received yet"]
+        return [*reasons, "Elasticsearch does not answer"] if self._elasticsearch_away() else reasons
+
+    def _elasticsearch_away(self) -> bool:
+        return self.bulk is not None and not self.bulk.healthy
 
     def _statusz(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,7 @@ from agents.local.servers import free_port, require_free
 from agents.preflight import create_index, load_model
 from agents.search import search_index
 from agents.settings import Settings, cache_dir, load_settings
+from agents.sources.pydocs import read_modules
 from models.export import export_model
 from models.manifest import MANIFEST
 from streams.errors import PenstockError
@@ -43,12 +45,10 @@ def demo(keep: bool) -> None:
     """
     folder = cache_dir() / "demo"
     settings = _settings(folder)
-    started = False
     try:
-        started = True
         _run(settings, folder)
     finally:
-        if started and not keep:
+        if not keep:
             click.echo("stopping the servers", err=True)
             stack.wipe(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -57,6 +57,7 @@ def demo(keep: bool) -> None:
 
 
 def _run(settings: Settings, folder: Path) -> None:
+    reading = ThreadPoolExecutor(1).submit(lambda: list(read_modules()))  # takes seconds, as do the servers
     with _step("1/6 start a broker and Elasticsearch"):
         if not stack.status(folder):
             stack.wipe(folder)
@@ -71,7 +72,8 @@ def _run(settings: Settings, folder: Path) -> None:
                 say=lambda line: click.echo(f"    {line}", err=True),
             ).close()
     with _step("3/6 publish the standard library's documentation"):
-        published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_modules(settings, tick)))
+        documents = reading.result()
+        published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))
     with _step("4/6 create the index"):
         name, _ = asyncio.run(create_index(settings))
         click.echo(f"    {name}", err=True)

@@ -3,7 +3,7 @@
 import asyncio
 
 from models.embedder import Embedder
-from tests.harness import World
+from tests.harness import PENSTOCK, World
 from tests.oracle import assert_true
 
 LONG = "A sentence about penstocks and turbines, number {}. " * 60
@@ -51,7 +51,7 @@ def test_restart_embeds_nothing_that_was_claimed(world: World, embedder: Embedde
         first = world.start_worker()
         await world.settled(worker=first)
         assert first.terminate() == 0
-        second = world.start_worker(command=["faust", "-A", "agents", "worker", "-l", "info"])
+        second = world.start_worker(command=[str(PENSTOCK.with_name("faust")), "-A", "agents", "worker", "-l", "info"])
         await world.ready(second)
         await world.produce([(b"one more", {"text": "One more."})])
         await world.settled(worker=second)

@@ -186,7 +186,7 @@ def test_registry_is_compare_and_swap(made: World) -> None:
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
             bulk = Bulk(client, made.settings.delivery, Metrics(), FailPoints())
-            registry = Registry(client, bulk, f"{made.name}-all-minilm-l6-v2-000001-registry", retry_backoff_ms=1)
+            registry = Registry(client, bulk, f"{made.name}-all-minilm-l6-v2-000001-registry")
             wanted = Wanted(doc_id="d" * 600, partition=0, version=7, n=2, content_hash="h")
             plan = decide(None, wanted, chunk_index_uuid="u", epoch_floor=0)
             assert isinstance(plan, Begin)

@@ -22,6 +22,7 @@ from models.manifest import read_manifest
 from models.runtime import choose_provider, prove_provider, require_one_runtime
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
+from tests.harness import PENSTOCK
 
 
 def rules(embedder: Embedder, max_chars: int = 1000) -> SplitRules:
@@ -181,7 +182,7 @@ def test_export_lock_is_the_lock_files(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     made = subprocess.run(
         [
-            "uv",
+            PENSTOCK.with_name("uv"),
             "export",
             "-q",
             "--locked",

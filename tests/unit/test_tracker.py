@@ -1,0 +1,192 @@
+"""Admission, gaps, holes and claims, without a broker: fakes keep the order of what was written and acked."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agents.claims import Claim, ClaimTable, from_bytes, to_bytes
+from agents.kafka import Bounds, LogReader, fingerprint
+from agents.metrics import Metrics
+from agents.tracker import STILL_S, Assignment, Subject
+from streams.errors import RefusedError
+from streams.record import Record
+
+
+@dataclass
+class Log:
+    """One partition's log, the claims about it, and everything that happened, in order."""
+
+    offsets: list[int]
+    begin: int = 0
+    claims: dict[int, Claim] = field(default_factory=dict)
+    events: list[tuple[str, int]] = field(default_factory=list)
+    now: float = 100.0
+
+    async def bounds(self, _: str, partitions: Any) -> dict[int, Bounds]:
+        return {p: Bounds(begin=self.begin, end=max(self.offsets, default=-1) + 1) for p in partitions}
+
+    async def first_from(self, _: str, __: int, offset: int) -> Any:
+        found = [o for o in self.offsets if o >= offset]
+        return SimpleNamespace(offset=found[0], timestamp=found[0], key=b"k", value=b"v") if found else None
+
+    def read(self, partition: int) -> Claim | None:
+        return self.claims.get(partition)
+
+    async def write(self, partition: int, claim: Claim) -> None:
+        self.events.append(("claim", claim.offset))
+        self.claims[partition] = claim
+
+    async def seek(self, offsets: Mapping[int, int]) -> None:
+        self.events.append(("seek", offsets[0]))
+
+    def deliver(self, *offsets: int) -> list[tuple[Record, Any]]:
+        return [(record(o), SimpleNamespace(ack=lambda o=o: self.events.append(("ack", o)))) for o in offsets]
+
+
+def record(offset: int) -> Record:
+    return Record(topic="t", partition=0, offset=offset, timestamp_ms=offset, key=b"k", value=b"v")
+
+
+def claim(offset: int, sink: str = "sink") -> Claim:
+    return Claim(offset=offset, sink=sink, record=fingerprint(offset, b"k", b"v"))
+
+
+async def assigned(log: Log) -> Assignment:
+    assignment = Assignment(
+        Subject(topic="t", sink="sink"),
+        claims=cast(ClaimTable, log),
+        reader=cast(LogReader, log),
+        seek=log.seek,
+        metrics=Metrics(),
+        now=lambda: log.now,
+    )
+    await assignment.assign([0])
+    return assignment
+
+
+def offsets(admitted: list[tuple[Any, Record]]) -> list[int]:
+    return [record.offset for _, record in admitted]
+
+
+def test_claim_is_written_before_anything_is_acked() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1, 2])
+        assignment = await assigned(log)
+        admitted = await assignment.admit(log.deliver(0, 1, 2))
+        await assignment.settle([admitted[1][0]])
+        assert log.events == []
+        await assignment.settle([admitted[0][0]])
+        assert log.events == [("claim", 1), ("ack", 0), ("ack", 1)]
+
+    asyncio.run(scenario())
+
+
+def test_starts_after_the_claim_and_acks_what_is_claimed_already() -> None:
+    async def scenario() -> None:
+        log = Log(list(range(10)), claims={0: claim(4)})
+        assignment = await assigned(log)
+        assert offsets(await assignment.admit(log.deliver(3, 4, 5))) == [5]
+        assert log.events == [("ack", 3), ("ack", 4)]
+
+    asyncio.run(scenario())
+
+
+def test_a_gap_is_sought_back_once_a_second_and_never_acked() -> None:
+    async def scenario() -> None:
+        log = Log(list(range(10)))
+        assignment = await assigned(log)
+        assert await assignment.admit(log.deliver(5, 6)) == []
+        assert await assignment.admit(log.deliver(7)) == []
+        assert log.events == [("seek", 0)]
+        log.now += 1.5
+        assert await assignment.admit(log.deliver(8)) == []
+        assert log.events == [("seek", 0), ("seek", 0)]
+        assert offsets(await assignment.admit(log.deliver(0, 1))) == [0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_is_stepped_over_only_when_it_is_proved() -> None:
+    async def scenario() -> None:
+        log = Log([7, 8])  # compacted below 7
+        assignment = await assigned(log)
+        for _ in range(3):
+            log.now += 1.5
+            assert await assignment.admit(log.deliver(7)) == []
+        assert log.events == [("seek", 0), ("seek", 0), ("seek", 7)]
+        assert offsets(await assignment.admit(log.deliver(7))) == [7]
+
+    asyncio.run(scenario())
+
+
+def test_records_that_faust_skipped_at_the_end_of_the_log_are_missed() -> None:
+    """No higher record comes that would show the gap: the end offset does."""
+
+    async def scenario() -> None:
+        log = Log([0, 1])
+        assignment = await assigned(log)
+        await assignment.watch()
+        assert log.events == []
+        log.now += STILL_S + 1
+        await assignment.watch()
+        assert log.events == [("seek", 0)]
+
+    asyncio.run(scenario())
+
+
+def test_void_claims_replay_and_a_replaced_topic_is_refused() -> None:
+    async def scenario() -> None:
+        other_sink = Log([0, 1, 2], claims={0: claim(1, sink="another index")})
+        assert offsets(await (await assigned(other_sink)).admit(other_sink.deliver(0))) == [0]
+        shorter = Log([0, 1], claims={0: claim(5)})
+        with pytest.raises(RefusedError, match="the log ends at 2"):
+            await assigned(shorter)
+        different = Log(list(range(9)), claims={0: Claim(offset=5, sink="sink", record=fingerprint(77, b"k", b"v"))})
+        with pytest.raises(RefusedError, match="another record is there now"):
+            await assigned(different)
+        expired = Log([8, 9], begin=8, claims={0: claim(3)})
+        assert offsets(await (await assigned(expired)).admit(expired.deliver(8))) == [8]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_in_flight_at_a_revocation_is_not_claimed() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1])
+        assignment = await assigned(log)
+        admitted = await assignment.admit(log.deliver(0, 1))
+        await assignment.assign([0])
+        await assignment.settle([position for position, _ in admitted])
+        assert log.events == []
+
+    asyncio.run(scenario())
+
+
+def test_idle_is_not_stalled_and_unknown_lag_is_absent() -> None:
+    async def scenario() -> None:
+        log = Log([0], claims={0: claim(0)})
+        assignment = await assigned(log)
+        log.now += 10_000
+        await assignment.watch()
+        (row,) = assignment.snapshot()
+        assert (row["lag"], row["since_progress_s"]) == (0, 0)
+        assignment.forget_lag()
+        assert assignment.snapshot()[0]["lag"] is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"garbage", b"[]", b'{"offset": 1}', b'{"offset": "x", "sink": 1, "record": 3}']
+)
+def test_what_is_no_claim_counts_as_none(value: bytes | None) -> None:
+    assert from_bytes(value) is None
+
+
+def test_claims_survive_storage() -> None:
+    assert from_bytes(to_bytes(claim(9))) == claim(9)
+    assert from_bytes(to_bytes(Claim(offset=9, sink="s", record=None))) == Claim(offset=9, sink="s", record=None)
