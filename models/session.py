@@ -41,6 +41,8 @@ class Session:
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # waiting threads that spin would take the cores from the rest of the pipeline; not slower alone (`make bench`)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(str(folder / ONNX), options, providers=[asked])
         except Exception as exc:
