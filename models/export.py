@@ -157,7 +157,7 @@ def _finish(made: Path, manifest: Manifest, reference: dict[str, Any] | None) ->
 
 
 def environment(cache: Path, say: Say) -> Path:
-    """Python of the export environment, made on first use (about 2.5 GB of downloads), keyed by its lock."""
+    """Python of the export environment, made on first use (about 3 GB of downloads), keyed by its lock."""
     lock = files("models").joinpath("export-requirements.txt").read_bytes()
     key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:12]
     home = cache / f"export-{key}"
@@ -166,7 +166,7 @@ def environment(cache: Path, say: Say) -> Path:
         return python
     require_space(cache, ENVIRONMENT_BYTES, "the export environment (torch and optimum)")
     uv = _find_uv()
-    say("making the export environment: torch and optimum, about 2.5 GB, once")
+    say("making the export environment: torch and optimum, about 3 GB, once")
     shutil.rmtree(home, ignore_errors=True)
     with tempfile.NamedTemporaryFile(suffix=".txt") as requirements:
         requirements.write(lock)

@@ -27,7 +27,7 @@ def model() -> None:
 def export(source: str, name: str, precision: str, settings: Settings) -> None:
     """Export SOURCE, a sentence-transformers folder or hub id, to ONNX, and prove it against the original.
 
-    The first export makes an environment of its own with torch and optimum (about 2.5 GB of downloads).
+    The first export makes an environment of its own with torch and optimum (about 3 GB of downloads).
 
     \b
     Example: penstock model export sentence-transformers/all-MiniLM-L6-v2 --name all-MiniLM-L6-v2
