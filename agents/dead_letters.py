@@ -53,7 +53,8 @@ class DeadLetters:
                 "offset": record.offset,
                 "stage": rejected.stage,
                 "error": rejected.error,
-                "reason": rejected.message,
+                # Elasticsearch's own reasons quote the text; they are in the dead letter only
+                "reason": "see the dead letter" if rejected.stage == "index" else rejected.message,
             },
         )
         try:
