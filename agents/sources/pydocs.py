@@ -14,6 +14,7 @@ from agents.sources import Outgoing
 LEFT_OUT = {"antigravity", "this", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo"}
 """Modules that open windows, or print, or document toys when they are imported."""
 _DATA = re.compile(r"^DATA\n(?:(?: .*)?\n)*", re.MULTILINE)  # values of this machine: its environment, for one
+_REFERENCE = re.compile(r"^MODULE REFERENCE\n(?:(?: .*)?\n)*", re.MULTILINE)  # the same words in every module
 _ADDRESS = re.compile(r" at 0x[0-9a-f.]+")
 _BAR = re.compile(r"^(?: *\|)+ ?", re.MULTILINE)  # drawn beside the members of a class, as are the rules
 _RULE = re.compile(r"^ *-{10,} *\n", re.MULTILINE)
@@ -50,6 +51,6 @@ def read_modules() -> Iterator[Outgoing]:
 
 def _clean(text: str) -> str:
     """Documentation only: no drawn lines, no inherited members, nothing that depends on this machine."""
-    for pattern in (_DATA, _ADDRESS, _BAR, _RULE, _INHERITED):
+    for pattern in (_DATA, _REFERENCE, _ADDRESS, _BAR, _RULE, _INHERITED):
         text = pattern.sub("", text)
     return text
