@@ -1,29 +1,33 @@
-"""Elasticsearch: the client, and the bulk loop with an outcome for every item.
+"""Elasticsearch: the client, and requests that are repeated until it has answered, behind one circuit breaker.
 
-The client's own bulk helper raises in mid-stream and retries 429 only, its transport retries without backoff;
-so both are off, and the loop is here.
+The client's transport retries three times without backoff, so that is off, and the loop is here.
 """
 
 import asyncio
+import itertools
+import logging
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from elasticsearch import ConnectionError as ElasticConnectionError
 
-from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
+from streams.breaker import Breaker
 from streams.errors import PenstockError
 
-MAX_BODY_BYTES = 8 * 1024**2  # well below the server's http.max_content_length of 100 MB
-MAX_BODY_ITEMS = 1000
 BACKOFF_CAP_S = 30.0
+RETRY_AFTER_CAP_S = 600.0
+FAILURES_TO_OPEN = 3
 RETRIED = frozenset({429, 500, 502, 503, 504})
+GONE = frozenset({"index_not_found_exception", "security_exception"})
 REQUEST_TIMEOUT_S = 60.0
+STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+logger = logging.getLogger(__name__)
 
 
 def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
@@ -48,142 +52,125 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
 def explain(exc: ApiError | TransportError, url: object) -> str:
     """One line about a failed request, for people."""
     if isinstance(exc, ApiError):
-        return f"Elasticsearch at {url} answered {exc.status_code}: {_reason(exc)}"
+        return f"Elasticsearch at {url} answered {exc.status_code}: {reason_of(exc)}"
     return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
 
 
-def _reason(exc: ApiError) -> str:
+def reason_of(exc: ApiError) -> str:
+    """The server's own words, cut."""
     error = exc.body.get("error", exc.body) if isinstance(exc.body, dict) else exc.body
     return str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One line pair of a bulk body. `action`: index or create; `meta`: everything beside it, `_id` included."""
+class Requests:
+    """Repeats a request until it is answered. Waits with full jitter, cap 30 s, `Retry-After` honoured.
 
-    action: Literal["index", "create"]
-    meta: dict[str, Any]
-    source: dict[str, Any]
+    After three failures in a row the breaker opens: nothing is asked but one probe at a time, and the worker
+    stops fetching (`open`).
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Durable, with what a later compare-and-swap needs."""
-
-    seq_no: int
-    primary_term: int
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """409: a newer version is there, or a compare-and-swap lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The item can never be written as it is."""
-
-    error: str
-    reason: str
-
-
-Outcome = Written | Conflict | Refused
-
-
-@dataclass(slots=True)
-class _Item:
-    number: int
-    body: bytes
-    outcome: Outcome | None = field(default=None)
-
-
-class Bulk:
-    """Sends operations until each has an outcome. Retries wait with full jitter, cap 30 s."""
-
-    def __init__(
-        self,
-        client: AsyncElasticsearch,
-        settings: DeliverySettings,
-        metrics: Metrics,
-        fail_points: FailPoints,
-    ) -> None:
-        self._client = client
+    def __init__(self, settings: DeliverySettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._fail_points = fail_points
-        self.healthy = True
-        """False from a failed request until the next one that succeeds."""
+        self._breaker = Breaker(
+            threshold=FAILURES_TO_OPEN, wait_s=lambda probes: backoff_s(probes + 3, settings.retry_backoff_ms)
+        )
+        self.answered = time.monotonic()
+        """When the last request was answered, monotonic seconds."""
+        self._show()
 
-    async def wait_to_retry(self, attempt: int, reason: str) -> None:
-        """Sleep with full jitter before a request is sent again; counts it, and marks the server unhealthy."""
-        self.healthy = False
-        self._metrics.retries.labels("elasticsearch", reason).inc()
-        await asyncio.sleep(backoff_s(attempt, self._settings.retry_backoff_ms))
+    @property
+    def closed(self) -> bool:
+        """Whether Elasticsearch answers, as far as is known."""
+        return self._breaker.state == "closed"
 
-    async def send(self, index: str, operations: Sequence[Operation], *, require_alias: bool = False) -> list[Outcome]:
-        """Outcomes in the order of `operations`. May take as long as the server is away.
+    async def until_answered(self, request: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer. The request may have been carried out more than once.
 
-        Only items without an outcome are sent again; with a time-out the write may have happened, and is then
-        repeated: callers send versioned or compare-and-swap writes only. Raises PenstockError when the index
-        or alias is gone, access is refused, or `delivery.max_retries` is used up.
+        Raises ApiError for a status that repeating does not change, PenstockError when `delivery.max_retries`
+        is used up.
         """
-        items = [_Item(number, _encode(operation)) for number, operation in enumerate(operations)]
-        path = f"/{index}/_bulk" + ("?require_alias=true" if require_alias else "")
-        for number, part in enumerate(_parts(items)):
-            if number:
-                self._fail_points.passing("mid_chunks")
-            with self._metrics.bulk_seconds.time():
-                await self._send_part(path, part)
-        return [item.outcome for item in items if item.outcome is not None]
-
-    async def _send_part(self, path: str, part: list[_Item]) -> None:
-        attempt = 0
-        while waiting := [item for item in part if item.outcome is None]:
-            reason = await self._try(path, waiting)
-            if all(item.outcome is not None for item in waiting):
-                self.healthy = True
-                return
-            if self._settings.max_retries is not None and attempt >= self._settings.max_retries:
-                raise PenstockError(
-                    f"Elasticsearch did not take {len(waiting)} writes after {attempt + 1} attempts "
-                    f"(last: {reason}); delivery.max_retries is {self._settings.max_retries}"
-                )
-            await self.wait_to_retry(attempt, reason)
-            attempt += 1
-
-    async def _try(self, path: str, items: list[_Item]) -> str:
-        """Send once; set outcomes. Returns why something has to be sent again."""
-        try:
-            answer = await self._client.perform_request(
-                "POST",
-                path,
-                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                body=b"".join(item.body for item in items),
-            )
-        except ElasticConnectionError as exc:
-            return type(exc).__name__
-        except ApiError as exc:
-            return await self._whole_request_failed(path, items, exc)
-        reason = ""
-        for item, result in zip(items, answer.body["items"], strict=True):
-            ((_, details),) = result.items()
-            item.outcome = _outcome(details)
-            if item.outcome is None:
-                reason = str(details["status"])
-        return reason
-
-    async def _whole_request_failed(self, path: str, items: list[_Item], exc: ApiError) -> str:
-        if exc.status_code == 413:  # split by bytes; a single item that is too large can never be written
-            if len(items) == 1:
-                items[0].outcome = Refused("too_large", f"{len(items[0].body)} bytes are more than the server takes")
+        for attempt in itertools.count():
+            await self._permission()
+            at_least_s = 0.0
+            try:
+                answer = await request()
+            except ElasticConnectionError as exc:
+                reason = type(exc).__name__
+            except ApiError as exc:
+                if exc.status_code not in RETRIED:
+                    self.succeeded()
+                    raise
+                reason, at_least_s = str(exc.status_code), _retry_after_s(exc)
+            except BaseException:
+                self._breaker.abandoned()
+                raise
             else:
-                half = len(items) // 2
-                await self._send_part(path, items[:half])
-                await self._send_part(path, items[half:])
-            return "413"
-        if exc.status_code in RETRIED:
-            return str(exc.status_code)
-        raise PenstockError(f"Elasticsearch answered {exc.status_code} to a bulk request: {_reason(exc)}") from exc
+                self.succeeded()
+                return answer
+            self.failed(at_least_s)
+            await self.wait(attempt, reason, at_least_s)
+        raise AssertionError("unreachable")
+
+    async def wait(self, attempt: int, reason: str, at_least_s: float = 0.0) -> None:
+        """Before the attempt after `attempt` (from 0). Raises PenstockError when that would be one too many."""
+        limit = self._settings.max_retries
+        if limit is not None and attempt >= limit:
+            raise PenstockError(
+                f"Elasticsearch did not take a request after {attempt + 1} attempts (last: {reason}); "
+                f"delivery.max_retries is {limit}"
+            )
+        self._metrics.retries.labels("elasticsearch", reason).inc()
+        await asyncio.sleep(max(at_least_s, backoff_s(attempt, self._settings.retry_backoff_ms)))
+
+    def succeeded(self) -> None:
+        """The server answered."""
+        if not self.closed:
+            logger.info("Elasticsearch answers again")
+        self._breaker.succeeded()
+        self.answered = time.monotonic()
+        self._show()
+
+    def failed(self, at_least_s: float = 0.0) -> None:
+        """It did not, or it refused everything for now."""
+        was_closed = self.closed
+        self._breaker.failed(time.monotonic(), at_least_s=at_least_s)
+        if was_closed and not self.closed:
+            logger.warning("Elasticsearch does not answer: fetching stops until it does")
+        self._show()
+
+    async def _permission(self) -> None:
+        while wait_s := self._breaker.ask(time.monotonic()):  # noqa: ASYNC110 - time is what it waits for
+            await asyncio.sleep(wait_s)
+        self._show()
+
+    def _show(self) -> None:
+        self._metrics.breaker_state.labels("elasticsearch").set(STATES[self._breaker.state])
+
+
+async def multi_get(
+    client: AsyncElasticsearch, requests: Requests, index: str, ids: Sequence[str], fields: str | None = None
+) -> list[Any]:
+    """Rows of an index as they are now (`_mget` is realtime), in the order of `ids`.
+
+    Waits while the server, or a shard, is away. Raises PenstockError when the index is gone or access is refused.
+    """
+    for attempt in itertools.count():
+        try:
+            answer = await requests.until_answered(
+                lambda: client.mget(index=index, ids=list(ids), source_includes=fields)
+            )
+        except ApiError as exc:
+            raise PenstockError(f"{index} cannot be read: {reason_of(exc)}") from exc
+        rows: list[Any] = answer["docs"]
+        error = next((row["error"] for row in rows if "error" in row), None)
+        if error is None:
+            return rows
+        if error["type"] in GONE:
+            raise PenstockError(f"{index} cannot be read: {error['reason']}")
+        requests.failed()
+        await requests.wait(attempt, error["type"])
+    raise AssertionError("unreachable")
 
 
 def backoff_s(attempt: int, base_ms: int) -> float:
@@ -194,35 +181,9 @@ def backoff_s(attempt: int, base_ms: int) -> float:
     return random.uniform(0, min(BACKOFF_CAP_S, base_ms / 1000 * 2 ** min(attempt, 20)))  # noqa: S311 - not a secret
 
 
-def _encode(operation: Operation) -> bytes:
-    header = orjson.dumps({operation.action: operation.meta})
-    return header + b"\n" + orjson.dumps(operation.source, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-
-
-def _parts(items: list[_Item]) -> Iterator[list[_Item]]:
-    part: list[_Item] = []
-    size = 0
-    for item in items:
-        if part and (size + len(item.body) > MAX_BODY_BYTES or len(part) == MAX_BODY_ITEMS):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += len(item.body)
-    if part:
-        yield part
-
-
-def _outcome(details: dict[str, Any]) -> Outcome | None:
-    """Outcome of one answered item; None to send it again. Raises PenstockError when the index is gone."""
-    status = details["status"]
-    if status < 300:
-        return Written(details["_seq_no"], details["_primary_term"])
-    error = details["error"]
-    if status == 409:
-        return Conflict()
-    if status in RETRIED or error["type"] == "cluster_block_exception":
-        return None
-    if error["type"] in ("index_not_found_exception", "security_exception"):
-        raise PenstockError(f"Elasticsearch refused a write: {error['reason']}")
-    cause = error.get("caused_by", {}).get("reason", "")
-    return Refused(error["type"], f"{error['reason']}{': ' if cause else ''}{cause}"[:1000])
+def _retry_after_s(exc: ApiError) -> float:
+    """Seconds of a `Retry-After` header; 0 without one, or where it is a date."""
+    try:
+        return min(RETRY_AFTER_CAP_S, max(0.0, float(exc.meta.headers.get("retry-after") or 0)))
+    except ValueError:
+        return 0.0

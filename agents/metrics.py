@@ -16,7 +16,7 @@ class Metrics:
         # chunks: indexed | superseded | stub | rejected
         self.chunks = Counter("penstock_chunks_total", "Chunk writes answered, by outcome.", ["outcome"], registry=r)
         self.embedded = Counter("penstock_chunks_embedded_total", "Chunks run through the model.", registry=r)
-        # chunks_skipped: unchanged | superseded
+        # chunks_skipped: unchanged (whole documents) | superseded | reused (chunks of changed documents)
         self.skipped = Counter(
             "penstock_chunks_skipped_total",
             "Chunks that needed no embedding, by reason.",
@@ -68,6 +68,11 @@ class Metrics:
         )
         self.inflight_bytes = Gauge(
             "penstock_inflight_bytes", "Bytes of records that entered and are not settled.", registry=r
+        )
+        self.paused = Gauge("penstock_paused", "1 while fetching is paused: over budget, or breaker open.", registry=r)
+        # breaker_state: target elasticsearch; 0 closed, 1 half open, 2 open
+        self.breaker_state = Gauge(
+            "penstock_breaker_state", "0 closed, 1 half open, 2 open, by target.", ["target"], registry=r
         )
         # retries: target elasticsearch, reason the HTTP status or the exception
         self.retries = Counter(

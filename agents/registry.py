@@ -1,37 +1,35 @@
-"""Adapter of `streams.registry`: reads and compare-and-swaps entries in Elasticsearch."""
+"""Adapter of `streams.protocol.Entries`: reads and compare-and-swaps entries in Elasticsearch."""
 
-import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch
-from elasticsearch import ConnectionError as ElasticConnectionError
+from elasticsearch import AsyncElasticsearch
 
+from agents.bulk import Bulk, Operation
 from agents.clock import utc_now
-from agents.elastic import RETRIED, Bulk, Conflict, Operation, Refused, Written
+from agents.elastic import Requests, multi_get
 from streams.errors import PenstockError
 from streams.identity import entry_id
+from streams.plan import Conflict, Refused, Written
 from streams.registry import Entry, Stored, from_source, to_source
 
 
 class Registry:
     """The registry index of one chunk index."""
 
-    def __init__(self, client: AsyncElasticsearch, bulk: Bulk, index: str) -> None:
+    def __init__(self, client: AsyncElasticsearch, requests: Requests, bulk: Bulk, index: str) -> None:
         self._client = client
+        self._requests = requests
         self._bulk = bulk
         self._index = index
 
     async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
         """Entries as they are now (`_mget` is realtime); absent ones are left out. Retries while the server is away."""
-        wanted = list(doc_ids)
+        wanted = list(dict.fromkeys(doc_ids))
         if not wanted:
             return {}
-        answer = await self._multi_get([entry_id(doc_id) for doc_id in wanted])
+        rows = await multi_get(self._client, self._requests, self._index, [entry_id(doc_id) for doc_id in wanted])
         found = {}
-        for doc_id, doc in zip(wanted, answer["docs"], strict=True):
-            if "error" in doc:
-                raise PenstockError(f"the registry {self._index} cannot be read: {doc['error']['reason']}")
+        for doc_id, doc in zip(wanted, rows, strict=True):
             if doc["found"]:
                 found[doc_id] = Stored(
                     entry=from_source(doc["_source"]),
@@ -40,27 +38,14 @@ class Registry:
                 )
         return found
 
-    async def _multi_get(self, ids: list[str]) -> Any:
-        for attempt in itertools.count():
-            try:
-                answer = await self._client.mget(index=self._index, ids=ids)
-            except ElasticConnectionError as exc:
-                await self._bulk.wait_to_retry(attempt, type(exc).__name__)
-            except ApiError as exc:
-                if exc.status_code not in RETRIED:
-                    raise PenstockError(f"the registry {self._index} cannot be read: {exc}") from exc
-                await self._bulk.wait_to_retry(attempt, str(exc.status_code))
-            else:
-                self._bulk.healthy = True
-                return answer
-        return None
-
     async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
         """Put each entry in the place of the one that was read (None: absent then).
 
         Returns the new state of each, or None where another writer was faster, which may be our own write
         whose answer was lost: read again and decide again.
         """
+        if not changes:
+            return []
         now = utc_now()
         outcomes = await self._bulk.send(self._index, [_operation(entry, before, now) for entry, before in changes])
         swapped: list[Stored | None] = []

@@ -22,10 +22,12 @@ import uvloop
 from faust.types import TP
 
 from agents.admin import Admin
+from agents.bulk import Bulk
+from agents.chunks import ChunkIndex
 from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
 from agents.dead_letters import DeadLetters
-from agents.elastic import Bulk, connect
+from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.index import field_names, split_rules
 from agents.kafka import LogReader, log_reader
@@ -37,8 +39,10 @@ from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
 from agents.tracker import Assignment, Subject
 from streams.errors import PenstockError
+from streams.protocol import Target
 from streams.record import Record
 
+EPOCH = 0  # the contract's cuts begin empty
 WATCH_EVERY_S = 2.0
 STALLED_S = 120.0
 REVOKE_S = 10.0
@@ -98,7 +102,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.metrics = Metrics()
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
-        self.bulk: Bulk | None = None
+        self.requests: Requests | None = None
         self._closing: list[Any] = []
         work = settings.batch.max_inflight_bytes
         super().__init__(
@@ -143,7 +147,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self._closing.append(client.close)
         reader = await self._reader()
         fail_points = FailPoints(fail_point())
-        self.bulk = bulk = Bulk(client, settings.delivery, self.metrics, fail_points)
+        self.requests = requests = Requests(settings.delivery, self.metrics)
+        bulk = Bulk(client, requests, self.metrics, fail_points)
         dead_letters = DeadLetters(settings, self.metrics)
         await dead_letters.start()
         self._closing.append(dead_letters.stop)
@@ -155,13 +160,26 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             seek=self._seek,
             metrics=self.metrics,
         )
+        target = Target(
+            chunk_index_uuid=identity.chunk_index_uuid,
+            model=checked.embedder.manifest.name,
+            names=field_names(settings),
+            epoch=lambda _partition, _offset: EPOCH,
+        )
         parts = Parts(
             embedder=checked.embedder,
             rules=split_rules(settings, checked.embedder.manifest),
-            names=field_names(settings),
-            identity=identity,
-            registry=Registry(client, bulk, identity.registry),
-            bulk=bulk,
+            target=target,
+            registry=Registry(client, requests, bulk, identity.registry),
+            chunks=ChunkIndex(
+                client,
+                requests,
+                bulk,
+                self.metrics,
+                fail_points,
+                write_alias=identity.write_alias,
+                names=target.names,
+            ),
             dead_letters=dead_letters,
             metrics=self.metrics,
             fail_points=fail_points,
@@ -289,7 +307,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         return [*reasons, "Elasticsearch does not answer"] if self._elasticsearch_away() else reasons
 
     def _elasticsearch_away(self) -> bool:
-        return self.bulk is not None and not self.bulk.healthy
+        return self.requests is not None and not self.requests.closed
 
     def _statusz(self) -> dict[str, Any]:
         return {

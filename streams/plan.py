@@ -25,11 +25,49 @@ class FieldNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkWrite:
-    """One versioned write. Replays are harmless: the same id, version and source every time."""
+    """One versioned write. Replays are harmless: the same id, version and source every time.
+
+    It wins over lower versions. A stub also wins over its own version, content does not: where a record was
+    refused halfway, its stubs stay, however late a copy of its content arrives.
+    """
 
     id: str
     version: int
     source: dict[str, Any]
+
+    @property
+    def stub(self) -> bool:
+        """Whether it stands in place of a chunk that must go."""
+        return bool(self.source["penstock"]["stub"])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Durable, with what a later compare-and-swap needs."""
+
+    seq_no: int
+    primary_term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A newer version is there, or a compare-and-swap lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The item can never be written as it is."""
+
+    error: str
+    reason: str
+
+
+Outcome = Written | Conflict | Refused
+
+
+def chunk_hash(text: str) -> str:
+    """Of what the model is given for a chunk: equal hashes under one contract have equal vectors."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def content_writes(
@@ -69,7 +107,7 @@ def content_writes(
                 names.vector: vector,
                 "metadata": {name: value for name, value in metadata.items() if value is not None},
                 "penstock": _provenance(document, epoch, model, indexed_at)
-                | {"chunk_hash": hashlib.sha256(chunk.text.encode()).hexdigest(), "stub": False},
+                | {"chunk_hash": chunk_hash(chunk.text), "stub": False},
             },
         )
 

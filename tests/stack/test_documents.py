@@ -76,3 +76,30 @@ def test_unchanged_document_is_not_embedded_again(world: World) -> None:
         assert metrics['penstock_records_total{outcome="superseded"}'] == 1
 
     asyncio.run(scenario())
+
+
+def test_in_a_changed_document_only_changed_chunks_are_embedded(world_on_either: World, embedder: Embedder) -> None:
+    """Fault 18: a word in the middle of 100 chunks, a new title, a shorter and a longer text; vectors are read back."""
+    world = world_on_either
+    paragraphs = [f"Paragraph {i}. " + f"The gate of sluice {i} was opened at noon. " * 20 for i in range(100)]
+
+    async def embedded_by(value: object) -> float:
+        (worker,) = world.workers
+        before = worker.metrics()["penstock_chunks_embedded_total"]
+        await world.produce([(b"d", value)])
+        await world.settled(worker=worker)
+        await assert_true(world, embedder)
+        return worker.metrics()["penstock_chunks_embedded_total"] - before
+
+    async def scenario() -> None:
+        await world.create()
+        await world.ready(world.start_worker())
+        text = "\n\n".join(paragraphs)
+        assert await embedded_by({"text": text}) >= 100
+        edited = text.replace("Paragraph 50.", "Section 50.")
+        assert 1 <= await embedded_by({"text": edited}) <= 3
+        assert await embedded_by({"text": edited, "title": "Only the metadata changed"}) == 0
+        assert await embedded_by({"text": "\n\n".join(paragraphs[:40])}) <= 1
+        assert await embedded_by({"text": text}) >= 50
+
+    asyncio.run(scenario())

@@ -8,21 +8,29 @@ import orjson
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from elasticsearch import AsyncElasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.elastic import Bulk, Operation, Refused, Written, connect
+from agents.bulk import Bulk, Operation
+from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.index import Index, contract_of, field_names
 from agents.metrics import Metrics
 from agents.registry import Registry
 from models.embedder import Embedder
 from streams.errors import RefusedError
-from streams.plan import content_writes
+from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode
 from streams.registry import Begin, Stored, Wanted, decide, done
 from streams.split import Chunk
 from tests.harness import Servers, World
+
+
+def bulk_of(client: AsyncElasticsearch, world: World) -> Bulk:
+    """The bulk loop as a worker has it."""
+    metrics = Metrics()
+    return Bulk(client, Requests(world.settings.delivery, metrics), metrics, FailPoints())
 
 
 def test_langchains_store_reads_the_index(world: World, embedder: Embedder) -> None:
@@ -135,7 +143,7 @@ def test_elasticsearch_takes_whatever_validation_lets_through(made: World) -> No
     async def write(documents: list[Document]) -> None:
         nonlocal written
         async with connect(made.settings.elasticsearch) as client:
-            bulk = Bulk(client, made.settings.delivery, Metrics(), FailPoints())
+            bulk = bulk_of(client, made)
             index = f"{made.name}-all-minilm-l6-v2-000001-write"
             operations = [_operation(document, made) for document in documents]
             outcomes = await bulk.send(index, operations, require_alias=True)
@@ -185,8 +193,9 @@ def test_registry_is_compare_and_swap(made: World) -> None:
 
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
-            bulk = Bulk(client, made.settings.delivery, Metrics(), FailPoints())
-            registry = Registry(client, bulk, f"{made.name}-all-minilm-l6-v2-000001-registry")
+            bulk = bulk_of(client, made)
+            requests = Requests(made.settings.delivery, Metrics())
+            registry = Registry(client, requests, bulk, f"{made.name}-all-minilm-l6-v2-000001-registry")
             wanted = Wanted(doc_id="d" * 600, partition=0, version=7, n=2, content_hash="h")
             plan = decide(None, wanted, chunk_index_uuid="u", epoch_floor=0)
             assert isinstance(plan, Begin)
@@ -207,7 +216,7 @@ def test_versioned_writes_commute_and_a_deleted_index_stays_deleted(made: World)
 
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
-            bulk = Bulk(client, made.settings.delivery, Metrics(), FailPoints())
+            bulk = bulk_of(client, made)
             name = f"{made.name}-all-minilm-l6-v2-000001"
 
             async def write(version: int) -> object:

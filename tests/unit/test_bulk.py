@@ -1,6 +1,7 @@
 """The bulk loop against a server that fails in every way: an outcome for each item, only failed ones sent again."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AnyHttpUrl
 
-from agents import elastic
-from agents.elastic import BACKOFF_CAP_S, Bulk, Conflict, Operation, Outcome, Refused, Written, backoff_s, connect
+from agents import bulk as bulk_module
+from agents.bulk import Bulk, Operation
+from agents.elastic import BACKOFF_CAP_S, Requests, backoff_s, connect
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
 from streams.errors import PenstockError
+from streams.plan import Conflict, Outcome, Refused, Written
 
-Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | None]
+Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | tuple[int, str, str] | None]
 
 
 class FakeElasticsearch:
@@ -39,8 +42,10 @@ class FakeElasticsearch:
             request.transport.close()
             return web.Response()
         if isinstance(answer, tuple):
-            body = {"error": {"type": answer[1], "reason": "scripted"}, "status": answer[0]}
-            return web.json_response(body, status=answer[0], headers={"X-Elastic-Product": "Elasticsearch"})
+            status, kind, *retry_after = answer
+            body = {"error": {"type": kind, "reason": "scripted"}, "status": status}
+            headers = {"X-Elastic-Product": "Elasticsearch"} | dict(zip(["Retry-After"], retry_after, strict=False))
+            return web.json_response(body, status=status, headers=headers)
         return web.json_response(answer, headers={"X-Elastic-Product": "Elasticsearch"})
 
 
@@ -71,7 +76,8 @@ def send(
             settings = ElasticsearchSettings(url=AnyHttpUrl(str(server.make_url("/"))))
             async with connect(settings) as client:
                 delivery = DeliverySettings(max_retries=max_retries, retry_backoff_ms=1)
-                bulk = Bulk(client, delivery, Metrics(), FailPoints())
+                metrics = Metrics()
+                bulk = Bulk(client, Requests(delivery, metrics), metrics, FailPoints())
                 source = {"text": "x" * size}
                 return await bulk.send("i", [Operation(action="index", meta={"_id": i}, source=source) for i in ids])
 
@@ -104,6 +110,21 @@ def test_whole_request_is_sent_again(failure: tuple[int, str] | None) -> None:
     assert fake.requests == [["a", "b"]] * 3
 
 
+def test_a_throttled_item_neither_delays_nor_repeats_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_module, "MAX_BODY_ITEMS", 2)
+    throttled: Answer = lambda ids: items({"a": (429, "es_rejected_execution_exception")}, ids)  # noqa: E731
+    outcomes, fake = send([throttled, throttled, throttled], list("abcde"))
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    assert fake.requests == [["a", "b"], ["c", "d"], ["e"], ["a"]]
+
+
+def test_retry_after_is_honoured() -> None:
+    began = time.monotonic()
+    _, fake = send([lambda _: (429, "x", "1")], ["a"])
+    assert time.monotonic() - began >= 1
+    assert fake.requests == [["a"], ["a"]]
+
+
 def test_blocked_index_is_retried_and_not_refused() -> None:
     outcomes, _ = send([lambda ids: items({"a": (403, "cluster_block_exception")}, ids)], ["a"])
     assert isinstance(outcomes[0], Written)
@@ -119,8 +140,8 @@ def test_413_is_split_until_one_item_alone_is_too_large() -> None:
 
 
 def test_bodies_are_cut_by_bytes_and_by_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elastic, "MAX_BODY_BYTES", 1000)
-    monkeypatch.setattr(elastic, "MAX_BODY_ITEMS", 3)
+    monkeypatch.setattr(bulk_module, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(bulk_module, "MAX_BODY_ITEMS", 3)
     _, fake = send([], list("abcdefg"), size=10)
     assert fake.requests == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
     _, fake = send([], list("abc"), size=600)

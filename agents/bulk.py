@@ -1,0 +1,148 @@
+"""The bulk loop: operations in, an outcome for every one of them out.
+
+The client's own bulk helper raises in mid-stream and retries 429 only.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from elasticsearch import ApiError, AsyncElasticsearch
+
+from agents.elastic import GONE, RETRIED, Requests, reason_of
+from agents.fail_points import FailPoints
+from agents.metrics import Metrics
+from streams.errors import PenstockError
+from streams.plan import Conflict, Outcome, Refused, Written
+
+MAX_BODY_BYTES = 8 * 1024**2  # well below the server's http.max_content_length of 100 MB
+MAX_BODY_ITEMS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One line pair of a bulk body. `action`: index or create; `meta`: everything beside it, `_id` included."""
+
+    action: Literal["index", "create"]
+    meta: dict[str, Any]
+    source: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Item:
+    operation: Operation
+    outcome: Outcome | None = None
+
+
+_Part = list[tuple[_Item, bytes]]
+
+
+class Bulk:
+    """Sends operations until each has an outcome."""
+
+    def __init__(
+        self, client: AsyncElasticsearch, requests: Requests, metrics: Metrics, fail_points: FailPoints
+    ) -> None:
+        self._client = client
+        self._requests = requests
+        self._metrics = metrics
+        self._fail_points = fail_points
+
+    async def send(self, index: str, operations: Sequence[Operation], *, require_alias: bool = False) -> list[Outcome]:
+        """Outcomes in the order of `operations`. May take as long as the server is away.
+
+        All are sent once before any is repeated, and only items without an outcome are: a throttled one neither
+        delays nor repeats its neighbours. With a time-out the write may have happened, and is then repeated:
+        callers send versioned or compare-and-swap writes only. Raises PenstockError when the index or alias is
+        gone, access is refused, or `delivery.max_retries` is used up.
+        """
+        items = [_Item(operation) for operation in operations]
+        path = f"/{index}/_bulk" + ("?require_alias=true" if require_alias else "")
+        waiting, attempt = items, 0
+        while waiting:
+            reason = ""
+            for number, part in enumerate(_parts(waiting)):
+                if number:
+                    self._fail_points.passing("mid_chunks")
+                with self._metrics.bulk_seconds.time():
+                    reason = await self._send_part(path, part) or reason
+            refused_all = all(item.outcome is None for item in waiting)
+            waiting = [item for item in waiting if item.outcome is None]
+            if waiting:
+                if refused_all:
+                    self._requests.failed()
+                await self._requests.wait(attempt, reason)
+                attempt += 1
+        return [item.outcome for item in items if item.outcome is not None]
+
+    async def _send_part(self, path: str, part: _Part) -> str:
+        """Set the outcomes of one request. Returns why some of its items have to be sent again, if any."""
+        try:
+            answer = await self._requests.until_answered(
+                lambda: self._client.perform_request(
+                    "POST",
+                    path,
+                    headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+                    body=b"".join(body for _, body in part),
+                )
+            )
+        except ApiError as exc:
+            if exc.status_code == 413:
+                return await self._send_halves(path, part)
+            raise PenstockError(
+                f"Elasticsearch answered {exc.status_code} to a bulk request: {reason_of(exc)}"
+            ) from exc
+        reason = ""
+        for (item, _), result in zip(part, answer.body["items"], strict=True):
+            ((_, details),) = result.items()
+            item.outcome = _outcome(details)
+            if item.outcome is None:
+                reason = str(details["status"])
+        return reason
+
+    async def _send_halves(self, path: str, part: _Part) -> str:
+        """The server takes no body of this size. A single item that is too large can never be written."""
+        if len(part) == 1:
+            ((item, body),) = part
+            item.outcome = Refused("too_large", f"{len(body)} bytes are more than the server takes")
+            return ""
+        half = len(part) // 2
+        first = await self._send_part(path, part[:half])
+        return await self._send_part(path, part[half:]) or first
+
+
+def _encode(operation: Operation) -> bytes:
+    header = orjson.dumps({operation.action: operation.meta})
+    return header + b"\n" + orjson.dumps(operation.source, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+
+
+def _parts(items: list[_Item]) -> Iterator[_Part]:
+    """Encoded one part at a time: a large document's bodies are never all in memory."""
+    part: _Part = []
+    size = 0
+    for item in items:
+        body = _encode(item.operation)
+        if part and (size + len(body) > MAX_BODY_BYTES or len(part) == MAX_BODY_ITEMS):
+            yield part
+            part, size = [], 0
+        part.append((item, body))
+        size += len(body)
+    if part:
+        yield part
+
+
+def _outcome(details: dict[str, Any]) -> Outcome | None:
+    """Outcome of one answered item; None to send it again. Raises PenstockError when the index is gone."""
+    status = details["status"]
+    if status < 300:
+        return Written(details["_seq_no"], details["_primary_term"])
+    error = details["error"]
+    if status == 409:
+        return Conflict()
+    if status in RETRIED or error["type"] == "cluster_block_exception":
+        return None
+    if error["type"] in GONE:
+        raise PenstockError(f"Elasticsearch refused a write: {error['reason']}")
+    cause = error.get("caused_by", {}).get("reason", "")
+    return Refused(error["type"], f"{error['reason']}{': ' if cause else ''}{cause}"[:1000])

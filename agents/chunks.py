@@ -1,0 +1,82 @@
+"""Adapter of `streams.protocol.Chunks`: versioned writes through the write alias, vectors read back by hash."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from elasticsearch import AsyncElasticsearch
+
+from agents.bulk import Bulk, Operation
+from agents.elastic import Requests, multi_get
+from agents.fail_points import FailPoints
+from agents.metrics import Metrics
+from streams.plan import ChunkWrite, Conflict, FieldNames, Outcome, Refused, Vectors
+
+READ_AT_ONCE = 256  # some 1 MB of vectors of 384 dims, as JSON
+
+
+class ChunkIndex:
+    """The chunk index behind its write alias."""
+
+    def __init__(
+        self,
+        client: AsyncElasticsearch,
+        requests: Requests,
+        bulk: Bulk,
+        metrics: Metrics,
+        fail_points: FailPoints,
+        *,
+        write_alias: str,
+        names: FieldNames,
+    ) -> None:
+        self._client = client
+        self._requests = requests
+        self._bulk = bulk
+        self._metrics = metrics
+        self._fail_points = fail_points
+        self._alias = write_alias
+        self._fields = f"{names.vector},penstock.chunk_hash"
+        self._vector = names.vector
+
+    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Vectors by chunk hash. Retries while the server is away; raises PenstockError when the index is gone."""
+        found: dict[str, Vectors] = {}
+        for start in range(0, len(ids), READ_AT_ONCE):
+            # asked for by name: since 9.2 vectors are left out of _source otherwise
+            part = ids[start : start + READ_AT_ONCE]
+            for row in await multi_get(self._client, self._requests, self._alias, part, self._fields):
+                source = row.get("_source", {})
+                if self._vector in source:
+                    vector = np.asarray(source[self._vector], dtype=np.float32)
+                    found[source["penstock"]["chunk_hash"]] = vector
+        return found
+
+    async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
+        """One outcome a write, in order. `require_alias`: a plain bulk re-creates a deleted index."""
+        if not writes:
+            return []
+        operations = [
+            Operation(
+                action="index",
+                meta={
+                    "_id": write.id,
+                    "version": write.version,
+                    "version_type": "external_gte" if write.stub else "external",
+                },
+                source=write.source,
+            )
+            for write in writes
+        ]
+        outcomes = await self._bulk.send(self._alias, operations, require_alias=True)
+        self._fail_points.passing("after_chunks")
+        for write, outcome in zip(writes, outcomes, strict=True):
+            self._metrics.chunks.labels(_kind(write, outcome)).inc()
+        return outcomes
+
+
+def _kind(write: ChunkWrite, outcome: Outcome) -> str:
+    match outcome:
+        case Refused():
+            return "rejected"
+        case Conflict():
+            return "superseded"
+    return "stub" if write.stub else "indexed"

@@ -1,0 +1,267 @@
+"""The protocol of a micro-batch over two ports: what is asked of the index, in which order, and what follows from it.
+
+    begin     read entries ─► decide ─► swap the intents in
+    reuse     read the old chunks of changed documents: equal input gives its vector
+              (the caller embeds what is left)
+    write     chunks and stubs, versioned ─► stubs over all of a document that was refused ─► swap `done` in
+
+The caller then sends the dead letters, settles, claims and acknowledges. A crash between any two requests is healed
+by replay or by the next version: see `streams.registry`. Everything here may happen twice, and on two workers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from streams.identity import chunk_id, version
+from streams.plan import (
+    ChunkWrite,
+    FieldNames,
+    Outcome,
+    Refused,
+    Vectors,
+    chunk_hash,
+    content_writes,
+    first_bad_vector,
+    stub_writes,
+)
+from streams.record import Document, Record, Rejected
+from streams.registry import (
+    Begin,
+    Entry,
+    Misplaced,
+    Settled,
+    Stored,
+    Touch,
+    Wanted,
+    decide,
+    done,
+)
+from streams.registry import rejected as rejected_entry
+from streams.split import Chunk
+
+
+class Entries(Protocol):
+    """The registry: reads are realtime, swaps are compare-and-swap."""
+
+    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
+        """Entries as they are now; absent ones are left out."""
+
+    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
+        """The new state of each entry, or None where the one that was read is not the present one."""
+
+
+class Chunks(Protocol):
+    """The chunk index: reads are realtime, and of two writes of an id the one of the greater version stays."""
+
+    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Vectors by chunk hash; of ids that are absent or stubs nothing."""
+
+    async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
+        """One outcome a write, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a worker writes into. `epoch`: of a record, by partition and offset."""
+
+    chunk_index_uuid: str
+    model: str
+    names: FieldNames
+    epoch: Callable[[int, int], int]
+
+    def version(self, record: Record) -> int:
+        """External version of everything that the record writes."""
+        return version(self.epoch(record.partition, record.offset), record.offset)
+
+
+@dataclass(slots=True)
+class Work:
+    """One record on its way. `refused` is set at whichever station finds that it cannot go on.
+
+    `intent`: the entry as swapped in, of a document that has to be written. `old`: chunk numbers below it may hold
+    vectors worth reading. `vectors`: float32 (len(chunks), dims), and `known` the rows that are filled already.
+    """
+
+    record: Record
+    document: Document | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+    refused: Rejected | None = None
+    intent: Stored | None = None
+    old: int = 0
+    vectors: Vectors | None = None
+    known: set[int] = field(default_factory=set)
+    outcome: str = "stored"
+
+    def refuse(self, stage: str, error: str, message: str) -> None:
+        """Dead-letter it; the first reason stays."""
+        if self.refused is None:
+            self.refused = Rejected(record=self.record, stage=stage, error=error, message=message)
+
+
+async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None:
+    """Swap in the intents of the documents that have to be written; again where another writer was faster.
+
+    A document without an intent afterwards is settled by its `outcome`, or refused.
+    """
+    waiting = newest(batch)
+    while waiting:
+        stored = await entries.read(work.document.id for work in waiting if work.document)
+        swaps: list[tuple[Work, Entry, Stored | None]] = []
+        for work in waiting:
+            if (entry := _decide(work, stored, target)) is not None:
+                swaps.append((work, entry, stored.get(entry.doc_id)))
+        results = await entries.swap([(entry, before) for _, entry, before in swaps])
+        waiting = []
+        for (work, entry, before), swapped in zip(swaps, results, strict=True):
+            if swapped is None:
+                waiting.append(work)
+            elif entry.state == "writing":
+                work.intent = swapped
+                work.old = _old_chunks(before, target)
+            else:
+                work.outcome = "unchanged"
+
+
+async def reuse(batch: Sequence[Work], chunks: Chunks, dims: int) -> None:
+    """Fill in the vectors whose input did not change since the version before. `dims`: width of a vector.
+
+    Hash and vector are read from the same row, so a pair is right whoever wrote it, and however old it is.
+    """
+    for work in begun(batch):
+        work.vectors = np.empty((len(work.chunks), dims), dtype=np.float32)
+    ids = [
+        chunk_id(work.document.id, n) for work in begun(batch) if work.document and work.chunks for n in range(work.old)
+    ]
+    if not ids:
+        return
+    found = await chunks.read(ids)
+    for work in begun(batch):
+        if not work.old or work.vectors is None:
+            continue
+        for number, chunk in enumerate(work.chunks):
+            vector = found.get(chunk_hash(chunk.text))
+            if vector is not None and vector.shape == (dims,) and first_bad_vector(vector[None]) is None:
+                work.vectors[number] = vector
+                work.known.add(number)
+
+
+async def write(batch: Sequence[Work], target: Target, chunks: Chunks, entries: Entries, indexed_at: str) -> None:
+    """Make the begun documents durable, then say so in the registry.
+
+    1. chunks and stubs  2. stubs over every chunk of a document that was refused all the same: never a mixture
+    3. done, or rejected. `indexed_at`: UTC, ISO 8601.
+    """
+    works = begun(batch)
+    for work in works:
+        if work.vectors is not None and (bad := first_bad_vector(work.vectors)) is not None:
+            work.refuse("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
+    # 1
+    writes = [
+        (work, write) for work in works if not work.refused for write in _content_and_stubs(work, target, indexed_at)
+    ]
+    for (work, write), outcome in zip(writes, await chunks.write([write for _, write in writes]), strict=True):
+        if isinstance(outcome, Refused):
+            work.refuse("index", outcome.error, f"{write.id}: {outcome.reason}")
+    # 2
+    await chunks.write([write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at)])
+    # 3
+    await _finish(works, entries)
+
+
+def begun(batch: Sequence[Work]) -> list[Work]:
+    """Works whose intent is in the registry."""
+    return [work for work in batch if work.intent]
+
+
+def newest(batch: Sequence[Work]) -> list[Work]:
+    """Of each document the newest valid record; the older ones are settled together with it.
+
+    Records of one key on two partitions are not compared: the registry finds the second one out.
+    """
+    found: dict[tuple[str, int], Work] = {}
+    for work in batch:
+        if work.document and not work.refused:
+            if older := found.get(key := (work.document.id, work.record.partition)):
+                older.outcome = "superseded"
+            found[key] = work
+    return list(found.values())
+
+
+def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | None:
+    """The entry to swap in, or None when the work is settled or refused."""
+    document, record = work.document, work.record
+    assert document is not None  # noqa: S101 - newest returns documents only
+    wanted = Wanted(
+        doc_id=document.id,
+        partition=record.partition,
+        version=target.version(record),
+        n=len(work.chunks),
+        content_hash=document.content_hash,
+    )
+    floor = version(target.epoch(record.partition, record.offset), 0)
+    match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, epoch_floor=floor):
+        case Begin(entry) | Touch(entry):
+            return entry
+        case Settled():
+            work.outcome = "superseded"
+        case Misplaced(partition):
+            work.refuse(
+                "registry",
+                "KeyOnTwoPartitions",
+                f"this key was seen on partition {partition}: offsets of two partitions don't compare; "
+                "give every producer of this topic the same partitioner",
+            )
+    return None
+
+
+def _old_chunks(before: Stored | None, target: Target) -> int:
+    if before is None or before.entry.chunk_index_uuid != target.chunk_index_uuid:
+        return 0
+    return before.entry.hi
+
+
+async def _finish(works: list[Work], entries: Entries) -> None:
+    """Swap in done or rejected. Where that is lost: a newer version took over, or our own answer was lost."""
+    waiting = works
+    while waiting:
+        swaps = []
+        for work in waiting:
+            assert work.intent is not None  # noqa: S101 - begun works have one
+            make = rejected_entry if work.refused else done
+            swaps.append((make(work.intent.entry), work.intent))
+        results = await entries.swap(swaps)
+        lost = [work for work, swapped in zip(waiting, results, strict=True) if swapped is None]
+        now = await entries.read(work.document.id for work in lost if work.document)
+        waiting = []
+        for work in lost:
+            assert work.intent is not None  # noqa: S101
+            mine, current = work.intent.entry, now.get(work.intent.entry.doc_id)
+            if current and current.entry.version == mine.version and current.entry.state == "writing":
+                work.intent = Stored(entry=mine, seq_no=current.seq_no, primary_term=current.primary_term)
+                waiting.append(work)
+
+
+def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
+    assert work.document is not None  # noqa: S101 - begun works have one
+    if work.chunks and work.vectors is not None:
+        yield from content_writes(
+            work.document,
+            work.chunks,
+            work.vectors,
+            epoch=target.epoch(work.record.partition, work.record.offset),
+            model=target.model,
+            indexed_at=indexed_at,
+            names=target.names,
+        )
+    yield from _stubs(work, len(work.chunks), target, indexed_at)
+
+
+def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
+    assert work.document is not None  # noqa: S101 - begun works have one
+    assert work.intent is not None  # noqa: S101
+    epoch = target.epoch(work.record.partition, work.record.offset)
+    numbers = range(start, work.intent.entry.hi)
+    return stub_writes(work.document, numbers, epoch=epoch, model=target.model, indexed_at=indexed_at)
