@@ -96,7 +96,7 @@ class Bulk:
         reason = ""
         for (item, _), result in zip(part, answer.body["items"], strict=True):
             ((_, details),) = result.items()
-            item.outcome = _outcome(details)
+            item.outcome = outcome_of(details)
             if item.outcome is None:
                 reason = str(details["status"])
         return reason
@@ -132,10 +132,10 @@ def _parts(items: list[_Item]) -> Iterator[_Part]:
         yield part
 
 
-def _outcome(details: dict[str, Any]) -> Outcome | None:
+def outcome_of(details: dict[str, Any]) -> Outcome | None:
     """Outcome of one answered item; None to send it again. Raises PenstockError when the index is gone."""
     status = details["status"]
-    if status < 300:
+    if status < 300 or (status == 404 and "error" not in details):  # to delete what is not there is done
         return Written(details["_seq_no"], details["_primary_term"])
     error = details["error"]
     if status == 409:

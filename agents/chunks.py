@@ -50,6 +50,11 @@ class ChunkIndex:
                     found[source["penstock"]["chunk_hash"]] = vector
         return found
 
+    async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
+        """Versions by id of those that are stubs now."""
+        rows = await multi_get(self._client, self._requests, self._alias, ids, "penstock.stub")
+        return {row["_id"]: row["_version"] for row in rows if row.get("_source", {}).get("penstock", {}).get("stub")}
+
     async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
         """One outcome a write, in order. `require_alias`: a plain bulk re-creates a deleted index."""
         if not writes:

@@ -88,7 +88,7 @@ async def start_offset(reader: LogReader, topic: str, partition: int, claim: Cla
         return bounds.begin
     replaced = claim.offset >= bounds.end
     if not replaced and claim.record is not None and claim.offset >= bounds.begin:
-        record = await reader.first_from(topic, partition, claim.offset)
+        record = (await reader.next_from(topic, partition, claim.offset)).record
         if record is not None and record.offset == claim.offset:
             replaced = fingerprint(record.timestamp, record.key, record.value) != claim.record
     if replaced:

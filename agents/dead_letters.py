@@ -1,10 +1,11 @@
 """Records that cannot be processed: to the dead-letter topic, raw, with Kafka Connect's headers."""
 
 import asyncio
+import hashlib
 import logging
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from agents.metrics import Metrics
 from agents.settings import Settings
@@ -40,9 +41,10 @@ class DeadLetters:
         await self._producer.stop()
 
     async def send(self, rejected: Rejected) -> None:
-        """Returns when the broker has it; may put it there twice after a crash, with the same coordinates.
+        """Returns when the broker has it, or a pointer to it where the topic does not take its size.
 
-        Raises PenstockError after a minute: the source record is not acked then, a restart tries again.
+        It may be there twice after a crash, with the same coordinates. Raises PenstockError after a minute: the
+        source record is not acked then, a restart tries again.
         """
         record = rejected.record
         logger.warning(
@@ -57,20 +59,31 @@ class DeadLetters:
                 "reason": "see the dead letter" if rejected.stage == "index" else rejected.message,
             },
         )
+        headers = [*record.headers, *connect_headers(rejected, self._settings.source.group)]
         try:
-            sent = self._producer.send_and_wait(
-                self._topic,
-                key=record.key,
-                value=record.value,
-                headers=[*record.headers, *connect_headers(rejected, self._settings.source.group)],
-            )
-            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+            try:
+                await self._write(record.key, record.value, headers)
+            except MessageSizeTooLargeError:  # its place and its hash, then
+                await self._write(record.key, None, [*headers, *_pointer(record)])
         except (KafkaError, TimeoutError) as exc:
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
                 f"({type(exc).__name__}): it stays unacknowledged; check that topic"
             ) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
+
+    async def _write(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        sent = self._producer.send_and_wait(self._topic, key=key, value=value, headers=headers)
+        await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+
+
+def _pointer(record: Record) -> list[tuple[str, bytes]]:
+    """In place of a value that the dead-letter topic does not take; it is still where the other headers say."""
+    value = record.value or b""
+    return [
+        ("penstock.value.sha256", hashlib.sha256(value).hexdigest().encode()),
+        ("penstock.value.bytes", str(len(value)).encode()),
+    ]
 
 
 def connect_headers(rejected: Rejected, group: str) -> list[tuple[str, bytes]]:

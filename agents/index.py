@@ -1,8 +1,12 @@
 """The indices of one alias: made with the contract, found again, compared with the worker's own contract.
 
-<alias>                        readers search here
-<alias>-<model>-000001         chunks; written through <index>-write, so that a deleted index stays deleted
-<alias>-<model>-000001-registry
+<alias>                           readers search here
+<alias>-<model>-000001            chunks
+<alias>-<model>-000001-registry   one entry a document
+<index>-write-<incarnation>       an alias on each of the two, through which workers write
+
+The incarnation is made of both uuids: a worker that knew an index which was deleted since can write neither into
+nothing (a plain bulk would make an index with a dynamic mapping) nor into the one made anew under the same name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,13 +33,27 @@ class IndexIdentity:
     index: str
     registry: str
     chunk_index_uuid: str
+    incarnation: str
     sink: str
     contract: dict[str, Any]
 
     @property
     def write_alias(self) -> str:
         """Where chunks are written."""
-        return f"{self.index}-write"
+        return _write_alias(self.index, self.incarnation)
+
+    @property
+    def registry_alias(self) -> str:
+        """Where registry entries are read and written."""
+        return _write_alias(self.registry, self.incarnation)
+
+
+def _incarnation(uuids: dict[str, str]) -> str:
+    return fingerprint(uuids)[:12]
+
+
+def _write_alias(index: str, incarnation: str) -> str:
+    return f"{index}-write-{incarnation}"
 
 
 def field_names(settings: Settings) -> FieldNames:
@@ -86,6 +104,7 @@ class Index:
         """
         if (existing := await self._resolve()) is not None:
             await self._require_same(existing, contract)
+            await self._call(lambda: self._open_for_writing(existing))
             return existing, False
         name = f"{self._alias}-{contract['model']['name'].lower()}-000001"
         es = self._settings.elasticsearch
@@ -97,8 +116,9 @@ class Index:
             name,
             mappings,
             {**shape, "refresh_interval": es.refresh_interval},
-            {f"{name}-write": {}, self._alias: {}},
+            {self._alias: {}},
         )
+        await self._call(lambda: self._open_for_writing(name))
         return name, True
 
     async def _create_one(
@@ -109,6 +129,31 @@ class Index:
                 await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
 
         await self._call(request)
+
+    async def _open_for_writing(self, name: str) -> None:
+        """Point the write aliases of this very incarnation at the index and its registry, and at nothing else."""
+        incarnation = _incarnation(await self._uuids(name))
+        actions: list[dict[str, Any]] = []
+        for index in (name, f"{name}-registry"):
+            actions += [
+                {"remove": {"index": index, "alias": f"{index}-write-*", "must_exist": False}},
+                {"add": {"index": index, "alias": _write_alias(index, incarnation)}},
+            ]
+        await self._client.indices.update_aliases(actions=actions)
+
+    async def _uuids(self, name: str) -> dict[str, str]:
+        """Of the index and its registry. Raises RefusedError without the latter."""
+        registry = f"{name}-registry"
+        settings = await self._client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
+        if registry not in settings:
+            raise RefusedError(
+                f"the registry {registry} is missing, and with it what may be stale: "
+                f"delete the index {name} too, then `penstock index create`"
+            )
+        for index in (name, registry):
+            if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
+                raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
+        return {index: str(settings[index]["settings"]["index"]["uuid"]) for index in (name, registry)}
 
     async def identify(self, contract: dict[str, Any]) -> IndexIdentity:
         """The index that a worker with this contract writes into.
@@ -126,14 +171,13 @@ class Index:
 
     async def _identity(self, name: str, stored: dict[str, Any]) -> IndexIdentity:
         registry = f"{name}-registry"
-        settings = await self._client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
-        if registry not in settings:
-            raise RefusedError(
-                f"the registry {registry} is missing: delete the index {name} too, then `penstock index create`"
-            )
+        uuids = await self._uuids(name)
+        incarnation = _incarnation(uuids)
         for index in (name, registry):
-            if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
-                raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
+            if not await self._client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
+                raise RefusedError(
+                    f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
+                )
         stats = await self._client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
         histories = sorted(
             f"{index}/{shard}/{copy['commit']['user_data']['history_uuid']}"
@@ -141,11 +185,11 @@ class Index:
             for shard, copies in stats["indices"][index]["shards"].items()
             for copy in copies[:1]
         )
-        uuids = {index: settings[index]["settings"]["index"]["uuid"] for index in (name, registry)}
         return IndexIdentity(
             index=name,
             registry=registry,
             chunk_index_uuid=uuids[name],
+            incarnation=incarnation,
             sink=fingerprint({"uuids": uuids, "histories": histories, "contract": fingerprint(stored)}),
             contract=stored,
         )

@@ -11,19 +11,28 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError
 
+from agents.clock import Deadline
 from agents.settings import Settings
 from streams.errors import ConfigError, PenstockError
 
 CONNECT_TIMEOUT_S = 15.0
-READ_TIMEOUT_MS = 5_000
+READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Of one partition: the first offset still there, and the offset that the next record will get."""
+    """Of one partition: the first offset still there, and the one after the last that is committed or aborted."""
 
     begin: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """`record`: the first one found, or None; from where it was asked up to `position` the log holds no other."""
+
+    record: Any
+    position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +82,31 @@ class LogReader:
         end = await self._guard(self._consumer.end_offsets(tps))
         return {tp.partition: Bounds(begin=begin[tp], end=end[tp]) for tp in tps}
 
-    async def first_from(self, topic: str, partition: int, offset: int) -> Any:
-        """The first record at or after `offset`, or None when the broker returns none within 5 s."""
+    async def next_from(self, topic: str, partition: int, offset: int) -> Next:
+        """The first record at or after `offset`, committed ones only; it proves holes on its way.
+
+        Returns when it has one, has seen the log up to its end, or after 5 s.
+        """
         tp = TopicPartition(topic, partition)
+        end = (await self._guard(self._consumer.end_offsets([tp])))[tp]
         async with self._lock:
             self._consumer.assign([tp])
             self._consumer.seek(tp, offset)
-            found = await self._guard(self._consumer.getmany(tp, timeout_ms=READ_TIMEOUT_MS, max_records=1))
-        return found[tp][0] if found.get(tp) else None
+            deadline = Deadline(READ_TIMEOUT_S)
+            position = offset
+            while position < end and deadline.left_s:
+                found = await self._guard(self._consumer.getmany(tp, timeout_ms=200, max_records=1))
+                if found.get(tp):
+                    return Next(found[tp][0], found[tp][0].offset)
+                position = await self._guard(self._consumer.position(tp))
+        return Next(None, position)
 
     async def last(self, topic: str, partition: int) -> Any:
         """The last record of a partition without transactions, or None when it is empty."""
         bounds = (await self.bounds(topic, [partition]))[partition]
         if bounds.begin == bounds.end:
             return None
-        return await self.first_from(topic, partition, bounds.end - 1)
+        return (await self.next_from(topic, partition, bounds.end - 1)).record
 
     async def create_topic(self, topic: str, partitions: int, configs: dict[str, str]) -> None:
         """Make a topic with the broker's own replication factor, unless it exists. Returns when it can be used."""
@@ -103,6 +122,14 @@ class LogReader:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             while not await self.partitions(topic):  # noqa: ASYNC110 - the broker sends no event for it
                 await asyncio.sleep(0.05)
+
+    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Offsets that a consumer group committed, by partition; absent where it did not."""
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        if not tps:
+            return {}
+        found = await self._guard(self._admin.list_consumer_group_offsets(group, partitions=tps))
+        return {tp.partition: stored.offset for tp, stored in found.items() if stored.offset >= 0}
 
     async def group_members(self, group: str) -> list[dict[str, str]]:
         """`{id, host}` of each member of a consumer group; none when there is no such group."""
@@ -135,7 +162,9 @@ async def log_reader(settings: Settings) -> AsyncIterator[LogReader]:
     """A connected reader. Raises PenstockError when the cluster cannot be reached."""
     servers = settings.kafka.bootstrap_servers
     try:
-        consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, group_id=None, enable_auto_commit=False, isolation_level="read_committed"
+        )
         admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     except ValueError as exc:
         raise ConfigError(f"kafka.bootstrap_servers = {servers}: {exc}") from exc

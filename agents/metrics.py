@@ -67,7 +67,9 @@ class Metrics:
             registry=r,
         )
         self.inflight_bytes = Gauge(
-            "penstock_inflight_bytes", "Bytes of records that entered and are not settled.", registry=r
+            "penstock_inflight_bytes",
+            "Bytes of records from fetch to settlement, and of what is made of them.",
+            registry=r,
         )
         self.paused = Gauge("penstock_paused", "1 while fetching is paused: over budget, or breaker open.", registry=r)
         # breaker_state: target elasticsearch; 0 closed, 1 half open, 2 open

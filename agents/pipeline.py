@@ -2,7 +2,7 @@
 
     Intake.accept      noack window ─► admission ─► decode, split           (event loop, tokenizer thread)
     Pipeline._embed    registry read ─► intents ─► vectors                  (inference thread)
-    Pipeline._write    chunks, stubs ─► done ─► dead letters ─► settle ─► claim ─► ack
+    Pipeline._write    chunks, stubs ─► dead letters ─► done ─► settle ─► claim ─► ack
 
 At most two batches are begun at any time, one embedding and one writing, while the next one is prepared.
 A document with work in flight waits until that is settled.
@@ -11,22 +11,26 @@ A document with work in flight waits until that is settled.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.chunks import ChunkIndex
 from agents.clock import Deadline, utc_now
 from agents.dead_letters import DeadLetters
 from agents.fail_points import FailPoints
+from agents.flow import Budget
 from agents.metrics import Metrics
 from agents.registry import Registry
 from agents.tracker import Assignment, Position
 from models.embedder import Embedder
-from streams.protocol import Target, Work, begin, begun, reuse, write
+from streams.protocol import Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
 
 MAX_BATCH_CHUNKS = 256  # enough to sort by length; a batch takes 2–3 s on two cores, which bounds a rebalance
+SLICE_BYTES = 4 * 1024**2
+CHUNK_OVERHEAD = 2 * 1024
+LARGEST_SHARE = 4
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class Parts:
     registry: Registry
     chunks: ChunkIndex
     dead_letters: DeadLetters
+    budget: Budget
     metrics: Metrics
     fail_points: FailPoints
 
@@ -84,12 +89,15 @@ class Pipeline:
         generation = self._generation
         if not self._taking:
             return
-        with self._parts.metrics.tokenize_seconds.time():
-            works = await self._parts.embedder.on_tokenizer_thread(
-                lambda: [self._prepare(record) for _, record in positions]
-            )
-        for batch in _batches(works, [position for position, _ in positions], generation):
-            await self._prepared.put(batch)
+        for part in _slices(positions):
+            with self._parts.metrics.tokenize_seconds.time():
+                works = await self._parts.embedder.on_tokenizer_thread(
+                    lambda part=part: [self._prepare(record) for _, record in part]  # type: ignore[misc]
+                )
+            for work in works:
+                self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
+            for batch in _batches(works, [position for position, _ in part], generation):
+                await self._prepared.put(batch)
 
     async def run_embedding(self) -> None:
         """The first station, until cancelled. Raises when a dependency is lost for good."""
@@ -135,9 +143,24 @@ class Pipeline:
                 return False
         return True
 
+    def _made_of(self, work: Work) -> int:
+        """Bytes that the record turns into: chunks, vectors, and what is around them."""
+        if not work.chunks:
+            return 0
+        return work.record.size_bytes + len(work.chunks) * (CHUNK_OVERHEAD + 4 * self._parts.embedder.manifest.dims)
+
     def _prepare(self, record: Record) -> Work:
         """Decode and split, on the tokenizer's thread."""
         work = Work(record)
+        limit = self._parts.budget.limit // LARGEST_SHARE
+        if record.size_bytes > limit:
+            work.refuse(
+                "decode",
+                "DocumentTooLarge",
+                f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
+                "raise that, or divide the document",
+            )
+            return work
         decoded = decode(record)
         if isinstance(decoded, Rejected):
             work.refused = decoded
@@ -186,27 +209,41 @@ class Pipeline:
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so.
 
-        1. chunks, stubs and registry entries: `streams.protocol.write`
+        1. chunks and stubs
         2. dead letters, awaited
-        3. settle; claim, awaited; ack
+        3. the registry's entries: done, or rejected
+        4. settle; claim, awaited; ack
         A crash between any two of them is healed by replay.
         """
         parts, points = self._parts, self._parts.fail_points
         # 1
-        await write(batch.works, parts.target, parts.chunks, parts.registry, utc_now())
-        points.passing("after_done")
+        await write(batch.works, parts.target, parts.chunks, utc_now())
         # 2
         for work in batch.works:
             if work.refused:
                 await parts.dead_letters.send(work.refused)
                 work.outcome = "dead_lettered"
         # 3
+        await finish(batch.works, parts.registry)
+        points.passing("after_done")
+        # 4
         for work in batch.works:
             parts.metrics.records.labels(work.outcome).inc()
         points.passing("before_claim")
         await self._assignment.settle(batch.positions)
         points.passing("after_claim")
         self.progressed = time.monotonic()
+
+
+def _slices(positions: Sequence[tuple[Position, Record]]) -> Iterator[Sequence[tuple[Position, Record]]]:
+    """So much at a time that what is made of it stays small beside the budget, however large the records are."""
+    start = size = 0
+    for end, (_, record) in enumerate(positions):
+        if size and size + record.size_bytes > SLICE_BYTES:
+            yield positions[start:end]
+            start, size = end, 0
+        size += record.size_bytes
+    yield positions[start:]
 
 
 def _batches(works: Sequence[Work], positions: Sequence[Position], generation: int) -> list[Batch]:

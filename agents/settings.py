@@ -142,9 +142,10 @@ class AdminSettings(Section):
 
 
 class LifecycleSettings(Section):
-    """One deadline for a stop."""
+    """`drain_s`: one deadline for a stop. `stall_s`: without any progress for so long, despite lag, the worker ends."""
 
     drain_s: float = Field(30, gt=0)
+    stall_s: float = Field(120, ge=5)
 
 
 class LogSettings(Section):

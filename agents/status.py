@@ -62,7 +62,7 @@ def _next(claim: Claim | None, sink: str | None) -> int:
 
 
 async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> float | None:
-    record = await reader.first_from(topic, partition, offset)
+    record = (await reader.next_from(topic, partition, offset)).record
     return None if record is None else round(max(0.0, time.time() - record.timestamp / 1000), 1)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents.claims import Claim, ClaimTable, start_offset
+from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
 from agents.metrics import Metrics
 from streams.ledger import Ledger, Verdict
@@ -84,6 +85,7 @@ class Assignment:
         reader: LogReader,
         seek: Seek,
         metrics: Metrics,
+        budget: Budget,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.topic = subject.topic
@@ -93,6 +95,7 @@ class Assignment:
         self._reader = reader
         self._seek = seek
         self._metrics = metrics
+        self._budget = budget
         self._partitions: dict[int, Partition] = {}
         self.received = False
 
@@ -119,7 +122,7 @@ class Assignment:
             for gauge in (self._metrics.lag, self._metrics.settled_offset):
                 gauge.remove(self.topic, str(number))
         self._partitions = {}
-        self._update_bytes()
+        self._budget.clear()
 
     async def admit(self, delivered: Iterable[tuple[Record, Acknowledge]]) -> list[tuple[Position, Record]]:
         """Of delivered records those that may be processed, in order. Seeks back where there is a gap."""
@@ -136,12 +139,13 @@ class Assignment:
                     admitted.append((Position(partition, record.offset), record))
                 case Verdict.SKIP:
                     if record.offset <= partition.claimed:
+                        self._budget.release(partition.number, record.offset)
                         event.ack()
                 case Verdict.GAP:
+                    self._budget.release(partition.number, record.offset)
                     gaps[partition.number] = partition
         for partition in gaps.values():
             await self._close_gap(partition)
-        self._update_bytes()
         return admitted
 
     async def settle(self, positions: Iterable[Position]) -> None:
@@ -156,28 +160,33 @@ class Assignment:
             position.partition.ledger.settle(position.offset)
             touched[position.partition.number] = position.partition
         for partition in touched.values():
-            claimable = partition.ledger.claimable
-            if claimable <= partition.claimed or self._partitions.get(partition.number) is not partition:
-                continue
-            covered = [entry for entry in partition.open if entry.offset <= claimable]
-            last = covered[-1] if covered and covered[-1].offset == claimable else None
-            record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
-            await self._claims.write(  # 2
-                partition.number, Claim(offset=claimable, sink=self._sink, record=record)
-            )
-            partition.claimed = claimable
-            partition.last_progress = self._now()
-            now_ms = time.time() * 1000
-            for entry in covered:  # 3
-                partition.open.popleft()
-                entry.event.ack()
-                self._metrics.end_to_end_seconds.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
-            if self._partitions.get(partition.number) is partition:
-                self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(claimable + 1)
-        self._update_bytes()
+            await self._claim(partition)
 
-    async def watch(self) -> None:
-        """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it."""
+    async def _claim(self, partition: Partition) -> None:
+        claimable = partition.ledger.claimable
+        if claimable <= partition.claimed or self._partitions.get(partition.number) is not partition:
+            return
+        covered = [entry for entry in partition.open if entry.offset <= claimable]
+        last = covered[-1] if covered and covered[-1].offset == claimable else None
+        record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
+        claim = Claim(offset=claimable, sink=self._sink, record=record)
+        await self._claims.write(partition.number, claim)  # 2
+        partition.claimed = max(partition.claimed, claimable)
+        partition.last_progress = self._now()
+        now_ms = time.time() * 1000
+        for entry in covered:  # 3
+            partition.open.popleft()
+            self._budget.release(partition.number, entry.offset)
+            entry.event.ack()
+            self._metrics.end_to_end_seconds.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
+        if self._partitions.get(partition.number) is partition:
+            self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
+
+    async def watch(self, *, paused: bool = False) -> None:
+        """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.
+
+        `paused`: fetching is, so that nothing was to be delivered.
+        """
         partitions = list(self._partitions.values())
         bounds = await self._reader.bounds(self.topic, [partition.number for partition in partitions])
         for partition in partitions:
@@ -188,8 +197,16 @@ class Assignment:
             if partition.end == partition.claimed + 1:
                 partition.last_progress = self._now()  # idle is not stalled
             quiet_s = self._now() - partition.last_delivery
-            if partition.ledger.expected < partition.end and not partition.open and quiet_s > STILL_S:
-                await self._close_gap(partition)
+            if partition.ledger.expected < partition.end and not paused and not partition.open and quiet_s > STILL_S:
+                await self._close_gap(partition, prove=True)
+
+    def behind_claim(self, committed: Mapping[int, int]) -> dict[int, dict[str, int]]:
+        """Partitions whose committed offset is below what is claimed, with both."""
+        return {
+            number: {"committed": offset, "claimed": self._partitions[number].claimed + 1}
+            for number, offset in committed.items()
+            if number in self._partitions and offset <= self._partitions[number].claimed
+        }
 
     def forget_lag(self) -> None:
         """The broker does not tell end offsets: an absent lag is better than an old one."""
@@ -213,27 +230,32 @@ class Assignment:
             for partition in self._partitions.values()
         ]
 
-    async def _close_gap(self, partition: Partition) -> None:
-        """Seek back to the expected offset; when that did not help twice, prove that the log has a hole there."""
+    async def _close_gap(self, partition: Partition, *, prove: bool = False) -> None:
+        """Seek back to the expected offset, unless the log proves to have a hole there.
+
+        Without `prove` the log is asked only when two seeks did not help.
+        """
         now = self._now()
         if now - partition.last_seek < SEEK_EVERY_S:
             return
         partition.last_seek = partition.last_delivery = now
+        if prove or partition.seeks_at_expected >= 2:
+            await self._step_over_hole(partition)
+            if partition.end is not None and partition.ledger.expected >= partition.end:
+                return
         expected = partition.ledger.expected
-        if partition.seeks_at_expected >= 2:
-            record = await self._reader.first_from(self.topic, partition.number, expected)
-            if record is not None and record.offset > expected:
-                logger.warning(
-                    "the log has no records here: compaction, retention or transaction markers",
-                    extra={"partition": partition.number, "from": expected, "to": record.offset},
-                )
-                partition.ledger.step_over(record.offset)
-                partition.seeks_at_expected = 0
-                expected = record.offset
         partition.seeks_at_expected += 1
         logger.info("seeking back", extra={"partition": partition.number, "offset": expected})
         await self._seek({partition.number: expected})
 
-    def _update_bytes(self) -> None:
-        total = sum(entry.record.size_bytes for p in self._partitions.values() for entry in p.open)
-        self._metrics.inflight_bytes.set(total)
+    async def _step_over_hole(self, partition: Partition) -> None:
+        """Compaction, retention and transactions leave holes, also at the end of the log: expect what follows."""
+        expected = partition.ledger.expected
+        position = (await self._reader.next_from(self.topic, partition.number, expected)).position
+        if position <= partition.ledger.expected or partition.ledger.expected != expected:
+            return
+        logger.info("a hole in the log", extra={"partition": partition.number, "from": expected, "to": position})
+        partition.ledger.step_over(position)
+        partition.seeks_at_expected = 0
+        if not partition.open:
+            await self._claim(partition)

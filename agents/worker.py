@@ -26,9 +26,11 @@ from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
 from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
+from agents.consumer import Consumer
 from agents.dead_letters import DeadLetters
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
+from agents.flow import Budget, Flow
 from agents.index import field_names, split_rules
 from agents.kafka import LogReader, log_reader
 from agents.log import setup_logging
@@ -44,13 +46,11 @@ from streams.record import Record
 
 EPOCH = 0  # the contract's cuts begin empty
 WATCH_EVERY_S = 2.0
-STALLED_S = 120.0
+BALANCE_EVERY_S = 0.1
 REVOKE_S = 10.0
 """A rebalance waits so long for batches in flight; what is not done then is replayed by the next owner."""
 CLOSING_S = 3.0
 """Part of the drain deadline that is kept for commit and close."""
-RECORD_BYTES = 64 * 1024
-"""Size of a record that the stream buffer is dimensioned for."""
 WINDOW = 256
 """Most records that are taken from Faust at once."""
 
@@ -103,8 +103,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
         self.requests: Requests | None = None
+        self._kafka_answered = time.monotonic()
+        self._reader: LogReader | None = None
         self._closing: list[Any] = []
-        work = settings.batch.max_inflight_bytes
+        self.flow = Flow(
+            settings.source.topic,
+            Budget(settings.batch.max_inflight_bytes),
+            self.metrics,
+            lambda: self.requests is None or self.requests.closed,
+        )
         super().__init__(
             settings.source.group,
             broker=f"kafka://{settings.kafka.bootstrap_servers.replace(',', ';')}",
@@ -113,7 +120,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             processing_guarantee="at_least_once",
             agent_supervisor="mode.CrashingSupervisor",
             stream_wait_empty=False,
-            stream_buffer_maxsize=max(WINDOW, work // RECORD_BYTES),
+            stream_buffer_maxsize=10**9,  # `Flow` counts bytes instead
             stream_recovery_delay=0,
             broker_max_poll_interval=7 * 24 * 3600.0,  # at the default, a 17-minute outage hangs the consumer
             broker_max_poll_records=500,
@@ -140,12 +147,17 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.on_rebalance_complete.connect(self._assigned)
         self.on_partitions_revoked.connect(self._revoked)
 
+    def _new_transport(self) -> Any:
+        transport = super()._new_transport()
+        transport.Consumer = Consumer
+        return transport
+
     async def on_start(self) -> None:
         """Connect and start the stations, before Faust joins the group."""
         settings, checked = self.settings, self.checked
         client = connect(settings.elasticsearch)
         self._closing.append(client.close)
-        reader = await self._reader()
+        self._reader = reader = await self._connect_reader()
         fail_points = FailPoints(fail_point())
         self.requests = requests = Requests(settings.delivery, self.metrics)
         bulk = Bulk(client, requests, self.metrics, fail_points)
@@ -159,6 +171,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             reader=reader,
             seek=self._seek,
             metrics=self.metrics,
+            budget=self.flow.budget,
         )
         target = Target(
             chunk_index_uuid=identity.chunk_index_uuid,
@@ -170,7 +183,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             embedder=checked.embedder,
             rules=split_rules(settings, checked.embedder.manifest),
             target=target,
-            registry=Registry(client, requests, bulk, identity.registry),
+            registry=Registry(client, requests, bulk, identity.registry_alias),
             chunks=ChunkIndex(
                 client,
                 requests,
@@ -181,6 +194,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 names=target.names,
             ),
             dead_letters=dead_letters,
+            budget=self.flow.budget,
             metrics=self.metrics,
             fail_points=fail_points,
         )
@@ -188,7 +202,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         admin = Admin(
             settings.admin,
             self.metrics.registry,
-            live=self._not_live,
+            live=self._stalled,
             ready=self._not_ready,
             status=self._statusz,
         )
@@ -202,6 +216,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             self.pipeline.run_embedding,
             self.pipeline.run_writing,
             self._watch,
+            self._balance,
             self._watch_loop,
         ):
             self.add_future(self._supervised(station))
@@ -239,7 +254,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             if admitted:
                 await self.pipeline.accept(admitted)
 
-    async def _reader(self) -> LogReader:
+    async def _connect_reader(self) -> LogReader:
         context = log_reader(self.settings)
         reader = await context.__aenter__()
         self._closing.append(lambda: context.__aexit__(None, None, None))
@@ -250,8 +265,24 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.hold_flow()
         if self.assignment is not None and self.pipeline is not None:
             topic = self.settings.source.topic
-            await self.assignment.assign(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
+            numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
+            await self.assignment.assign(numbers)
+            await self._compare_committed(numbers)
             self.pipeline.resume()
+
+    async def _compare_committed(self, numbers: list[int]) -> None:
+        """The group's offsets are a hint for other tools; whoever sets them back by hand is told so."""
+        if self.assignment is None or self._reader is None:
+            return
+        group, topic = self.settings.source.group, self.settings.source.topic
+        committed = await self._reader.committed(group, topic, numbers)
+        behind = self.assignment.behind_claim(committed)
+        if behind:
+            logger.warning(
+                "the consumer group's offsets are below the claims, which count: nothing is processed again; "
+                "to process the topic again, index it into a new index (another elasticsearch.alias and source.group)",
+                extra={"topic": topic, "partitions": behind},
+            )
 
     def hold_flow(self) -> None:
         """Else a fetch in flight makes Faust overwrite the seek that follows, and records are skipped."""
@@ -267,14 +298,25 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         await self.consumer.seek_wait({TP(topic, partition): offset for partition, offset in offsets.items()})
 
     async def _watch(self) -> None:
+        """Lag, gaps, and the watchdog: a process that makes no progress though it could is ended, and replayed."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self.assignment is not None and not self.rebalancing:
-                try:
-                    await self.assignment.watch()
-                except PenstockError as exc:
-                    self.assignment.forget_lag()
-                    logger.warning("lag is unknown", extra={"reason": str(exc)})
+            if self.assignment is None or self.rebalancing:
+                continue
+            try:
+                await self.assignment.watch(paused=self.flow.paused)
+                self._kafka_answered = time.monotonic()
+            except PenstockError as exc:
+                self.assignment.forget_lag()
+                logger.warning("lag is unknown", extra={"reason": str(exc)})
+            if reasons := self._stalled():
+                raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
+
+    async def _balance(self) -> None:
+        while True:
+            await asyncio.sleep(BALANCE_EVERY_S)
+            if self.assignment is not None and self.assignment.received and not self.rebalancing:
+                self.flow.balance(self.consumer, self.consumer.assignment())
 
     async def _watch_loop(self) -> None:
         while True:
@@ -292,14 +334,22 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             await self.crash(exc)
             _exit_after(CLOSING_S * 3)
 
-    def _not_live(self) -> list[str]:
-        """Stalled with lag, while Elasticsearch answers: only a restart can help."""
-        if self.assignment is None or self._elasticsearch_away():
+    def _stalled(self) -> list[str]:
+        """What stands still with lag while the targets answer: only a restart can help.
+
+        Elasticsearch being away is no stall, however long: the breaker says so, and the worker waits.
+        """
+        if self.assignment is None or self.pipeline is None or self._elasticsearch_away():
+            return []
+        limit, now = self.settings.lifecycle.stall_s, time.monotonic()
+        if now - self._kafka_answered > limit:
+            return [f"Kafka at {self.settings.kafka.bootstrap_servers} has not answered for {limit:.0f} s"]
+        if now - self.pipeline.progressed < limit:
             return []
         return [
             f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"
             for row in self.assignment.snapshot()
-            if row["lag"] and row["since_progress_s"] > STALLED_S
+            if row["lag"] and row["since_progress_s"] > limit
         ]
 
     def _not_ready(self) -> list[str]:

@@ -3,9 +3,11 @@
     begin     read entries ─► decide ─► swap the intents in
     reuse     read the old chunks of changed documents: equal input gives its vector
               (the caller embeds what is left)
-    write     chunks and stubs, versioned ─► stubs over all of a document that was refused ─► swap `done` in
+    write     chunks and stubs, versioned ─► stubs over all of a document that was refused
+              (the caller sends the dead letters: an entry that says `rejected` promises that they are there)
+    finish    swap `done` or `rejected` in
 
-The caller then sends the dead letters, settles, claims and acknowledges. A crash between any two requests is healed
+The caller then settles, claims and acknowledges. A crash between any two requests is healed
 by replay or by the next version: see `streams.registry`. Everything here may happen twice, and on two workers.
 """
 
@@ -18,6 +20,7 @@ import numpy as np
 from streams.identity import chunk_id, version
 from streams.plan import (
     ChunkWrite,
+    Conflict,
     FieldNames,
     Outcome,
     Refused,
@@ -58,6 +61,9 @@ class Chunks(Protocol):
 
     async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
         """Vectors by chunk hash; of ids that are absent or stubs nothing."""
+
+    async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
+        """Versions by id of those that are stubs now."""
 
     async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
         """One outcome a write, in order."""
@@ -148,11 +154,12 @@ async def reuse(batch: Sequence[Work], chunks: Chunks, dims: int) -> None:
                 work.known.add(number)
 
 
-async def write(batch: Sequence[Work], target: Target, chunks: Chunks, entries: Entries, indexed_at: str) -> None:
-    """Make the begun documents durable, then say so in the registry.
+async def write(batch: Sequence[Work], target: Target, chunks: Chunks, indexed_at: str) -> None:
+    """Make the chunks of the begun documents durable. `indexed_at`: UTC, ISO 8601.
 
-    1. chunks and stubs  2. stubs over every chunk of a document that was refused all the same: never a mixture
-    3. done, or rejected. `indexed_at`: UTC, ISO 8601.
+    1. chunks and stubs
+    2. a chunk that lost to a stub of its own version: an earlier attempt was refused halfway, and so is this one
+    3. stubs over every chunk of a document that was refused all the same: never a mixture
     """
     works = begun(batch)
     for work in works:
@@ -162,13 +169,40 @@ async def write(batch: Sequence[Work], target: Target, chunks: Chunks, entries: 
     writes = [
         (work, write) for work in works if not work.refused for write in _content_and_stubs(work, target, indexed_at)
     ]
+    lost: dict[str, Work] = {}
     for (work, write), outcome in zip(writes, await chunks.write([write for _, write in writes]), strict=True):
         if isinstance(outcome, Refused):
             work.refuse("index", outcome.error, f"{write.id}: {outcome.reason}")
+        elif isinstance(outcome, Conflict) and not write.stub:
+            lost[write.id] = work
     # 2
-    await chunks.write([write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at)])
+    for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
+        if found == target.version(lost[key].record):
+            lost[key].refuse("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
-    await _finish(works, entries)
+    await chunks.write(_stubs_over_refused(works, target, indexed_at))
+
+
+async def finish(batch: Sequence[Work], entries: Entries) -> None:
+    """Swap in done or rejected. Where that is lost: a newer version took over, or our own answer was lost."""
+    waiting = begun(batch)
+    while waiting:
+        swaps = []
+        for work in waiting:
+            assert work.intent is not None  # noqa: S101 - begun works have one
+            make = rejected_entry if work.refused else done
+            swaps.append((make(work.intent.entry), work.intent))
+        results = await entries.swap(swaps)
+        lost = [work for work, swapped in zip(waiting, results, strict=True) if swapped is None]
+        now = await entries.read(work.document.id for work in lost if work.document)
+        waiting = []
+        for work in lost:
+            assert work.intent is not None  # noqa: S101
+            mine, current = work.intent.entry, now.get(work.intent.entry.doc_id)
+            open_states = ("writing", "done") if work.refused else ("writing",)  # its stubs are there: refusal stays
+            if current and current.entry.version == mine.version and current.entry.state in open_states:
+                work.intent = Stored(entry=mine, seq_no=current.seq_no, primary_term=current.primary_term)
+                waiting.append(work)
 
 
 def begun(batch: Sequence[Work]) -> list[Work]:
@@ -223,27 +257,6 @@ def _old_chunks(before: Stored | None, target: Target) -> int:
     return before.entry.hi
 
 
-async def _finish(works: list[Work], entries: Entries) -> None:
-    """Swap in done or rejected. Where that is lost: a newer version took over, or our own answer was lost."""
-    waiting = works
-    while waiting:
-        swaps = []
-        for work in waiting:
-            assert work.intent is not None  # noqa: S101 - begun works have one
-            make = rejected_entry if work.refused else done
-            swaps.append((make(work.intent.entry), work.intent))
-        results = await entries.swap(swaps)
-        lost = [work for work, swapped in zip(waiting, results, strict=True) if swapped is None]
-        now = await entries.read(work.document.id for work in lost if work.document)
-        waiting = []
-        for work in lost:
-            assert work.intent is not None  # noqa: S101
-            mine, current = work.intent.entry, now.get(work.intent.entry.doc_id)
-            if current and current.entry.version == mine.version and current.entry.state == "writing":
-                work.intent = Stored(entry=mine, seq_no=current.seq_no, primary_term=current.primary_term)
-                waiting.append(work)
-
-
 def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
     assert work.document is not None  # noqa: S101 - begun works have one
     if work.chunks and work.vectors is not None:
@@ -257,6 +270,10 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             names=target.names,
         )
     yield from _stubs(work, len(work.chunks), target, indexed_at)
+
+
+def _stubs_over_refused(works: list[Work], target: Target, indexed_at: str) -> list[ChunkWrite]:
+    return [write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at)]
 
 
 def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:

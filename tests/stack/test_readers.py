@@ -19,6 +19,7 @@ from agents.index import Index, contract_of, field_names
 from agents.metrics import Metrics
 from agents.registry import Registry
 from models.embedder import Embedder
+from models.manifest import read_manifest
 from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode
@@ -31,6 +32,12 @@ def bulk_of(client: AsyncElasticsearch, world: World) -> Bulk:
     """The bulk loop as a worker has it."""
     metrics = Metrics()
     return Bulk(client, Requests(world.settings.delivery, metrics), metrics, FailPoints())
+
+
+async def write_alias(client: AsyncElasticsearch, world: World) -> str:
+    """Where a worker writes the chunks."""
+    manifest = read_manifest(world.model_folder)
+    return (await Index(client, world.settings).identify(contract_of(world.settings, manifest, 4))).write_alias
 
 
 def test_langchains_store_reads_the_index(world: World, embedder: Embedder) -> None:
@@ -144,7 +151,7 @@ def test_elasticsearch_takes_whatever_validation_lets_through(made: World) -> No
         nonlocal written
         async with connect(made.settings.elasticsearch) as client:
             bulk = bulk_of(client, made)
-            index = f"{made.name}-all-minilm-l6-v2-000001-write"
+            index = await write_alias(client, made)
             operations = [_operation(document, made) for document in documents]
             outcomes = await bulk.send(index, operations, require_alias=True)
         for outcome, operation in zip(outcomes, operations, strict=True):
@@ -218,11 +225,12 @@ def test_versioned_writes_commute_and_a_deleted_index_stays_deleted(made: World)
         async with connect(made.settings.elasticsearch) as client:
             bulk = bulk_of(client, made)
             name = f"{made.name}-all-minilm-l6-v2-000001"
+            alias = await write_alias(client, made)
 
             async def write(version: int) -> object:
                 meta = {"_id": "a#0", "version": version, "version_type": "external_gte"}
                 operation = Operation(action="index", meta=meta, source={"text": str(version)})
-                return (await bulk.send(f"{name}-write", [operation], require_alias=True))[0]
+                return (await bulk.send(alias, [operation], require_alias=True))[0]
 
             assert [type(await write(v)).__name__ for v in (5, 5, 4, 6)] == [
                 "Written",
@@ -231,12 +239,12 @@ def test_versioned_writes_commute_and_a_deleted_index_stays_deleted(made: World)
                 "Written",
             ]
             wrong = Operation(action="index", meta={"_id": "x"}, source={"surprise": 1})
-            (outcome,) = await bulk.send(f"{name}-write", [wrong], require_alias=True)
+            (outcome,) = await bulk.send(alias, [wrong], require_alias=True)
             assert isinstance(outcome, Refused)
             await client.indices.delete(index=name)
             with pytest.raises(Exception, match="refused a write"):
                 await write(7)
-            assert not await client.indices.exists(index=f"{name}-write")
+            assert not await client.indices.exists(index=alias)
 
     asyncio.run(scenario())
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from agents.claims import Claim, ClaimTable, from_bytes, to_bytes
-from agents.kafka import Bounds, LogReader, fingerprint
+from agents.flow import Budget
+from agents.kafka import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
 from agents.tracker import STILL_S, Assignment, Subject
 from streams.errors import RefusedError
@@ -25,13 +26,20 @@ class Log:
     claims: dict[int, Claim] = field(default_factory=dict)
     events: list[tuple[str, int]] = field(default_factory=list)
     now: float = 100.0
+    markers: int = 0
 
     async def bounds(self, _: str, partitions: Any) -> dict[int, Bounds]:
-        return {p: Bounds(begin=self.begin, end=max(self.offsets, default=-1) + 1) for p in partitions}
+        return {p: Bounds(begin=self.begin, end=self.end) for p in partitions}
 
-    async def first_from(self, _: str, __: int, offset: int) -> Any:
-        found = [o for o in self.offsets if o >= offset]
-        return SimpleNamespace(offset=found[0], timestamp=found[0], key=b"k", value=b"v") if found else None
+    async def next_from(self, _: str, __: int, offset: int) -> Next:
+        found = next((o for o in self.offsets if o >= offset), None)
+        if found is None:
+            return Next(None, self.end)
+        return Next(SimpleNamespace(offset=found, timestamp=found, key=b"k", value=b"v"), found)
+
+    @property
+    def end(self) -> int:
+        return max(self.offsets, default=-1) + 1 + self.markers
 
     def read(self, partition: int) -> Claim | None:
         return self.claims.get(partition)
@@ -62,6 +70,7 @@ async def assigned(log: Log) -> Assignment:
         reader=cast(LogReader, log),
         seek=log.seek,
         metrics=Metrics(),
+        budget=Budget(1024),
         now=lambda: log.now,
     )
     await assignment.assign([0])
@@ -117,7 +126,7 @@ def test_a_hole_is_stepped_over_only_when_it_is_proved() -> None:
         for _ in range(3):
             log.now += 1.5
             assert await assignment.admit(log.deliver(7)) == []
-        assert log.events == [("seek", 0), ("seek", 0), ("seek", 7)]
+        assert log.events == [("seek", 0), ("seek", 0), ("claim", 6), ("seek", 7)]
         assert offsets(await assignment.admit(log.deliver(7))) == [7]
 
     asyncio.run(scenario())
@@ -190,3 +199,21 @@ def test_what_is_no_claim_counts_as_none(value: bytes | None) -> None:
 def test_claims_survive_storage() -> None:
     assert from_bytes(to_bytes(claim(9))) == claim(9)
     assert from_bytes(to_bytes(Claim(offset=9, sink="s", record=None))) == Claim(offset=9, sink="s", record=None)
+
+
+def test_a_hole_at_the_end_of_the_log_is_proved_and_claimed() -> None:
+    """Fault 38: the markers of a transaction are offsets without a record."""
+
+    async def scenario() -> None:
+        log = Log([0, 1], markers=2)
+        assignment = await assigned(log)
+        admitted = await assignment.admit(log.deliver(0, 1))
+        await assignment.settle([position for position, _ in admitted])
+        log.now += STILL_S + 1
+        await assignment.watch()
+        assert log.claims[0] == Claim(offset=3, sink="sink", record=None)
+        assert ("seek", 4) not in log.events
+        await assignment.watch()
+        assert assignment.snapshot()[0]["lag"] == 0
+
+    asyncio.run(scenario())

@@ -1,0 +1,86 @@
+"""Back-pressure: one budget of bytes from fetch to settlement; fetching pauses above it, or while a target is away.
+
+Faust's own back-pressure counts records, and a record has any size. So its stream buffer is left open, and the
+partitions are paused here, by what they hold: raw records, and what is made of them (chunks, vectors). What is on its
+way from the broker already comes on top: up to 1 MiB a partition, or one record where that is larger.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from faust.types import TP
+
+from agents.metrics import Metrics
+
+RECORD_OVERHEAD = 3 * 1024
+"""Bytes that a record costs beside its key and value, in Faust's objects and ours (measured: `make chaos`)."""
+RESUME_AT = 0.75
+"""Share of the budget below which fetching goes on; Faust needs up to a second for it."""
+
+
+class Budget:
+    """Bytes held, by record. A record that is fetched twice is held once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._held: dict[tuple[int, int], int] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be fetched."""
+        return self.used >= self.limit
+
+    def hold(self, partition: int, offset: int, size: int) -> None:
+        """A record of this size is here now."""
+        key = partition, offset
+        self.used += size - self._held.get(key, 0)
+        self._held[key] = size
+
+    def grow(self, partition: int, offset: int, size: int) -> None:
+        """More was made of it. Nothing for a record that is not held any more."""
+        key = partition, offset
+        if key in self._held:
+            self._held[key] += size
+            self.used += size
+
+    def release(self, partition: int, offset: int) -> None:
+        """It is settled, or was dropped."""
+        self.used -= self._held.pop((partition, offset), 0)
+
+    def clear(self) -> None:
+        """The partitions are gone."""
+        self._held.clear()
+        self.used = 0
+
+
+class Flow:
+    """Pauses and resumes Faust's consumer. `may_fetch`: whether the targets are there."""
+
+    def __init__(self, topic: str, budget: Budget, metrics: Metrics, may_fetch: Callable[[], bool]) -> None:
+        self.budget = budget
+        self.paused = False
+        self._topic = topic
+        self._metrics = metrics
+        self._may_fetch = may_fetch
+
+    def fetched(self, consumer: Any, message: Any) -> None:
+        """Faust has this record now; its consumer calls this for each."""
+        if message.topic == self._topic:
+            size = len(message.key or b"") + len(message.value or b"")
+            self.budget.hold(message.partition, message.offset, size + RECORD_OVERHEAD)
+            if self.budget.full:
+                consumer.on_buffer_full(message.tp)
+
+    def balance(self, consumer: Any, assigned: Iterable[TP]) -> None:
+        """Pause or resume; to be called some ten times a second."""
+        if self.budget.full or not self._may_fetch():
+            self.paused = True
+        elif self.budget.used < self.budget.limit * RESUME_AT:
+            self.paused = False
+        change = consumer.on_buffer_full if self.paused else consumer.on_buffer_drop
+        for tp in assigned:
+            if tp.topic == self._topic:
+                change(tp)
+        self._metrics.paused.set(self.paused)
+        self._metrics.inflight_bytes.set(self.budget.used)

@@ -1,0 +1,249 @@
+"""Small worlds that are explored, and mutations of the product that must be found in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from agents import claims, tracker
+from agents.bulk import Operation
+from agents.chunks import ChunkIndex
+from agents.pipeline import Batch
+from agents.registry import Registry
+from agents.tracker import Assignment
+from streams import protocol, registry
+from streams.ledger import Ledger, Verdict
+from streams.registry import Entry, Stored
+from tests.simulation.elastic import REFUSED
+from tests.simulation.world import Scenario, Worker, World
+
+FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
+WINDOWS = (1, 2, 3)
+
+LIFE = Scenario(
+    records=(
+        ("a", ("x", "y")),
+        ("b", ("q",)),
+        ("a", ("z",)),
+        ("a", None),
+        ("b", ("q", "r")),
+        ("a", ("bad",)),
+        ("a", ("x",)),
+    ),
+    windows=WINDOWS,
+    workers=3,
+    faults=FAULTS,
+)
+"""Two documents that grow, shrink, go and come back, with a record that is not the wire format."""
+
+REFUSALS = Scenario(
+    records=(
+        ("a", ("x", "y")),
+        ("b", ("q",)),
+        ("a", ("x", REFUSED)),
+        ("a", ("k", REFUSED, "m")),
+        ("b", (REFUSED,)),
+    ),
+    windows=WINDOWS,
+    workers=3,
+    faults=FAULTS,
+)
+"""The server takes some chunks of a record and refuses another."""
+
+RANDOM = {
+    "life of two documents": LIFE,
+    "chunks refused halfway": REFUSALS,
+    "refused, then the mapping is mended": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1}),
+    "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
+    "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
+    "one hot document": Scenario(
+        records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
+        windows=(1, 2, 4),
+        workers=3,
+        faults=FAULTS,
+    ),
+}
+"""Explored at random."""
+
+EXHAUSTIVE = {
+    "shrink, one worker, killed and rebalanced anywhere": Scenario(
+        records=(("a", ("x", "y")), ("a", ("z",))),
+        windows=(1, 2),
+        workers=2,
+        faults={"crash": 1},
+    ),
+    "shrink in one window, a zombie": Scenario(
+        records=(("a", ("x", "y")), ("a", ("z",))), windows=(2,), batch_chunks=9, workers=2
+    ),
+    "one document, a lost answer and a late copy": Scenario(
+        records=(("a", ("x",)),), windows=(1,), workers=2, faults={"lost": 1, "late": 1}
+    ),
+    "refused halfway, with a late copy": Scenario(
+        records=(("a", ("x", REFUSED)),), windows=(1,), workers=2, faults={"late": 1, "order": 1}
+    ),
+    "tombstone, and the shards reopen": Scenario(
+        records=(("a", ("x",)), ("a", None)), windows=(1,), workers=2, faults={"reopen": 1}
+    ),
+}
+"""Explored whole, as far as the limit of runs goes."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One rule taken out of the product, and the world in which that is found."""
+
+    rule: str
+    world: str
+    apply: Callable[[pytest.MonkeyPatch], None]
+
+
+def _no_intent(patch: pytest.MonkeyPatch) -> None:
+    real = Registry.swap
+
+    async def swap(self: Registry, changes: Any) -> list[Stored | None]:
+        real_changes = [
+            (entry, None if before and before.seq_no < 0 else before)
+            for entry, before in changes
+            if entry.state != "writing"
+        ]
+        results = iter(await real(self, real_changes))
+        return [_unwritten(entry, before) if entry.state == "writing" else next(results) for entry, before in changes]
+
+    def _unwritten(entry: Entry, before: Stored | None) -> Stored:
+        return Stored(entry=entry, seq_no=before.seq_no if before else -1, primary_term=1)
+
+    patch.setattr(Registry, "swap", swap)
+
+
+def _operations(change: Callable[[dict[str, Any], dict[str, Any]], Operation]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Change what is sent: `change` gets meta and source."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        real = Worker.apply
+
+        def changed(self: Worker, alias: str, operation: Operation) -> tuple[Any, Any]:
+            return real(self, alias, change(dict(operation.meta), operation.source))
+
+        patch.setattr(Worker, "apply", changed)
+
+    return apply
+
+
+def _blind_swap(meta: dict[str, Any], source: dict[str, Any]) -> Operation:
+    if "state" in source:
+        meta = {"_id": meta["_id"]}
+    return Operation(action="index", meta=meta, source=source)
+
+
+def _no_version(meta: dict[str, Any], source: dict[str, Any]) -> Operation:
+    if "state" not in source:
+        meta = {"_id": meta["_id"]}
+    return Operation(action="create" if "state" in source and len(meta) == 1 else "index", meta=meta, source=source)
+
+
+def _equal_wins(meta: dict[str, Any], source: dict[str, Any]) -> Operation:
+    if "version_type" in meta:
+        meta["version_type"] = "external_gte"
+    return Operation(action="create" if "state" in source and len(meta) == 1 else "index", meta=meta, source=source)
+
+
+def _delete_for_stub(patch: pytest.MonkeyPatch) -> None:
+    from tests.simulation import world
+
+    real = world._stored
+    patch.setattr(
+        world,
+        "_stored",
+        lambda source: None if "penstock" in source and source["penstock"]["stub"] else real(source),
+    )
+
+
+def _admit_all(patch: pytest.MonkeyPatch) -> None:
+    def offer(self: Ledger, offset: int) -> Verdict:
+        if offset < self._expected:
+            return Verdict.SKIP
+        self._open.append(offset)
+        self._expected = offset + 1
+        return Verdict.ENTER
+
+    patch.setattr(Ledger, "offer", offer)
+
+
+def _claim_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ledger, "claimable", property(lambda self: self._expected - 1))
+
+
+def _ack_at_once(patch: pytest.MonkeyPatch) -> None:
+    real = Assignment.admit
+
+    async def admit(self: Assignment, delivered: Any) -> Any:
+        delivered = list(delivered)
+        admitted = await real(self, delivered)
+        entered = {record.offset for _, record in admitted}
+        for record, event in delivered:
+            if record.offset in entered:
+                event.ack()
+        return admitted
+
+    patch.setattr(Assignment, "admit", admit)
+
+
+def _claim_of_any_index(patch: pytest.MonkeyPatch) -> None:
+    real = claims.start_offset
+
+    async def start(reader: Any, topic: str, partition: int, claim: Any, sink: str) -> int:
+        return await real(reader, topic, partition, claim, claim.sink if claim else sink)
+
+    patch.setattr(tracker, "start_offset", start)
+
+
+def _no_fence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(World, "resolve", lambda self, alias: self.chunks if alias.startswith("chunks") else self.registry)
+
+
+def _entries_of_any_index(patch: pytest.MonkeyPatch) -> None:
+    real = registry.decide
+
+    def decide(stored: Stored | None, wanted: Any, *, chunk_index_uuid: str, epoch_floor: int) -> Any:
+        uuid = stored.entry.chunk_index_uuid if stored else chunk_index_uuid
+        return real(stored, wanted, chunk_index_uuid=uuid, epoch_floor=epoch_floor)
+
+    patch.setattr(protocol, "decide", decide)
+
+
+def _forget_highest(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "max", lambda _, n: n, raising=False)
+
+
+def _rejected_left_half(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(protocol, "_stubs_over_refused", lambda *_: [], raising=True)
+
+
+def _stubs_unseen(patch: pytest.MonkeyPatch) -> None:
+    async def stubs(*_: Any) -> dict[str, int]:
+        return {}
+
+    patch.setattr(ChunkIndex, "stubs", stubs)
+
+
+def _documents_overtake(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Batch, "doc_ids", property(lambda _: set()))
+
+
+MUTATIONS = [
+    Mutation("intent", "life of two documents", _no_intent),
+    Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
+    Mutation("version", "life of two documents", _operations(_no_version)),
+    Mutation("admission", "life of two documents", _admit_all),
+    Mutation("claim order", "life of two documents", _claim_all),
+    Mutation("ack order", "life of two documents", _ack_at_once),
+    Mutation("stub (a delete instead)", "life of two documents", _delete_for_stub),
+    Mutation("index uuid in the claim", "the chunk index is made anew", _claim_of_any_index),
+    Mutation("index uuid in the entry", "the chunk index is made anew", _entries_of_any_index),
+    Mutation("write alias of this very index", "the chunk index is made anew", _no_fence),
+    Mutation("highest chunk number in the entry", "life of two documents", _forget_highest),
+    Mutation("stubs over a refused document", "chunks refused halfway", _rejected_left_half),
+    Mutation("content never beats its own version", "chunks refused halfway", _operations(_equal_wins)),
+    Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
+]

@@ -1,0 +1,631 @@
+"""One run: workers, a log, an index, faults at any step, and what must be true after each of them.
+
+A worker here is the real `Pipeline`, `Assignment`, `Ledger`, planner and adapters. Simulated are Faust (delivers from
+where the group committed, may skip), the changelog, Elasticsearch, and the model (a vector is a function of the text).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from agents import pipeline as pipeline_module
+from agents.bulk import Operation, outcome_of
+from agents.chunks import ChunkIndex
+from agents.claims import Claim, ClaimTable
+from agents.clock import Deadline
+from agents.dead_letters import DeadLetters
+from agents.fail_points import FailPoints
+from agents.flow import Budget
+from agents.kafka import Bounds, LogReader, Next
+from agents.metrics import Metrics
+from agents.pipeline import Parts, Pipeline
+from agents.registry import Registry
+from agents.tracker import Assignment, Subject
+from models.embedder import Embedder
+from streams.errors import PenstockError
+from streams.identity import version
+from streams.plan import FieldNames, Outcome, Vectors
+from streams.protocol import Target
+from streams.record import Record, Rejected, decode
+from streams.registry import from_source
+from streams.split import SplitRules
+from tests.simulation.elastic import REFUSED, MemoryIndex
+from tests.simulation.explore import Choices
+from tests.simulation.loop import SimulatedLoop, Step
+
+TOPIC = "t"
+NAMES = FieldNames()
+RULES = SplitRules(max_chars=1000, overlap_chars=0, max_tokens=10**6)
+METRICS = Metrics()
+BUDGET = Budget(10**9)
+SAFE_STEPS = 3000
+
+
+class Violated(AssertionError):  # noqa: N818 - an assertion
+    """Something that must always be true is not; the message ends with the trace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A small world and what may go wrong in it, each fault at most so often."""
+
+    records: tuple[tuple[str, tuple[str, ...] | None], ...]
+    """(document, texts of its chunks; None: a tombstone; ("bad",): not the wire format)."""
+    holes: frozenset[int] = frozenset()
+    windows: tuple[int, ...] = (1, 2)
+    batch_chunks: int = 2
+    workers: int = 2
+    zombies: bool = True
+    """Whether a worker may start while another one lives."""
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace: see `World`."""
+
+
+class World:
+    """Runs one scenario along one line of choices."""
+
+    def __init__(self, scenario: Scenario, choices: Choices) -> None:
+        self.scenario = scenario
+        self.choices = choices
+        self.left = dict(scenario.faults)
+        self.loop = SimulatedLoop()  # type: ignore[abstract]  # as much of a loop as is needed
+        self.log = {
+            offset: _record(offset, key, texts)
+            for offset, (key, texts) in enumerate(scenario.records)
+            if offset not in scenario.holes
+        }
+        self.end = len(scenario.records)
+        self.keys = sorted({key for key, _ in scenario.records})
+        self.registry = MemoryIndex("registry", "r0")
+        self.chunks = MemoryIndex("chunks", "c0")
+        self.changelog: Claim | None = None
+        self.ever_claimed = -1
+        self.committed = 0
+        self.dead: set[int] = set()
+        self.late: list[tuple[str, Operation]] = []
+        self.workers: list[Worker] = []
+        self.pending: list[Step] = []
+        self.newest: dict[str, int] = {}
+        self.changed = False
+        self.broken: Exception | None = None
+        self.steps = 0
+        self.trace: list[str] = []
+
+    def run(self) -> int:
+        """The whole run, then a last worker without faults, then the oracle. Returns the number of steps."""
+        try:
+            self.explore()
+            self.finish()
+        finally:
+            for worker in self.workers:
+                for task in worker.tasks:
+                    task.cancel()
+            self.loop.run_ready()
+        return self.steps
+
+    def explore(self) -> None:
+        """Until nothing more can happen, or the end is chosen."""
+        self.start()
+        while True:
+            self.loop.run_ready()
+            self.choices.visit(self.state)
+            actions = list(self.actions())
+            if not actions:
+                break
+            _, label, act = actions[self.choices.pick_action([actor for actor, _, _ in actions])]
+            if act is None:
+                break
+            self.happen(label, act)
+
+    def actions(self) -> Iterator[tuple[str | None, str, Callable[[], object] | None]]:
+        """What may happen next. Faults come last, so that the first choice is always progress."""
+        steps = [step for step in self.pending if self.enabled(step)]
+        for step in steps:
+            yield step.actor, f"{step.actor} {step.label}", lambda step=step: self.take(step)  # type: ignore[misc]
+        if not steps:
+            yield "", "end", None
+        alone = self.scenario.zombies or not any(worker.alive for worker in self.workers)
+        if len(self.workers) < self.scenario.workers and alone:
+            yield None, "another worker starts", self.start
+        for worker in self.workers:
+            if worker.alive and steps:
+                if self.left.get("crash"):
+                    yield None, f"kill -9 {worker.name}", lambda worker=worker: self.crash(worker)  # type: ignore[misc]
+                if self.left.get("rebalance") and worker.assigned:
+                    yield None, f"rebalance {worker.name}", lambda worker=worker: self.rebalance(worker)  # type: ignore[misc]
+        if any(not timer.cancelled() for timer in self.loop.timers):
+            yield None, "the drain's deadline comes", self.loop.fire_timers
+        for number, (alias, operation) in enumerate(self.late):
+            yield (
+                None,
+                f"a late copy of {operation.meta['_id']}@{operation.meta.get('version')} arrives",
+                lambda number=number, alias=alias: self.arrive_late(number, alias),  # type: ignore[misc]
+            )
+        if self.left.get("reopen"):
+            yield None, "the shards reopen", self.reopen
+        if self.left.get("mend"):
+            yield None, "the mapping is mended", self.mend
+        if self.left.get("replace"):
+            yield None, "the chunk index is deleted and made anew", self.replace
+
+    def happen(self, label: str, act: Callable[[], object]) -> None:
+        """One step, and the invariants after it."""
+        self.steps += 1
+        self.trace.append(label)
+        if self.steps > SAFE_STEPS:
+            self.fail("no end is in sight")
+        act()
+        self.loop.run_ready()
+        if self.broken:
+            raise self.broken
+        if self.changed:
+            self.changed = False
+            self.check_documents()
+
+    def take(self, step: Step) -> None:
+        """A worker's step: its result goes into the worker's history, which is its state."""
+        self.pending.remove(step)
+        worker = next(worker for worker in self.workers if worker.name == step.actor)
+        try:
+            result, key = step.run()
+        except PenstockError as exc:
+            self.crash(worker, str(exc))
+            return
+        worker.history = hash((worker.history, step.label, key))
+        if not step.future.done():
+            step.future.set_result(result)
+
+    def enabled(self, step: Step) -> bool:
+        """A fetch waits until there is something to fetch."""
+        if step.label != "fetch":
+            return True
+        worker = next(worker for worker in self.workers if worker.name == step.actor)
+        return worker.position < self.end
+
+    # what may go wrong
+
+    def spend(self, fault: str) -> bool:
+        """Whether a fault happens here, as long as some are left of it."""
+        if not self.left.get(fault) or not self.choices.pick(2):
+            return False
+        self.left[fault] -= 1
+        return True
+
+    def start(self) -> None:
+        """Another worker gets the partition; the ones before it go on as zombies."""
+        self.workers.append(Worker(self, f"w{len(self.workers)}"))
+
+    def crash(self, worker: "Worker", why: str = "") -> None:
+        """SIGKILL, or an error that ends the process (`why`)."""
+        if not why:
+            self.left["crash"] -= 1
+        worker.alive = False
+        self.pending = [step for step in self.pending if step.actor != worker.name]
+        for task in worker.tasks:
+            task.cancel()
+
+    def rebalance(self, worker: "Worker") -> None:
+        """The partition is revoked and assigned again, to the same process."""
+        self.left["rebalance"] -= 1
+        worker.spawn(worker.reassign())
+
+    def arrive_late(self, number: int, alias: str) -> None:
+        """A request whose sender gave up waiting is carried out after all."""
+        _, operation = self.late.pop(number)
+        index = self.resolve(alias)
+        if index is not None:
+            index.apply(operation.action, operation.meta, operation.source)
+            self.changed = True
+
+    def reopen(self) -> None:
+        """Shards reopen: versions of deleted documents are forgotten."""
+        self.left["reopen"] -= 1
+        self.chunks.reopen()
+        self.registry.reopen()
+
+    def mend(self) -> None:
+        """From here on the server takes what it refused."""
+        self.left["mend"] -= 1
+        self.chunks.mended = True
+
+    def replace(self) -> None:
+        """The chunk index is deleted and made anew, the registry stays; claims about the old one are void."""
+        self.left["replace"] -= 1
+        self.chunks = MemoryIndex("chunks", self.chunks.uuid + "'")
+        self.newest = {}
+        self.changed = True
+
+    @property
+    def sink(self) -> str:
+        """What a claim is about."""
+        return f"{self.chunks.uuid}/{self.registry.uuid}"
+
+    def resolve(self, alias: str) -> MemoryIndex | None:
+        """The index behind a write alias, which names both indices' uuids."""
+        kind, _, sink = alias.partition(":")
+        if sink != self.sink:
+            return None
+        return self.chunks if kind == "chunks" else self.registry
+
+    # what must be true
+
+    def check_documents(self) -> None:
+        """Done means: exactly these chunks, always. No chunk's version goes back."""
+        rows: dict[str, dict[int, tuple[str, tuple[float, ...]]]] = {key: {} for key in self.keys}
+        for key, row in self.chunks.rows.items():
+            best = self.newest.get(key, 0)
+            if row.version < best or row.source is None:
+                if row.version < best:
+                    self.fail(f"chunk {key} went back from version {best} to {row.version}")
+                continue
+            self.newest[key] = row.version
+            if not row.source["penstock"]["stub"]:
+                doc, _, number = key.rpartition("#")
+                rows[doc][int(number)] = row.source["text"], tuple(row.source["vector"])
+        for key in self.keys:
+            entry = self.entry(key)
+            if entry is None or entry.state == "writing":
+                continue
+            texts = self.texts(entry.version - 1) if entry.state == "done" else ()
+            wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
+            if rows[key] != wanted:
+                self.fail(f"{key} is {entry.state} at version {entry.version} and holds {rows[key]}, not {wanted}")
+
+    def check_claim(self, claim: Claim) -> None:
+        """Every record up to a claim is settled in the index that the claim is about."""
+        if claim.sink != self.sink:
+            return
+        for offset, record in self.log.items():
+            if offset <= claim.offset and not self.is_settled(offset, record):
+                self.fail(f"claimed up to {claim.offset}, but {offset} ({record.key!r}) is not settled")
+
+    def is_settled(self, offset: int, record: Record) -> bool:
+        """Stored, superseded or dead-lettered."""
+        if offset in self.dead:
+            return True
+        entry = self.entry((record.key or b"").decode())
+        if isinstance(decode(record), Rejected) or entry is None:
+            return False
+        mine = version(0, offset)
+        return bool(entry.version > mine or (entry.version == mine and entry.state == "done"))
+
+    def check_ack(self, offset: int) -> None:
+        """What is acknowledged was claimed before, durably."""
+        if offset > self.ever_claimed:
+            self.fail(f"offset {offset} is acknowledged and not claimed")
+        self.committed = max(self.committed, offset + 1)
+
+    def entry(self, key: str) -> Any:
+        """The registry entry of a document about the present chunk index."""
+        row = self.registry.rows.get(key)
+        if row is None or row.source is None or row.source["chunk_index_uuid"] != self.chunks.uuid:
+            return None
+        return from_source(row.source)
+
+    def texts(self, offset: int) -> tuple[str, ...]:
+        """Chunks of the record at an offset."""
+        return self.scenario.records[offset][1] or ()
+
+    def finish(self) -> None:
+        """A last worker replays what is not claimed; late requests arrive; then everything must be as it should."""
+        self.left = {}
+        self.trace.append("-- the last worker --")
+        last = Worker(self, "last")
+        self.workers.append(last)
+        for _ in range(60):
+            self.loop.run_ready()
+            while steps := [step for step in self.pending if self.enabled(step)]:
+                self.happen(f"{steps[0].actor} {steps[0].label}", lambda steps=steps: self.take(steps[0]))  # type: ignore[misc]
+            if not last.alive:
+                self.fail("the last worker ended")
+            if last.assigned and last.assignment.snapshot()[0]["lag"] == 0:
+                break
+            last.spawn(last.assignment.watch())
+        else:
+            self.fail(f"the lag does not reach 0: {self.changelog}")
+        while self.late:
+            self.happen("a late copy arrives", lambda: self.arrive_late(0, self.late[0][0]))
+        self.check_end()
+
+    def check_end(self) -> None:
+        """The oracle: each document's newest valid record, and nothing else."""
+        self.check_documents()
+        for key in self.keys:
+            valid = [
+                offset
+                for offset, record in self.log.items()
+                if record.key == key.encode() and not isinstance(decode(record), Rejected)
+            ]
+            if not valid:
+                continue
+            entry, last = self.entry(key), max(valid)
+            states = ["rejected"] if REFUSED in self.texts(last) else ["done"]
+            if self.chunks.mended and states == ["rejected"]:
+                states.append("done")
+            if entry is None or entry.version != version(0, last) or entry.state not in states:
+                self.fail(f"{key}: {entry} is not {' or '.join(states)} at offset {last}")
+            if entry.state == "rejected" and last not in self.dead:
+                self.fail(f"{key}: {last} was refused and is not in the dead letters")
+
+    def fail(self, what: str) -> None:
+        """Raise Violated with the trace."""
+        raise Violated(what + "\n  " + "\n  ".join(self.trace))
+
+    def state(self) -> Hashable:
+        """All that decides what can happen from here on."""
+        return (
+            tuple((worker.alive, worker.history, worker.position, worker.rebalances) for worker in self.workers),
+            tuple((step.actor, step.label) for step in self.pending),
+            (self.chunks.uuid, self.chunks.mended),
+            frozenset((key, row.version, _text(row.source)) for key, row in self.chunks.rows.items()),
+            frozenset((key, row.seq_no, row.version) for key, row in self.registry.rows.items()),
+            frozenset(_entry(row.source) for row in self.registry.rows.values()),
+            self.changelog,
+            self.committed,
+            frozenset(self.dead),
+            tuple((alias, _told(operation)) for alias, operation in self.late),
+            tuple(self.left.items()),
+            any(not timer.cancelled() for timer in self.loop.timers),
+        )
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.alive = True
+        self.assigned = False
+        self.history = 0
+        self.rebalances = 0
+        self.position = world.committed  # Faust starts where the group committed
+        self.now = 0.0
+        self.tasks: list[asyncio.Task[Any]] = []
+        sink = world.sink
+        self.assignment = Assignment(
+            Subject(topic=TOPIC, sink=sink),
+            claims=cast(ClaimTable, self),
+            reader=cast(LogReader, self),
+            seek=self.seek,
+            metrics=METRICS,
+            budget=BUDGET,
+            now=self.clock,
+        )
+        self.parts = self.make_parts(sink)
+        self.pipeline = Pipeline(self.parts, self.assignment)
+        for station in (self.deliver(), self.pipeline.run_embedding(), self.pipeline.run_writing()):
+            self.spawn(station)
+
+    def make_parts(self, sink: str) -> Parts:
+        """The real adapters over the simulated server."""
+        points = FailPoints()
+        bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
+        target = Target(chunk_index_uuid=sink.split("/")[0], model="m", names=NAMES, epoch=lambda *_: 0)
+        return Parts(
+            embedder=cast(Embedder, SimulatedModel()),
+            rules=RULES,
+            target=target,
+            registry=Registry(client, requests, bulk, f"registry:{sink}"),
+            chunks=ChunkIndex(client, requests, bulk, METRICS, points, write_alias=f"chunks:{sink}", names=NAMES),
+            dead_letters=cast(DeadLetters, self),
+            budget=BUDGET,
+            metrics=METRICS,
+            fail_points=points,
+        )
+
+    def spawn(self, coroutine: Any) -> None:
+        """A task of this worker; an error of the product's own kind ends the worker."""
+
+        async def supervised() -> None:
+            try:
+                await coroutine
+            except PenstockError as exc:
+                self.world.crash(self, str(exc))
+            except Exception as exc:  # noqa: BLE001 - a broken invariant, or a bug: the run ends with it
+                self.world.broken = exc
+
+        self.tasks.append(self.world.loop.create_task(supervised()))
+
+    def step(self, label: str, run: Callable[[], tuple[Any, Any]]) -> Awaitable[Any]:
+        """Wait for this step's turn."""
+        future = self.world.loop.create_future()
+        if self.alive:
+            self.world.pending.append(Step(self.name, label, run, future))
+        return future
+
+    async def deliver(self) -> None:
+        """The agent: Faust's windows into the pipeline."""
+        await self.assignment.assign([0])
+        self.assigned = True
+        self.pipeline.resume()
+        while True:
+            events = await self.step("fetch", self.fetch)
+            admitted = await self.assignment.admit(events)
+            if admitted:
+                await self.pipeline.accept(admitted)
+
+    def fetch(self) -> tuple[Any, Any]:
+        """The next window; Faust may skip records before it."""
+        world = self.world
+        if world.spend("gap"):
+            self.position += 1
+        wanted = world.scenario.windows[world.choices.pick(len(world.scenario.windows))]
+        found = [offset for offset in world.log if offset >= self.position][:wanted]
+        self.position = found[-1] + 1 if found else world.end
+        events = [
+            (world.log[offset], SimpleNamespace(ack=lambda offset=offset: world.check_ack(offset))) for offset in found
+        ]
+        return events, tuple(found)
+
+    async def reassign(self) -> None:
+        """As the worker does at a rebalance."""
+        self.rebalances += 1
+        await self.pipeline.drain(Deadline(10))
+        self.assignment.revoke()
+        await self.assignment.assign([0])
+        self.pipeline.resume()
+        self.position = self.world.committed
+
+    def clock(self) -> float:
+        self.now += 10
+        return self.now
+
+    # what the product calls
+
+    async def seek(self, offsets: Mapping[int, int]) -> None:
+        def run() -> tuple[Any, Any]:
+            self.position = offsets[0]
+            return None, offsets[0]
+
+        await self.step("seek", run)
+
+    async def bounds(self, _: str, partitions: Sequence[int]) -> dict[int, Bounds]:
+        return {partition: Bounds(begin=0, end=self.world.end) for partition in partitions}
+
+    async def next_from(self, _: str, __: int, offset: int) -> Next:
+        found = next((o for o in self.world.log if o >= offset), None)
+        if found is None:
+            return Next(None, self.world.end)
+        record = self.world.log[found]
+        row = SimpleNamespace(offset=found, timestamp=record.timestamp_ms, key=record.key, value=record.value)
+        return Next(row, found)
+
+    def read(self, _: int) -> Claim | None:
+        self.history = hash((self.history, self.world.changelog))
+        return self.world.changelog
+
+    async def write(self, _: int, claim: Claim) -> None:
+        def run() -> tuple[Any, Any]:
+            self.world.check_claim(claim)
+            self.world.changelog = claim
+            self.world.ever_claimed = max(self.world.ever_claimed, claim.offset)
+            return None, claim.offset
+
+        await self.step(f"claim {claim.offset}", run)
+
+    async def until_answered(self, request: Callable[[], Awaitable[Any]]) -> Any:
+        return await request()
+
+    async def mget(self, *, index: str, ids: list[str], source_includes: str | None) -> Any:
+        def run() -> tuple[Any, Any]:
+            found = self.world.resolve(index)
+            if found is None:
+                raise PenstockError("index gone")
+            docs = [found.get(key) for key in ids]
+            return {"docs": docs}, tuple((doc.get("_seq_no"), doc.get("_primary_term")) for doc in docs)
+
+        return await self.step(f"read {index.partition(':')[0]} {' '.join(ids)}", run)
+
+    async def send(self, *arguments: Any, **options: Any) -> Any:
+        """A dead letter (one argument) or a bulk."""
+        if len(arguments) == 1:
+            return await self.send_dead_letter(*arguments)
+        return await self.send_bulk(*arguments, **options)
+
+    async def send_dead_letter(self, rejected: Rejected) -> None:
+        def run() -> tuple[Any, Any]:
+            self.world.dead.add(rejected.record.offset)
+            return None, None
+
+        await self.step(f"dead letter {rejected.record.offset}", run)
+
+    async def send_bulk(
+        self, alias: str, operations: Sequence[Operation], *, require_alias: bool = False
+    ) -> list[Outcome]:
+        """Items one by one, in any order; an answer may be lost, and a copy of the request may arrive later."""
+        world = self.world
+        if world.spend("late"):
+            world.late += [(alias, operation) for operation in operations]
+        outcomes: dict[int, Outcome] = {}
+        order = list(range(len(operations)))
+        if len(order) > 1 and world.spend("order"):
+            order.reverse()
+        sends = 2 if world.spend("lost") else 1
+        for _ in range(sends):
+            for number in order:
+                operation = operations[number]
+                label = f"{operation.action} {_told(operation)}{' again' if _ else ''}"
+                outcomes[number] = await self.step(label, lambda operation=operation: self.apply(alias, operation))  # type: ignore[misc]
+        return [outcomes[number] for number in range(len(operations))]
+
+    def apply(self, alias: str, operation: Operation) -> tuple[Any, Any]:
+        """One item at the server."""
+        index = self.world.resolve(alias)
+        if index is None:
+            raise PenstockError("index gone")
+        answer = index.apply(operation.action, operation.meta, _stored(operation.source))
+        self.world.changed = True
+        kept = answer.get("_seq_no") if index is self.world.registry else None  # of chunks nobody looks at it
+        return outcome_of(answer), (answer["status"], kept)
+
+
+class SimulatedModel:
+    """Vectors are a function of the text, so that a wrong one shows."""
+
+    manifest = SimpleNamespace(name="m", dims=2)
+    tokens = SimpleNamespace(count=lambda texts: [1] * len(texts))
+
+    async def on_tokenizer_thread(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    async def encode(self, texts: Sequence[str]) -> list[str]:
+        return list(texts)
+
+    async def embed(self, tokens: Sequence[str]) -> Vectors:
+        return np.asarray([vector_of(text) for text in tokens], dtype=np.float32)
+
+
+def vector_of(text: str) -> tuple[float, ...]:
+    """Any function of the text that tells texts apart; exact in float32."""
+    return 1.0, float(sum(text.encode()) % 1000 + 1)
+
+
+def _record(offset: int, key: str, texts: tuple[str, ...] | None) -> Record:
+    if texts is None:
+        value = None
+    elif texts == ("bad",):
+        value = b"bad"
+    else:
+        value = orjson.dumps({"chunks": [{"text": text} for text in texts]} if texts else {"text": ""})
+    return Record(topic=TOPIC, partition=0, offset=offset, timestamp_ms=offset, key=key.encode(), value=value)
+
+
+def _stored(source: dict[str, Any]) -> dict[str, Any]:
+    """As the server keeps it: vectors are lists."""
+    vector = source.get("vector")
+    return {**source, "vector": [float(x) for x in vector]} if vector is not None else source
+
+
+def _text(source: dict[str, Any] | None) -> str | None:
+    return None if source is None else source.get("text")
+
+
+def _entry(source: dict[str, Any] | None) -> Hashable:
+    return tuple((name, value) for name, value in (source or {}).items() if name != "updated_at")
+
+
+def _told(operation: Operation) -> str:
+    source, key = operation.source, operation.meta["_id"]
+    if "state" in source:
+        return f"entry {key} {source['state']}@{source['version']} n={source['n']} hi={source['hi']}"
+    return f"{'stub' if source['penstock']['stub'] else 'chunk'} {key}@{operation.meta.get('version')}"
+
+
+def simulate(scenario: Scenario) -> Callable[[Choices], int]:
+    """For `explore`: one run of the scenario."""
+
+    def run(choices: Choices) -> int:
+        before = pipeline_module.MAX_BATCH_CHUNKS
+        pipeline_module.MAX_BATCH_CHUNKS = scenario.batch_chunks
+        try:
+            return World(scenario, choices).run()
+        finally:
+            pipeline_module.MAX_BATCH_CHUNKS = before
+
+    return run
