@@ -3,6 +3,7 @@
 PYTHON ?= python3
 KEEP ?=
 QUICK ?=
+MINUTES ?= 20
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 BIN := .venv/bin
@@ -12,7 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench fmt clean
+.PHONY: help demo test check lint bench chaos fmt clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,6 +49,9 @@ check: lint test  ## Everything that CI runs: lint, types, import layers, tests
 
 bench: .venv/.dev  ## Measure end to end against the model alone; writes bench/results/latest.json
 	@$(BIN)/python -m bench.run
+
+chaos: .venv/.dev  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)
+	@CHAOS=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos
 
 fmt: .venv/.dev  ## Format the code
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -67,11 +67,8 @@ class Bulk:
                     self._fail_points.passing("mid_chunks")
                 with self._metrics.bulk_seconds.time():
                     reason = await self._send_part(path, part) or reason
-            refused_all = all(item.outcome is None for item in waiting)
             waiting = [item for item in waiting if item.outcome is None]
             if waiting:
-                if refused_all:
-                    self._requests.failed()
                 await self._requests.wait(attempt, reason)
                 attempt += 1
         return [item.outcome for item in items if item.outcome is not None]
@@ -85,7 +82,8 @@ class Bulk:
                     path,
                     headers={"content-type": "application/x-ndjson", "accept": "application/json"},
                     body=b"".join(body for _, body in part),
-                )
+                ),
+                lambda answer: all(_refused_for_now(item) for item in answer.body["items"]),
             )
         except ApiError as exc:
             if exc.status_code == 413:
@@ -130,6 +128,11 @@ def _parts(items: list[_Item]) -> Iterator[_Part]:
         size += len(body)
     if part:
         yield part
+
+
+def _refused_for_now(item: dict[str, Any]) -> bool:
+    ((_, details),) = item.items()
+    return details["status"] in RETRIED or details.get("error", {}).get("type") == "cluster_block_exception"
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:

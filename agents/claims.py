@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from aiokafka.errors import KafkaError
 
 from agents.kafka import Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
@@ -62,9 +63,10 @@ class ClaimTable:
         try:
             sent = self._table.send_changelog(partition, _key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
-        except TimeoutError as exc:
+        except (TimeoutError, KafkaError) as exc:
             raise PenstockError(
-                f"the changelog topic did not take the claim of partition {partition} within {WRITE_TIMEOUT_S:.0f} s"
+                f"the changelog topic did not take the claim of partition {partition} ({exc or type(exc).__name__}): "
+                "its records stay unacknowledged; check that topic"
             ) from exc
 
 

@@ -15,10 +15,15 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """What an aborted transaction published is never seen; every record is counted as it comes."""
 
-    def track_message(self, message: Any) -> None:
-        """Called for each record that was fetched, before it is delivered."""
-        super().track_message(message)
-        self.app.flow.fetched(self, message)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        deliver: Any = self.callback  # type: ignore[has-type]
+
+        async def count_and_deliver(message: Any) -> None:
+            self.app.flow.fetched(self, message)
+            await deliver(message)
+
+        self.callback = count_and_deliver
 
     def _new_consumer_thread(self) -> Any:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

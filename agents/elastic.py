@@ -75,8 +75,6 @@ class Requests:
         self._breaker = Breaker(
             threshold=FAILURES_TO_OPEN, wait_s=lambda probes: backoff_s(probes + 3, settings.retry_backoff_ms)
         )
-        self.answered = time.monotonic()
-        """When the last request was answered, monotonic seconds."""
         self._show()
 
     @property
@@ -84,11 +82,14 @@ class Requests:
         """Whether Elasticsearch answers, as far as is known."""
         return self._breaker.state == "closed"
 
-    async def until_answered(self, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def until_answered(
+        self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool] = lambda _: False
+    ) -> Any:
         """The answer. The request may have been carried out more than once.
 
-        Raises ApiError for a status that repeating does not change, PenstockError when `delivery.max_retries`
-        is used up.
+        `refused`: whether an answer refuses everything for now, which the breaker takes for a failure; it is returned
+        all the same. Raises ApiError for a status that repeating does not change, PenstockError when
+        `delivery.max_retries` is used up.
         """
         for attempt in itertools.count():
             await self._permission()
@@ -99,21 +100,24 @@ class Requests:
                 reason = type(exc).__name__
             except ApiError as exc:
                 if exc.status_code not in RETRIED:
-                    self.succeeded()
+                    self._succeeded()
                     raise
                 reason, at_least_s = str(exc.status_code), _retry_after_s(exc)
             except BaseException:
                 self._breaker.abandoned()
                 raise
             else:
-                self.succeeded()
+                self._failed() if refused(answer) else self._succeeded()
                 return answer
-            self.failed(at_least_s)
-            await self.wait(attempt, reason, at_least_s)
+            self._failed(at_least_s)
+            await self.wait(attempt, reason)
         raise AssertionError("unreachable")
 
-    async def wait(self, attempt: int, reason: str, at_least_s: float = 0.0) -> None:
-        """Before the attempt after `attempt` (from 0). Raises PenstockError when that would be one too many."""
+    async def wait(self, attempt: int, reason: str) -> None:
+        """Before the attempt after `attempt` (from 0). Raises PenstockError when that would be one too many.
+
+        While the breaker is not closed, it says how long: two waits would add up.
+        """
         limit = self._settings.max_retries
         if limit is not None and attempt >= limit:
             raise PenstockError(
@@ -121,22 +125,20 @@ class Requests:
                 f"delivery.max_retries is {limit}"
             )
         self._metrics.retries.labels("elasticsearch", reason).inc()
-        await asyncio.sleep(max(at_least_s, backoff_s(attempt, self._settings.retry_backoff_ms)))
+        if self.closed:
+            await asyncio.sleep(backoff_s(attempt, self._settings.retry_backoff_ms))
 
-    def succeeded(self) -> None:
-        """The server answered."""
+    def _succeeded(self) -> None:
         if not self.closed:
             logger.info("Elasticsearch answers again")
         self._breaker.succeeded()
-        self.answered = time.monotonic()
         self._show()
 
-    def failed(self, at_least_s: float = 0.0) -> None:
-        """It did not, or it refused everything for now."""
+    def _failed(self, at_least_s: float = 0.0) -> None:
         was_closed = self.closed
         self._breaker.failed(time.monotonic(), at_least_s=at_least_s)
         if was_closed and not self.closed:
-            logger.warning("Elasticsearch does not answer: fetching stops until it does")
+            logger.warning("Elasticsearch does not answer, or refuses everything: fetching stops until it does not")
         self._show()
 
     async def _permission(self) -> None:
@@ -158,7 +160,8 @@ async def multi_get(
     for attempt in itertools.count():
         try:
             answer = await requests.until_answered(
-                lambda: client.mget(index=index, ids=list(ids), source_includes=fields)
+                lambda: client.mget(index=index, ids=list(ids), source_includes=fields),
+                lambda answer: any("error" in row for row in answer["docs"]),
             )
         except ApiError as exc:
             raise PenstockError(f"{index} cannot be read: {reason_of(exc)}") from exc
@@ -168,7 +171,6 @@ async def multi_get(
             return rows
         if error["type"] in GONE:
             raise PenstockError(f"{index} cannot be read: {error['reason']}")
-        requests.failed()
         await requests.wait(attempt, error["type"])
     raise AssertionError("unreachable")
 

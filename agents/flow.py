@@ -14,6 +14,8 @@ from agents.metrics import Metrics
 
 RECORD_OVERHEAD = 3 * 1024
 """Bytes that a record costs beside its key and value, in Faust's objects and ours (measured: `make chaos`)."""
+COPIES = 2
+"""A record is there as it came, and as the texts that are made of it: both are counted when it comes."""
 RESUME_AT = 0.75
 """Share of the budget below which fetching goes on; Faust needs up to a second for it."""
 
@@ -68,7 +70,7 @@ class Flow:
         """Faust has this record now; its consumer calls this for each."""
         if message.topic == self._topic:
             size = len(message.key or b"") + len(message.value or b"")
-            self.budget.hold(message.partition, message.offset, size + RECORD_OVERHEAD)
+            self.budget.hold(message.partition, message.offset, COPIES * size + RECORD_OVERHEAD)
             if self.budget.full:
                 consumer.on_buffer_full(message.tp)
 

@@ -132,7 +132,8 @@ class Index:
 
     async def _open_for_writing(self, name: str) -> None:
         """Point the write aliases of this very incarnation at the index and its registry, and at nothing else."""
-        incarnation = _incarnation(await self._uuids(name))
+        uuids, _ = await self._uuids_and_shards(name)
+        incarnation = _incarnation(uuids)
         actions: list[dict[str, Any]] = []
         for index in (name, f"{name}-registry"):
             actions += [
@@ -141,8 +142,8 @@ class Index:
             ]
         await self._client.indices.update_aliases(actions=actions)
 
-    async def _uuids(self, name: str) -> dict[str, str]:
-        """Of the index and its registry. Raises RefusedError without the latter."""
+    async def _uuids_and_shards(self, name: str) -> tuple[dict[str, str], dict[str, int]]:
+        """Uuids and numbers of shards of the index and its registry. Raises RefusedError without the latter."""
         registry = f"{name}-registry"
         settings = await self._client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
         if registry not in settings:
@@ -153,7 +154,11 @@ class Index:
         for index in (name, registry):
             if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
                 raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
-        return {index: str(settings[index]["settings"]["index"]["uuid"]) for index in (name, registry)}
+        stored = {index: settings[index]["settings"]["index"] for index in (name, registry)}
+        return (
+            {index: str(values["uuid"]) for index, values in stored.items()},
+            {index: int(values["number_of_shards"]) for index, values in stored.items()},
+        )
 
     async def identify(self, contract: dict[str, Any]) -> IndexIdentity:
         """The index that a worker with this contract writes into.
@@ -171,7 +176,7 @@ class Index:
 
     async def _identity(self, name: str, stored: dict[str, Any]) -> IndexIdentity:
         registry = f"{name}-registry"
-        uuids = await self._uuids(name)
+        uuids, counts = await self._uuids_and_shards(name)
         incarnation = _incarnation(uuids)
         for index in (name, registry):
             if not await self._client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
@@ -179,12 +184,18 @@ class Index:
                     f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
                 )
         stats = await self._client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
-        histories = sorted(
-            f"{index}/{shard}/{copy['commit']['user_data']['history_uuid']}"
-            for index in (name, registry)
-            for shard, copies in stats["indices"][index]["shards"].items()
-            for copy in copies[:1]
-        )
+        histories = []
+        for index in (name, registry):
+            shards = stats["indices"].get(index, {}).get("shards", {})
+            started = {
+                shard: copy["commit"]["user_data"]["history_uuid"]
+                for shard, copies in shards.items()
+                for copy in copies
+                if copy["routing"]["primary"] and "commit" in copy
+            }
+            if len(started) != counts[index]:
+                raise PenstockError(f"{len(started)} of {counts[index]} shards of {index} are started: try again later")
+            histories += [f"{index}/{shard}/{history}" for shard, history in sorted(started.items())]
         return IndexIdentity(
             index=name,
             registry=registry,

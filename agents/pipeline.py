@@ -144,10 +144,8 @@ class Pipeline:
         return True
 
     def _made_of(self, work: Work) -> int:
-        """Bytes that the record turns into: chunks, vectors, and what is around them."""
-        if not work.chunks:
-            return 0
-        return work.record.size_bytes + len(work.chunks) * (CHUNK_OVERHEAD + 4 * self._parts.embedder.manifest.dims)
+        """Bytes of vectors, and of what is around the chunks; their texts are counted already."""
+        return len(work.chunks) * (CHUNK_OVERHEAD + 4 * self._parts.embedder.manifest.dims)
 
     def _prepare(self, record: Record) -> Work:
         """Decode and split, on the tokenizer's thread."""

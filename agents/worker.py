@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, NoReturn
 
 import faust
@@ -389,8 +388,11 @@ def app_for_faust() -> PenstockApp:
 
 def _scratch_folder(group: str) -> Path:
     """Faust wants a folder of its own, unique to the process; nothing of ours is kept there."""
-    folder = Path(gettempdir()) / f"penstock-{group}-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"penstock-{group}-{os.getpid()}"  # noqa: S108 - named by pid
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PenstockError(f"the folder {folder} cannot be made: {exc.strerror}; set TMPDIR to another one") from exc
     return folder
 
 

@@ -3,10 +3,12 @@
     make bench
 
 Rows: `session` (the ceiling: the raw ONNX session on all chunks, sorted by length, nothing else running but
-the idle servers) and `end_to_end` (records in Kafka until the last claim: a worker process, a real broker, a
-real Elasticsearch on the same machine). Repetitions alternate; medians with least and greatest. Every
-repetition's index is checked complete and a sample of its vectors compared with the session's: a fast wrong
-row is no row.
+the idle servers), `end_to_end` (records in Kafka until the last claim: a worker process, a real broker, a
+real Elasticsearch on the same machine) and `without_protocol` (the same worker without the registry). Repetitions
+alternate; medians with least and greatest. Every repetition's index is checked complete and a sample of its vectors
+compared with the session's: a fast wrong row is no row.
+
+Then 10,000 short documents, and the same topic once more from its start with the claims gone (`replay`).
 """
 
 import asyncio
@@ -28,7 +30,7 @@ import numpy as np
 import orjson
 from pydantic import AnyHttpUrl
 
-from agents.demo import bundled_model, worker_process
+from agents.demo import bundled_model
 from agents.elastic import connect
 from agents.ingest import publish
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION, stack
@@ -45,7 +47,12 @@ from streams.split import Chunk, SplitRules, chunk_document
 
 REPETITIONS = 3
 DOCUMENTS_CHARS = 600_000  # of the demo's documents: some 1,000 chunks, about 20 s a repetition on two cores
+REPLAYED = 10_000
 SAMPLE = 50
+COMMANDS = {
+    "end_to_end": [str(Path(sys.executable).with_name("penstock")), "worker"],
+    "without_protocol": [sys.executable, "-m", "bench.without_protocol"],
+}
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
@@ -78,10 +85,10 @@ def main() -> None:
         stack.wipe(folder)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\n{'row':<12} {'chunks/s':>9} {'least':>7} {'greatest':>9}  complete  least cosine")
+    print(f"\n{'row':<18} {'chunks/s':>9} {'least':>7} {'greatest':>9}  complete  least cosine")
     for row in result["rows"]:
         print(
-            f"{row['name']:<12} {row['chunks_per_s']['median']:>9.1f} {row['chunks_per_s']['min']:>7.1f} "
+            f"{row['name']:<18} {row['chunks_per_s']['median']:>9.1f} {row['chunks_per_s']['min']:>7.1f} "
             f"{row['chunks_per_s']['max']:>9.1f}  {row['complete']!s:<8}  {row['cosine_min']:.6f}"
         )
     for name, ratio in result["ratios"].items():
@@ -94,22 +101,44 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
     embedder = load_model(settings)
     corpus = _corpus(embedder, settings)
     print(f"{len(corpus.documents)} documents, {len(corpus.chunks)} chunks, {REPETITIONS} repetitions")
-    session, end_to_end, cosines = [], [], []
+    session: list[float] = []
+    rates: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    cosines: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for repetition in range(REPETITIONS):
         session.append(_session_rate(embedder, corpus, settings))
-        print(f"session     {session[-1]:8.1f} chunks/s")
-        rate, cosine = asyncio.run(_end_to_end(settings, embedder, corpus, repetition, folder))
-        end_to_end.append(rate)
-        cosines.append(cosine)
-        print(f"end_to_end  {rate:8.1f} chunks/s")
+        print(f"{'session':<18} {session[-1]:8.1f} chunks/s")
+        for row, command in COMMANDS.items():
+            name = f"bench-{row.replace('_', '-')}-{repetition}"
+            rate, cosine = asyncio.run(_end_to_end(settings, embedder, corpus, name, command, folder))
+            rates[row].append(rate)
+            cosines[row].append(cosine)
+            print(f"{row:<18} {rate:8.1f} chunks/s")
+    first, again, embedded = asyncio.run(_replay(settings, folder))
+    print(
+        f"replay of {REPLAYED} unchanged documents: {first:.1f} s, then {again:.1f} s, {embedded:.0f} chunks embedded"
+    )
     embedder.close()
+    medians = {row: statistics.median(values) for row, values in rates.items()}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "versions": _versions(),
         "corpus": {"documents": len(corpus.documents), "chunks": len(corpus.chunks)},
-        "rows": [_row("session", session, 1.0), _row("end_to_end", end_to_end, min(cosines))],
-        "ratios": {"end_to_end_over_ceiling": statistics.median(end_to_end) / statistics.median(session)},
+        "rows": [
+            _row("session", session, 1.0),
+            *(_row(row, values, min(cosines[row])) for row, values in rates.items()),
+        ],
+        "replay": {
+            "documents": REPLAYED,
+            "first_s": round(first, 1),
+            "again_s": round(again, 1),
+            "chunks_embedded_again": embedded,
+        },
+        "ratios": {
+            "end_to_end_over_ceiling": medians["end_to_end"] / statistics.median(session),
+            "end_to_end_over_without_protocol": medians["end_to_end"] / medians["without_protocol"],
+            "replay_over_first_pass": first / again,
+        },
     }
 
 
@@ -121,47 +150,83 @@ def _session_rate(embedder: Embedder, corpus: Corpus, settings: Settings) -> flo
 
 
 async def _end_to_end(
-    settings: Settings, embedder: Embedder, corpus: Corpus, repetition: int, folder: Path
+    settings: Settings, embedder: Embedder, corpus: Corpus, name: str, command: list[str], folder: Path
 ) -> tuple[float, float]:
     """Chunks a second from the first admitted record to the last claim, and the least cosine of a sample."""
-    name = f"bench-{repetition}"
-    environment = {
-        "PENSTOCK_SOURCE__TOPIC": name,
-        "PENSTOCK_SOURCE__GROUP": name,
-        "PENSTOCK_ELASTICSEARCH__ALIAS": name,
-    }
-    own = settings.model_copy(
-        update={
-            "source": settings.source.model_copy(update={"topic": name, "group": name}),
-            "elasticsearch": settings.elasticsearch.model_copy(update={"alias": name}),
-            "admin": settings.admin.model_copy(update={"port": free_port()}),
-        }
-    )
+    own = _named(settings, topic=name, group=name)
     await publish(own, corpus.documents, max_lag=1_000_000, partitions=4, report=lambda *_: None)
     await create_index(own)
-    os.environ |= environment
-    with worker_process(own, folder / f"worker-{repetition}.log") as process:
-        seconds = await _until_settled(own, process, len(corpus.documents))
+    seconds, _ = await _run(own, command, len(corpus.documents), folder / f"{name}.log")
     cosine = await _check(own, embedder, corpus)
     return len(corpus.chunks) / seconds, cosine
 
 
-async def _until_settled(settings: Settings, process: "subprocess.Popen[bytes]", documents: int) -> float:
-    url = f"http://127.0.0.1:{settings.admin.port}/statusz"
+async def _replay(settings: Settings, folder: Path) -> tuple[float, float, float]:
+    """Seconds of a first pass over short documents, of a second one without claims, and chunks embedded in that."""
+    documents = []
+    for number in range(REPLAYED):
+        words = " ".join(f"word{(number * i) % 97}" for i in range(30))
+        value = orjson.dumps({"text": f"Document {number}: {words}"})
+        documents.append(Outgoing(key=f"doc-{number}".encode(), value=value, origin="generated"))
+    first = _named(settings, topic="bench-replay", group="bench-replay-1")
+    await publish(first, documents, max_lag=1_000_000, partitions=4, report=lambda *_: None)
+    await create_index(first)
+    command = COMMANDS["end_to_end"]
+    seconds, _ = await _run(first, command, REPLAYED, folder / "replay-1.log")
+    second = _named(settings, topic="bench-replay", group="bench-replay-2")
+    again, embedded = await _run(second, command, REPLAYED, folder / "replay-2.log")
+    return seconds, again, embedded
+
+
+def _named(settings: Settings, *, topic: str, group: str) -> Settings:
+    return settings.model_copy(
+        update={
+            "source": settings.source.model_copy(update={"topic": topic, "group": group}),
+            "elasticsearch": settings.elasticsearch.model_copy(update={"alias": topic}),
+            "admin": settings.admin.model_copy(update={"port": free_port()}),
+        }
+    )
+
+
+async def _run(settings: Settings, command: list[str], documents: int, log: Path) -> tuple[float, float]:
+    """Seconds from the first admitted record until all are settled, and chunks embedded."""
+    environment = {
+        **os.environ,
+        "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "PENSTOCK_SOURCE__TOPIC": settings.source.topic,
+        "PENSTOCK_SOURCE__GROUP": settings.source.group,
+        "PENSTOCK_ELASTICSEARCH__URL": str(settings.elasticsearch.url),
+        "PENSTOCK_ELASTICSEARCH__ALIAS": settings.elasticsearch.alias,
+        "PENSTOCK_ADMIN__PORT": str(settings.admin.port),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)  # noqa: ASYNC220
+    try:
+        return await _until_settled(settings, process, documents)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 60)
+
+
+async def _until_settled(settings: Settings, process: "subprocess.Popen[bytes]", documents: int) -> tuple[float, float]:
+    base = f"http://127.0.0.1:{settings.admin.port}"
     begun = None
     async with aiohttp.ClientSession() as http:
         while process.poll() is None:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
             try:
-                async with http.get(url) as answer:
+                async with http.get(f"{base}/statusz") as answer:
                     rows = (await answer.json())["partitions"]
+                now = time.monotonic()
+                if begun is None and any(row["open"] or row["settled_offset"] for row in rows):
+                    begun = now
+                if begun is not None and sum(row["settled_offset"] for row in rows) == documents:
+                    async with http.get(f"{base}/metrics") as answer:
+                        lines = (await answer.text()).splitlines()
+                    embedded = next(line for line in lines if line.startswith("penstock_chunks_embedded_total "))
+                    return now - begun, float(embedded.split()[1])
             except aiohttp.ClientConnectionError:
                 continue
-            now = time.monotonic()
-            if begun is None and any(row["open"] for row in rows):
-                begun = now
-            if begun is not None and sum(row["settled_offset"] for row in rows) == documents:
-                return now - begun
     raise RuntimeError("the worker ended early")
 
 
@@ -172,11 +237,8 @@ async def _check(settings: Settings, embedder: Embedder, corpus: Corpus) -> floa
         count = (await client.count(index=alias, query={"term": {"penstock.stub": False}}))["count"]
         if count != len(corpus.chunks):
             raise RuntimeError(f"{count} chunks in the index, {len(corpus.chunks)} expected")
-        ids = list(corpus.chunks)[:: max(1, len(corpus.chunks) // SAMPLE)]
-        answer = await client.mget(index=f"{alias}-*-000001-write".replace("*", settings.model.name.lower()), ids=ids)
-    found = [doc["_source"].get("vector") for doc in answer["docs"]]
-    if found[0] is None:  # since 9.2 vectors are left out of _source unless asked for
-        found = await _vectors(settings, ids)
+    ids = list(corpus.chunks)[:: max(1, len(corpus.chunks) // SAMPLE)]
+    found = await _vectors(settings, ids)
     expected = embedder.session.embed(embedder.tokens.encode([corpus.chunks[i].text for i in ids]), 1024)
     return float((np.asarray(found, np.float32) * expected).sum(axis=1).min())
 

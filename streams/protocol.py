@@ -117,8 +117,14 @@ async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None
         stored = await entries.read(work.document.id for work in waiting if work.document)
         swaps: list[tuple[Work, Entry, Stored | None]] = []
         for work in waiting:
-            if (entry := _decide(work, stored, target)) is not None:
-                swaps.append((work, entry, stored.get(entry.doc_id)))
+            entry = _decide(work, stored, target)
+            before = stored.get(entry.doc_id) if entry else None
+            if entry is None:
+                continue
+            if before and before.entry == entry:  # our own write whose answer was lost, or what a crash left behind
+                work.intent, work.old = before, entry.hi
+            else:
+                swaps.append((work, entry, before))
         results = await entries.swap([(entry, before) for _, entry, before in swaps])
         waiting = []
         for (work, entry, before), swapped in zip(swaps, results, strict=True):

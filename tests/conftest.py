@@ -1,5 +1,6 @@
 """Real servers and the real model for the tests that need them; each started once a session, stopped by pid."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from models.export import export_model
 from models.manifest import MANIFEST
 from tests.harness import Servers, World
 
+collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]  # `make chaos`: what takes minutes
 MODEL = "all-MiniLM-L6-v2"
 
 # the first draw of a text builds unicode tables: slow once, and no fault of the test
@@ -53,7 +55,12 @@ def _servers(version: str) -> Iterator[Servers]:
         )
         try:
             stack.up(options, lambda *_: None)
-            yield Servers(kafka_port=options.kafka_port, elasticsearch_port=options.elasticsearch_port, version=version)
+            yield Servers(
+                kafka_port=options.kafka_port,
+                elasticsearch_port=options.elasticsearch_port,
+                version=version,
+                options=options,
+            )
         finally:
             stack.down(options.folder)
 

@@ -15,11 +15,14 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import AnyHttpUrl
 
 from agents.elastic import connect
 from agents.kafka import log_reader
+from agents.local import stack
 from agents.local.servers import free_port
+from agents.local.stack import StackOptions
 from agents.preflight import create_index
 from agents.settings import Settings, load_settings
 from agents.status import read_status
@@ -36,6 +39,16 @@ class Servers:
     kafka_port: int
     elasticsearch_port: int
     version: str
+    options: StackOptions
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one server."""
+        (server,) = (server for server in stack.status(self.options.folder) if server.name == name)
+        os.killpg(server.pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start again what was killed, on the same port with the same data."""
+        stack.up(self.options, lambda *_: None)
 
 
 @dataclass
@@ -130,10 +143,10 @@ class World:
             check=False,
         )
 
-    async def create(self, partitions: int = 4) -> None:
+    async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
         """Topic and index."""
         async with log_reader(self.settings) as reader:
-            await reader.create_topic(self.name, partitions, {})
+            await reader.create_topic(self.name, partitions, configs or {})
         await create_index(self.settings)
 
     async def produce(
@@ -141,7 +154,11 @@ class World:
     ) -> list[Record]:
         """Publish `(key, value)`; a value that is neither bytes nor None becomes JSON. Remembers what it did."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.kafka.bootstrap_servers, acks="all", enable_idempotence=True, linger_ms=5
+            bootstrap_servers=self.settings.kafka.bootstrap_servers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            max_request_size=16 * 1024**2,
         )
         await producer.start()
         sent = []
@@ -200,6 +217,18 @@ class World:
             return await self.lag() == 0
 
         await until(check, timeout_s, every_s=0.25)
+
+    async def shrink_dead_letters(self, limit: int) -> None:
+        """Make the dead-letter topic beforehand, so that it takes values up to so many bytes only."""
+        async with log_reader(self.settings) as reader:
+            await reader.create_topic(self.settings.dead_letter_topic, 1, {"max.message.bytes": str(limit)})
+
+    async def delete_topic(self, topic: str) -> None:
+        """Take a topic away."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka.bootstrap_servers)
+        await admin.start()
+        await admin.delete_topics([topic])
+        await admin.close()
 
     async def dead_letters(self) -> list[Any]:
         """Everything in the dead-letter topic."""

@@ -4,10 +4,14 @@ Ids, text and hash of every chunk; versions not above the registry entry's; noth
 stubs; a sample of vectors embedded again; every rejected record in the dead letters by its coordinates.
 """
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from elasticsearch import ApiError, TransportError
 
 from agents.elastic import connect
 from agents.index import split_rules
@@ -43,10 +47,21 @@ def expected(world: World, embedder: Embedder) -> Expected:
     return Expected(documents, rejected)
 
 
-async def assert_true(world: World, embedder: Embedder) -> None:
-    """Assert all of it. Call it when lag is 0."""
+async def assert_true(
+    world: World,
+    embedder: Embedder,
+    *,
+    also_rejected: frozenset[tuple[int, int]] | set[tuple[int, int]] = frozenset(),
+    ignore: frozenset[str] | set[str] = frozenset(),
+) -> None:
+    """Assert all of it. Call it when lag is 0.
+
+    `also_rejected`: coordinates that a test had rejected by other means than their content. `ignore`: documents that
+    it looked at itself.
+    """
     want = expected(world, embedder)
     found, registry = await world.chunks(), await world.registry()
+    found = {key: row for key, row in found.items() if row["metadata"]["doc_id"] not in ignore}
     alive = {key: row for key, row in found.items() if not row["penstock"]["stub"]}
     wanted = {
         chunk_id(doc_id, number): (record, chunk)
@@ -67,8 +82,40 @@ async def assert_true(world: World, embedder: Embedder) -> None:
         entry = registry[entry_id(row["metadata"]["doc_id"])]
         assert row["_version"] <= entry["version"], key
     letters = {_coordinates(letter.headers) for letter in await world.dead_letters()}
-    assert letters == want.rejected
+    assert letters == want.rejected | also_rejected
     await _assert_vectors(world, embedder, {key: chunk.text for key, (_, chunk) in wanted.items()})
+
+
+@asynccontextmanager
+async def no_regress(world: World) -> AsyncIterator[None]:
+    """A reader that looks at every chunk again and again: the version of an id never goes back, no id goes away."""
+    newest: dict[str, int] = {}
+    problems: list[str] = []
+
+    async def read() -> None:
+        while True:
+            try:
+                found = await world.chunks()
+            except (ApiError, TransportError):  # the server was taken away on purpose
+                await asyncio.sleep(0.2)
+                continue
+            for key in newest.keys() - found.keys():
+                problems.append(f"{key} is gone")
+            for key, row in found.items():
+                if row["_version"] < newest.get(key, 0):
+                    problems.append(f"{key} went back from version {newest[key]} to {row['_version']}")
+                newest[key] = row["_version"]
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(read())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled(), task.exception()
+    assert not problems, problems[:10]
+    assert newest, "the reader saw nothing"
 
 
 async def _assert_vectors(world: World, embedder: Embedder, texts: dict[str, str]) -> None:

@@ -509,8 +509,10 @@ class Worker:
 
         await self.step(f"claim {claim.offset}", run)
 
-    async def until_answered(self, request: Callable[[], Awaitable[Any]]) -> Any:
-        return await request()
+    async def until_answered(self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool]) -> Any:
+        answer = await request()
+        assert not refused(answer)
+        return answer
 
     async def mget(self, *, index: str, ids: list[str], source_includes: str | None) -> Any:
         def run() -> tuple[Any, Any]:

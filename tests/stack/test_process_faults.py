@@ -1,0 +1,333 @@
+"""Faults 4, 16, 17, 19–21, 23, 27, 30, 33, 35, 38 and the watchdog: of processes, topics and clocks."""
+
+import asyncio
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from agents.elastic import connect
+from models.embedder import Embedder
+from streams.record import Record
+from tests.harness import PENSTOCK, World, until
+from tests.oracle import assert_true, no_regress
+from tests.stack.test_faults import text
+
+MAIN = "from agents.commands import main\nimport sys\nsys.argv = ['penstock', 'worker']\nmain()\n"
+
+
+def changed(code: str) -> list[str]:
+    """A worker with a part of it changed by `code`."""
+    return [sys.executable, "-c", code + "\n" + MAIN]
+
+
+async def _below(world: World, count: int) -> bool:
+    return await world.lag() < count
+
+
+def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> None:
+    """Fault 4: the worker reconnects and leaves no gap."""
+
+    async def scenario() -> None:
+        await world.create()
+        worker = world.start_worker()
+        await world.ready(worker)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
+        await until(lambda: _below(world, 600), 60)
+        await asyncio.to_thread(world.servers.kill, "kafka")
+        await asyncio.sleep(5)
+        await asyncio.to_thread(world.servers.restart)
+        await until(lambda: _done_or_ended(world), 90, every_s=0.5)
+        if worker.process.poll() is not None:  # its watchdog may end it, never with 0
+            assert worker.process.returncode == 1, worker.log.read_text()[-2000:]
+            await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+async def _done_or_ended(world: World) -> bool:
+    return world.workers[-1].process.poll() is not None or await world.lag() == 0
+
+
+def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder: Embedder) -> None:
+    """A model that never returns: lag, healthy targets, no progress."""
+    hang = (
+        "import time\nfrom models.session import Session\nreal = Session.embed\n"
+        "Session.embed = lambda self, tokens, max_tokens: "
+        "(time.sleep(600 * (len(tokens) == 3)), real(self, tokens, max_tokens))[1]"
+    )
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(3))
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"}, command=changed(hang))
+        assert await asyncio.to_thread(worker.process.wait, 40) == 1
+        assert "settled offset stands still at 0" in worker.log.read_text()
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, embedder: Embedder) -> None:
+    """Fault 19: no regress, and hardly any work twice; more workers than partitions is a healthy state."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 8)}) for i in range(1500))
+        async with no_regress(world):
+            first = world.start_worker()
+            await until(lambda: _below(world, 1500), 60)
+            second, third = world.start_worker(), world.start_worker()
+            await world.ready(second)
+            await world.ready(third)  # one of the three has no partition
+            await until(lambda: _below(world, 1000), 60)
+            assert await asyncio.to_thread(second.terminate) == 0
+            await world.settled()
+        embedded = [worker.metrics()["penstock_chunks_embedded_total"] for worker in (first, third)]
+        assert sum(embedded) < 1500 + 3 * 512  # what two rebalances may have abandoned
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Embedder) -> None:
+    """Faults 16, 20 and 33: shards reopen while it sleeps past the session time-out; nothing old is revived."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 40)}) for i in range(300))
+        zombie = world.start_worker()
+        await until(lambda: _below(world, 300), 60)
+        zombie.process.send_signal(signal.SIGSTOP)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 2 else None) for i in range(300))
+        async with no_regress(world):
+            successor = world.start_worker()
+            await world.settled(worker=successor)
+            async with connect(world.settings.elasticsearch) as client:
+                indices = ",".join(await client.indices.get(index=f"{world.name}-*"))
+                await client.indices.close(index=indices)
+                await client.indices.open(index=indices, wait_for_active_shards="1")
+            zombie.process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(6)
+            await world.settled()
+        assert zombie.process.poll() in (None, 1)
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_wall_clock_jumps(world: World, embedder: Embedder) -> None:
+    """Fault 21: every second call of `time.time` is a day off; nothing depends on it."""
+    jump = (
+        "import itertools, time\ndays = itertools.cycle([0, 86400, -86400])\n"
+        "time.time = lambda real=time.time: real() + next(days)"
+    )
+
+    async def scenario() -> None:
+        await world.create()
+        await world.produce((f"doc-{i % 60}".encode(), {"text": text(i)}) for i in range(200))
+        worker = world.start_worker(command=changed(jump))
+        await world.settled(worker=worker)
+        assert await asyncio.to_thread(worker.terminate) == 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_no_room_for_files(world: World, embedder: Embedder) -> None:
+    """Fault 23: the table is in memory and claims are in Kafka; a process that can write no file works all the same."""
+
+    async def scenario() -> None:
+        await world.create()
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(100))
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+            [PENSTOCK, "worker"],
+            env=world.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )
+        try:
+            await world.settled()
+        finally:
+            process.terminate()
+            code = await asyncio.to_thread(process.wait, 45)
+        assert code == 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_group_offsets_set_back_by_hand(world: World, embedder: Embedder) -> None:
+    """Fault 27, first part: a warning that names both offsets, and nothing is processed again."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(50))
+        first = world.start_worker()
+        await world.settled(worker=first)
+        assert await asyncio.to_thread(first.terminate) == 0
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=world.settings.kafka.bootstrap_servers, group_id=world.name, enable_auto_commit=False
+        )
+        await consumer.start()
+        consumer.assign([TopicPartition(world.name, 0)])
+        await consumer.commit({TopicPartition(world.name, 0): 3})
+        await consumer.stop()
+        second = world.start_worker()
+        await world.ready(second)
+        await world.produce([(b"more", {"text": "More."})])
+        await world.settled(worker=second)
+        assert second.metrics()["penstock_chunks_embedded_total"] == 1
+        log = second.log.read_text()
+        assert "offsets are below the claims" in log
+        assert "'committed': 3, 'claimed': 50" in log
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, embedder: Embedder) -> None:
+    """Fault 27, second part: everything is indexed again, by no silent skip and into no dynamic mapping."""
+
+    async def scenario() -> None:
+        await world.create()
+        index = f"{world.name}-{world.settings.model.name.lower()}-000001"
+        await world.produce((f"doc-{i % 30}".encode(), {"text": text(i, 1 + i % 4)}) for i in range(60))
+        first = world.start_worker()
+        await world.settled(worker=first)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=index)
+            await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
+            assert await asyncio.to_thread(first.process.wait, 40) == 1
+            assert not await client.indices.exists(index=index)
+            assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
+            second = world.start_worker()
+            await world.settled(worker=second)
+            await assert_true(world, embedder)
+            assert await asyncio.to_thread(second.terminate) == 0
+            await client.indices.delete(index=f"{index}-registry")
+            refused = await asyncio.to_thread(world.command, "worker")
+            assert refused.returncode == 3
+            assert "delete the index" in refused.stderr
+            await client.indices.delete(index=index)
+        assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: World, embedder: Embedder) -> None:
+    """The same, faster than the worker can notice."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        index = f"{world.name}-{world.settings.model.name.lower()}-000001"
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 4)}) for i in range(400))
+        first = world.start_worker()
+        await until(lambda: _below(world, 400), 60)
+        first.process.send_signal(signal.SIGSTOP)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=index)
+        assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
+        first.process.send_signal(signal.SIGCONT)
+        assert await asyncio.to_thread(first.process.wait, 40) == 1
+        assert await world.chunks() == {}
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedder) -> None:
+    """Fault 30: the source record is not acked, the wait is bounded, the message says what to look at."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        worker = world.start_worker(command=changed("import agents.dead_letters as d\nd.WRITE_TIMEOUT_S = 4"))
+        await world.ready(worker)
+        topic = world.settings.dead_letter_topic
+        await world.delete_topic(topic)
+        await world.produce([(b"bad", b"{"), (b"good", {"text": "Good."})])
+        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        assert f"the dead-letter topic {topic} did not take {world.name}/0@0" in worker.log.read_text()
+        assert await world.lag() == 2
+        await world.settled(worker=world.start_worker())  # makes the topic anew
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_one_key_on_two_partitions(world: World, embedder: Embedder) -> None:
+    """Fault 35: offsets of two partitions don't compare; the second one goes to the dead letters with the reason."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce([(b"same", {"text": "On partition 0."})], partition=0)
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        (wrong,) = await world.produce([(b"same", {"text": "On partition 1."})], partition=1)
+        await world.settled(worker=worker)
+        (letter,) = await world.dead_letters()
+        message = dict(letter.headers)["__connect.errors.exception.message"]
+        assert b"seen on partition 0" in message
+        assert worker.metrics()['penstock_dead_letters_total{stage="registry"}'] == 1
+        world.produced.remove(wrong)
+        await assert_true(world, embedder, also_rejected={(1, wrong.offset)})
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ending", ["commit", "abort"])
+def test_transactional_producer(world: World, embedder: Embedder, ending: str) -> None:
+    """Fault 38: aborted records are not indexed, and the lag reaches 0 past the markers at the end of the log."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        worker = world.start_worker()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=world.settings.kafka.bootstrap_servers, transactional_id=f"{world.name}-p"
+        )
+        await producer.start()
+        for turn, end in enumerate(["commit", "abort", "commit", ending]):
+            await producer.begin_transaction()
+            sent = []
+            for i in range(5):
+                key, value = f"doc-{i}".encode(), b'{"text": "Turn %d, %s."}' % (turn, end.encode())
+                place = await producer.send_and_wait(world.name, key=key, value=value)
+                sent.append(
+                    Record(topic=world.name, partition=0, offset=place.offset, timestamp_ms=0, key=key, value=value)
+                )
+            if end == "commit":
+                await producer.commit_transaction()
+                world.produced += sent
+            else:
+                await producer.abort_transaction()
+        await producer.stop()
+        await world.settled(worker=worker)
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> None:
+    """No ack without a claim: the wait is bounded and the message names the topic."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        worker = world.start_worker(command=changed("import agents.claims as c\nc.WRITE_TIMEOUT_S = 4"))
+        await world.ready(worker)
+        await world.delete_topic(f"{world.name}-claims-changelog")
+        await world.produce([(b"a", {"text": "A."})])
+        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        assert "did not take the claim of partition 0" in worker.log.read_text()
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
