@@ -53,9 +53,9 @@ def test_random_kills_of_two_workers(world: World, embedder: Embedder, summary: 
                     await asyncio.sleep(rng.uniform(11, 16))
                     victim.process.send_signal(signal.SIGCONT)
 
-    async def feed() -> None:
+    async def feed(over: asyncio.Event) -> None:
         number = 0
-        while True:
+        while not over.is_set():
             records: list[tuple[bytes, object]] = []
             for _ in range(rng.randint(20, 250)):
                 key = f"doc-{int(KEYS * rng.random() ** 2)}".encode()
@@ -74,13 +74,14 @@ def test_random_kills_of_two_workers(world: World, embedder: Embedder, summary: 
 
     async def scenario() -> None:
         await world.create(partitions=8)
-        feeding = asyncio.create_task(feed())
+        over = asyncio.Event()
+        feeding = asyncio.create_task(feed(over))
         async with no_regress(world):
             start()
             start()
             await harm()
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            over.set()  # never cancelled: what was sent must be remembered
+            await feeding
             for worker in alive:
                 worker.kill()
             last = world.start_worker()

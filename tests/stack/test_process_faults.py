@@ -78,18 +78,18 @@ def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, e
 
     async def scenario() -> None:
         await world.create(partitions=2)
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 8)}) for i in range(1500))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 8)}) for i in range(1000))
         async with no_regress(world):
             first = world.start_worker()
-            await until(lambda: _below(world, 1500), 60)
+            await until(lambda: _below(world, 1000), 60)
             second, third = world.start_worker(), world.start_worker()
             await world.ready(second)
             await world.ready(third)  # one of the three has no partition
-            await until(lambda: _below(world, 1000), 60)
+            await until(lambda: _below(world, 600), 60)
             assert await asyncio.to_thread(second.terminate) == 0
             await world.settled()
         embedded = [worker.metrics()["penstock_chunks_embedded_total"] for worker in (first, third)]
-        assert sum(embedded) < 1500 + 3 * 512  # what two rebalances may have abandoned
+        assert sum(embedded) < 1000 + 3 * 512  # what two rebalances may have abandoned
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
@@ -100,11 +100,11 @@ def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Emb
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 40)}) for i in range(300))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 40)}) for i in range(150))
         zombie = world.start_worker()
-        await until(lambda: _below(world, 300), 60)
+        await until(lambda: _below(world, 150), 60)
         zombie.process.send_signal(signal.SIGSTOP)
-        await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 2 else None) for i in range(300))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 2 else None) for i in range(150))
         async with no_regress(world):
             successor = world.start_worker()
             await world.settled(worker=successor)
