@@ -296,9 +296,8 @@ class Index:
             if contract is None:
                 raise RefusedError(f"{name} was not made by Penstock: choose another elasticsearch.alias")
             vector = body["properties"].get(contract["fields"]["vector"], {})
-            if vector.get("dims") != contract["model"]["dims"]:
-                contract = {**contract, "model": {**contract["model"], "dims": vector.get("dims")}}
-            return contract
+            model = {**contract["model"], "dims": vector.get("dims")}  # as the mapping has it, whatever _meta says
+            return {**contract, "model": model, "similarity": vector.get("similarity")}
 
         return await self._call(request)
 

@@ -278,8 +278,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         behind = self.assignment.behind_claim(committed)
         if behind:
             logger.warning(
-                "the consumer group's offsets are below the claims, which count: nothing is processed again; "
-                "to process the topic again, index it into a new index (another elasticsearch.alias and source.group)",
+                "the consumer group's offsets are below the claims: by a few records after a crash, or set back by "
+                "hand; the claims count, and nothing is processed again. To do that, index the topic into a new index "
+                "(another elasticsearch.alias and source.group)",
                 extra={"topic": topic, "partitions": behind},
             )
 

@@ -1,15 +1,10 @@
-"""One summary for the whole run, printed at its end and kept as JSON beside the benchmark's."""
+"""One summary for the whole run, printed at its end."""
 
-import json
 import os
-import platform
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-RESULTS = Path(__file__).parents[2] / "bench" / "results" / "chaos.json"
 SUMMARY: dict[str, Any] = {}
 
 
@@ -25,11 +20,8 @@ def minutes() -> float:
     return float(os.environ.get("MINUTES") or 20)
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """Print it, and keep it when all went well."""
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print it."""
     terminalreporter.section("chaos")
     for name, value in SUMMARY.items():
         terminalreporter.write_line(f"{name:40} {value}")
-    if exitstatus == 0:
-        kept = {"machine": platform.platform(), "at": datetime.now(UTC).isoformat(timespec="seconds"), **SUMMARY}
-        RESULTS.write_text(json.dumps(kept, indent=2) + "\n")

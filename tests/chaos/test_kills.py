@@ -44,8 +44,8 @@ def test_random_kills_of_two_workers(world: World, embedder: Embedder, summary: 
                 case "kill":
                     victim.kill()
                 case "stop":
-                    counts["stops"] += 1
-                    assert await asyncio.to_thread(victim.terminate) in (0, -signal.SIGKILL)
+                    counts["stops"] += 1  # one that is only starting has no handler yet: nothing is in flight
+                    assert await asyncio.to_thread(victim.terminate) in (0, -signal.SIGKILL, -signal.SIGTERM)
                     alive.remove(victim)
                 case "sleep":  # past the session time-out: a zombie when it wakes up
                     counts["zombies"] += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.elastic import connect
 from tests.harness import PENSTOCK, World, until
 
 NOTHING = "127.0.0.1:1"
@@ -113,8 +114,25 @@ def test_wrong_dims_and_other_splitter(world: World, model_folder: Path, tmp_pat
     (narrow / "manifest.json").write_text(json.dumps(manifest))
     extra = {"PENSTOCK_MODEL__DIR": str(narrow.parent)}
     assert_message(world.command("index", "create", extra=extra), 3, "model.dims: index 384, worker 128")
+    manifest["dims"], manifest["files"]["model.onnx"] = 384, "0" * 64
+    (narrow / "manifest.json").write_text(json.dumps(manifest))
+    assert_message(world.command("index", "create", extra=extra), 3, "model.onnx: index", "worker 000000000000")
     other = world.command("worker", extra={"PENSTOCK_SPLIT__MAX_CHARS": "500", "PENSTOCK_SPLIT__OVERLAP_CHARS": "0"})
     assert_message(other, 3, "split.max_chars: index 1000, worker 500", "split.overlap_chars: index 100, worker 0")
+    asyncio.run(_other_similarity(world))
+    assert_message(world.command("worker"), 3, "similarity: index dot_product, worker cosine")
+
+
+async def _other_similarity(world: World) -> None:
+    """The index made anew by hand, with the contract copied and another similarity."""
+    name = f"{world.name}-{world.settings.model.name.lower()}-000001"
+    async with connect(world.settings.elasticsearch) as client:
+        mappings = (await client.indices.get_mapping(index=name))[name]["mappings"]
+        mappings["properties"]["vector"]["similarity"] = "dot_product"
+        await client.indices.delete(index=name)
+        await client.indices.create(
+            index=name, mappings=mappings, settings={"number_of_replicas": 0}, aliases={world.name: {}}
+        )
 
 
 def test_unknown_setting(world_names: World, tmp_path: Path) -> None:

@@ -1,0 +1,196 @@
+"""Takes a rule out of a copy of the product and runs the test that must then fail: `python -m tests.mutate [WORD]`.
+
+For the tests on real processes; the protocol's own rules are mutated in every run (`tests/pure/test_simulation.py`).
+A mutation whose text is not found any more is an error: it has to be kept up with the product.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` becomes `new` in `file`; `test` has to fail then."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    Mutation(
+        "breaker never opens",
+        "streams/breaker.py",
+        'self.state = "open"\n\n    def abandoned',
+        'self.state = "closed"\n\n    def abandoned',
+        "test_throttled_and_unavailable",
+    ),
+    Mutation(
+        "no stubs over a refused document",
+        "streams/protocol.py",
+        "return [write for work in works if work.refused for",
+        "return [write for work in () for",
+        "test_mixed_outcomes_of_one_bulk",
+    ),
+    Mutation(
+        "one's own intent is swapped in again",
+        "streams/protocol.py",
+        "if before and before.entry == entry:",
+        "if False:",
+        "test_lost_answers_and_kill_in_between",
+    ),
+    Mutation(
+        "an unanswered request is not repeated",
+        "agents/elastic.py",
+        "except ElasticConnectionError as exc:\n                reason",
+        "except ElasticConnectionError as exc:\n                raise\n                reason",
+        "test_elasticsearch_killed_and_started_again",
+    ),
+    Mutation(
+        "413 is not divided",
+        "agents/bulk.py",
+        "if exc.status_code == 413:",
+        "if exc.status_code == 414:",
+        "test_documents_larger_than_a_batch_a_bulk_and_anything",
+    ),
+    Mutation(
+        "a block is a refusal",
+        "agents/bulk.py",
+        'or error["type"] == "cluster_block_exception"',
+        "",
+        "test_index_blocked_as_by_a_full_disk",
+    ),
+    Mutation(
+        "no budget",
+        "agents/flow.py",
+        "return self.used >= self.limit",
+        "return False",
+        "test_slow_elasticsearch_over_a_deep_backlog_keeps_to_the_budget",
+    ),
+    Mutation(
+        "no watchdog",
+        "agents/worker.py",
+        "if reasons := self._stalled():",
+        "if reasons := []:",
+        "test_watchdog_ends_a_worker_whose_claim_stands_still",
+    ),
+    Mutation(
+        "chunks without versions",
+        "agents/chunks.py",
+        '"version": write.version,\n                    "version_type": "external_gte" if write.stub else "external",',
+        "",
+        "test_a_zombie_wakes_up_after_its_successor_wrote",
+    ),
+    Mutation(
+        "group offsets are not compared",
+        "agents/worker.py",
+        "if behind:",
+        "if False:",
+        "test_group_offsets_set_back_by_hand",
+    ),
+    Mutation(
+        "a claim holds for any index",
+        "agents/claims.py",
+        "if claim is None or claim.sink != sink:\n        return bounds.begin",
+        "if claim is None:\n        return bounds.begin",
+        "test_chunk_index_deleted_under_a_worker_and_registry_deleted",
+    ),
+    Mutation(
+        "one write alias for every incarnation",
+        "agents/index.py",
+        'return f"{index}-write-{incarnation}"',
+        'return f"{index}-write-x"',
+        "test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one",
+    ),
+    Mutation(
+        "a lost dead letter is passed over",
+        "agents/dead_letters.py",
+        "raise PenstockError(",
+        "return\n            raise PenstockError(",
+        "test_dead_letter_topic_that_cannot_be_written",
+    ),
+    Mutation(
+        "a lost claim is passed over",
+        "agents/claims.py",
+        'raise PenstockError(\n                f"the changelog',
+        'return\n            raise PenstockError(\n                f"the changelog',
+        "test_changelog_that_cannot_be_written",
+    ),
+    Mutation(
+        "keys may move between partitions",
+        "streams/registry.py",
+        "if entry.partition != wanted.partition and entry.version >= epoch_floor:",
+        "if False:",
+        "test_one_key_on_two_partitions",
+    ),
+    Mutation(
+        "uncommitted records are read",
+        "agents/consumer.py",
+        '"read_committed"',
+        '"read_uncommitted"',
+        "test_transactional_producer and abort",
+    ),
+    Mutation(
+        "holes at the end are not proved",
+        "agents/tracker.py",
+        "await self._close_gap(partition, prove=True)",
+        "pass",
+        "test_transactional_producer and commit",
+    ),
+    Mutation(
+        "vectors are not read back",
+        "streams/protocol.py",
+        "    found = await chunks.read(ids)",
+        "    found: dict[str, Vectors] = {}",
+        "test_in_a_changed_document_only_changed_chunks_are_embedded and 9.2.4",
+    ),
+]
+
+
+def main() -> None:
+    """Run those whose rule contains the word given, or all; exit 1 when one is not caught."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    missed = [mutation.rule for mutation in MUTATIONS if word in mutation.rule and not caught(mutation)]
+    print(f"not caught: {missed}" if missed else "every mutation was caught")
+    sys.exit(bool(missed))
+
+
+def caught(mutation: Mutation) -> bool:
+    """Whether the test fails without the rule."""
+    with tempfile.TemporaryDirectory(prefix="penstock-mutation-") as folder:
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+        for name in filter(None, listing.decode().split("\0")):
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+        path = Path(folder) / mutation.file
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            raise SystemExit(f"{mutation.rule}: {mutation.file} does not have this text once: {mutation.old!r}")
+        path.write_text(text.replace(mutation.old, mutation.new))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stack", "-k", mutation.test],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failures = [line for line in done.stdout.splitlines() if line.startswith("E  ")]
+    found = done.returncode == 1 and " failed" in done.stdout
+    print(
+        f"{'caught' if found else 'NOT CAUGHT'}: {mutation.rule}: {(failures or ['no failure'])[0][:200]}", flush=True
+    )
+    return found
+
+
+if __name__ == "__main__":
+    main()
