@@ -102,7 +102,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
         self.requests: Requests | None = None
-        self._kafka_answered = time.monotonic()
+        self._kafka_answered = self._healthy_since = time.monotonic()
         self._reader: LogReader | None = None
         self._closing: list[Any] = []
         self.flow = Flow(
@@ -303,12 +303,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             await asyncio.sleep(WATCH_EVERY_S)
             if self.assignment is None or self.rebalancing:
                 continue
+            answered = self._kafka_answered
             try:
                 await self.assignment.watch(paused=self.flow.paused)
                 self._kafka_answered = time.monotonic()
             except PenstockError as exc:
                 self.assignment.forget_lag()
                 logger.warning("lag is unknown", extra={"reason": str(exc)})
+            if answered == self._kafka_answered or self._elasticsearch_away():
+                self._healthy_since = time.monotonic()
             if reasons := self._stalled():
                 raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
 
@@ -344,7 +347,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         limit, now = self.settings.lifecycle.stall_s, time.monotonic()
         if now - self._kafka_answered > limit:
             return [f"Kafka at {self.settings.kafka.bootstrap_servers} has not answered for {limit:.0f} s"]
-        if now - self.pipeline.progressed < limit:
+        if now - max(self.pipeline.progressed, self._healthy_since) < limit:
             return []
         return [
             f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"

@@ -26,6 +26,7 @@ from agents.local.stack import StackOptions
 from agents.preflight import create_index
 from agents.settings import Settings, load_settings
 from agents.status import read_status
+from streams.errors import PenstockError
 from streams.record import Record
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
@@ -42,13 +43,26 @@ class Servers:
     options: StackOptions
 
     def kill(self, name: str) -> None:
-        """SIGKILL to one server."""
+        """SIGKILL to one server; returns when it is gone."""
         (server,) = (server for server in stack.status(self.options.folder) if server.name == name)
         os.killpg(server.pid, signal.SIGKILL)
+        while any(other.name == name for other in stack.status(self.options.folder)):
+            time.sleep(0.05)
 
     def restart(self) -> None:
-        """Start again what was killed, on the same port with the same data."""
-        stack.up(self.options, lambda *_: None)
+        """Start again what was killed, on the same port with the same data.
+
+        A client that connects again and again to a port of the ephemeral range may be given that very port for its
+        own end, and then has a connection to itself, for a moment.
+        """
+        for left in reversed(range(100)):
+            try:
+                stack.up(self.options, lambda *_: None)
+                return
+            except PenstockError:
+                if not left:
+                    raise
+                time.sleep(0.2)
 
 
 @dataclass
