@@ -65,7 +65,7 @@ class ChunkIndex:
                 meta={
                     "_id": write.id,
                     "version": write.version,
-                    "version_type": "external_gte" if write.stub else "external",
+                    "version_type": "external_gte" if write.over_equal else "external",
                 },
                 source=write.source,
             )

@@ -5,7 +5,7 @@ either is another one now, the claim is void: the worker replays, it never skips
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from agents.kafka import Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
 from streams.errors import PenstockError, RefusedError
+from streams.share import WINDOW, Share
 
 TABLE = "claims"
 WRITE_TIMEOUT_S = 60.0
@@ -21,11 +22,15 @@ WRITE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole."""
+    """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole.
+
+    `share`: how many of the last records were rejected, so that a restart goes on counting.
+    """
 
     offset: int
     sink: str
     record: Fingerprint | None
+    share: Share = field(default_factory=Share)
 
 
 def changelog_topic(settings: Settings) -> str:
@@ -43,7 +48,8 @@ def from_bytes(value: bytes | None) -> Claim | None:
     try:
         raw = orjson.loads(value or b"null")
         record = Fingerprint(**raw["record"]) if raw["record"] else None
-        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record)
+        share = Share(**raw.get("share", {}))
+        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record, share=share)
     except (TypeError, KeyError, ValueError):
         return None
 
@@ -56,12 +62,12 @@ class ClaimTable:
 
     def read(self, partition: int) -> Claim | None:
         """The claim as recovered from the changelog. It may be an older one; that costs replay, nothing else."""
-        return from_bytes(self._table.get(_key(partition)))
+        return from_bytes(self._table.get(claim_key(partition)))
 
     async def write(self, partition: int, claim: Claim) -> None:
         """Returns when the broker has it. Raises PenstockError after a minute: better to restart and replay."""
         try:
-            sent = self._table.send_changelog(partition, _key(partition), to_bytes(claim))
+            sent = self._table.send_changelog(partition, claim_key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
         except (TimeoutError, KafkaError) as exc:
             raise PenstockError(
@@ -70,7 +76,8 @@ class ClaimTable:
             ) from exc
 
 
-def _key(partition: int) -> bytes:
+def claim_key(partition: int) -> bytes:
+    """Of a partition's claim in the table."""
     return str(partition).encode()
 
 
@@ -101,3 +108,12 @@ async def start_offset(reader: LogReader, topic: str, partition: int, claim: Cla
             "elasticsearch.alias and source.group, then `penstock index create`)"
         )
     return max(claim.offset + 1, bounds.begin)
+
+
+def too_many_rejected(share: Share, max_ratio: float) -> RefusedError:
+    """What a worker that stops for its dead letters says, then and at every start after it."""
+    return RefusedError(
+        f"{share.rejected} of the last {max(WINDOW, share.records):,} records were rejected, more than "
+        f"dead_letters.max_ratio = {max_ratio}; the last of them are not claimed. See why with `penstock dlq list`; "
+        "to go on, `penstock dlq resume`, or raise dead_letters.max_ratio"
+    )

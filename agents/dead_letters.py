@@ -1,7 +1,6 @@
 """Records that cannot be processed: to the dead-letter topic, raw, with Kafka Connect's headers."""
 
 import asyncio
-import hashlib
 import logging
 
 from aiokafka import AIOKafkaProducer
@@ -9,8 +8,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from agents.metrics import Metrics
 from agents.settings import Settings
+from streams.dead_letter import headers_of, pointer_to
 from streams.errors import PenstockError
-from streams.record import Record, Rejected
+from streams.record import Rejected
 
 WRITE_TIMEOUT_S = 60.0
 MAX_REQUEST_BYTES = 16 * 1024**2  # the producer's own default of 1 MiB would refuse what the source topic took
@@ -40,7 +40,7 @@ class DeadLetters:
         """Flush and close."""
         await self._producer.stop()
 
-    async def send(self, rejected: Rejected) -> None:
+    async def send(self, rejected: Rejected, *, attempt: int, epoch: int) -> None:
         """Returns when the broker has it, or a pointer to it where the topic does not take its size.
 
         It may be there twice after a crash, with the same coordinates. Raises PenstockError after a minute: the
@@ -59,12 +59,13 @@ class DeadLetters:
                 "reason": "see the dead letter" if rejected.stage == "index" else rejected.message,
             },
         )
-        headers = [*record.headers, *connect_headers(rejected, self._settings.source.group)]
+        group = self._settings.source.group
+        headers = [*record.headers, *headers_of(rejected, group=group, attempt=attempt, epoch=epoch)]
         try:
             try:
                 await self._write(record.key, record.value, headers)
             except MessageSizeTooLargeError:  # its place and its hash, then
-                await self._write(record.key, None, [*headers, *_pointer(record)])
+                await self._write(record.key, None, [*headers, *pointer_to(record)])
         except (KafkaError, TimeoutError) as exc:
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
@@ -75,32 +76,3 @@ class DeadLetters:
     async def _write(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         sent = self._producer.send_and_wait(self._topic, key=key, value=value, headers=headers)
         await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
-
-
-def _pointer(record: Record) -> list[tuple[str, bytes]]:
-    """In place of a value that the dead-letter topic does not take; it is still where the other headers say."""
-    value = record.value or b""
-    return [
-        ("penstock.value.sha256", hashlib.sha256(value).hexdigest().encode()),
-        ("penstock.value.bytes", str(len(value)).encode()),
-    ]
-
-
-def connect_headers(rejected: Rejected, group: str) -> list[tuple[str, bytes]]:
-    """Headers as Kafka Connect's error reporter writes them (KIP-298), and the number of attempts."""
-    record: Record = rejected.record
-    prefix = "__connect.errors."
-    values = {
-        prefix + "topic": record.topic,
-        prefix + "partition": str(record.partition),
-        prefix + "offset": str(record.offset),
-        prefix + "connector.name": group,
-        prefix + "task.id": str(record.partition),
-        prefix + "stage": rejected.stage,
-        prefix + "class.name": f"streams.{rejected.stage}",
-        prefix + "exception.class.name": rejected.error,
-        prefix + "exception.message": rejected.message,
-        prefix + "exception.stacktrace": f"{rejected.error}: {rejected.message}",
-        "penstock.attempt": "1",
-    }
-    return [(name, value.encode()) for name, value in values.items()]

@@ -2,21 +2,23 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError
 
 from agents.clock import Deadline
 from agents.settings import Settings
 from streams.errors import ConfigError, PenstockError
+from streams.record import Record
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 5.0
+RETRY_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,19 @@ def fingerprint(timestamp_ms: int, key: bytes | None, value: bytes | None) -> Fi
     return Fingerprint(timestamp_ms=timestamp_ms, crc32=zlib.crc32(value or b"", zlib.crc32(key or b"")))
 
 
+def record_of(row: Any) -> Record:
+    """A record as a consumer of aiokafka gives it."""
+    return Record(
+        topic=row.topic,
+        partition=row.partition,
+        offset=row.offset,
+        timestamp_ms=row.timestamp,
+        key=row.key,
+        value=row.value,
+        headers=tuple(row.headers),
+    )
+
+
 class LogReader:
     """Reads partitions directly. One caller at a time: the consumer's position is shared."""
 
@@ -59,7 +74,7 @@ class LogReader:
 
     async def partitions(self, topic: str) -> int | None:
         """Number of partitions now, or None when there is no such topic."""
-        topics = await self._guard(self._admin.describe_topics())  # of all: asking for one may create it
+        topics = await self._guard(lambda: self._admin.describe_topics())  # of all: asking for one may create it
         return next((len(found["partitions"]) for found in topics if found["topic"] == topic), None)
 
     async def require_partitions(self, topic: str) -> int:
@@ -78,9 +93,15 @@ class LogReader:
         tps = [TopicPartition(topic, partition) for partition in partitions]
         if not tps:
             return {}
-        begin = await self._guard(self._consumer.beginning_offsets(tps))
-        end = await self._guard(self._consumer.end_offsets(tps))
+        begin = await self._guard(lambda: self._consumer.beginning_offsets(tps))
+        end = await self._guard(lambda: self._consumer.end_offsets(tps))
         return {tp.partition: Bounds(begin=begin[tp], end=end[tp]) for tp in tps}
+
+    async def offsets_at(self, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        """First offsets with a timestamp at or after a moment, by partition; absent where there is none."""
+        times = {TopicPartition(topic, partition): at_ms for partition in partitions}
+        found = await self._guard(lambda: self._consumer.offsets_for_times(times)) if times else {}
+        return {tp.partition: row.offset for tp, row in found.items() if row is not None}
 
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:
         """The first record at or after `offset`, committed ones only; it proves holes on its way.
@@ -88,18 +109,37 @@ class LogReader:
         Returns when it has one, has seen the log up to its end, or after 5 s.
         """
         tp = TopicPartition(topic, partition)
-        end = (await self._guard(self._consumer.end_offsets([tp])))[tp]
+        end = (await self._guard(lambda: self._consumer.end_offsets([tp])))[tp]
         async with self._lock:
             self._consumer.assign([tp])
             self._consumer.seek(tp, offset)
             deadline = Deadline(READ_TIMEOUT_S)
             position = offset
             while position < end and deadline.left_s:
-                found = await self._guard(self._consumer.getmany(tp, timeout_ms=200, max_records=1))
+                found = await self._guard(lambda: self._consumer.getmany(tp, timeout_ms=200, max_records=1))
                 if found.get(tp):
                     return Next(found[tp][0], found[tp][0].offset)
-                position = await self._guard(self._consumer.position(tp))
+                position = await self._guard(lambda: self._consumer.position(tp))
         return Next(None, position)
+
+    async def page(self, topic: str, partition: int, offset: int, end: int) -> tuple[list[Any], int]:
+        """Committed records from `offset` on, as many as one fetch holds, and where to go on; none at `end`.
+
+        At least one record or a step over a hole, else raises PenstockError after 15 s.
+        """
+        tp = TopicPartition(topic, partition)
+        async with self._lock:
+            self._consumer.assign([tp])
+            self._consumer.seek(tp, offset)
+            deadline = Deadline(CONNECT_TIMEOUT_S)
+            while offset < end:
+                found = await self._guard(lambda: self._consumer.getmany(tp, timeout_ms=500))
+                position = await self._guard(lambda: self._consumer.position(tp))
+                if position > offset:
+                    return [row for row in found.get(tp, []) if row.offset < end], min(end, position)
+                if not deadline.left_s:
+                    raise unreachable(self._servers, TimeoutError(f"{topic}/{partition} gave nothing at {offset}"))
+        return [], end
 
     async def last(self, topic: str, partition: int) -> Any:
         """The last record of a partition without transactions, or None when it is empty."""
@@ -123,30 +163,41 @@ class LogReader:
             while not await self.partitions(topic):  # noqa: ASYNC110 - the broker sends no event for it
                 await asyncio.sleep(0.05)
 
+    async def delete_before(self, topic: str, offsets: dict[int, int]) -> None:
+        """Delete what is below these offsets, by partition."""
+        below = {TopicPartition(topic, partition): RecordsToDelete(offset) for partition, offset in offsets.items()}
+        if below:
+            await self._guard(lambda: self._admin.delete_records(below))
+
     async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Offsets that a consumer group committed, by partition; absent where it did not."""
         tps = [TopicPartition(topic, partition) for partition in partitions]
         if not tps:
             return {}
-        found = await self._guard(self._admin.list_consumer_group_offsets(group, partitions=tps))
+        found = await self._guard(lambda: self._admin.list_consumer_group_offsets(group, partitions=tps))
         return {tp.partition: stored.offset for tp, stored in found.items() if stored.offset >= 0}
 
     async def group_members(self, group: str) -> list[dict[str, str]]:
         """`{id, host}` of each member of a consumer group; none when there is no such group."""
         try:
-            (answer,) = await self._guard(self._admin.describe_consumer_groups([group]))
+            (answer,) = await self._guard(lambda: self._admin.describe_consumer_groups([group]))
         except GroupCoordinatorNotAvailableError:  # a cluster without any group so far
             return []
         members = answer.groups[0][5]  # error, group, state, protocol type, protocol, members
         return [{"id": member[0], "host": member[2].lstrip("/")} for member in members]
 
-    async def _guard(self, call: Any) -> Any:
-        try:
-            return await asyncio.wait_for(call, CONNECT_TIMEOUT_S)
-        except GroupCoordinatorNotAvailableError:
-            raise
-        except (KafkaError, TimeoutError) as exc:
-            raise unreachable(self._servers, exc) from exc
+    async def _guard(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer, asked for again while a broker is away or a partition has no leader, for 15 s in all."""
+        deadline = Deadline(CONNECT_TIMEOUT_S)
+        while True:
+            try:
+                return await asyncio.wait_for(call(), deadline.left_s)
+            except GroupCoordinatorNotAvailableError:
+                raise
+            except (KafkaError, TimeoutError) as exc:
+                if not getattr(exc, "retriable", False) or not deadline.left_s:
+                    raise unreachable(self._servers, exc) from exc
+            await asyncio.sleep(RETRY_EVERY_S)
 
 
 def unreachable(servers: str, exc: BaseException) -> PenstockError:

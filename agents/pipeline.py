@@ -1,8 +1,8 @@
 """The way of the records, from admission to acknowledgement.
 
-    Intake.accept      noack window ─► admission ─► decode, split           (event loop, tokenizer thread)
-    Pipeline._embed    registry read ─► intents ─► vectors                  (inference thread)
-    Pipeline._write    chunks, stubs ─► dead letters ─► done ─► settle ─► claim ─► ack
+    accept             noack window ─► admission ─► decode, split           (event loop, tokenizer thread)
+    run_embedding      registry read ─► intents ─► vectors                  (inference thread)
+    run_writing        chunks, stubs ─► dead letters ─► done ─► settle ─► claim ─► ack
 
 At most two batches are begun at any time, one embedding and one writing, while the next one is prepared.
 A document with work in flight waits until that is settled.
@@ -14,23 +14,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agents.chunks import ChunkIndex
-from agents.clock import Deadline, utc_now
-from agents.dead_letters import DeadLetters
-from agents.fail_points import FailPoints
-from agents.flow import Budget
-from agents.metrics import Metrics
-from agents.registry import Registry
+from agents import stations
+from agents.clock import Deadline
+from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Position
-from models.embedder import Embedder
-from streams.protocol import Target, Work, begin, begun, finish, reuse, write
-from streams.record import Record, Rejected, decode
-from streams.split import SplitRules, chunk_document
+from streams.protocol import Work
+from streams.record import Record
 
-MAX_BATCH_CHUNKS = 256  # enough to sort by length; a batch takes 2–3 s on two cores, which bounds a rebalance
 SLICE_BYTES = 4 * 1024**2
 CHUNK_OVERHEAD = 2 * 1024
-LARGEST_SHARE = 4
 
 logger = logging.getLogger(__name__)
 
@@ -49,26 +41,12 @@ class Batch:
         return {work.document.id for work in self.works if work.document}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the pipeline works with."""
-
-    embedder: Embedder
-    rules: SplitRules
-    target: Target
-    registry: Registry
-    chunks: ChunkIndex
-    dead_letters: DeadLetters
-    budget: Budget
-    metrics: Metrics
-    fail_points: FailPoints
-
-
 class Pipeline:
     """Two station loops with one slot between them; whoever runs them ends the process when one fails."""
 
     def __init__(self, parts: Parts, assignment: Assignment) -> None:
         self._parts = parts
+        self._stations = Stations(parts)
         self._assignment = assignment
         self._prepared: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._embedded: asyncio.Queue[Batch] = asyncio.Queue(1)
@@ -78,8 +56,12 @@ class Pipeline:
         self._moved = asyncio.Condition()
         self._generation = 0
         self._taking = False
-        self.progressed = time.monotonic()
+        self._settled = time.monotonic()
+
+    @property
+    def progressed(self) -> float:
         """When a run of the model or a batch was last finished, monotonic seconds."""
+        return max(self._settled, self._stations.progressed)
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
         """Take admitted records, in order. Blocks while the stations are full: that is the back-pressure.
@@ -92,7 +74,7 @@ class Pipeline:
         for part in _slices(positions):
             with self._parts.metrics.tokenize_seconds.time():
                 works = await self._parts.embedder.on_tokenizer_thread(
-                    lambda part=part: [self._prepare(record) for _, record in part]  # type: ignore[misc]
+                    lambda part=part: [self._stations.prepare(record) for _, record in part]  # type: ignore[misc]
                 )
             for work in works:
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
@@ -111,9 +93,8 @@ class Pipeline:
                     continue
                 self._busy |= batch.doc_ids
                 self._in_flight += 1
-            await begin(batch.works, self._parts.target, self._parts.registry)
-            self._parts.fail_points.passing("after_intent")
-            await self._embed(batch)
+            await self._stations.begin(batch.works)
+            await self._stations.embed(batch.works)
             await self._embedded.put(batch)
 
     async def run_writing(self) -> None:
@@ -147,90 +128,17 @@ class Pipeline:
         """Bytes of vectors, and of what is around the chunks; their texts are counted already."""
         return len(work.chunks) * (CHUNK_OVERHEAD + 4 * self._parts.embedder.manifest.dims)
 
-    def _prepare(self, record: Record) -> Work:
-        """Decode and split, on the tokenizer's thread."""
-        work = Work(record)
-        limit = self._parts.budget.limit // LARGEST_SHARE
-        if record.size_bytes > limit:
-            work.refuse(
-                "decode",
-                "DocumentTooLarge",
-                f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
-                "raise that, or divide the document",
-            )
-            return work
-        decoded = decode(record)
-        if isinstance(decoded, Rejected):
-            work.refused = decoded
-            return work
-        chunks = chunk_document(decoded, self._parts.rules, self._parts.embedder.tokens.count)
-        if isinstance(chunks, Rejected):
-            work.refused = chunks
-        else:
-            work.document, work.chunks = decoded, chunks
-        return work
-
-    async def _embed(self, batch: Batch) -> None:
-        """Vectors of all begun documents: those of unchanged chunks are read back, the others computed."""
-        await reuse(batch.works, self._parts.chunks, self._parts.embedder.manifest.dims)
-        missing = [
-            (work, number)
-            for work in begun(batch.works)
-            for number in range(len(work.chunks))
-            if number not in work.known
-        ]
-        for start in range(0, len(missing), MAX_BATCH_CHUNKS):
-            await self._embed_slice(missing[start : start + MAX_BATCH_CHUNKS])
-        self._count_skipped(batch)
-
-    async def _embed_slice(self, rows: list[tuple[Work, int]]) -> None:
-        """At most 256 chunks: what one document needs is bounded, and progress is seen within seconds."""
-        metrics = self._parts.metrics
-        with metrics.embed_seconds.time():
-            tokens = await self._parts.embedder.encode([work.chunks[number].text for work, number in rows])
-            vectors = await self._parts.embedder.embed(tokens)
-        for (work, number), vector in zip(rows, vectors, strict=True):
-            if work.vectors is not None:
-                work.vectors[number] = vector
-        metrics.embedded.inc(len(rows))
-        metrics.batch_size.observe(len(rows))
-        metrics.tokens.inc(sum(map(len, tokens)))
-        self.progressed = time.monotonic()
-
-    def _count_skipped(self, batch: Batch) -> None:
-        for work in batch.works:
-            if work.outcome in ("unchanged", "superseded"):
-                self._parts.metrics.skipped.labels(work.outcome).inc(len(work.chunks))
-            elif work.known:
-                self._parts.metrics.skipped.labels("reused").inc(len(work.known))
-
     async def _write(self, batch: Batch) -> None:
-        """Make a batch durable, then say so.
-
-        1. chunks and stubs
-        2. dead letters, awaited
-        3. the registry's entries: done, or rejected
-        4. settle; claim, awaited; ack
-        A crash between any two of them is healed by replay.
-        """
+        """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""
         parts, points = self._parts, self._parts.fail_points
-        # 1
-        await write(batch.works, parts.target, parts.chunks, utc_now())
-        # 2
-        for work in batch.works:
-            if work.refused:
-                await parts.dead_letters.send(work.refused)
-                work.outcome = "dead_lettered"
-        # 3
-        await finish(batch.works, parts.registry)
-        points.passing("after_done")
-        # 4
+        await self._stations.write(batch.works)
         for work in batch.works:
             parts.metrics.records.labels(work.outcome).inc()
+        await self._assignment.judge(batch.positions, [work.refused is not None for work in batch.works])
         points.passing("before_claim")
         await self._assignment.settle(batch.positions)
         points.passing("after_claim")
-        self.progressed = time.monotonic()
+        self._settled = time.monotonic()
 
 
 def _slices(positions: Sequence[tuple[Position, Record]]) -> Iterator[Sequence[tuple[Position, Record]]]:
@@ -255,7 +163,7 @@ def _batches(works: Sequence[Work], positions: Sequence[Position], generation: i
         elsewhere = work.document and partitions.setdefault(work.document.id, partition) != partition
         if not batches or room < size or elsewhere:
             batches.append(Batch(generation))
-            room, partitions = MAX_BATCH_CHUNKS, {work.document.id: partition} if work.document else {}
+            room, partitions = stations.MAX_BATCH_CHUNKS, {work.document.id: partition} if work.document else {}
         batches[-1].works.append(work)
         batches[-1].positions.append(position)
         room -= size

@@ -1,8 +1,9 @@
 """Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
 
+import functools
 from dataclasses import dataclass
 
-from agents.claims import changelog_topic
+from agents.claims import changelog_topic, read_claim, too_many_rejected
 from agents.elastic import connect
 from agents.index import Index, IndexIdentity, contract_of
 from agents.kafka import log_reader
@@ -10,6 +11,7 @@ from agents.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from streams.errors import RefusedError
+from streams.share import Share
 
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000"}
 DEAD_LETTER_CONFIG = {
@@ -49,6 +51,7 @@ async def check(settings: Settings) -> Checked:
         async with connect(settings.elasticsearch) as client:
             contract = contract_of(settings, embedder.manifest, partitions)
             identity = await Index(client, settings).identify(contract)
+        await _rejected_share(settings, partitions, identity.sink)
     except BaseException:
         embedder.close()
         raise
@@ -62,6 +65,16 @@ async def create_index(settings: Settings) -> tuple[str, bool]:
         partitions = await reader.require_partitions(settings.source.topic)
     async with connect(settings.elasticsearch) as client:
         return await Index(client, settings).create(contract_of(settings, manifest, partitions))
+
+
+async def _rejected_share(settings: Settings, partitions: int, sink: str) -> None:
+    """Refuse where the last worker stopped because of its dead letters."""
+    async with log_reader(settings) as reader:
+        claims = [await read_claim(reader, settings, partition) for partition in range(partitions)]
+    shares = [claim.share for claim in claims if claim is not None and claim.sink == sink]
+    total = functools.reduce(Share.plus, shares, Share())
+    if total.exceeds(settings.dead_letters.max_ratio):
+        raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
 async def _topics(settings: Settings) -> int:

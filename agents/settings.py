@@ -129,9 +129,13 @@ class DeliverySettings(Section):
 
 
 class DeadLetterSettings(Section):
-    """Where records go that cannot be processed; unset: `<source.topic>.dlq`."""
+    """Where records go that cannot be processed; unset: `<source.topic>.dlq`.
+
+    `max_ratio`: the worker stops when more than this share of 1,000 records is rejected; 1: never.
+    """
 
     topic: Name | None = None
+    max_ratio: float = Field(0.5, ge=0, le=1)
 
 
 class AdminSettings(Section):

@@ -4,12 +4,16 @@ import time
 from typing import Any
 
 from agents.claims import Claim, changelog_topic, read_claim
+from agents.dlq import listed, read_letters
 from agents.elastic import connect
-from agents.index import Index, contract_of
+from agents.index import Index, IndexIdentity, contract_of
 from agents.kafka import LogReader, log_reader
 from agents.settings import Settings
 from models.manifest import read_manifest
 from streams.errors import PenstockError
+
+NEWEST_LETTERS = 10_000
+"""So many of each partition: `penstock dlq list` reads them all."""
 
 
 async def read_status(settings: Settings) -> dict[str, Any]:
@@ -19,16 +23,18 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     """
     async with log_reader(settings) as reader:
         count = await reader.require_partitions(settings.source.topic)
-        index, sink, problem = await _identity(settings, count)
-        rows = await partition_rows(reader, settings, count, sink)
+        identity, problem = await identity_or_problem(settings, count)
+        rows = await partition_rows(reader, settings, count, identity.sink if identity else None)
         workers = await reader.group_members(settings.source.group)
+        dead = await _dead_letters(reader, settings, identity)
     return {
         "lag": sum(row["lag"] for row in rows),
         "partitions": rows,
         "model": settings.model.name,
-        "index": index,
+        "index": identity.index if identity else None,
         "problem": problem,
         "workers": workers,
+        "dead_letters": dead,
     }
 
 
@@ -55,6 +61,18 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
     return rows
 
 
+async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexIdentity | None) -> dict[str, int | None]:
+    """Of the newest dead letters: how many records, how many are open, and of how many an older version is served."""
+    rows = await listed(settings, identity, await read_letters(reader, settings, last=NEWEST_LETTERS))
+    counts: dict[str, int | None] = {"records": len(rows)}
+    for name, count in (
+        ("open", sum(row.standing == "open" for row in rows)),
+        ("older_version_served", sum(row.serves_older for row in rows)),
+    ):
+        counts[name] = count if identity else None
+    return counts
+
+
 def _next(claim: Claim | None, sink: str | None) -> int:
     if claim is None or (sink is not None and claim.sink != sink):
         return 0
@@ -66,11 +84,11 @@ async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> fl
     return None if record is None else round(max(0.0, time.time() - record.timestamp / 1000), 1)
 
 
-async def _identity(settings: Settings, partitions: int) -> tuple[str | None, str | None, str | None]:
+async def identity_or_problem(settings: Settings, partitions: int) -> tuple[IndexIdentity | None, str | None]:
+    """The index that these settings write into, or why there is none."""
     try:
         manifest = read_manifest(settings.model_folder)
         async with connect(settings.elasticsearch) as client:
-            found = await Index(client, settings).identify(contract_of(settings, manifest, partitions))
+            return await Index(client, settings).identify(contract_of(settings, manifest, partitions)), None
     except PenstockError as exc:
-        return None, None, str(exc)
-    return found.index, found.sink, None
+        return None, str(exc)

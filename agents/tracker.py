@@ -4,19 +4,21 @@ Admission: only the record with the expected offset enters; a lower one is acked
 a higher one is dropped unacknowledged and the consumer seeks back, at most once a second.
 """
 
+import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agents.claims import Claim, ClaimTable, start_offset
+from agents.claims import Claim, ClaimTable, start_offset, too_many_rejected
 from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
 from agents.metrics import Metrics
 from streams.ledger import Ledger, Verdict
 from streams.record import Record
+from streams.share import Share
 
 SEEK_EVERY_S = 1.0
 STILL_S = 3.0
@@ -48,6 +50,8 @@ class Partition:
         self.number = number
         self.ledger = Ledger(start)
         self.claimed = start - 1
+        self.stored: Claim | None = None
+        self.share = Share()
         self.open: deque[Open] = deque()
         self.end: int | None = None
         self.last_delivery = self.last_progress = now
@@ -72,6 +76,8 @@ class Subject:
 
     topic: str
     sink: str
+    max_ratio: float = 1.0
+    """Of rejected records: above it `judge` refuses to go on."""
 
 
 class Assignment:
@@ -90,6 +96,7 @@ class Assignment:
     ) -> None:
         self.topic = subject.topic
         self._sink = subject.sink
+        self._max_ratio = subject.max_ratio
         self._now = now
         self._claims = claims
         self._reader = reader
@@ -103,8 +110,11 @@ class Assignment:
         """Take these partitions, each from its claim on. Raises RefusedError when the topic was replaced."""
         fresh = {}
         for number in numbers:
-            start = await start_offset(self._reader, self.topic, number, self._claims.read(number), self._sink)
+            claim = self._claims.read(number)
+            start = await start_offset(self._reader, self.topic, number, claim, self._sink)
             fresh[number] = Partition(number, start, self._now())
+            if claim is not None and claim.sink == self._sink:
+                fresh[number].stored, fresh[number].share = claim, claim.share
         self.revoke()
         self._partitions = fresh
         self.received = True
@@ -148,6 +158,29 @@ class Assignment:
             await self._close_gap(partition)
         return admitted
 
+    async def judge(self, positions: Sequence[Position], rejected: Sequence[bool]) -> None:
+        """Count rejected records, before they are settled.
+
+        Raises RefusedError when there are too many: nothing of this batch is claimed then, and the next start
+        refuses too, because the count is stored with the claims.
+        """
+        ours = [
+            (position.partition, bad)
+            for position, bad in zip(positions, rejected, strict=True)
+            if self._partitions.get(position.partition.number) is position.partition
+        ]
+        for partition, bad in ours:
+            partition.share = partition.share.plus(Share(records=1, rejected=int(bad)))
+        total = functools.reduce(Share.plus, (partition.share for partition in self._partitions.values()), Share())
+        if total.exceeds(self._max_ratio):
+            for partition in {partition.number: partition for partition, _ in ours}.values():
+                stored = partition.stored or Claim(offset=partition.claimed, sink=self._sink, record=None)
+                await self._claims.write(partition.number, replace(stored, share=partition.share))
+            raise too_many_rejected(total, self._max_ratio)
+        if total.full:
+            for partition in self._partitions.values():
+                partition.share = Share()
+
     async def settle(self, positions: Iterable[Position]) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.
 
@@ -169,8 +202,9 @@ class Assignment:
         covered = [entry for entry in partition.open if entry.offset <= claimable]
         last = covered[-1] if covered and covered[-1].offset == claimable else None
         record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
-        claim = Claim(offset=claimable, sink=self._sink, record=record)
+        claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share)
         await self._claims.write(partition.number, claim)  # 2
+        partition.stored = claim
         partition.claimed = max(partition.claimed, claimable)
         partition.last_progress = self._now()
         now_ms = time.time() * 1000

@@ -34,10 +34,11 @@ from agents.index import field_names, split_rules
 from agents.kafka import LogReader, log_reader
 from agents.log import setup_logging
 from agents.metrics import Metrics
-from agents.pipeline import Parts, Pipeline
+from agents.pipeline import Pipeline
 from agents.preflight import Checked, check
 from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
+from agents.stations import Parts
 from agents.tracker import Assignment, Subject
 from streams.errors import PenstockError
 from streams.protocol import Target
@@ -165,7 +166,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self._closing.append(dead_letters.stop)
         identity = checked.identity
         self.assignment = Assignment(
-            Subject(topic=settings.source.topic, sink=identity.sink),
+            Subject(topic=settings.source.topic, sink=identity.sink, max_ratio=settings.dead_letters.max_ratio),
             claims=ClaimTable(self.claim_table),
             reader=reader,
             seek=self._seek,
@@ -279,8 +280,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         if behind:
             logger.warning(
                 "the consumer group's offsets are below the claims: by a few records after a crash, or set back by "
-                "hand; the claims count, and nothing is processed again. To do that, index the topic into a new index "
-                "(another elasticsearch.alias and source.group)",
+                "hand; the claims count, and nothing is processed again. To do that, stop the workers and run "
+                "`penstock index rebuild --in-place`",
                 extra={"topic": topic, "partitions": behind},
             )
 
@@ -335,7 +336,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             raise
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
-            _exit_after(CLOSING_S * 3)
+            _exit_after(CLOSING_S * 3, exc)
 
     def _stalled(self) -> list[str]:
         """What stands still with lag while the targets answer: only a restart can help.
@@ -417,13 +418,19 @@ def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, bytes(value or b"")) for name, value in pairs)
 
 
-def _exit_after(seconds: float) -> None:
-    """End the process when its stop hangs: a stopped worker must never block its replacement."""
+def _exit_after(seconds: float, reason: Exception | None = None) -> None:
+    """End the process when its stop hangs: a stopped worker must never block its replacement.
+
+    `reason`: why it stops; its own message and exit code, then. Faust's stop hangs now and then when a commit is on
+    its way.
+    """
 
     def run() -> None:
         time.sleep(seconds)
         sys.stderr.write("penstock: the stop did not finish in time; exiting, what is in flight will be replayed\n")
+        if isinstance(reason, PenstockError):
+            sys.stderr.write(f"penstock: {reason}\n")
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(reason.exit_code if isinstance(reason, PenstockError) else 1)
 
     threading.Thread(target=run, daemon=True, name="penstock-deadline").start()

@@ -101,6 +101,7 @@ def registry_mappings() -> dict[str, Any]:
             "hi": integer,
             "content_hash": {"type": "keyword", "index": False, "doc_values": False},
             "chunk_index_uuid": keyword,
+            "attempt": integer,
             "updated_at": {"type": "date"},
         },
     }

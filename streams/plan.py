@@ -27,13 +27,15 @@ class FieldNames:
 class ChunkWrite:
     """One versioned write. Replays are harmless: the same id, version and source every time.
 
-    It wins over lower versions. A stub also wins over its own version, content does not: where a record was
-    refused halfway, its stubs stay, however late a copy of its content arrives.
+    It wins over lower versions. A stub also wins over its own version (`over_equal`), content does not: where a
+    record was refused halfway, its stubs stay, however late a copy of its content arrives. Only content of a
+    record that is taken up again from the dead letters replaces the stubs of its own refusal.
     """
 
     id: str
     version: int
     source: dict[str, Any]
+    over_equal: bool
 
     @property
     def stub(self) -> bool:
@@ -79,8 +81,11 @@ def content_writes(
     model: str,
     indexed_at: str,
     names: FieldNames,
+    over_equal: bool = False,
 ) -> Iterator[ChunkWrite]:
     """Writes of all chunks of a document. `vectors`: float32 (len(chunks), dims), finite, unit length.
+
+    `over_equal`: also over stubs of this very version.
 
     Raises ValueError for a zero or non-finite vector; the caller rejects the record before any write.
     """
@@ -109,6 +114,7 @@ def content_writes(
                 "penstock": _provenance(document, epoch, model, indexed_at)
                 | {"chunk_hash": chunk_hash(chunk.text), "stub": False},
             },
+            over_equal=over_equal,
         )
 
 
@@ -122,6 +128,7 @@ def stub_writes(document: Document, numbers: range, *, epoch: int, model: str, i
                 "metadata": {"doc_id": document.id, "chunk": number},
                 "penstock": _provenance(document, epoch, model, indexed_at) | {"stub": True},
             },
+            over_equal=True,
         )
 
 

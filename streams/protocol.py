@@ -33,6 +33,7 @@ from streams.plan import (
 from streams.record import Document, Record, Rejected
 from streams.registry import (
     Begin,
+    Busy,
     Entry,
     Misplaced,
     Settled,
@@ -87,14 +88,17 @@ class Target:
 class Work:
     """One record on its way. `refused` is set at whichever station finds that it cannot go on.
 
-    `intent`: the entry as swapped in, of a document that has to be written. `old`: chunk numbers below it may hold
-    vectors worth reading. `vectors`: float32 (len(chunks), dims), and `known` the rows that are filled already.
+    `attempt`: above 1 when it comes from the dead letters. `repair`: whatever is there is written again. `intent`: the
+    entry as swapped in, of a document that has to be written. `old`: chunk numbers below it may hold vectors worth
+    reading. `vectors`: float32 (len(chunks), dims), and `known` the rows that are filled already.
     """
 
     record: Record
     document: Document | None = None
     chunks: list[Chunk] = field(default_factory=list)
     refused: Rejected | None = None
+    attempt: int = 1
+    repair: bool = False
     intent: Stored | None = None
     old: int = 0
     vectors: Vectors | None = None
@@ -121,6 +125,7 @@ async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None
             before = stored.get(entry.doc_id) if entry else None
             if entry is None:
                 continue
+            work.attempt = entry.attempt
             if before and before.entry == entry:  # our own write whose answer was lost, or what a crash left behind
                 work.intent, work.old = before, entry.hi
             else:
@@ -132,7 +137,7 @@ async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None
                 waiting.append(work)
             elif entry.state == "writing":
                 work.intent = swapped
-                work.old = _old_chunks(before, target)
+                work.old = 0 if work.repair else _old_chunks(before, target)
             else:
                 work.outcome = "unchanged"
 
@@ -179,7 +184,7 @@ async def write(batch: Sequence[Work], target: Target, chunks: Chunks, indexed_a
     for (work, write), outcome in zip(writes, await chunks.write([write for _, write in writes]), strict=True):
         if isinstance(outcome, Refused):
             work.refuse("index", outcome.error, f"{write.id}: {outcome.reason}")
-        elif isinstance(outcome, Conflict) and not write.stub:
+        elif isinstance(outcome, Conflict) and not write.over_equal:
             lost[write.id] = work
     # 2
     for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
@@ -206,7 +211,8 @@ async def finish(batch: Sequence[Work], entries: Entries) -> None:
             assert work.intent is not None  # noqa: S101
             mine, current = work.intent.entry, now.get(work.intent.entry.doc_id)
             open_states = ("writing", "done") if work.refused else ("writing",)  # its stubs are there: refusal stays
-            if current and current.entry.version == mine.version and current.entry.state in open_states:
+            same = current and (current.entry.version, current.entry.attempt) == (mine.version, mine.attempt)
+            if current and same and current.entry.state in open_states:
                 work.intent = Stored(entry=mine, seq_no=current.seq_no, primary_term=current.primary_term)
                 waiting.append(work)
 
@@ -240,6 +246,8 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
         version=target.version(record),
         n=len(work.chunks),
         content_hash=document.content_hash,
+        attempt=work.attempt,
+        repair=work.repair,
     )
     floor = version(target.epoch(record.partition, record.offset), 0)
     match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, epoch_floor=floor):
@@ -247,6 +255,8 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
             return entry
         case Settled():
             work.outcome = "superseded"
+        case Busy():
+            work.outcome = "busy"
         case Misplaced(partition):
             work.refuse(
                 "registry",
@@ -274,6 +284,7 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             model=target.model,
             indexed_at=indexed_at,
             names=target.names,
+            over_equal=work.attempt > 1,
         )
     yield from _stubs(work, len(work.chunks), target, indexed_at)
 

@@ -6,11 +6,13 @@ themselves. So a crash after any step is healed by replay or by the next version
 knows the largest id that may exist.
 
     read entry ─► decide ─► Settled                         an equal or newer version is there
+                        │                               (but a rejected one may be attempted again)
                         ├─► Touch    ─► done@v              same content: only the version moves on
                         ├─► Misplaced                       the key is on another partition: dead letter
                         └─► Begin    ─► writing@v, hi ─► chunks, stubs ─► done@v
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,6 +31,8 @@ class Entry:
     hi: int
     content_hash: str
     chunk_index_uuid: str
+    attempt: int = 1
+    """Above 1 when the record was taken up again from the dead letters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +46,29 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A version of a document that asks to be written. `n`: its number of chunks, 0 for a deletion."""
+    """A version of a document that asks to be written. `n`: its number of chunks, 0 for a deletion.
+
+    `attempt`: above 1 the record comes from the dead letters, and may replace its own rejection. `repair`: what is
+    there at this very version is known to be damaged, and is written again.
+    """
 
     doc_id: str
     partition: int
     version: int
     n: int
     content_hash: str
+    attempt: int = 1
+    repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Nothing to do: this version or a newer one is in the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The stream is at this very record, or will be: a tool must not come in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +92,7 @@ class Begin:
     entry: Entry
 
 
-Decision = Settled | Touch | Misplaced | Begin
+Decision = Settled | Busy | Touch | Misplaced | Begin
 
 
 def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoch_floor: int) -> Decision:
@@ -95,6 +110,7 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoc
         hi=wanted.n,
         content_hash=wanted.content_hash,
         chunk_index_uuid=chunk_index_uuid,
+        attempt=wanted.attempt,
     )
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
         return Begin(intent)
@@ -103,11 +119,26 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoc
         return Misplaced(entry.partition)
     if entry.version > wanted.version:
         return Settled()
-    if entry.version == wanted.version and entry.state != "writing":
-        return Settled()
-    if entry.state == "done" and entry.content_hash == wanted.content_hash:
+    intent = replace(intent, hi=max(entry.hi, wanted.n))
+    if entry.version == wanted.version:
+        return _again(entry, wanted, intent)
+    if entry.state == "done" and entry.content_hash == wanted.content_hash and not wanted.repair:
         return Touch(replace(entry, version=wanted.version, partition=wanted.partition))
-    return Begin(replace(intent, hi=max(entry.hi, wanted.n)))
+    return Begin(intent)
+
+
+def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
+    """The very record that the entry is about."""
+    if wanted.repair:
+        return Begin(replace(intent, attempt=max(wanted.attempt, entry.attempt + 1)))
+    if entry.state == "rejected" and wanted.attempt > 1:
+        return Begin(replace(intent, attempt=max(wanted.attempt, entry.attempt + 1)))
+    if entry.state != "writing":
+        return Settled()
+    if entry.attempt == 1 < wanted.attempt:
+        return Busy()
+    # begun before: whoever takes it up again joins the latest attempt
+    return Begin(replace(intent, attempt=max(entry.attempt, wanted.attempt)))
 
 
 def done(intent: Entry) -> Entry:
@@ -131,10 +162,11 @@ def to_source(entry: Entry, updated_at: str) -> dict[str, Any]:
         "hi": entry.hi,
         "content_hash": entry.content_hash,
         "chunk_index_uuid": entry.chunk_index_uuid,
+        "attempt": entry.attempt,
         "updated_at": updated_at,
     }
 
 
-def from_source(source: dict[str, Any]) -> Entry:
+def from_source(source: Mapping[str, Any]) -> Entry:
     """Inverse of `to_source`."""
     return Entry(**{name: source[name] for name in Entry.__slots__})

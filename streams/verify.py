@@ -1,35 +1,50 @@
 """The oracle: what a log says must be in the index, held against what is there. Pure; reads nothing itself.
 
-Serves the tests, and is meant for `penstock index verify`.
+Serves the tests, which have the whole log and the whole index in memory, and `penstock index verify`, which looks at
+one document at a time (`examine`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.identity import chunk_id, entry_id, version
+from streams.identity import chunk_id, version
 from streams.plan import chunk_hash
-from streams.record import Record, Rejected, decode
+from streams.record import Document, Record, Rejected, decode
+from streams.registry import Entry, from_source
 from streams.split import Chunk, CountTokens, SplitRules, chunk_document
 
 Place = tuple[int, int]
 """(partition, offset)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Each document's newest valid record with its chunks, by document id; and the places of the rejected records."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """A document's newest valid record, as far as the index has to agree with it. One item a chunk."""
 
-    documents: dict[str, tuple[Record, list[Chunk]]] = field(default_factory=dict)
-    rejected: set[Place] = field(default_factory=set)
+    partition: int
+    version: int
+    content_hash: str
+    hashes: tuple[str, ...]
+    spans: tuple[tuple[int | None, int | None], ...]
 
-    def texts(self) -> dict[str, str]:
-        """Texts of all chunks that must be there, by chunk id."""
-        return {
-            chunk_id(doc_id, number): chunk.text
-            for doc_id, (_, chunks) in self.documents.items()
-            for number, chunk in enumerate(chunks)
-        }
+    @property
+    def n(self) -> int:
+        """How many chunks it has."""
+        return len(self.hashes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A chunk or a stub as found. `text_hash`: of the text that is there; `chunk_hash`: what it says of itself."""
+
+    version: int
+    stub: bool
+    text_hash: str | None = None
+    chunk_hash: str | None = None
+    span: tuple[int | None, int | None] = (None, None)
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,114 @@ class Finding:
     what: str
 
 
-def expected_of(records: Iterable[Record], rules: SplitRules, count: CountTokens) -> Expected:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Each document's newest valid record with its chunks, by document id; and the places of the rejected records."""
+
+    documents: dict[str, tuple[Newest, list[Chunk]]] = field(default_factory=dict)
+    rejected: set[Place] = field(default_factory=set)
+
+    def texts(self) -> dict[str, str]:
+        """Texts of all chunks that must be there, by chunk id."""
+        return {
+            chunk_id(doc_id, number): chunk.text
+            for doc_id, (_, chunks) in self.documents.items()
+            for number, chunk in enumerate(chunks)
+        }
+
+
+def newest_of(document: Document, chunks: list[Chunk], epoch: int) -> Newest:
+    """What the index has to hold of a document."""
+    return Newest(
+        partition=document.record.partition,
+        version=version(epoch, document.record.offset),
+        content_hash=document.content_hash,
+        hashes=tuple(chunk_hash(chunk.text) for chunk in chunks),
+        spans=tuple((chunk.start, chunk.end) for chunk in chunks),
+    )
+
+
+def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "text") -> Row:
+    """A row of the chunk index as `examine` takes it."""
+    own, metadata = source["penstock"], source["metadata"]
+    text = source.get(text_field)
+    return Row(
+        version=found_version,
+        stub=bool(own["stub"]),
+        text_hash=None if text is None else chunk_hash(text),
+        chunk_hash=own.get("chunk_hash"),
+        span=(metadata.get("start"), metadata.get("end")),
+        model=own.get("model"),
+    )
+
+
+def examine(
+    doc_id: str, newest: Newest | None, entry: Entry | None, rows: Mapping[int, Row], *, model: str | None = None
+) -> Iterator[Finding]:
+    """Everything that is wrong with one document. All three must be of one moment.
+
+    `newest`: None when the log has no record of it any more; what is there must then agree with itself. `entry`:
+    None without one, or when it is about another chunk index. `rows`: chunks and stubs by number. `model`: whose
+    vectors they have to be.
+    """
+    alive = {number: row for number, row in rows.items() if not row.stub}
+    if entry is None:
+        if newest is not None:
+            yield Finding("missing entry", doc_id, "the registry does not know this document")
+        elif alive:
+            yield from _orphans(doc_id, alive, "a chunk that no record asks for")
+        return
+    for number, row in rows.items():
+        if row.version > entry.version:
+            yield Finding("version ahead", chunk_id(doc_id, number), f"{row.version} is above its registry entry's")
+    if newest is not None and entry.version < newest.version:
+        yield Finding("stale entry", doc_id, f"version {entry.version}, the newest record has {newest.version}")
+    elif newest is not None and entry.version > newest.version:
+        yield Finding("entry ahead", doc_id, f"version {entry.version}, the newest record has {newest.version}")
+    elif entry.state == "writing":
+        yield Finding("left writing", doc_id, "begun and never finished")
+    elif entry.state == "rejected":
+        yield from _orphans(doc_id, alive, "a chunk of a record that was refused")
+    else:
+        yield from _settled(doc_id, newest, entry, rows, model)
+
+
+def _settled(
+    doc_id: str, newest: Newest | None, entry: Entry, rows: Mapping[int, Row], model: str | None
+) -> Iterator[Finding]:
+    if newest is not None:
+        found = entry.n, entry.hi, entry.content_hash
+        if found != (newest.n, newest.n, newest.content_hash):
+            yield Finding("wrong entry", doc_id, f"{found[:2]} chunks, not {newest.n}, or another content hash")
+    n = entry.n if newest is None else newest.n
+    for number in range(n):
+        row = rows.get(number)
+        if row is None or row.stub:
+            kind, what = ("missing chunk", "no chunk is there") if row is None else ("stubbed chunk", "an empty stub")
+            yield Finding(kind, chunk_id(doc_id, number), what)
+        else:
+            yield from _chunk(chunk_id(doc_id, number), number, newest, row, model)
+    late = {number: row for number, row in rows.items() if number >= n and not row.stub}
+    yield from _orphans(doc_id, late, f"the document has {n} chunks")
+
+
+def _chunk(key: str, number: int, newest: Newest | None, row: Row, model: str | None) -> Iterator[Finding]:
+    if newest is not None and row.text_hash != newest.hashes[number]:
+        yield Finding("wrong text", key, "another text than the record's")
+    elif row.chunk_hash != row.text_hash:
+        yield Finding("wrong hash", key, "a hash that is not the text's")
+    elif newest is not None and row.span != newest.spans[number]:
+        yield Finding("wrong offsets", key, f"{row.span}, not {newest.spans[number]}")
+    elif model is not None and row.model != model:
+        yield Finding("wrong model", key, f"made by {row.model}, not {model}")
+
+
+def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Finding]:
+    for number in rows:
+        yield Finding("orphan chunk", chunk_id(doc_id, number), what)
+
+
+def expected_of(records: Iterable[Record], rules: SplitRules, count: CountTokens, epoch: int = 0) -> Expected:
     """Of all records of a log, in any order; a key belongs to one partition."""
     expected = Expected()
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
@@ -50,7 +172,7 @@ def expected_of(records: Iterable[Record], rules: SplitRules, count: CountTokens
         if isinstance(made, Rejected) or isinstance(document, Rejected):
             expected.rejected.add((record.partition, record.offset))
         else:
-            expected.documents[document.id] = record, made
+            expected.documents[document.id] = newest_of(document, made, epoch), made
     return expected
 
 
@@ -59,53 +181,22 @@ def compare(
     chunks: Mapping[str, Mapping[str, Any]],
     registry: Mapping[str, Mapping[str, Any]],
     dead: Iterable[Place],
-    *,
-    epoch: int = 0,
 ) -> list[Finding]:
     """Everything that differs. `chunks`: source and `_version` of every row, by id; `registry`: source by entry id."""
-    return [
-        *_chunks(expected, chunks),
-        *_entries(expected, registry, epoch),
-        *_versions(chunks, registry),
-        *_dead(expected, set(dead)),
-    ]
-
-
-def _chunks(expected: Expected, found: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
-    wanted = {
-        chunk_id(doc_id, number): chunk
-        for doc_id, (_, chunks) in expected.documents.items()
-        for number, chunk in enumerate(chunks)
-    }
-    alive = {key: row for key, row in found.items() if not row["penstock"]["stub"]}
-    for key in sorted(alive.keys() - wanted.keys()):
-        yield Finding("orphan", key, "a chunk that no record asks for")
-    for key, chunk in wanted.items():
-        row = alive.get(key)
-        if row is None:
-            yield Finding("missing", key, "no chunk is there")
-        elif row["text"] != chunk.text:
-            yield Finding("stale", key, "another text")
-        elif row["penstock"]["chunk_hash"] != chunk_hash(chunk.text):
-            yield Finding("hash", key, "a hash that is not the text's")
-        elif (row["metadata"].get("start"), row["metadata"].get("end")) != (chunk.start, chunk.end):
-            yield Finding("offsets", key, "other offsets into the document")
-
-
-def _entries(expected: Expected, registry: Mapping[str, Mapping[str, Any]], epoch: int) -> Iterable[Finding]:
-    for doc_id, (record, chunks) in expected.documents.items():
-        entry = registry.get(entry_id(doc_id))
-        want = "done", len(chunks), len(chunks), version(epoch, record.offset)
-        found = entry and (entry["state"], entry["n"], entry["hi"], entry["version"])
-        if found != want:
-            yield Finding("entry", doc_id, f"{found}, not {want}")
-
-
-def _versions(chunks: Mapping[str, Mapping[str, Any]], registry: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
-    for key, row in chunks.items():
-        entry = registry.get(entry_id(row["metadata"]["doc_id"]))
-        if entry is None or row["_version"] > entry["version"]:
-            yield Finding("version", key, f"{row['_version']} is above its registry entry's")
+    entries = {source["doc_id"]: from_source(source) for source in registry.values()}
+    rows: dict[str, dict[int, Row]] = defaultdict(dict)
+    for row in chunks.values():
+        rows[row["metadata"]["doc_id"]][row["metadata"]["chunk"]] = row_of(row, row["_version"])
+    findings: list[Finding] = []
+    for doc_id in sorted(expected.documents.keys() | entries.keys() | rows.keys()):
+        newest, _ = expected.documents.get(doc_id, (None, []))
+        entry = entries.get(doc_id)
+        findings += examine(doc_id, newest, entry, rows[doc_id])
+        if entry is not None and newest is None:
+            findings.append(Finding("no record", doc_id, "an entry of a document that no record names"))
+        if entry is not None and newest is not None and entry.state == "rejected":
+            findings.append(Finding("rejected", doc_id, "a valid record was refused"))
+    return [*findings, *_dead(expected, set(dead))]
 
 
 def _dead(expected: Expected, dead: set[Place]) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,10 +146,12 @@ class World:
             **(extra or {}),
         }
 
-    def command(self, *arguments: str, extra: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run `penstock …` as a user would."""
+    def command(
+        self, *arguments: str, extra: Mapping[str, str] | None = None, program: Sequence[str] = (str(PENSTOCK),)
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `penstock …` as a user would, or another `program` in its place."""
         return subprocess.run(
-            [PENSTOCK, *arguments],
+            [*program, *arguments],
             env=self.environment(extra),
             capture_output=True,
             text=True,

@@ -66,7 +66,7 @@ MUTATIONS = [
         "agents/bulk.py",
         'or error["type"] == "cluster_block_exception"',
         "",
-        "test_index_blocked_as_by_a_full_disk",
+        "test_index_blocked_as_by_a_full_disk and write",
     ),
     Mutation(
         "no budget",
@@ -85,7 +85,8 @@ MUTATIONS = [
     Mutation(
         "chunks without versions",
         "agents/chunks.py",
-        '"version": write.version,\n                    "version_type": "external_gte" if write.stub else "external",',
+        '"version": write.version,\n                    '
+        '"version_type": "external_gte" if write.over_equal else "external",',
         "",
         "test_a_zombie_wakes_up_after_its_successor_wrote",
     ),

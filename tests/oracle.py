@@ -21,19 +21,25 @@ async def assert_true(
     embedder: Embedder,
     *,
     also_rejected: frozenset[Place] | set[Place] = frozenset(),
+    also_dead: frozenset[Place] | set[Place] = frozenset(),
+    no_longer_dead: frozenset[Place] | set[Place] = frozenset(),
     ignore: frozenset[str] | set[str] = frozenset(),
 ) -> None:
     """Assert all of it. Call it when lag is 0.
 
-    `also_rejected`: places that a test had rejected by other means than their content. `ignore`: documents that
-    it looked at itself.
+    `also_rejected`: places that a test had rejected by other means than their content. `also_dead`: places whose
+    dead letters are still there though the records were taken up again. `no_longer_dead`: places whose dead letters
+    it deleted. `ignore`: documents that it looked at itself.
     """
     want = expected_of(world.produced, split_rules(world.settings, embedder.manifest), embedder.tokens.count)
     want.rejected.update(also_rejected)
     chunks, registry = await world.chunks(), await world.registry()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}
+    registry = {key: entry for key, entry in registry.items() if entry["doc_id"] not in ignore}
+    for doc_id in ignore:
+        want.documents.pop(doc_id, None)
     dead = [_coordinates(letter.headers) for letter in await world.dead_letters()]
-    findings = compare(want, chunks, registry, dead)
+    findings = compare(want, chunks, registry, [*no_longer_dead, *(place for place in dead if place not in also_dead)])
     assert not findings, (len(findings), findings[:10])
     await _assert_vectors(world, embedder, want.texts())
 

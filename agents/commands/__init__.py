@@ -6,6 +6,7 @@ import click
 
 from agents.commands.config import config
 from agents.commands.demo import demo
+from agents.commands.dlq import dlq
 from agents.commands.index import index
 from agents.commands.ingest import ingest
 from agents.commands.local import local
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (config, demo, index, ingest, local, model, search, status, worker):
+for command in (config, demo, dlq, index, ingest, local, model, search, status, worker):
     cli.add_command(command)
 
 

@@ -1,6 +1,9 @@
 """What several commands share: options and output."""
 
+import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +42,33 @@ def settings_option(function: F) -> F:
         callback=load,
         help="Settings in TOML; the environment wins over it.",
     )(function)
+
+
+class MomentType(click.ParamType):
+    """A moment as epoch milliseconds: ISO 8601 (UTC without a zone), or how long ago: `90s`, `30m`, `2h`, `7d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Fails with what is wrong."""
+        if isinstance(value, int):
+            return value
+        if ago := re.fullmatch(r"(\d+)([smhd])", value):
+            seconds = int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]]
+            return int((time.time() - seconds) * 1000)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither ISO 8601 (2026-03-01T12:00) nor how long ago (30m, 2h, 7d)", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+MOMENT = MomentType()
+
+
+def when(epoch_ms: int) -> str:
+    """A moment for people and programs: ISO 8601 in UTC."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def print_json(data: Any) -> None:

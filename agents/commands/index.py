@@ -1,4 +1,4 @@
-"""`penstock index create|status|list`."""
+"""`penstock index create|status|verify|rebuild|list`."""
 
 import asyncio
 from typing import Any
@@ -7,16 +7,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, settings_option
+from agents.commands.common import MOMENT, json_option, print_json, settings_option
+from agents.commands.verify import verify_command
 from agents.elastic import connect
 from agents.index import Index
 from agents.preflight import create_index
+from agents.rewind import rewind
 from agents.settings import Settings
 
 
 @click.group()
 def index() -> None:
     """Create and inspect the vector index."""
+
+
+index.add_command(verify_command)
 
 
 @index.command()
@@ -50,6 +55,34 @@ def status(settings: Settings, as_json: bool) -> None:
         return
     for name, value in {**rows[0], **stored[1]}.items():
         click.echo(f"{name:>12}  {value}")
+
+
+@index.command()
+@click.option("--in-place", is_flag=True, help="Into the index that is serving.")
+@click.option("--from", "start", metavar="OFFSET|TIME", help="From here on; without it from the topic's start.")
+@settings_option
+@json_option
+def rebuild(in_place: bool, start: str | None, settings: Settings, as_json: bool) -> None:
+    """Have the stream processed again: sets the claims back, while no worker runs.
+
+    What is in the index already costs a look at its registry; only what is missing there is embedded. OFFSET counts
+    for every partition; TIME is ISO 8601, or how long ago: `2h`.
+
+    \b
+    Example: penstock index rebuild --in-place --from 2h
+    """
+    if not in_place:
+        raise click.UsageError("say --in-place: that the index which is serving is to be filled again")
+    if start is not None and start.isdecimal():
+        rows = asyncio.run(rewind(settings, offset=int(start)))
+    else:
+        rows = asyncio.run(rewind(settings, at_ms=MOMENT.convert(start, None, None) if start else None))
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{settings.source.topic}/{row.partition}: settled offset {row.before} -> {row.after}")
+    click.echo("start the workers" if rows else "nothing to set back: no claim is above that")
 
 
 @index.command("list")

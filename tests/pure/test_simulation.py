@@ -34,6 +34,12 @@ def test_every_interleaving_of_a_small_world_ends_in_the_one_true_state(world: s
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.rule)
 def test_taking_a_rule_out_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explore() -> None:
+        if mutation.world in EXHAUSTIVE:
+            exhaustively(simulate(EXHAUSTIVE[mutation.world]), limit=RUNS * 4)
+        else:
+            randomly(simulate(RANDOM[mutation.world]), RUNS * 4, seed=0)
+
     mutation.apply(monkeypatch)
     with pytest.raises(Violated):
-        randomly(simulate(RANDOM[mutation.world]), RUNS * 4, seed=0)
+        explore()

@@ -8,7 +8,8 @@ import pytest
 
 from streams.identity import version
 from streams.plan import chunk_hash
-from streams.record import Record
+from streams.record import Document, Record, decode
+from streams.registry import Entry, to_source
 from streams.split import SplitRules
 from streams.verify import compare, expected_of
 
@@ -38,14 +39,26 @@ def row(doc: str, chunk: int, offset: int, text: str | None) -> dict[str, Any]:
     return {"text": text, "metadata": metadata, "penstock": penstock, "_version": version(0, offset)}
 
 
+def entry(doc: str, offset: int, n: int) -> dict[str, Any]:
+    document = decode(next(record for record in RECORDS if record.offset == offset))
+    assert isinstance(document, Document)
+    found = Entry(
+        doc_id=doc,
+        partition=0,
+        version=version(0, offset),
+        state="done",
+        n=n,
+        hi=n,
+        content_hash=document.content_hash,
+        chunk_index_uuid="u",
+    )
+    return to_source(found, "")
+
+
 def index() -> Index:
     """As it should be."""
     chunks = {"a#0": row("a", 0, 1, "new"), "a#1": row("a", 1, 1, None), "b#0": row("b", 0, 3, None)}
-    registry = {
-        "a": {"state": "done", "n": 1, "hi": 1, "version": version(0, 1)},
-        "b": {"state": "done", "n": 0, "hi": 0, "version": version(0, 3)},
-    }
-    return chunks, registry, [(0, 4)]
+    return chunks, {"a": entry("a", 1, 1), "b": entry("b", 3, 0)}, [(0, 4)]
 
 
 def kinds(made: Index) -> list[str]:
@@ -58,14 +71,22 @@ def test_a_true_index_has_no_findings() -> None:
 
 
 DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
-    ("missing", lambda made: made[0].pop("a#0")),
-    ("orphan", lambda made: made[0].update({"b#0": row("b", 0, 3, "gone")})),
-    ("stale", lambda made: made[0]["a#0"].update(text="old")),
-    ("hash", lambda made: made[0]["a#0"]["penstock"].update(chunk_hash="x")),
-    ("offsets", lambda made: made[0]["a#0"]["metadata"].update(start=1)),
-    ("entry", lambda made: made[1]["b"].update(state="writing")),
-    ("entry", lambda made: made[1]["a"].update(hi=2)),
-    ("version", lambda made: made[0]["a#1"].update(_version=version(0, 2))),
+    ("missing chunk", lambda made: made[0].pop("a#0")),
+    ("stubbed chunk", lambda made: made[0].update({"a#0": row("a", 0, 1, None)})),
+    ("orphan chunk", lambda made: made[0].update({"b#0": row("b", 0, 3, "gone")})),
+    ("orphan chunk", lambda made: made[0].update({"z#0": row("z", 0, 1, "never asked for")})),
+    ("wrong text", lambda made: made[0]["a#0"].update(text="old")),
+    ("wrong hash", lambda made: made[0]["a#0"]["penstock"].update(chunk_hash="x")),
+    ("wrong offsets", lambda made: made[0]["a#0"]["metadata"].update(start=1)),
+    ("left writing", lambda made: made[1]["b"].update(state="writing")),
+    ("wrong entry", lambda made: made[1]["a"].update(hi=2)),
+    ("wrong entry", lambda made: made[1]["a"].update(content_hash="x")),
+    ("rejected", lambda made: made[1]["b"].update(state="rejected")),
+    ("stale entry", lambda made: made[1]["b"].update(version=version(0, 2))),
+    ("entry ahead", lambda made: made[1]["b"].update(version=version(0, 9))),
+    ("missing entry", lambda made: made[1].pop("a")),
+    ("no record", lambda made: made[1].update(z=entry("a", 1, 0) | {"doc_id": "z"})),
+    ("version ahead", lambda made: made[0]["a#1"].update(_version=version(0, 2))),
     ("dead letter missing", lambda made: made[2].clear()),
     ("dead letter extra", lambda made: made[2].append((0, 1))),
 ]
@@ -75,4 +96,5 @@ DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
 def test_each_damage_is_found(kind: str, damage: Callable[[Index], object]) -> None:
     made = index()
     damage(made)
-    assert kinds(made) == [kind]
+    assert kind in kinds(made)
+    assert set(kinds(made)) <= {kind, "version ahead"}  # an entry set back is below its own stubs

@@ -12,7 +12,7 @@ from agents.chunks import ChunkIndex
 from agents.pipeline import Batch
 from agents.registry import Registry
 from agents.tracker import Assignment
-from streams import protocol, registry
+from streams import plan, protocol, registry
 from streams.ledger import Ledger, Verdict
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
@@ -55,6 +55,8 @@ RANDOM = {
     "life of two documents": LIFE,
     "chunks refused halfway": REFUSALS,
     "refused, then the mapping is mended": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1}),
+    "a bad record is redriven": replace(LIFE, faults={**FAULTS, "redrive": 2}),
+    "refused, mended, redriven": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1, "redrive": 2}),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
@@ -81,6 +83,9 @@ EXHAUSTIVE = {
     ),
     "refused halfway, with a late copy": Scenario(
         records=(("a", ("x", REFUSED)),), windows=(1,), workers=2, faults={"late": 1, "order": 1}
+    ),
+    "one refused record, killed and redriven": Scenario(
+        records=(("a", (REFUSED,)),), windows=(1,), zombies=False, faults={"crash": 1, "mend": 1, "redrive": 1}
     ),
     "tombstone, and the shards reopen": Scenario(
         records=(("a", ("x",)), ("a", None)), windows=(1,), workers=2, faults={"reopen": 1}
@@ -227,6 +232,29 @@ def _stubs_unseen(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkIndex, "stubs", stubs)
 
 
+def _redrive_overwrites(patch: pytest.MonkeyPatch) -> None:
+    real = registry.decide
+
+    def decide(stored: Stored | None, wanted: Any, **about: Any) -> Any:
+        return real(None if wanted.attempt > 1 else stored, wanted, **about)
+
+    patch.setattr(protocol, "decide", decide)
+
+
+def _redrive_loses_to_its_refusal(patch: pytest.MonkeyPatch) -> None:
+    real = plan.content_writes
+    patch.setattr(protocol, "content_writes", lambda *a, **options: real(*a, **{**options, "over_equal": False}))
+
+
+def _redrive_comes_in_between(patch: pytest.MonkeyPatch) -> None:
+    real = registry._again
+
+    def again(entry: Entry, wanted: Any, intent: Entry) -> Any:
+        return registry.Begin(replace(intent, attempt=2)) if wanted.attempt > 1 else real(entry, wanted, intent)
+
+    patch.setattr(registry, "_again", again)
+
+
 def _documents_overtake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Batch, "doc_ids", property(lambda _: set()))
 
@@ -245,5 +273,8 @@ MUTATIONS = [
     Mutation("highest chunk number in the entry", "life of two documents", _forget_highest),
     Mutation("stubs over a refused document", "chunks refused halfway", _rejected_left_half),
     Mutation("content never beats its own version", "chunks refused halfway", _operations(_equal_wins)),
+    Mutation("a redrive gives way to newer records", "a bad record is redriven", _redrive_overwrites),
+    Mutation("a redrive replaces its own refusal", "refused, mended, redriven", _redrive_loses_to_its_refusal),
+    Mutation("a redrive waits for the stream", "one refused record, killed and redriven", _redrive_comes_in_between),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -6,14 +6,14 @@ where the group committed, may skip), the changelog, Elasticsearch, and the mode
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import orjson
 
-from agents import pipeline as pipeline_module
+from agents import stations as stations_module
 from agents.bulk import Operation, outcome_of
 from agents.chunks import ChunkIndex
 from agents.claims import Claim, ClaimTable
@@ -23,8 +23,9 @@ from agents.fail_points import FailPoints
 from agents.flow import Budget
 from agents.kafka import Bounds, LogReader, Next
 from agents.metrics import Metrics
-from agents.pipeline import Parts, Pipeline
+from agents.pipeline import Pipeline
 from agents.registry import Registry
+from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
 from models.embedder import Embedder
 from streams.errors import PenstockError
@@ -86,9 +87,12 @@ class World:
         self.changelog: Claim | None = None
         self.ever_claimed = -1
         self.committed = 0
-        self.dead: set[int] = set()
+        self.dead: dict[int, int] = {}
+        """Attempts by offset."""
+        self.redriven: dict[int, str] = {}
+        """Outcome by offset; empty while it is under way."""
         self.late: list[tuple[str, Operation]] = []
-        self.workers: list[Worker] = []
+        self.workers: list[Process] = []
         self.pending: list[Step] = []
         self.newest: dict[str, int] = {}
         self.changed = False
@@ -129,8 +133,9 @@ class World:
             yield step.actor, f"{step.actor} {step.label}", lambda step=step: self.take(step)  # type: ignore[misc]
         if not steps:
             yield "", "end", None
-        alone = self.scenario.zombies or not any(worker.alive for worker in self.workers)
-        if len(self.workers) < self.scenario.workers and alone:
+        workers = [worker for worker in self.workers if isinstance(worker, Worker)]
+        alone = self.scenario.zombies or not any(worker.alive for worker in workers)
+        if len(workers) < self.scenario.workers and alone:
             yield None, "another worker starts", self.start
         for worker in self.workers:
             if worker.alive and steps:
@@ -146,6 +151,13 @@ class World:
                 f"a late copy of {operation.meta['_id']}@{operation.meta.get('version')} arrives",
                 lambda number=number, alias=alias: self.arrive_late(number, alias),  # type: ignore[misc]
             )
+        if self.left.get("redrive") and not any(
+            isinstance(worker, Redriver) and worker.alive for worker in self.workers
+        ):
+            for offset in sorted(self.dead):
+                if REFUSED in self.texts(offset) and not self.chunks.mended:
+                    continue  # a mapping that is mended while two write the same refused record: see ADR 6
+                yield None, f"redrive {offset}", lambda offset=offset: self.redrive(offset)  # type: ignore[misc]
         if self.left.get("reopen"):
             yield None, "the shards reopen", self.reopen
         if self.left.get("mend"):
@@ -200,7 +212,7 @@ class World:
         """Another worker gets the partition; the ones before it go on as zombies."""
         self.workers.append(Worker(self, f"w{len(self.workers)}"))
 
-    def crash(self, worker: "Worker", why: str = "") -> None:
+    def crash(self, worker: "Process", why: str = "") -> None:
         """SIGKILL, or an error that ends the process (`why`)."""
         if not why:
             self.left["crash"] -= 1
@@ -213,6 +225,12 @@ class World:
         """The partition is revoked and assigned again, to the same process."""
         self.left["rebalance"] -= 1
         worker.spawn(worker.reassign())
+
+    def redrive(self, offset: int) -> None:
+        """Somebody replays a dead letter."""
+        self.left["redrive"] = self.left.get("redrive", 0) - 1
+        self.redriven[offset] = ""
+        self.workers.append(Redriver(self, offset))
 
     def arrive_late(self, number: int, alias: str) -> None:
         """A request whose sender gave up waiting is carried out after all."""
@@ -328,6 +346,11 @@ class World:
             last.spawn(last.assignment.watch())
         else:
             self.fail(f"the lag does not reach 0: {self.changelog}")
+        for offset in [offset for offset, outcome in self.redriven.items() if outcome in ("", "busy")]:
+            self.redrive(offset)  # whoever began it, and saw it end badly, does it again
+            self.loop.run_ready()
+            while steps := [step for step in self.pending if step.actor == self.workers[-1].name]:
+                self.happen(f"{steps[0].actor} {steps[0].label}", lambda steps=steps: self.take(steps[0]))  # type: ignore[misc]
         while self.late:
             self.happen("a late copy arrives", lambda: self.arrive_late(0, self.late[0][0]))
         self.check_end()
@@ -341,6 +364,11 @@ class World:
                 for offset, record in self.log.items()
                 if record.key == key.encode() and not isinstance(decode(record), Rejected)
             ]
+            valid += [
+                offset
+                for offset, outcome in self.redriven.items()
+                if outcome in ("stored", "unchanged") and self.log[offset].key == key.encode()
+            ]
             if not valid:
                 continue
             entry, last = self.entry(key), max(valid)
@@ -349,6 +377,8 @@ class World:
                 states.append("done")
             if entry is None or entry.version != version(0, last) or entry.state not in states:
                 self.fail(f"{key}: {entry} is not {' or '.join(states)} at offset {last}")
+            if entry.state != "done" and self.redriven.get(last) == "stored":
+                self.fail(f"{key}: {last} was redriven, and is {entry.state}")
             if entry.state == "rejected" and last not in self.dead:
                 self.fail(f"{key}: {last} was refused and is not in the dead letters")
 
@@ -367,15 +397,16 @@ class World:
             frozenset(_entry(row.source) for row in self.registry.rows.values()),
             self.changelog,
             self.committed,
-            frozenset(self.dead),
+            tuple(sorted(self.dead.items())),
+            tuple(sorted(self.redriven.items())),
             tuple((alias, _told(operation)) for alias, operation in self.late),
             tuple(self.left.items()),
             any(not timer.cancelled() for timer in self.loop.timers),
         )
 
 
-class Worker:
-    """One process."""
+class Process:
+    """One process, and what the product calls in it."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -384,23 +415,8 @@ class Worker:
         self.assigned = False
         self.history = 0
         self.rebalances = 0
-        self.position = world.committed  # Faust starts where the group committed
-        self.now = 0.0
+        self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
-        sink = world.sink
-        self.assignment = Assignment(
-            Subject(topic=TOPIC, sink=sink),
-            claims=cast(ClaimTable, self),
-            reader=cast(LogReader, self),
-            seek=self.seek,
-            metrics=METRICS,
-            budget=BUDGET,
-            now=self.clock,
-        )
-        self.parts = self.make_parts(sink)
-        self.pipeline = Pipeline(self.parts, self.assignment)
-        for station in (self.deliver(), self.pipeline.run_embedding(), self.pipeline.run_writing()):
-            self.spawn(station)
 
     def make_parts(self, sink: str) -> Parts:
         """The real adapters over the simulated server."""
@@ -439,6 +455,89 @@ class Worker:
             self.world.pending.append(Step(self.name, label, run, future))
         return future
 
+    # what the product calls
+
+    async def until_answered(self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool]) -> Any:
+        answer = await request()
+        assert not refused(answer)
+        return answer
+
+    async def mget(self, *, index: str, ids: list[str], source_includes: str | None) -> Any:
+        def run() -> tuple[Any, Any]:
+            found = self.world.resolve(index)
+            if found is None:
+                raise PenstockError("index gone")
+            docs = [found.get(key) for key in ids]
+            return {"docs": docs}, tuple((doc.get("_seq_no"), doc.get("_primary_term")) for doc in docs)
+
+        return await self.step(f"read {index.partition(':')[0]} {' '.join(ids)}", run)
+
+    async def send(self, *arguments: Any, **options: Any) -> Any:
+        """A dead letter (one argument) or a bulk."""
+        if len(arguments) == 1:
+            return await self.send_dead_letter(*arguments, **options)
+        return await self.send_bulk(*arguments, **options)
+
+    async def send_dead_letter(self, rejected: Rejected, *, attempt: int, epoch: int) -> None:
+        def run() -> tuple[Any, Any]:
+            self.world.dead[rejected.record.offset] = attempt
+            return None, None
+
+        await self.step(f"dead letter {rejected.record.offset}", run)
+
+    async def send_bulk(
+        self, alias: str, operations: Sequence[Operation], *, require_alias: bool = False
+    ) -> list[Outcome]:
+        """Items one by one, in any order; an answer may be lost, and a copy of the request may arrive later."""
+        world = self.world
+        # of a redrive that is refused once more, a late copy may do harm: see ADR 9
+        if (isinstance(self, Worker) or world.chunks.mended) and world.spend("late"):
+            world.late += [(alias, operation) for operation in operations]
+        outcomes: dict[int, Outcome] = {}
+        order = list(range(len(operations)))
+        if len(order) > 1 and world.spend("order"):
+            order.reverse()
+        sends = 2 if world.spend("lost") else 1
+        for _ in range(sends):
+            for number in order:
+                operation = operations[number]
+                label = f"{operation.action} {_told(operation)}{' again' if _ else ''}"
+                outcomes[number] = await self.step(label, lambda operation=operation: self.apply(alias, operation))  # type: ignore[misc]
+        return [outcomes[number] for number in range(len(operations))]
+
+    def apply(self, alias: str, operation: Operation) -> tuple[Any, Any]:
+        """One item at the server."""
+        index = self.world.resolve(alias)
+        if index is None:
+            raise PenstockError("index gone")
+        answer = index.apply(operation.action, operation.meta, _stored(operation.source))
+        self.world.changed = True
+        kept = answer.get("_seq_no") if index is self.world.registry else None  # of chunks nobody looks at it
+        return outcome_of(answer), (answer["status"], kept)
+
+
+class Worker(Process):
+    """A worker: pipeline, admission and claims."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.position = world.committed  # Faust starts where the group committed
+        self.now = 0.0
+        sink = world.sink
+        self.assignment = Assignment(
+            Subject(topic=TOPIC, sink=sink),
+            claims=cast(ClaimTable, self),
+            reader=cast(LogReader, self),
+            seek=self.seek,
+            metrics=METRICS,
+            budget=BUDGET,
+            now=self.clock,
+        )
+        self.parts = self.make_parts(sink)
+        self.pipeline = Pipeline(self.parts, self.assignment)
+        for station in (self.deliver(), self.pipeline.run_embedding(), self.pipeline.run_writing()):
+            self.spawn(station)
+
     async def deliver(self) -> None:
         """The agent: Faust's windows into the pipeline."""
         await self.assignment.assign([0])
@@ -476,8 +575,6 @@ class Worker:
         self.now += 10
         return self.now
 
-    # what the product calls
-
     async def seek(self, offsets: Mapping[int, int]) -> None:
         def run() -> tuple[Any, Any]:
             self.position = offsets[0]
@@ -509,62 +606,31 @@ class Worker:
 
         await self.step(f"claim {claim.offset}", run)
 
-    async def until_answered(self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool]) -> Any:
-        answer = await request()
-        assert not refused(answer)
-        return answer
 
-    async def mget(self, *, index: str, ids: list[str], source_includes: str | None) -> Any:
-        def run() -> tuple[Any, Any]:
-            found = self.world.resolve(index)
-            if found is None:
-                raise PenstockError("index gone")
-            docs = [found.get(key) for key in ids]
-            return {"docs": docs}, tuple((doc.get("_seq_no"), doc.get("_primary_term")) for doc in docs)
+class Redriver(Process):
+    """`penstock dlq replay` of one dead letter."""
 
-        return await self.step(f"read {index.partition(':')[0]} {' '.join(ids)}", run)
+    def __init__(self, world: World, offset: int) -> None:
+        super().__init__(world, f"redrive {offset}")
+        self.offset = offset
+        self.spawn(self.run())
 
-    async def send(self, *arguments: Any, **options: Any) -> Any:
-        """A dead letter (one argument) or a bulk."""
-        if len(arguments) == 1:
-            return await self.send_dead_letter(*arguments)
-        return await self.send_bulk(*arguments, **options)
-
-    async def send_dead_letter(self, rejected: Rejected) -> None:
-        def run() -> tuple[Any, Any]:
-            self.world.dead.add(rejected.record.offset)
-            return None, None
-
-        await self.step(f"dead letter {rejected.record.offset}", run)
-
-    async def send_bulk(
-        self, alias: str, operations: Sequence[Operation], *, require_alias: bool = False
-    ) -> list[Outcome]:
-        """Items one by one, in any order; an answer may be lost, and a copy of the request may arrive later."""
-        world = self.world
-        if world.spend("late"):
-            world.late += [(alias, operation) for operation in operations]
-        outcomes: dict[int, Outcome] = {}
-        order = list(range(len(operations)))
-        if len(order) > 1 and world.spend("order"):
-            order.reverse()
-        sends = 2 if world.spend("lost") else 1
-        for _ in range(sends):
-            for number in order:
-                operation = operations[number]
-                label = f"{operation.action} {_told(operation)}{' again' if _ else ''}"
-                outcomes[number] = await self.step(label, lambda operation=operation: self.apply(alias, operation))  # type: ignore[misc]
-        return [outcomes[number] for number in range(len(operations))]
-
-    def apply(self, alias: str, operation: Operation) -> tuple[Any, Any]:
-        """One item at the server."""
-        index = self.world.resolve(alias)
-        if index is None:
-            raise PenstockError("index gone")
-        answer = index.apply(operation.action, operation.meta, _stored(operation.source))
-        self.world.changed = True
-        kept = answer.get("_seq_no") if index is self.world.registry else None  # of chunks nobody looks at it
-        return outcome_of(answer), (answer["status"], kept)
+    async def run(self) -> None:
+        """The record through the stations. One that was not the wire format is read by a mended parser."""
+        world, record = self.world, self.world.log[self.offset]
+        if isinstance(decode(record), Rejected):
+            record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
+        stations = Stations(self.make_parts(world.sink))
+        mended = world.chunks.mended
+        works = [stations.prepare(record, world.dead[self.offset] + 1)]
+        await stations.begin(works)
+        await stations.embed(works)
+        await stations.write(works)
+        (work,) = works
+        if work.refused and (mended or REFUSED not in world.texts(self.offset)):
+            world.fail(f"{self.name} was refused: {work.refused.message}")
+        world.redriven[self.offset] = work.outcome
+        self.alive = False
 
 
 class SimulatedModel:
@@ -623,11 +689,11 @@ def simulate(scenario: Scenario) -> Callable[[Choices], int]:
     """For `explore`: one run of the scenario."""
 
     def run(choices: Choices) -> int:
-        before = pipeline_module.MAX_BATCH_CHUNKS
-        pipeline_module.MAX_BATCH_CHUNKS = scenario.batch_chunks
+        before = stations_module.MAX_BATCH_CHUNKS
+        stations_module.MAX_BATCH_CHUNKS = scenario.batch_chunks
         try:
             return World(scenario, choices).run()
         finally:
-            pipeline_module.MAX_BATCH_CHUNKS = before
+            stations_module.MAX_BATCH_CHUNKS = before
 
     return run

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import psutil
+import pytest
 
 from agents.elastic import connect
 from models.embedder import Embedder
@@ -163,8 +164,10 @@ def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedde
     asyncio.run(scenario())
 
 
-def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder) -> None:
-    """Fault 22: retried until it is unblocked, nothing is dead-lettered."""
+@pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])
+def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block: str) -> None:
+    """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody blocks it by hand."""
+    setting = f"index.blocks.{block}"
 
     async def scenario() -> None:
         await world.create()
@@ -172,12 +175,11 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder) -> No
         worker = world.start_worker()
         await world.ready(worker)
         async with connect(world.settings.elasticsearch) as client:
-            blocked = {"index.blocks.read_only_allow_delete": True}
-            await client.indices.put_settings(index=index, settings=blocked)
+            await client.indices.put_settings(index=index, settings={setting: True})
             await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(100))
             await until(lambda: _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2), 20)
             assert await world.lag() == 100
-            await client.indices.put_settings(index=index, settings={"index.blocks.read_only_allow_delete": None})
+            await client.indices.put_settings(index=index, settings={setting: None})
         await world.settled(worker=worker)
         await assert_true(world, embedder)
 

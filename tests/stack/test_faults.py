@@ -28,7 +28,8 @@ def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedde
 
     async def scenario() -> None:
         await world.create()
-        many = [{"text": f"Chunk {i}."} for i in range(1200)]  # more than one bulk request
+        count = 1200 if point == "mid_chunks" else 300  # more than one bulk request, or one batch
+        many = [{"text": f"Chunk {i}."} for i in range(count)]
         await world.produce([(b"many", {"chunks": many})])
         await world.produce((f"doc-{i % 40}".encode(), {"text": text(i, 1 + i % 5)}) for i in range(120))
         await world.produce([(b"doc-3", None), (b"doc-4", {"text": ""}), (b"bad", b"{")])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from agents.metrics import Metrics
 from agents.tracker import STILL_S, Assignment, Subject
 from streams.errors import RefusedError
 from streams.record import Record
+from streams.share import Share
 
 
 @dataclass
@@ -63,9 +64,9 @@ def claim(offset: int, sink: str = "sink") -> Claim:
     return Claim(offset=offset, sink=sink, record=fingerprint(offset, b"k", b"v"))
 
 
-async def assigned(log: Log) -> Assignment:
+async def assigned(log: Log, max_ratio: float = 1.0) -> Assignment:
     assignment = Assignment(
-        Subject(topic="t", sink="sink"),
+        Subject(topic="t", sink="sink", max_ratio=max_ratio),
         claims=cast(ClaimTable, log),
         reader=cast(LogReader, log),
         seek=log.seek,
@@ -215,5 +216,23 @@ def test_a_hole_at_the_end_of_the_log_is_proved_and_claimed() -> None:
         assert ("seek", 4) not in log.events
         await assignment.watch()
         assert assignment.snapshot()[0]["lag"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_too_many_rejected_records_are_remembered_with_the_claim_and_counted_from_there() -> None:
+    async def scenario() -> None:
+        log = Log(list(range(8)))
+        assignment = await assigned(log, max_ratio=0.002)
+        admitted = [position for position, _ in await assignment.admit(log.deliver(*range(8)))]
+        await assignment.judge(admitted[:3], [True, True, False])
+        await assignment.settle(admitted[:3])
+        with pytest.raises(RefusedError, match=r"3 of the last 1,000 records.*penstock dlq resume"):
+            await assignment.judge(admitted[3:5], [True, False])
+        assert log.claims[0] == replace(claim(2), share=Share(records=5, rejected=3))
+        again = await assigned(log, max_ratio=0.002)
+        (first, *_) = await again.admit(log.deliver(3))
+        with pytest.raises(RefusedError):
+            await again.judge([first[0]], [False])
 
     asyncio.run(scenario())

@@ -1,0 +1,109 @@
+"""`penstock index verify`."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from rich.progress import Progress, TaskID
+
+from agents.commands.common import json_option, print_json, progress_bar, settings_option
+from agents.preflight import check
+from agents.settings import Settings
+from agents.verify import Verified, verify
+
+
+@click.command("verify")
+@click.option("--repair", is_flag=True, help="Mend what is found.")
+@click.option("--sample", type=click.IntRange(0, 10_000), default=200, show_default=True, help="Chunks to embed again.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many findings to show.")
+@click.option("--metrics", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Prometheus text file.")
+@settings_option
+@json_option
+def verify_command(
+    repair: bool, sample: int, limit: int, metrics: Path | None, settings: Settings, as_json: bool
+) -> None:
+    """Compare topic, registry and chunks.
+
+    Finds what is missing, stale, orphaned, half written or changed by others, while workers run; records that are
+    not settled yet are not looked at. --repair processes the records of damaged documents again, at their own
+    versions, so that nothing newer is overwritten. Exits with 1 when damage is found, or left after --repair.
+
+    \b
+    Example: penstock index verify --repair
+    """
+    found, left = asyncio.run(_verify(settings, repair, sample))
+    last = left or found
+    if metrics:
+        _write_metrics(metrics, last)
+    if as_json:
+        print_json({**_data(found, limit), "after_repair": _data(left, limit) if left else None})
+    else:
+        _print(found, limit)
+        if left:
+            click.echo("\nafter the repair:")
+            _print(left, limit)
+    sys.exit(1 if last.damaged else 0)
+
+
+async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verified, Verified | None]:
+    checked = await check(settings)
+    try:
+        with progress_bar() as bar:
+            return await verify(settings, checked, repair=repair, sample=sample, report=_reporter(bar))
+    finally:
+        checked.embedder.close()
+
+
+def _reporter(bar: Progress) -> Any:
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what)
+        bar.update(tasks[what], completed=done, total=total)
+
+    return report
+
+
+def _data(verified: Verified, limit: int) -> dict[str, Any]:
+    return {
+        "clean": not verified.damaged,
+        "documents": verified.documents,
+        "chunks": verified.chunks,
+        "vectors": verified.vectors,
+        "unsettled": verified.unsettled,
+        "seconds": verified.seconds,
+        "kinds": dict(verified.kinds),
+        "findings": verified.findings[:limit],
+    }
+
+
+def _print(verified: Verified, limit: int) -> None:
+    for finding in verified.findings[:limit]:
+        click.echo(f"{finding.kind}: {finding.where}: {finding.what}")
+    if len(verified.findings) > limit:
+        click.echo(f"… {sum(verified.kinds.values()) - limit} more")
+    told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or "nothing wrong"
+    click.echo(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
+    if verified.unsettled:
+        click.echo(f"{verified.unsettled} records are not settled yet, and were not looked at")
+
+
+def _write_metrics(path: Path, verified: Verified) -> None:
+    """For the textfile collector of node_exporter."""
+    registry = CollectorRegistry()
+    findings = Gauge("penstock_verify_findings", "Findings of the last verification.", ["kind"], registry=registry)
+    for kind, count in verified.kinds.items():
+        findings.labels(kind).set(count)
+    for name, text, value in (
+        ("damaged", "Findings that are damage.", verified.damaged),
+        ("documents", "Documents that were looked at.", verified.documents),
+        ("chunks", "Chunks that were looked at.", verified.chunks),
+        ("timestamp_seconds", "When it ended.", time.time()),
+    ):
+        Gauge(f"penstock_verify_{name}", text, registry=registry).set(value)
+    write_to_textfile(str(path), registry)

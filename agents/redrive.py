@@ -1,0 +1,153 @@
+"""Dead letters through the same stations once more, at their records' own epoch and offset.
+
+Nothing is produced to the source topic, so an old record never becomes the newest one: where a newer record of the
+document is in the index, the letter is superseded. No claim is touched. Workers may run meanwhile.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from agents.dlq import Filter, listed, pages, read_letters
+from agents.kafka import LogReader, log_reader
+from agents.preflight import Checked
+from agents.settings import Settings
+from agents.stations import Stations
+from agents.workbench import Workbench, workbench
+from streams.dead_letter import Letter
+from streams.protocol import Entries
+from streams.registry import Entry, Stored
+
+BATCH = 64
+Key = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of it: letters by outcome, and one line for each that is still open."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+async def replay(
+    settings: Settings,
+    checked: Checked,
+    wanted: Filter,
+    *,
+    max_attempts: int,
+    dry_run: bool,
+    report: Callable[[int, int], None],
+) -> Replayed:
+    """Redrive every open letter that the filter takes. `report`: letters done, of how many.
+
+    A letter that is refused again is written anew, with its attempt counted. Twice is harmless.
+    """
+    result = Replayed()
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(log_reader(settings))
+        rows = await listed(settings, checked.identity, await read_letters(reader, settings))
+        chosen: dict[Key, Letter] = {}
+        for row in rows:
+            if row.standing != "open" or not wanted.takes(row.letter):
+                continue
+            if row.letter.attempt >= max_attempts:
+                result.outcomes["given_up"] += 1
+                result.problems.append(
+                    f"{_name(row.letter)}: {row.letter.attempt} attempts, the last: {_why(row.letter)}"
+                )
+            else:
+                chosen[_key(row.letter)] = row.letter
+        total = len(chosen)
+        report(0, total)
+        redrive = _Redrive(await stack.enter_async_context(workbench(settings, checked)), dry_run=dry_run)
+        async for found, _ in pages(reader, settings):
+            due = []
+            for letter, _row in found:  # the first letter of a record has the same bytes as its later ones
+                if newest := chosen.pop(_key(letter), None):
+                    due.append(replace(newest, record=letter.record, left_out=letter.left_out))
+            for batch in _batches(due):
+                await redrive.run(batch, reader, result)
+            report(total - len(chosen), total)
+    return result
+
+
+class _Redrive:
+    """The stations, fed with letters."""
+
+    def __init__(self, bench: Workbench, *, dry_run: bool) -> None:
+        self._bench = bench
+        self._dry_run = dry_run
+        registry = _Pretending(bench.registry) if dry_run else bench.registry
+        self._stations = Stations(replace(bench.parts, registry=registry))
+
+    async def run(self, letters: Sequence[Letter], reader: LogReader, result: Replayed) -> None:
+        """Some letters, all the way."""
+        letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
+        letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
+        self._bench.epochs.update({letter.place: letter.epoch for letter in letters})
+        works = await self._bench.parts.embedder.on_tokenizer_thread(
+            lambda: [self._stations.prepare(letter.record, letter.attempt + 1) for letter in letters]
+        )
+        await self._stations.begin(works)
+        if not self._dry_run:
+            await self._stations.embed(works)
+            await self._stations.write(works)
+        for work, letter in zip(works, letters, strict=True):
+            result.outcomes["dead_lettered" if work.refused else work.outcome] += 1
+            if work.outcome == "busy":
+                result.problems.append(f"{_name(letter)}: a worker is at it; try again")
+            elif work.refused:
+                result.problems.append(f"{_name(letter)}: {work.refused.error}: {work.refused.message}")
+
+    async def _whole(self, letter: Letter, reader: LogReader, result: Replayed) -> Letter | None:
+        """With its value, from the source topic where the dead letter only points there."""
+        if letter.left_out is None:
+            return letter
+        record = letter.record
+        found = (await reader.next_from(record.topic, record.partition, record.offset)).record
+        if (
+            found
+            and found.offset == record.offset
+            and hashlib.sha256(found.value or b"").hexdigest() == letter.left_out
+        ):
+            return replace(letter, record=replace(record, value=found.value))
+        result.outcomes["value_gone"] += 1
+        result.problems.append(f"{_name(letter)}: too large for the dead letters, and no longer in {record.topic}")
+        return None
+
+
+class _Pretending:
+    """A registry that takes every change, and writes none: for `--dry-run`."""
+
+    def __init__(self, real: Entries) -> None:
+        self._real = real
+
+    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
+        return await self._real.read(doc_ids)
+
+    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
+        return [Stored(entry=entry, seq_no=0, primary_term=0) for entry, _ in changes]
+
+
+def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    """Of one epoch each, so that a place is one record; those whose value is large, and elsewhere, alone."""
+    for _, group in groupby(letters, lambda letter: (letter.epoch, letter.left_out)):
+        rows = list(group)
+        for start in range(0, len(rows), BATCH):
+            yield rows[start : start + BATCH]
+
+
+def _key(letter: Letter) -> Key:
+    return letter.epoch, *letter.place
+
+
+def _name(letter: Letter) -> str:
+    return f"{letter.record.topic}/{letter.record.partition}@{letter.record.offset}"
+
+
+def _why(letter: Letter) -> str:
+    return f"{letter.error}: {letter.message}"

@@ -1,0 +1,70 @@
+"""Mends what a verification found, by version only: nothing that is newer than a record is ever overwritten.
+
+A damaged document's record is read from the topic and goes through the stations once more, at its own version; chunks
+that nobody asks for become stubs at theirs.
+"""
+
+from agents.clock import utc_now
+from agents.kafka import LogReader, record_of
+from agents.settings import Settings
+from agents.stations import Stations
+from agents.workbench import Workbench
+from streams.identity import chunk_id
+from streams.plan import ChunkWrite
+from streams.record import Record
+from streams.verify import Place, Row
+
+EPOCH = 0
+
+
+class Repairer:
+    """Repairs documents one by one."""
+
+    def __init__(self, settings: Settings, bench: Workbench, reader: LogReader) -> None:
+        self._settings = settings
+        self._bench = bench
+        self._reader = reader
+        self._stations = Stations(bench.parts)
+
+    async def document(self, place: Place) -> None:
+        """The record at this place, once more. Refused again, it is a dead letter. Twice is harmless."""
+        record = await self._record(place)
+        if record is None:
+            return
+        self._bench.epochs[place] = EPOCH
+        works = await self._bench.parts.embedder.on_tokenizer_thread(
+            lambda: [self._stations.prepare(record, attempt=2, repair=True)]
+        )
+        await self._stations.begin(works)
+        await self._stations.embed(works)
+        await self._stations.write(works)
+
+    async def letter(self, place: Place) -> None:
+        """The record at this place is refused as it is, and its dead letter is missing."""
+        record = await self._record(place)
+        if record is None:
+            return
+        self._bench.epochs[place] = EPOCH
+        works = await self._bench.parts.embedder.on_tokenizer_thread(lambda: [self._stations.prepare(record)])
+        await self._stations.write(works)
+
+    async def stubs(self, doc: str, orphans: dict[int, Row]) -> None:
+        """Empty stubs in the place of chunks that must not be there, at the versions that these have."""
+        now = utc_now()
+        writes = [
+            ChunkWrite(
+                id=chunk_id(doc, number),
+                version=row.version,
+                source={
+                    "metadata": {"doc_id": doc, "chunk": number},
+                    "penstock": {"topic": self._settings.source.topic, "indexed_at": now, "stub": True},
+                },
+                over_equal=True,
+            )
+            for number, row in orphans.items()
+        ]
+        await self._bench.chunks.write(writes)
+
+    async def _record(self, place: Place) -> Record | None:
+        row = (await self._reader.next_from(self._settings.source.topic, *place)).record
+        return record_of(row) if row is not None and row.offset == place[1] else None

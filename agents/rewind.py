@@ -1,0 +1,98 @@
+"""Claims set back by hand, for tools: only ever lower, so that they stay true, and only while no worker runs."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from agents.claims import Claim, changelog_topic, claim_key, read_claim, to_bytes
+from agents.kafka import LogReader, fingerprint, log_reader, unreachable
+from agents.settings import Settings
+from streams.errors import RefusedError
+from streams.share import Share
+
+WRITE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewound:
+    """One partition: the settled offset before and after."""
+
+    partition: int
+    before: int
+    after: int
+
+
+async def rewind(settings: Settings, *, offset: int | None = None, at_ms: int | None = None) -> list[Rewound]:
+    """Have the records from an offset, from a time, or all of them processed again. Returns what was set back.
+
+    Raises RefusedError while workers run: each has the claims in its memory, and would write them again.
+    """
+    async with log_reader(settings) as reader:
+        count = await _stopped(reader, settings)
+        topic, partitions = settings.source.topic, range(count)
+        bounds = await reader.bounds(topic, partitions)
+        times = await reader.offsets_at(topic, partitions, at_ms) if at_ms is not None else {}
+        rows, changes = [], {}
+        for partition in partitions:
+            claim = await read_claim(reader, settings, partition)
+            if claim is None:
+                continue
+            begin, end = bounds[partition].begin, bounds[partition].end
+            after = begin if offset is None else max(begin, offset)
+            if at_ms is not None:
+                after = times.get(partition, end)
+            if after > claim.offset:
+                continue
+            rows.append(Rewound(partition=partition, before=claim.offset + 1, after=after))
+            changes[partition] = await _lowered(reader, topic, partition, claim, after) if after > begin else None
+        await _write(settings, changes)
+    return rows
+
+
+async def resume(settings: Settings) -> int:
+    """Forget how many records were rejected lately, on every partition. Returns how many had any."""
+    async with log_reader(settings) as reader:
+        changes: dict[int, Claim | None] = {}
+        for partition in range(await _stopped(reader, settings)):
+            claim = await read_claim(reader, settings, partition)
+            if claim is not None and claim.share.rejected:
+                changes[partition] = replace(claim, share=Share())
+        await _write(settings, changes)
+    return len(changes)
+
+
+async def _stopped(reader: LogReader, settings: Settings) -> int:
+    """Number of partitions that may have claims."""
+    members = await reader.group_members(settings.source.group)
+    if members:
+        raise RefusedError(
+            f"{len(members)} workers of {settings.source.group} are running, and hold their claims in memory: "
+            "stop them first (one that was killed counts for another 10 s)"
+        )
+    count = await reader.require_partitions(settings.source.topic)
+    return min(count, await reader.partitions(changelog_topic(settings)) or 0)
+
+
+async def _lowered(reader: LogReader, topic: str, partition: int, claim: Claim, after: int) -> Claim:
+    row = (await reader.next_from(topic, partition, after - 1)).record
+    known = row is not None and row.offset == after - 1
+    record = fingerprint(row.timestamp, row.key, row.value) if known else None
+    return Claim(offset=after - 1, sink=claim.sink, record=record)
+
+
+async def _write(settings: Settings, claims: Mapping[int, Claim | None]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all")
+    topic = changelog_topic(settings)
+    try:
+        await producer.start()
+        for partition, claim in claims.items():
+            value = None if claim is None else to_bytes(claim)
+            sent = producer.send_and_wait(topic, key=claim_key(partition), value=value, partition=partition)
+            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+    except (KafkaError, TimeoutError) as exc:
+        raise unreachable(settings.kafka.bootstrap_servers, exc) from exc
+    finally:
+        await producer.stop()

@@ -1,0 +1,135 @@
+"""What a verification must remember of a topic of any size, in a temporary database on disk."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+
+from streams.verify import Newest, Place
+
+_TABLES = """
+CREATE TABLE newest (doc TEXT PRIMARY KEY, partition INT, offset INT, version INT, body BLOB, seen INT DEFAULT 0)
+    WITHOUT ROWID;
+CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BLOB, PRIMARY KEY (doc, version))
+    WITHOUT ROWID;
+CREATE TABLE letters (epoch INT, partition INT, offset INT, PRIMARY KEY (epoch, partition, offset)) WITHOUT ROWID;
+CREATE TABLE entries (doc TEXT PRIMARY KEY, hi INT) WITHOUT ROWID;
+CREATE TABLE suspects (doc TEXT, number INT, PRIMARY KEY (doc, number)) WITHOUT ROWID;
+"""
+MANY = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A record that says what the index has to hold of its document, and where it is."""
+
+    newest: Newest
+    place: Place
+    dead_lettered: bool = False
+
+
+class Spool:
+    """Tables by document id. One thread; close it, or use it as a context."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="penstock-verify-")
+        self._db = sqlite3.connect(Path(self._folder.name) / "spool.db", isolation_level=None, check_same_thread=False)
+        self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;" + _TABLES)
+        self._db.execute("BEGIN")
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        self._folder.cleanup()
+
+    def add_letters(self, letters: Iterable[tuple[int, Place]]) -> None:
+        """Places of dead letters, with their epochs."""
+        rows = [(epoch, *place) for epoch, place in letters]
+        self._db.executemany("INSERT OR IGNORE INTO letters VALUES (?, ?, ?)", rows)
+
+    def has_letter(self, epoch: int, place: Place) -> bool:
+        """Whether the record at this place was dead-lettered, whatever became of it since."""
+        query = "SELECT 1 FROM letters WHERE epoch = ? AND partition = ? AND offset = ?"
+        return self._db.execute(query, (epoch, *place)).fetchone() is not None
+
+    def add_records(self, records: Iterable[tuple[str, Known]], *, dead_lettered: bool) -> None:
+        """Valid records. Of those that were dead-lettered any may be in the index by now, of the others the newest."""
+        rows = [(doc, *known.place, known.newest.version, _to_body(known.newest)) for doc, known in records]
+        if dead_lettered:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO taken_up (doc, partition, offset, version, body) VALUES (?, ?, ?, ?, ?)", rows
+            )
+        else:
+            self._db.executemany(
+                "INSERT INTO newest (doc, partition, offset, version, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (doc) "
+                "DO UPDATE SET partition = excluded.partition, offset = excluded.offset, version = excluded.version, "
+                "body = excluded.body WHERE excluded.version > version",
+                rows,
+            )
+
+    def known(self, docs: Sequence[str]) -> dict[str, list[Known]]:
+        """Of each document the newest record that was not dead-lettered, if any, then those that were."""
+        found: dict[str, list[Known]] = {doc: [] for doc in docs}
+        for table in ("newest", "taken_up"):
+            query = f"SELECT doc, partition, offset, version, body FROM {table} WHERE doc IN ({_marks(docs)})"  # noqa: S608
+            for doc, partition, offset, version, body in self._db.execute(query, docs):
+                newest = _from_body(body, partition, version)
+                found[doc].append(Known(newest=newest, place=(partition, offset), dead_lettered=table == "taken_up"))
+        return found
+
+    def add_entries(self, entries: Iterable[tuple[str, int]]) -> None:
+        """Documents that the registry knows, with the chunk number from which on there can be none."""
+        rows = list(entries)
+        self._db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", rows)
+        self._db.executemany("UPDATE newest SET seen = 1 WHERE doc = ?", [(doc,) for doc, _ in rows])
+
+    def highest(self, docs: Sequence[str]) -> dict[str, int]:
+        """`hi` of those documents that the registry knows."""
+        query = f"SELECT doc, hi FROM entries WHERE doc IN ({_marks(docs)})"  # noqa: S608 - placeholders only
+        return dict(self._db.execute(query, docs).fetchall())
+
+    def unseen(self) -> Iterator[list[str]]:
+        """Documents of the topic that the registry does not know, some at a time."""
+        cursor = self._db.execute("SELECT doc FROM newest WHERE seen = 0")
+        while rows := cursor.fetchmany(MANY):
+            yield [doc for (doc,) in rows]
+
+    def suspect(self, doc: str, numbers: Iterable[int] = (-1,)) -> None:
+        """Look at this document again, and at these chunks of it."""
+        self._db.executemany("INSERT OR IGNORE INTO suspects VALUES (?, ?)", [(doc, number) for number in numbers])
+
+    @property
+    def suspected(self) -> int:
+        """How many documents are to be looked at again."""
+        return int(self._db.execute("SELECT COUNT(DISTINCT doc) FROM suspects").fetchone()[0])
+
+    def suspects(self) -> Iterator[tuple[str, list[int]]]:
+        """Every document to look at again, with the chunk numbers named for it."""
+        cursor = self._db.execute("SELECT DISTINCT doc FROM suspects ORDER BY doc")
+        for (doc,) in iter(cursor.fetchone, None):
+            rows = self._db.execute("SELECT number FROM suspects WHERE doc = ? AND number >= 0", (doc,))
+            yield doc, [number for (number,) in rows]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _to_body(newest: Newest) -> bytes:
+    return orjson.dumps([newest.content_hash, newest.hashes, newest.spans])
+
+
+def _from_body(body: bytes, partition: int, version: int) -> Newest:
+    content_hash, hashes, spans = orjson.loads(body)
+    return Newest(
+        partition=partition,
+        version=version,
+        content_hash=content_hash,
+        hashes=tuple(hashes),
+        spans=tuple((start, end) for start, end in spans),
+    )

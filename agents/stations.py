@@ -1,0 +1,122 @@
+"""What is done with records at each station, wherever they come from: the topic, or the dead letters."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.clock import utc_now
+from agents.dead_letters import DeadLetters
+from agents.fail_points import FailPoints
+from agents.flow import Budget
+from agents.metrics import Metrics
+from models.embedder import Embedder
+from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write
+from streams.record import Record, Rejected, decode
+from streams.split import SplitRules, chunk_document
+
+MAX_BATCH_CHUNKS = 256  # enough to sort by length; a batch takes 2–3 s on two cores, which bounds a rebalance
+LARGEST_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the stations work with."""
+
+    embedder: Embedder
+    rules: SplitRules
+    target: Target
+    registry: Entries
+    chunks: Chunks
+    dead_letters: DeadLetters
+    budget: Budget
+    metrics: Metrics
+    fail_points: FailPoints
+
+
+class Stations:
+    """Prepare, begin, embed, write: in this order for every work, each for a batch at once."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.progressed = time.monotonic()
+        """When a run of the model was last finished, monotonic seconds."""
+
+    def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False) -> Work:
+        """Decode and split. Blocks: call it on the tokenizer's thread. Never raises for bad input."""
+        work = Work(record, attempt=attempt, repair=repair)
+        limit = self._parts.budget.limit // LARGEST_SHARE
+        if record.size_bytes > limit:
+            work.refuse(
+                "decode",
+                "DocumentTooLarge",
+                f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
+                "raise that, or divide the document",
+            )
+            return work
+        decoded = decode(record)
+        if isinstance(decoded, Rejected):
+            work.refused = decoded
+            return work
+        chunks = chunk_document(decoded, self._parts.rules, self._parts.embedder.tokens.count)
+        if isinstance(chunks, Rejected):
+            work.refused = chunks
+        else:
+            work.document, work.chunks = decoded, chunks
+        return work
+
+    async def begin(self, works: Sequence[Work]) -> None:
+        """Intents into the registry."""
+        await begin(works, self._parts.target, self._parts.registry)
+        self._parts.fail_points.passing("after_intent")
+
+    async def embed(self, works: Sequence[Work]) -> None:
+        """Vectors of all begun documents: those of unchanged chunks are read back, the others computed."""
+        await reuse(works, self._parts.chunks, self._parts.embedder.manifest.dims)
+        missing = [
+            (work, number) for work in begun(works) for number in range(len(work.chunks)) if number not in work.known
+        ]
+        for start in range(0, len(missing), MAX_BATCH_CHUNKS):
+            await self._embed_slice(missing[start : start + MAX_BATCH_CHUNKS])
+        self._count_skipped(works)
+
+    async def write(self, works: Sequence[Work]) -> None:
+        """Make a batch durable.
+
+        1. chunks and stubs
+        2. dead letters, awaited
+        3. the registry's entries: done, or rejected
+        A crash between any two of them is healed by replay.
+        """
+        parts = self._parts
+        # 1
+        await write(works, parts.target, parts.chunks, utc_now())
+        # 2
+        for work in works:
+            if work.refused:
+                epoch = parts.target.epoch(work.record.partition, work.record.offset)
+                await parts.dead_letters.send(work.refused, attempt=work.attempt, epoch=epoch)
+                work.outcome = "dead_lettered"
+        # 3
+        await finish(works, parts.registry)
+        parts.fail_points.passing("after_done")
+
+    async def _embed_slice(self, rows: list[tuple[Work, int]]) -> None:
+        """At most 256 chunks: what one document needs is bounded, and progress is seen within seconds."""
+        metrics = self._parts.metrics
+        with metrics.embed_seconds.time():
+            tokens = await self._parts.embedder.encode([work.chunks[number].text for work, number in rows])
+            vectors = await self._parts.embedder.embed(tokens)
+        for (work, number), vector in zip(rows, vectors, strict=True):
+            if work.vectors is not None:
+                work.vectors[number] = vector
+        metrics.embedded.inc(len(rows))
+        metrics.batch_size.observe(len(rows))
+        metrics.tokens.inc(sum(map(len, tokens)))
+        self.progressed = time.monotonic()
+
+    def _count_skipped(self, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.outcome in ("unchanged", "superseded"):
+                self._parts.metrics.skipped.labels(work.outcome).inc(len(work.chunks))
+            elif work.known:
+                self._parts.metrics.skipped.labels("reused").inc(len(work.known))

@@ -1,0 +1,381 @@
+"""The topic against the registry against the chunks: what is not as it should be, while workers run.
+
+1. the topic, up to the settled offsets     each document's newest record, into a spool on disk
+2. the registry                             every entry with its chunks, held against that record (`examine`)
+3. the topic's documents that no entry names
+4. the chunk index, ids only                chunks that no entry knows of
+5. a sample of the chunks                   embedded again
+
+What a pass finds suspicious is read again, realtime and of one moment, before it counts. Only records below the
+settled offsets count: what workers write meanwhile is newer, and left alone.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from elasticsearch import ApiError, TransportError
+from elasticsearch.helpers import ScanError, async_scan
+
+from agents.dlq import pages
+from agents.elastic import explain, multi_get
+from agents.kafka import LogReader, log_reader, record_of
+from agents.preflight import Checked
+from agents.repair import Repairer
+from agents.settings import Settings
+from agents.spool import Known, Spool
+from agents.stations import Stations
+from agents.status import partition_rows
+from agents.workbench import Workbench, workbench
+from streams.errors import PenstockError
+from streams.identity import chunk_id, version
+from streams.record import Record
+from streams.registry import Entry, Stored, from_source
+from streams.verify import Finding, Place, Row, examine, newest_of, row_of
+
+EPOCH = 0
+PAGE = 500
+KEPT = 10_000
+"""Findings that are named; beyond, they are counted only."""
+COSINE = 0.999
+"""fp32, bf16 and fp16 vectors of one model agree so far."""
+TRIES = 5
+NOTES = frozenset({"no record"})
+"""Kinds that are worth knowing, and no damage: retention or compaction took the record."""
+
+Report = Callable[[str, int, int], None]
+"""Pass, done, of how many."""
+
+
+@dataclass(slots=True)
+class Verified:
+    """The result. `kinds`: how often each kind was found; `findings`: the first 10,000; `unsettled`: the lag."""
+
+    documents: int = 0
+    chunks: int = 0
+    vectors: int = 0
+    unsettled: int = 0
+    seconds: float = 0.0
+    kinds: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Count them, and keep the first."""
+        for finding in findings:
+            self.kinds[finding.kind] += 1
+            if len(self.findings) < KEPT:
+                self.findings.append(finding)
+
+    @property
+    def damaged(self) -> int:
+        """How many findings are damage."""
+        return sum(count for kind, count in self.kinds.items() if kind not in NOTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One document as read at one moment."""
+
+    stored: Stored | None
+    rows: Mapping[int, Row]
+
+
+class Verifier:
+    """One verification. `bounds`: settled offset by partition; records from there on are not looked at."""
+
+    def __init__(self, settings: Settings, checked: Checked, bench: Workbench, reader: LogReader, spool: Spool) -> None:
+        self._settings = settings
+        self._checked = checked
+        self._bench = bench
+        self._reader = reader
+        self._stations = Stations(bench.parts)
+        self._spool = spool
+        self._begin: dict[int, int] = {}
+        self._bounds: dict[int, int] = {}
+        self._letters_whole = True
+        self._lost_letters: list[Place] = []
+        self.wrong_vectors: dict[str, str] = {}
+        """Documents by chunk id, found in the sample."""
+
+    async def run(self, result: Verified, report: Report, sample: int) -> None:
+        """All passes. What was found is in `result`, and what to repair in the spool."""
+        began = time.monotonic()
+        try:
+            await self._read_letters()
+            result.unsettled = await self._read_topic(report)
+            await self._check_registry(result, report)
+            for docs in self._spool.unseen():
+                for doc in docs:
+                    self._spool.suspect(doc)
+            await self._check_chunks(result, report)
+            result.vectors = await self._check_vectors(report, sample)
+            await self.confirm(result, report)
+        except (ApiError, TransportError) as exc:
+            raise PenstockError(explain(exc, self._settings.elasticsearch.url)) from exc
+        except ScanError as exc:
+            raise PenstockError(f"Elasticsearch gave a part of an index only: {exc}; try again") from exc
+        result.seconds = round(time.monotonic() - began, 1)
+
+    async def confirm(self, result: Verified, report: Report) -> None:
+        """Read every suspect again, realtime: what is wrong now counts."""
+        for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
+            result.add(self.judge(doc, self._spool.known([doc])[doc], await self.look(doc, numbers)))
+            report("looking again", done, self._spool.suspected)
+        wrong = list(self.wrong_vectors)
+        for start in range(0, len(wrong), PAGE):
+            still = await self._wrong_vectors(wrong[start : start + PAGE])
+            result.add(Finding("wrong vector", key, "another vector than its text's") for key in still)
+        await self._read_letters()
+        for place in self._lost_letters:
+            if not self._spool.has_letter(EPOCH, place):
+                result.add([Finding("dead letter missing", f"{place[0]}@{place[1]}", "a rejected record has none")])
+
+    async def repair(self, repairer: Repairer, report: Report) -> None:
+        """Mend every suspect that is damaged."""
+        for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
+            known = self._spool.known([doc])[doc]
+            seen = await self.look(doc, numbers)
+            asked = asked_for(known, self._mine(seen.stored))
+            kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
+            if asked and (kinds - {"orphan chunk"} or doc in self.wrong_vectors.values()):
+                await repairer.document(asked.place)
+            if "orphan chunk" in kinds:
+                n = asked.newest.n if asked else 0
+                await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
+            report("repairing", done, self._spool.suspected)
+        for place in self._lost_letters:
+            await repairer.letter(place)
+
+    def judge(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
+        """What is wrong with a document as it was read, if anything."""
+        entry = self._mine(seen.stored)
+        if entry and entry.version >= version(EPOCH, self._bounds.get(entry.partition, 0)):
+            return []  # newer than what was looked at
+        asked = asked_for(known, entry)
+        newest = asked.newest if asked else None
+        found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
+        if entry and entry.state == "rejected" and newest and entry.version == newest.version:
+            place = entry.partition, (entry.version & ((1 << 48) - 1)) - 1
+            if self._letters_whole and not self._spool.has_letter(EPOCH, place):
+                found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
+        if entry and newest is None and entry.n and self._is_gone(entry):
+            found.append(Finding("no record", doc, "its record is no longer in the topic"))
+        return found
+
+    async def look(self, doc: str, numbers: Sequence[int] = ()) -> Seen:
+        """A document at one moment: its entry did not change while its chunks were read."""
+        known = self._spool.known([doc])[doc]
+        for attempt in range(TRIES):
+            before = (await self._bench.registry.read([doc])).get(doc)
+            highest = max(
+                [item.newest.n for item in known] + [before.entry.hi if before else 0, *(n + 1 for n in numbers)]
+            )
+            rows = await self._rows([(doc, number) for number in range(highest)])
+            if (await self._bench.registry.read([doc])).get(doc) == before:
+                break
+            await asyncio.sleep(attempt)
+        return Seen(stored=before, rows=rows.get(doc, {}))
+
+    def _mine(self, stored: Stored | None) -> Entry | None:
+        """An entry, unless it is about another chunk index: that one is gone."""
+        if stored is None or stored.entry.chunk_index_uuid != self._checked.identity.chunk_index_uuid:
+            return None
+        return stored.entry
+
+    def _is_gone(self, entry: Entry) -> bool:
+        offset = (entry.version & ((1 << 48) - 1)) - 1
+        return offset < self._bounds.get(entry.partition, 0)
+
+    # the passes
+
+    async def _read_letters(self) -> None:
+        topic = self._settings.dead_letter_topic
+        bounds = await self._reader.bounds(topic, range(await self._reader.partitions(topic) or 0))
+        self._letters_whole = all(bound.begin == 0 for bound in bounds.values())
+        async for found, _ in pages(self._reader, self._settings):
+            self._spool.add_letters((letter.epoch, letter.place) for letter, _ in found)
+
+    async def _read_topic(self, report: Report) -> int:
+        """Returns the lag: records that were not looked at."""
+        settings, sink = self._settings, self._checked.identity.sink
+        rows = await partition_rows(self._reader, settings, self._checked.partitions, sink)
+        self._bounds = {row["partition"]: row["settled_offset"] for row in rows}
+        bounds = await self._reader.bounds(settings.source.topic, self._bounds)
+        self._begin = {partition: bound.begin for partition, bound in bounds.items()}
+        total = sum(max(0, settled - self._begin[partition]) for partition, settled in self._bounds.items())
+        passed = 0
+        for partition, settled in self._bounds.items():
+            offset = self._begin[partition]
+            while offset < settled:
+                found, position = await self._reader.page(settings.source.topic, partition, offset, settled)
+                await self._remember([record_of(row) for row in found])
+                passed, offset = passed + position - offset, position
+                report("reading the topic", passed, total)
+        return sum(row["lag"] for row in rows)
+
+    async def _remember(self, records: Sequence[Record]) -> None:
+        works = await self._bench.parts.embedder.on_tokenizer_thread(
+            lambda: [self._stations.prepare(record) for record in records]
+        )
+        plain: list[tuple[str, Known]] = []
+        lettered: list[tuple[str, Known]] = []
+        for work in works:
+            place = work.record.partition, work.record.offset
+            has_letter = self._spool.has_letter(EPOCH, place)
+            if work.document is None:
+                if not has_letter and self._letters_whole:
+                    self._lost_letters.append(place)
+                continue
+            known = Known(newest=newest_of(work.document, work.chunks, EPOCH), place=place)
+            (lettered if has_letter else plain).append((work.document.id, known))
+        self._spool.add_records(plain, dead_lettered=False)
+        self._spool.add_records(lettered, dead_lettered=True)
+
+    async def _check_registry(self, result: Verified, report: Report) -> None:
+        index = self._checked.identity.registry
+        total = await self._count(index)
+        async for hits in self._scan(index):
+            entries = [from_source(hit["_source"]) for hit in hits]
+            entries = [entry for entry in entries if entry.chunk_index_uuid == self._checked.identity.chunk_index_uuid]
+            self._spool.add_entries((entry.doc_id, entry.hi) for entry in entries)
+            known = self._spool.known([entry.doc_id for entry in entries])
+            wanted = {
+                entry.doc_id: max([entry.hi, *(item.newest.n for item in known[entry.doc_id])]) for entry in entries
+            }
+            rows = await self._rows([(doc, number) for doc, n in wanted.items() for number in range(n)])
+            for entry in entries:
+                result.documents += 1
+                stored = Stored(entry=entry, seq_no=0, primary_term=0)
+                seen = Seen(stored=stored, rows=rows.get(entry.doc_id, {}))
+                if self.judge(entry.doc_id, known[entry.doc_id], seen):
+                    self._spool.suspect(entry.doc_id)
+            report("checking the registry", result.documents, total)
+
+    async def _check_chunks(self, result: Verified, report: Report) -> None:
+        index = self._checked.identity.index
+        alive = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
+        total = await self._count(index, alive)
+        async for hits in self._scan(index, alive, ["metadata.doc_id", "metadata.chunk"]):
+            rows = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
+            highest = self._spool.highest(sorted({doc for doc, _ in rows}))
+            for doc, number in rows:
+                if number >= highest.get(doc, 0):
+                    self._spool.suspect(doc, [number])
+            result.chunks += len(rows)
+            report("checking the chunks", result.chunks, total)
+
+    async def _check_vectors(self, report: Report, sample: int) -> int:
+        """Of a random sample of chunks, text and vector of the same row. Returns how many."""
+        ids = await self._sample(sample)
+        for start in range(0, len(ids), PAGE):
+            self.wrong_vectors |= await self._wrong_vectors(ids[start : start + PAGE])
+            report("embedding a sample again", min(len(ids), start + PAGE), len(ids))
+        for doc in self.wrong_vectors.values():
+            self._spool.suspect(doc)
+        return len(ids)
+
+    async def _wrong_vectors(self, ids: Sequence[str]) -> dict[str, str]:
+        """Documents by chunk id, of those whose vector is not their text's."""
+        parts = self._bench.parts
+        names = parts.target.names
+        fields = f"{names.text},{names.vector},metadata.doc_id"
+        alias = self._checked.identity.write_alias
+        found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
+        rows = [row for row in found if names.text in row.get("_source", {})]
+        tokens = await parts.embedder.encode([row["_source"][names.text] for row in rows])
+        vectors = await parts.embedder.embed(tokens)
+        return {
+            row["_id"]: row["_source"]["metadata"]["doc_id"]
+            for row, vector in zip(rows, vectors, strict=True)
+            if not _alike(np.asarray(row["_source"].get(names.vector, []), dtype=np.float32), vector)
+        }
+
+    async def _sample(self, size: int) -> list[str]:
+        if not size:
+            return []
+        query = {
+            "function_score": {
+                "query": {"bool": {"must_not": {"term": {"penstock.stub": True}}}},
+                "random_score": {"seed": random.randrange(2**31), "field": "_seq_no"},  # noqa: S311 - a sample
+            }
+        }
+        answer = await self._bench.client.search(
+            index=self._checked.identity.index, query=query, size=min(size, KEPT), source=False
+        )
+        return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+    # reading
+
+    async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
+        names = self._bench.parts.target.names
+        fields = f"{names.text},metadata.start,metadata.end,penstock.stub,penstock.chunk_hash,penstock.model"
+        found: dict[str, dict[int, Row]] = {}
+        for start in range(0, len(wanted), PAGE):
+            part = wanted[start : start + PAGE]
+            ids = [chunk_id(doc, number) for doc, number in part]
+            rows = await multi_get(
+                self._bench.client, self._bench.requests, self._checked.identity.write_alias, ids, fields
+            )
+            for (doc, number), row in zip(part, rows, strict=True):
+                if row["found"]:
+                    source = {"metadata": {}, **row["_source"]}
+                    found.setdefault(doc, {})[number] = row_of(source, row["_version"], names.text)
+        return found
+
+    async def _count(self, index: str, query: dict[str, Any] | None = None) -> int:
+        await self._bench.client.indices.refresh(index=index)
+        return int((await self._bench.client.count(index=index, query=query))["count"])
+
+    async def _scan(
+        self, index: str, query: dict[str, Any] | None = None, fields: list[str] | None = None
+    ) -> AsyncIterator[list[Any]]:
+        body: dict[str, Any] = {"query": query or {"match_all": {}}}
+        if fields:
+            body["_source"] = fields
+        page: list[Any] = []
+        async for hit in async_scan(self._bench.client, index=index, query=body, size=PAGE, scroll="10m"):
+            page.append(hit)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+
+async def verify(
+    settings: Settings, checked: Checked, *, repair: bool, sample: int, report: Report
+) -> tuple[Verified, Verified | None]:
+    """What was found, and, with `repair`, what is still there after it."""
+    with Spool() as spool:
+        async with log_reader(settings) as reader, workbench(settings, checked) as bench:
+            verifier = Verifier(settings, checked, bench, reader, spool)
+            result = Verified()
+            await verifier.run(result, report, sample)
+            if not repair or not result.damaged:
+                return result, None
+            await verifier.repair(Repairer(settings, bench, reader), report)
+            left = Verified(documents=result.documents, chunks=result.chunks)
+            await verifier.confirm(left, report)
+            return result, left
+
+
+def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
+    """The record that decides what must be there: the newest that was not dead-lettered.
+
+    Or a dead-lettered one that is newer, where the entry says that it was taken up again.
+    """
+    newest = next((item for item in known if not item.dead_lettered), None)
+    floor = newest.newest.version if newest else 0
+    if entry and entry.version > floor:
+        return next((item for item in known if item.newest.version == entry.version), newest)
+    return newest
+
+
+def _alike(found: np.ndarray[Any, Any], again: np.ndarray[Any, Any]) -> bool:
+    norm = float(np.linalg.norm(found) * np.linalg.norm(again))
+    return found.shape == again.shape and norm > 0 and float(found @ again) / norm >= COSINE

@@ -1,0 +1,70 @@
+"""The stations with connections of their own: for commands that write into the index beside the workers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from elasticsearch import AsyncElasticsearch
+
+from agents.bulk import Bulk
+from agents.chunks import ChunkIndex
+from agents.dead_letters import DeadLetters
+from agents.elastic import Requests, connect
+from agents.fail_points import FailPoints
+from agents.flow import Budget
+from agents.index import field_names, split_rules
+from agents.metrics import Metrics
+from agents.preflight import Checked
+from agents.registry import Registry
+from agents.settings import Settings
+from agents.stations import Parts
+from streams.protocol import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """What a command works with. `parts`: for stations; `epochs`: of the records that go through them, by place."""
+
+    client: AsyncElasticsearch
+    requests: Requests
+    registry: Registry
+    chunks: ChunkIndex
+    parts: Parts
+    epochs: dict[tuple[int, int], int]
+
+
+@asynccontextmanager
+async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workbench]:
+    """Connect to the index that was checked. Requests are repeated until they are answered, as a worker does."""
+    identity, metrics, points = checked.identity, Metrics(), FailPoints()
+    manifest, names = checked.embedder.manifest, field_names(settings)
+    epochs: dict[tuple[int, int], int] = {}
+    async with connect(settings.elasticsearch) as client:
+        requests = Requests(settings.delivery, metrics)
+        bulk = Bulk(client, requests, metrics, points)
+        registry = Registry(client, requests, bulk, identity.registry_alias)
+        chunks = ChunkIndex(client, requests, bulk, metrics, points, write_alias=identity.write_alias, names=names)
+        letters = DeadLetters(settings, metrics)
+        await letters.start()
+        try:
+            parts = Parts(
+                embedder=checked.embedder,
+                rules=split_rules(settings, manifest),
+                target=Target(
+                    chunk_index_uuid=identity.chunk_index_uuid,
+                    model=manifest.name,
+                    names=names,
+                    epoch=lambda partition, offset: epochs[partition, offset],
+                ),
+                registry=registry,
+                chunks=chunks,
+                dead_letters=letters,
+                budget=Budget(settings.batch.max_inflight_bytes),
+                metrics=metrics,
+                fail_points=points,
+            )
+            yield Workbench(
+                client=client, requests=requests, registry=registry, chunks=chunks, parts=parts, epochs=epochs
+            )
+        finally:
+            await letters.stop()

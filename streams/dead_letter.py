@@ -1,0 +1,140 @@
+"""A dead letter: a record that could not be processed, as it was received, with why in its headers.
+
+The headers are those of Kafka Connect's error reporter (KIP-298), and three of our own: the attempt, the epoch that
+the record belongs to, and, where the topic did not take the value, its hash.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from streams.identity import version
+from streams.record import Record, Rejected
+from streams.registry import Entry
+
+Headers = list[tuple[str, bytes]]
+Standing = Literal["open", "resolved", "superseded"]
+
+CONNECT = "__connect.errors."
+ATTEMPT = "penstock.attempt"
+EPOCH = "penstock.epoch"
+SHA256 = "penstock.value.sha256"
+BYTES = "penstock.value.bytes"
+OWN = (CONNECT, ATTEMPT, EPOCH, SHA256, BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One dead letter. `record`: as it was in its own topic, without our headers.
+
+    `at_ms`: when it was written, epoch milliseconds. `left_out`: sha256 of a value that was too large to keep.
+    """
+
+    record: Record
+    stage: str
+    error: str
+    message: str
+    attempt: int
+    epoch: int
+    at_ms: int
+    left_out: str | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and offset of the record in its own topic."""
+        return self.record.partition, self.record.offset
+
+    @property
+    def doc_id(self) -> str | None:
+        """The document, or None for a key that is none."""
+        try:
+            return (self.record.key or b"").decode() or None
+        except UnicodeDecodeError:
+            return None
+
+    @property
+    def version(self) -> int:
+        """Of everything that the record would write."""
+        return version(self.epoch, self.record.offset)
+
+
+def headers_of(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> Headers:
+    """What is added to the record's own headers. `group`: the consumer group that it was rejected in."""
+    record = rejected.record
+    values = {
+        CONNECT + "topic": record.topic,
+        CONNECT + "partition": str(record.partition),
+        CONNECT + "offset": str(record.offset),
+        CONNECT + "connector.name": group,
+        CONNECT + "task.id": str(record.partition),
+        CONNECT + "stage": rejected.stage,
+        CONNECT + "class.name": f"streams.{rejected.stage}",
+        CONNECT + "exception.class.name": rejected.error,
+        CONNECT + "exception.message": rejected.message,
+        CONNECT + "exception.stacktrace": f"{rejected.error}: {rejected.message}",
+        ATTEMPT: str(attempt),
+        EPOCH: str(epoch),
+    }
+    return [(name, value.encode()) for name, value in values.items()]
+
+
+def pointer_to(record: Record) -> Headers:
+    """In place of a value that the dead-letter topic does not take; it is still where the other headers say."""
+    value = record.value or b""
+    return [(SHA256, hashlib.sha256(value).hexdigest().encode()), (BYTES, str(len(value)).encode())]
+
+
+def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]], at_ms: int) -> Letter:
+    """Inverse of `headers_of`. Raises ValueError for a record that is not a dead letter of Penstock."""
+    headers = list(headers)
+    told = {name: raw.decode(errors="replace") for name, raw in headers if name.startswith(OWN)}
+    try:
+        record = Record(
+            topic=told[CONNECT + "topic"],
+            partition=int(told[CONNECT + "partition"]),
+            offset=int(told[CONNECT + "offset"]),
+            timestamp_ms=at_ms,
+            key=key,
+            value=value,
+            headers=tuple((name, raw) for name, raw in headers if not name.startswith(OWN)),
+        )
+        return Letter(
+            record=record,
+            stage=told[CONNECT + "stage"],
+            error=told[CONNECT + "exception.class.name"],
+            message=told[CONNECT + "exception.message"],
+            attempt=int(told[ATTEMPT]),
+            epoch=int(told.get(EPOCH, "0")),
+            at_ms=at_ms,
+            left_out=told.get(SHA256),
+        )
+    except KeyError as exc:
+        raise ValueError(f"no header {exc.args[0]}") from exc
+
+
+def standing(letter: Letter, entry: Entry | None) -> Standing:
+    """What became of it since. `entry`: of its document in the registry now; None without one.
+
+    Resolved: this very record is in the index. Superseded: a newer record of the document is.
+    """
+    if entry is None or entry.partition != letter.record.partition or entry.version < letter.version:
+        return "open"
+    if entry.version > letter.version:
+        return "superseded"
+    return "resolved" if entry.state == "done" else "open"
+
+
+def serves_older(letter: Letter, entry: Entry | None) -> bool:
+    """Whether readers still find an older version of the document of an open letter."""
+    return standing(letter, entry) == "open" and entry is not None and entry.state == "done" and entry.n > 0
+
+
+def newest(letters: Sequence[Letter]) -> list[Letter]:
+    """One letter a record, in the order of the topic: after a crash, and after each attempt, there are several."""
+    found: dict[tuple[str, int, int, int], Letter] = {}
+    for letter in letters:
+        key = (letter.record.topic, letter.epoch, *letter.place)
+        if key not in found or found[key].attempt <= letter.attempt:
+            found[key] = letter
+    return list(found.values())

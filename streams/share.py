@@ -1,0 +1,27 @@
+"""How many of the last records were rejected: one bad record is a dead letter, most of a thousand is a mistake."""
+
+from dataclasses import dataclass
+
+WINDOW = 1000
+"""Records that a share is taken of; fewer count as if the rest had been fine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Records of the present window, and the rejected ones among them."""
+
+    records: int = 0
+    rejected: int = 0
+
+    def plus(self, other: "Share") -> "Share":
+        """Of both together."""
+        return Share(records=self.records + other.records, rejected=self.rejected + other.rejected)
+
+    def exceeds(self, ratio: float) -> bool:
+        """Whether more than this share was rejected; 1 is never exceeded."""
+        return self.rejected > ratio * max(WINDOW, self.records)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next window begins."""
+        return self.records >= WINDOW

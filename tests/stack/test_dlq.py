@@ -1,0 +1,125 @@
+"""Dead letters, from the flood to the empty topic, through the commands that an operator types."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from models.embedder import Embedder
+from tests.harness import World
+from tests.oracle import assert_true
+from tests.stack.test_faults import text
+
+BROKEN = """
+import sys
+from agents import stations
+from agents.commands import main
+from streams.record import Rejected, decode
+
+def broken(record):
+    if b"poison" in (record.value or b""):
+        return Rejected(record=record, stage="decode", error="BrokenParser", message="cannot read this")
+    return decode(record)
+
+stations.decode = broken
+main()
+"""
+
+
+def test_200_poison_records_among_1000_then_a_fixed_parser(world: World, embedder: Embedder) -> None:
+    flood(world, embedder, documents=700)  # 5,000 in all: `make chaos`
+
+
+def flood(world: World, embedder: Embedder, documents: int) -> None:
+    """200 poison records among others; with the old parser they are dead letters, with the new one documents."""
+
+    def poison(key: str, number: int) -> tuple[bytes, Any]:
+        return key.encode(), {"text": f"poison: {text(number)}"}
+
+    async def scenario() -> None:
+        await world.create(partitions=4)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(documents))
+        await world.produce(poison(f"doc-{i}", i) for i in range(150))  # an older version is there
+        await world.produce(poison(f"new-{i}", i) for i in range(50))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(100, 150))  # and a newer one
+        await world.produce([(b"last", {"text": "The last one."}), (b"really bad", b"{")])
+        first = world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])
+        await world.settled(worker=first, timeout_s=180)
+        assert first.terminate() == 0
+
+        found = listed(world)
+        assert (found["records"], found["open"], found["older_version_served"]) == (201, 151, 100)
+        assert found["reasons"][0] == {"stage": "decode", "error": "BrokenParser", "letters": 200, "open": 150}
+        assert len(listed(world, "--key", "doc-0")["letters"]) == 1
+        assert listed(world, "--until", "1h")["records"] == 0
+        status = json.loads(world.command("status", "--json").stdout)
+        assert status["dead_letters"] == {"open": 151, "older_version_served": 100, "records": 201}
+        place = "{partition}@{offset}".format(**listed(world, "--key", "doc-0")["letters"][0])
+        assert world.command("dlq", "show", place, "--raw").stdout.startswith('{"text":"poison')
+        assert "cannot read this" in world.command("dlq", "show", place).stdout
+
+        worker = world.start_worker()
+        await world.ready(worker)
+        dry = world.command("dlq", "replay", "--dry-run", "--error", "BrokenParser", "--json")
+        assert json.loads(dry.stdout)["outcomes"] == {"stored": 150}
+        assert listed(world)["open"] == 151
+        again = world.command("dlq", "replay", program=(sys.executable, "-c", BROKEN))
+        assert again.returncode == 1
+        assert "151 dead_lettered" in again.stdout, again.stdout + again.stderr
+        given_up = world.command("dlq", "replay", "--max-attempts", "2", "--error", "BrokenParser")
+        assert (given_up.returncode, given_up.stdout.splitlines()[-1]) == (1, "150 given_up")
+        done = world.command("dlq", "replay", "--error", "BrokenParser", "--json")
+        assert (done.returncode, json.loads(done.stdout)["outcomes"]) == (0, {"stored": 150}), done.stderr
+        twice = world.command("dlq", "replay", "--error", "BrokenParser")
+        assert twice.stdout == "no open dead letters that match\n"
+        assert [row["error"] for row in listed(world)["letters"]] == ["InvalidRecord"]
+
+        purged = world.command("dlq", "purge", "--yes")
+        assert "deleted" in purged.stdout, purged.stderr
+        assert listed(world)["open"] == 1
+        assert world.command("dlq", "purge", "--before", "2999-01-01", "--yes").returncode == 0
+        assert listed(world)["records"] == 0
+        await world.produce([(b"doc-0", {"text": "A newer one still."})])
+        await world.settled(worker=worker)
+        bad = {(r.partition, r.offset) for r in world.produced if r.key == b"really bad"}
+        await assert_true(world, embedder, no_longer_dead=bad)
+
+    asyncio.run(scenario())
+
+
+def listed(world: World, *arguments: str) -> Any:
+    """`penstock dlq list --json`."""
+    done = world.command("dlq", "list", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_value_that_the_dead_letters_do_not_take_is_replayed_from_the_source(
+    world: World, embedder: Embedder
+) -> None:
+    async def scenario() -> None:
+        await world.create(configs={"max.message.bytes": "8000000"})
+        await world.shrink_dead_letters(100_000)
+        big = {"text": "poison " + text(1, 20), "metadata": {f"m{i}": "x" * 4000 for i in range(100)}}
+        await world.produce([(b"big", big), (b"small", {"text": "poison, small"})])
+        worker = world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])
+        await world.settled(worker=worker)
+        done = world.command("dlq", "replay", "--json")
+        assert (done.returncode, json.loads(done.stdout)["outcomes"]) == (0, {"stored": 2}), done.stderr
+        everything = {(record.partition, record.offset) for record in world.produced}
+        await assert_true(world, embedder, also_dead=everything)
+
+    asyncio.run(scenario())
+
+
+def test_a_users_mistakes(world: World) -> None:
+    asyncio.run(world.create())
+    for arguments, code, part in (
+        (("show", "3-7"), 2, "partition@offset, for example 3@1042"),
+        (("show", "3@7"), 1, "penstock dlq list --all"),
+        (("list", "--since", "yesterday"), 2, "neither ISO 8601"),
+    ):
+        done = world.command("dlq", *arguments)
+        assert (done.returncode, part in done.stderr) == (code, True), done.stderr
+    assert world.command("dlq", "replay").stdout == "no open dead letters that match\n"
+    assert world.command("dlq", "purge").stdout == "nothing to delete\n"
