@@ -4,7 +4,7 @@ The client's own bulk helper raises in mid-stream and retries 429 only.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -22,11 +22,11 @@ MAX_BODY_ITEMS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One line pair of a bulk body. `action`: index or create; `meta`: everything beside it, `_id` included."""
+    """One line pair of a bulk body. `meta`: everything beside the action, `_id` included. A delete has no source."""
 
-    action: Literal["index", "create"]
+    action: Literal["index", "create", "delete"]
     meta: dict[str, Any]
-    source: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -111,8 +111,10 @@ class Bulk:
 
 
 def _encode(operation: Operation) -> bytes:
-    header = orjson.dumps({operation.action: operation.meta})
-    return header + b"\n" + orjson.dumps(operation.source, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+    header = orjson.dumps({operation.action: operation.meta}) + b"\n"
+    if operation.action == "delete":
+        return header
+    return header + orjson.dumps(operation.source, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 
 
 def _parts(items: list[_Item]) -> Iterator[_Part]:

@@ -5,13 +5,14 @@ either is another one now, the claim is void: the worker replays, it never skips
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from aiokafka.errors import KafkaError
 
-from agents.kafka import Fingerprint, LogReader, fingerprint
+from agents.kafka import Bounds, Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
 from streams.errors import PenstockError, RefusedError
 from streams.share import WINDOW, Share
@@ -92,22 +93,38 @@ async def start_offset(reader: LogReader, topic: str, partition: int, claim: Cla
 
     Raises RefusedError when the claim proves that the topic is not the one that was indexed.
     """
-    bounds = (await reader.bounds(topic, [partition]))[partition]
     if claim is None or claim.sink != sink:
-        return bounds.begin
-    replaced = claim.offset >= bounds.end
-    if not replaced and claim.record is not None and claim.offset >= bounds.begin:
-        record = (await reader.next_from(topic, partition, claim.offset)).record
-        if record is not None and record.offset == claim.offset:
-            replaced = fingerprint(record.timestamp, record.key, record.value) != claim.record
-    if replaced:
+        return (await reader.bounds(topic, [partition]))[partition].begin
+    bounds = await require_same_log(reader, topic, {partition: claim})
+    return max(claim.offset + 1, bounds[partition].begin)
+
+
+async def require_same_log(reader: LogReader, topic: str, claims: Mapping[int, Claim]) -> dict[int, Bounds]:
+    """Bounds of the partitions that the claims are about.
+
+    Raises RefusedError when a claim proves that its partition is not the log that was indexed.
+    """
+    bounds = await reader.bounds(topic, claims)
+    known = {
+        number: claim.offset
+        for number, claim in claims.items()
+        if claim.record is not None and bounds[number].begin <= claim.offset < bounds[number].end
+    }
+    records = await reader.records_at(topic, known)
+    for number, claim in claims.items():
+        row = records.get(number)
+        if claim.offset >= bounds[number].end:
+            found = f"the log ends at {bounds[number].end}"
+        elif row is not None and fingerprint(row.timestamp, row.key, row.value) != claim.record:
+            found = "another record is there now"
+        else:
+            continue
         raise RefusedError(
-            f"{topic}/{partition} is not the log that was indexed: offset {claim.offset} was settled, and "
-            f"{'the log ends at ' + str(bounds.end) if claim.offset >= bounds.end else 'another record is there now'}. "
-            "The topic was deleted and made anew, or truncated: index it into a new index (choose another "
-            "elasticsearch.alias and source.group, then `penstock index create`)"
+            f"{topic}/{number} is not the log that was indexed: offset {claim.offset} was settled, and {found}. "
+            "The topic was deleted and made anew, or truncated: stop the workers, then begin a new epoch with "
+            "`penstock index epoch bump --why …`; everything in it is then processed, and newer than what is there"
         )
-    return max(claim.offset + 1, bounds.begin)
+    return bounds
 
 
 def too_many_rejected(share: Share, max_ratio: float) -> RefusedError:

@@ -12,6 +12,7 @@ nothing (a plain bulk would make an index with a dynamic mapping) nor into the o
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
@@ -19,6 +20,7 @@ from agents.elastic import explain
 from agents.settings import Settings
 from models.manifest import Manifest
 from streams.contract import chunk_mappings, differences, fingerprint, registry_mappings
+from streams.epochs import Epochs, from_contract
 from streams.errors import PenstockError, RefusedError
 from streams.plan import FieldNames
 from streams.split import SplitRules
@@ -33,9 +35,15 @@ class IndexIdentity:
     index: str
     registry: str
     chunk_index_uuid: str
+    """The contract's own: a restored index has it, too, and its registry is about it then."""
     incarnation: str
     sink: str
     contract: dict[str, Any]
+
+    @property
+    def epochs(self) -> Epochs:
+        """Which epoch a record belongs to."""
+        return from_contract(self.contract["cuts"])
 
     @property
     def write_alias(self) -> str:
@@ -110,7 +118,9 @@ class Index:
         es = self._settings.elasticsearch
         shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
-        mappings = chunk_mappings(contract, names=field_names(self._settings), index_options=options)
+        mappings = chunk_mappings(
+            {**contract, "id": uuid4().hex}, names=field_names(self._settings), index_options=options
+        )
         await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
         await self._create_one(
             name,
@@ -199,7 +209,7 @@ class Index:
         return IndexIdentity(
             index=name,
             registry=registry,
-            chunk_index_uuid=uuids[name],
+            chunk_index_uuid=stored.get("id", uuids[name]),
             incarnation=incarnation,
             sink=fingerprint({"uuids": uuids, "histories": histories, "contract": fingerprint(stored)}),
             contract=stored,
@@ -241,6 +251,17 @@ class Index:
         """Name and contract of the index behind the alias; None without one."""
         name = await self._resolve()
         return None if name is None else (name, await self._contract(name))
+
+    async def set_epochs(self, name: str, cuts: list[dict[str, Any]], partitions: int) -> None:
+        """Write the cuts, and the number of partitions that they lead to, into the contract."""
+
+        async def request() -> None:
+            mapping = await self._client.indices.get_mapping(index=name)
+            contract = mapping[name]["mappings"]["_meta"]["penstock"]
+            contract |= {"cuts": cuts, "source": {**contract["source"], "partitions": partitions}}
+            await self._client.indices.put_mapping(index=name, meta={"penstock": contract})
+
+        await self._call(request)
 
     async def search(self, vector: list[float], k: int) -> list[dict[str, Any]]:
         """The k nearest chunks: `{score, id, text, metadata, penstock}`, best first."""
@@ -303,7 +324,14 @@ class Index:
 
     async def _require_same(self, name: str, contract: dict[str, Any]) -> dict[str, Any]:
         stored = await self._contract(name)
-        if rows := differences(stored, contract):
+        rows = differences(stored, contract)
+        if rows and all(row.startswith("source.partitions") for row in rows):
+            raise RefusedError(
+                f"{contract['source']['topic']} has {contract['source']['partitions']} partitions, {name} was made for "
+                f"{stored['source']['partitions']}: keys have moved, and offsets no longer compare. Stop the workers, "
+                "then begin a new epoch with `penstock index epoch bump --why …`"
+            )
+        if rows:
             raise RefusedError(
                 f"the index {name} has another contract:\n"
                 + "\n".join(f"  {row}" for row in rows)

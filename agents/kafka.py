@@ -2,13 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError
 
 from agents.clock import Deadline
@@ -19,6 +19,7 @@ from streams.record import Record
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
+PAGE_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,29 @@ class LogReader:
                 position = await self._guard(lambda: self._consumer.position(tp))
         return Next(None, position)
 
+    async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Any]:
+        """The records at exactly these offsets, by partition; absent where the log holds none there.
+
+        One request for all. Returns what it has after 5 s.
+        """
+        wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        found: dict[int, Any] = {}
+        if not wanted:
+            return found
+        async with self._lock:
+            self._consumer.assign(list(wanted))
+            for tp, offset in wanted.items():
+                self._consumer.seek(tp, offset)
+            deadline, waiting = Deadline(READ_TIMEOUT_S), list(wanted)
+            while waiting and deadline.left_s:
+                answer = await self._guard(lambda: self._consumer.getmany(*waiting, timeout_ms=200))  # noqa: B023
+                for tp, rows in answer.items():
+                    if rows and rows[0].offset == wanted[tp]:
+                        found[tp.partition] = rows[0]
+                positions = {tp: await self._guard(lambda: self._consumer.position(tp)) for tp in waiting}  # noqa: B023
+                waiting = [tp for tp in waiting if positions[tp] == wanted[tp]]
+        return found
+
     async def page(self, topic: str, partition: int, offset: int, end: int) -> tuple[list[Any], int]:
         """Committed records from `offset` on, as many as one fetch holds, and where to go on; none at `end`.
 
@@ -162,6 +186,13 @@ class LogReader:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             while not await self.partitions(topic):  # noqa: ASYNC110 - the broker sends no event for it
                 await asyncio.sleep(0.05)
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Give a topic so many partitions, if it has fewer; nothing when there is no such topic."""
+        count = await self.partitions(topic)
+        if count is not None and count < partitions:
+            new = {topic: NewPartitions(total_count=partitions)}
+            await self._guard(lambda: self._admin.create_partitions(new))
 
     async def delete_before(self, topic: str, offsets: dict[int, int]) -> None:
         """Delete what is below these offsets, by partition."""
@@ -209,12 +240,19 @@ def unreachable(servers: str, exc: BaseException) -> PenstockError:
 
 
 @asynccontextmanager
-async def log_reader(settings: Settings) -> AsyncIterator[LogReader]:
-    """A connected reader. Raises PenstockError when the cluster cannot be reached."""
+async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> AsyncIterator[LogReader]:
+    """A connected reader. Raises PenstockError when the cluster cannot be reached.
+
+    `fetch_bytes`: of one partition at a time; one record may be larger. Small for whoever reads single records.
+    """
     servers = settings.kafka.bootstrap_servers
     try:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, group_id=None, enable_auto_commit=False, isolation_level="read_committed"
+            bootstrap_servers=servers,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=fetch_bytes,
         )
         admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     except ValueError as exc:

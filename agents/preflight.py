@@ -87,7 +87,7 @@ async def _topics(settings: Settings) -> int:
         elif found != partitions:
             raise RefusedError(
                 f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {partitions}: "
-                "partitions were added; index into a new index with another source.group"
+                "stop the workers, then begin a new epoch with `penstock index epoch bump --why …`"
             )
         if await reader.partitions(settings.dead_letter_topic) is None:
             await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)

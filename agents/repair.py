@@ -14,8 +14,6 @@ from streams.plan import ChunkWrite
 from streams.record import Record
 from streams.verify import Place, Row
 
-EPOCH = 0
-
 
 class Repairer:
     """Repairs documents one by one."""
@@ -31,7 +29,7 @@ class Repairer:
         record = await self._record(place)
         if record is None:
             return
-        self._bench.epochs[place] = EPOCH
+        self._bench.epochs[place] = self._bench.current.of(*place)
         works = await self._bench.parts.embedder.on_tokenizer_thread(
             lambda: [self._stations.prepare(record, attempt=2, repair=True)]
         )
@@ -44,7 +42,7 @@ class Repairer:
         record = await self._record(place)
         if record is None:
             return
-        self._bench.epochs[place] = EPOCH
+        self._bench.epochs[place] = self._bench.current.of(*place)
         works = await self._bench.parts.embedder.on_tokenizer_thread(lambda: [self._stations.prepare(record)])
         await self._stations.write(works)
 

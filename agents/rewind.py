@@ -64,14 +64,25 @@ async def resume(settings: Settings) -> int:
     return len(changes)
 
 
-async def _stopped(reader: LogReader, settings: Settings) -> int:
-    """Number of partitions that may have claims."""
+async def void_claims(reader: LogReader, settings: Settings) -> None:
+    """Forget all claims: every partition is processed from its start."""
+    count = await reader.partitions(changelog_topic(settings)) or 0
+    await _write(settings, dict.fromkeys(range(count)))
+
+
+async def require_stopped(reader: LogReader, settings: Settings) -> None:
+    """Raises RefusedError while workers run: each has the claims in its memory, and would write them again."""
     members = await reader.group_members(settings.source.group)
     if members:
         raise RefusedError(
             f"{len(members)} workers of {settings.source.group} are running, and hold their claims in memory: "
             "stop them first (one that was killed counts for another 10 s)"
         )
+
+
+async def _stopped(reader: LogReader, settings: Settings) -> int:
+    """Number of partitions that may have claims."""
+    await require_stopped(reader, settings)
     count = await reader.require_partitions(settings.source.topic)
     return min(count, await reader.partitions(changelog_topic(settings)) or 0)
 

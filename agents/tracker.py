@@ -12,15 +12,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agents.claims import Claim, ClaimTable, start_offset, too_many_rejected
+from agents.claims import Claim, ClaimTable, require_same_log, start_offset, too_many_rejected
 from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
 from agents.metrics import Metrics
+from streams.errors import PenstockError, RefusedError
 from streams.ledger import Ledger, Verdict
 from streams.record import Record
 from streams.share import Share
 
 SEEK_EVERY_S = 1.0
+TRIES = 4
 STILL_S = 3.0
 """A partition with lag that delivered nothing for so long is sought back: Faust skipped, or a hole ends the log."""
 
@@ -126,6 +128,11 @@ class Assignment:
             extra={"topic": self.topic, "start": {p.number: p.ledger.expected for p in fresh.values()}},
         )
 
+    @property
+    def empty(self) -> bool:
+        """Whether no partition is ours: another worker has them, or the topic is gone."""
+        return not self._partitions
+
     def revoke(self) -> None:
         """Forget all partitions: what is in flight is finished, but nothing is claimed or acked for it."""
         for number in self._partitions:
@@ -192,6 +199,7 @@ class Assignment:
         for position in positions:  # 1
             position.partition.ledger.settle(position.offset)
             touched[position.partition.number] = position.partition
+        await self.require_same_log(touched.values())  # a claim on another log would hide what is below it
         for partition in touched.values():
             await self._claim(partition)
 
@@ -216,12 +224,32 @@ class Assignment:
         if self._partitions.get(partition.number) is partition:
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
 
+    async def require_same_log(self, partitions: Iterable[Partition]) -> None:
+        """Raises RefusedError when the topic was made anew under our hands. Looks at the last claimed records."""
+        claims = {
+            partition.number: partition.stored
+            for partition in partitions
+            if partition.stored is not None and self._partitions.get(partition.number) is partition
+        }
+        for left in reversed(range(TRIES)):
+            try:
+                await require_same_log(self._reader, self.topic, claims)
+                return
+            except RefusedError:
+                raise
+            except PenstockError:  # the broker is away; a minute in all, as long as a claim may take
+                if not left:
+                    raise
+
     async def watch(self, *, paused: bool = False) -> None:
         """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.
+
+        Raises RefusedError when the topic was made anew.
 
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
+        await self.require_same_log(partitions)
         bounds = await self._reader.bounds(self.topic, [partition.number for partition in partitions])
         for partition in partitions:
             if self._partitions.get(partition.number) is not partition:

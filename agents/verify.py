@@ -32,13 +32,13 @@ from agents.spool import Known, Spool
 from agents.stations import Stations
 from agents.status import partition_rows
 from agents.workbench import Workbench, workbench
+from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import chunk_id, version
 from streams.record import Record
 from streams.registry import Entry, Stored, from_source
 from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 
-EPOCH = 0
 PAGE = 500
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
@@ -98,6 +98,7 @@ class Verifier:
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
         self._letters_whole = True
+        self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
         self.wrong_vectors: dict[str, str] = {}
         """Documents by chunk id, found in the sample."""
@@ -132,7 +133,7 @@ class Verifier:
             result.add(Finding("wrong vector", key, "another vector than its text's") for key in still)
         await self._read_letters()
         for place in self._lost_letters:
-            if not self._spool.has_letter(EPOCH, place):
+            if not self._spool.has_letter(self._epochs.of(*place), place):
                 result.add([Finding("dead letter missing", f"{place[0]}@{place[1]}", "a rejected record has none")])
 
     async def repair(self, repairer: Repairer, report: Report) -> None:
@@ -154,16 +155,16 @@ class Verifier:
     def judge(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
         """What is wrong with a document as it was read, if anything."""
         entry = self._mine(seen.stored)
-        if entry and entry.version >= version(EPOCH, self._bounds.get(entry.partition, 0)):
+        if entry and not self._is_old(entry):
             return []  # newer than what was looked at
         asked = asked_for(known, entry)
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
         if entry and entry.state == "rejected" and newest and entry.version == newest.version:
-            place = entry.partition, (entry.version & ((1 << 48) - 1)) - 1
-            if self._letters_whole and not self._spool.has_letter(EPOCH, place):
+            place = entry.partition, offset_of_version(entry.version)
+            if self._letters_whole and not self._spool.has_letter(epoch_of_version(entry.version), place):
                 found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
-        if entry and newest is None and entry.n and self._is_gone(entry):
+        if entry and newest is None and entry.n:
             found.append(Finding("no record", doc, "its record is no longer in the topic"))
         return found
 
@@ -187,9 +188,9 @@ class Verifier:
             return None
         return stored.entry
 
-    def _is_gone(self, entry: Entry) -> bool:
-        offset = (entry.version & ((1 << 48) - 1)) - 1
-        return offset < self._bounds.get(entry.partition, 0)
+    def _is_old(self, entry: Entry) -> bool:
+        settled = self._bounds.get(entry.partition, 0)
+        return entry.version < version(self._epochs.of(entry.partition, settled), settled)
 
     # the passes
 
@@ -226,12 +227,12 @@ class Verifier:
         lettered: list[tuple[str, Known]] = []
         for work in works:
             place = work.record.partition, work.record.offset
-            has_letter = self._spool.has_letter(EPOCH, place)
+            has_letter = self._spool.has_letter(self._epochs.of(*place), place)
             if work.document is None:
                 if not has_letter and self._letters_whole:
                     self._lost_letters.append(place)
                 continue
-            known = Known(newest=newest_of(work.document, work.chunks, EPOCH), place=place)
+            known = Known(newest=newest_of(work.document, work.chunks, self._epochs.of(*place)), place=place)
             (lettered if has_letter else plain).append((work.document.id, known))
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)

@@ -18,19 +18,23 @@ from agents.preflight import Checked
 from agents.registry import Registry
 from agents.settings import Settings
 from agents.stations import Parts
+from streams.epochs import Epochs
 from streams.protocol import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """What a command works with. `parts`: for stations; `epochs`: of the records that go through them, by place."""
+    """What a command works with. `parts`: for stations; `epochs`: of the records that go through them, by
+    place; `current`: the epoch of a record that is in the topic now."""
 
     client: AsyncElasticsearch
     requests: Requests
+    bulk: Bulk
     registry: Registry
     chunks: ChunkIndex
     parts: Parts
     epochs: dict[tuple[int, int], int]
+    current: Epochs
 
 
 @asynccontextmanager
@@ -64,7 +68,14 @@ async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workb
                 fail_points=points,
             )
             yield Workbench(
-                client=client, requests=requests, registry=registry, chunks=chunks, parts=parts, epochs=epochs
+                client=client,
+                requests=requests,
+                bulk=bulk,
+                registry=registry,
+                chunks=chunks,
+                parts=parts,
+                epochs=epochs,
+                current=identity.epochs,
             )
         finally:
             await letters.stop()

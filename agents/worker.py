@@ -4,6 +4,7 @@ Faust delivers; it does not decide what is done. Its own offsets are a hint for 
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -23,7 +24,7 @@ from faust.types import TP
 from agents.admin import Admin
 from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
-from agents.claims import TABLE, ClaimTable
+from agents.claims import TABLE, ClaimTable, read_claim, require_same_log
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.dead_letters import DeadLetters
@@ -40,12 +41,14 @@ from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
 from agents.stations import Parts
 from agents.tracker import Assignment, Subject
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 from streams.protocol import Target
 from streams.record import Record
 
-EPOCH = 0  # the contract's cuts begin empty
 WATCH_EVERY_S = 2.0
+TOPIC_EVERY = 3
+"""Of so many looks at the lag one is at the topic itself."""
+SMALL_FETCH_BYTES = 16 * 1024
 BALANCE_EVERY_S = 0.1
 REVOKE_S = 10.0
 """A rebalance waits so long for batches in flight; what is not done then is replayed by the next owner."""
@@ -177,7 +180,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             chunk_index_uuid=identity.chunk_index_uuid,
             model=checked.embedder.manifest.name,
             names=field_names(settings),
-            epoch=lambda _partition, _offset: EPOCH,
+            epoch=identity.epochs.of,
         )
         parts = Parts(
             embedder=checked.embedder,
@@ -255,7 +258,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 await self.pipeline.accept(admitted)
 
     async def _connect_reader(self) -> LogReader:
-        context = log_reader(self.settings)
+        context = log_reader(self.settings, fetch_bytes=SMALL_FETCH_BYTES)
         reader = await context.__aenter__()
         self._closing.append(lambda: context.__aexit__(None, None, None))
         return reader
@@ -300,7 +303,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
     async def _watch(self) -> None:
         """Lag, gaps, and the watchdog: a process that makes no progress though it could is ended, and replayed."""
-        while True:
+        for tick in itertools.count():
             await asyncio.sleep(WATCH_EVERY_S)
             if self.assignment is None or self.rebalancing:
                 continue
@@ -308,6 +311,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             try:
                 await self.assignment.watch(paused=self.flow.paused)
                 self._kafka_answered = time.monotonic()
+                if tick % TOPIC_EVERY == 0:
+                    await self._same_topic()
+            except RefusedError:
+                raise
             except PenstockError as exc:
                 self.assignment.forget_lag()
                 logger.warning("lag is unknown", extra={"reason": str(exc)})
@@ -315,6 +322,30 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 self._healthy_since = time.monotonic()
             if reasons := self._stalled():
                 raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
+
+    async def _same_topic(self) -> None:
+        """Raises RefusedError when the topic was made anew, or has other partitions than the index was made for.
+
+        Without partitions of our own (there are none while a topic is deleted) every claim is looked at: after a
+        while Faust would assign them, and refuse then.
+        """
+        topic, reader = self.settings.source.topic, self._reader
+        if reader is None or self.assignment is None:
+            return
+        count = await reader.partitions(topic)
+        if count is None:
+            logger.warning("the source topic is gone", extra={"topic": topic})
+            return
+        if count != self.checked.partitions:
+            raise RefusedError(
+                f"{topic} has {count} partitions now, the index was made for {self.checked.partitions}: keys have "
+                "moved, and offsets no longer compare. Stop the workers, then `penstock index epoch bump --why …`"
+            )
+        if self.assignment.received and self.assignment.empty:
+            claims = {number: await read_claim(reader, self.settings, number) for number in range(count)}
+            sink = self.checked.identity.sink
+            same = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == sink}
+            await require_same_log(reader, topic, same)
 
     async def _balance(self) -> None:
         while True:

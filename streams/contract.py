@@ -12,18 +12,22 @@ FLATTENED_IGNORE_ABOVE = 4096  # leaves room for the key path, which is part of 
 
 
 def fingerprint(contract: dict[str, Any]) -> str:
-    """sha256 over the canonical contract, without the cuts: they grow with the index's life."""
+    """sha256 over the canonical contract, without what changes in the index's life: its cuts and partitions."""
     fixed = {name: value for name, value in contract.items() if name != "cuts"}
+    fixed["source"] = {name: value for name, value in contract.get("source", {}).items() if name != "partitions"}
     return hashlib.sha256(orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
-    """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal."""
+    """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal.
+
+    Cuts and the id belong to the index alone.
+    """
     left, right = _flat(index), _flat(worker)
     return [
         f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
         for name in sorted(left.keys() | right.keys())
-        if not name.startswith("cuts") and left.get(name) != right.get(name)
+        if name not in ("cuts", "id") and left.get(name) != right.get(name)
     ]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from streams.epochs import epoch_of_version
 from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
@@ -118,8 +119,10 @@ def standing(letter: Letter, entry: Entry | None) -> Standing:
 
     Resolved: this very record is in the index. Superseded: a newer record of the document is.
     """
-    if entry is None or entry.partition != letter.record.partition or entry.version < letter.version:
+    if entry is None or entry.version < letter.version:
         return "open"
+    if entry.partition != letter.record.partition and epoch_of_version(entry.version) == letter.epoch:
+        return "open"  # of one epoch, and still not to be compared
     if entry.version > letter.version:
         return "superseded"
     return "resolved" if entry.state == "done" else "open"

@@ -249,8 +249,7 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
         attempt=work.attempt,
         repair=work.repair,
     )
-    floor = version(target.epoch(record.partition, record.offset), 0)
-    match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, epoch_floor=floor):
+    match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid):
         case Begin(entry) | Touch(entry):
             return entry
         case Settled():

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from streams.epochs import epoch_of_version
+
 State = Literal["writing", "done", "rejected"]
 
 
@@ -95,10 +97,9 @@ class Begin:
 Decision = Settled | Busy | Touch | Misplaced | Begin
 
 
-def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoch_floor: int) -> Decision:
+def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> Decision:
     """The next step for `wanted`, given the entry read just now (None: absent).
 
-    `epoch_floor`: the smallest version of the current epoch of the wanted record.
     An entry about another chunk index counts as absent: that index is gone, and its chunks with it.
     """
     intent = Entry(
@@ -115,7 +116,8 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, epoc
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
         return Begin(intent)
     entry = stored.entry
-    if entry.partition != wanted.partition and entry.version >= epoch_floor:
+    same_epoch = epoch_of_version(entry.version) == epoch_of_version(wanted.version)
+    if entry.partition != wanted.partition and same_epoch:
         return Misplaced(entry.partition)
     if entry.version > wanted.version:
         return Settled()
@@ -149,6 +151,11 @@ def done(intent: Entry) -> Entry:
 def rejected(intent: Entry) -> Entry:
     """The entry after a chunk was refused all the same and stubs for 0…hi-1 are written."""
     return replace(intent, state="rejected", n=0)
+
+
+def may_go(entry: Entry | None, number: int) -> bool:
+    """Whether the stub of this chunk number guards nothing any more but against writes from long ago."""
+    return entry is None or (entry.state == "done" and number >= entry.hi)
 
 
 def to_source(entry: Entry, updated_at: str) -> dict[str, Any]:

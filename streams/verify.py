@@ -5,10 +5,11 @@ one document at a time (`examine`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.epochs import Epochs
 from streams.identity import chunk_id, version
 from streams.plan import chunk_hash
 from streams.record import Document, Record, Rejected, decode
@@ -108,9 +109,9 @@ def examine(
     """
     alive = {number: row for number, row in rows.items() if not row.stub}
     if entry is None:
-        if newest is not None:
+        if newest is not None and newest.n:
             yield Finding("missing entry", doc_id, "the registry does not know this document")
-        elif alive:
+        else:  # a deleted document's entry may have been vacuumed
             yield from _orphans(doc_id, alive, "a chunk that no record asks for")
         return
     for number, row in rows.items():
@@ -163,15 +164,19 @@ def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Findin
         yield Finding("orphan chunk", chunk_id(doc_id, number), what)
 
 
-def expected_of(records: Iterable[Record], rules: SplitRules, count: CountTokens, epoch: int = 0) -> Expected:
-    """Of all records of a log, in any order; a key belongs to one partition."""
-    expected = Expected()
-    for record in sorted(records, key=lambda record: (record.partition, record.offset)):
+def expected_of(
+    records: Sequence[Record], rules: SplitRules, count: CountTokens, epochs: Epochs | None = None
+) -> Expected:
+    """Of all records of a log, in any order; within an epoch a key belongs to one partition."""
+    expected, epochs = Expected(), epochs or Epochs()
+    numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
+    for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
         document = decode(record)
         made = document if isinstance(document, Rejected) else chunk_document(document, rules, count)
         if isinstance(made, Rejected) or isinstance(document, Rejected):
             expected.rejected.add((record.partition, record.offset))
         else:
+            epoch = numbers[record.partition, record.offset]
             expected.documents[document.id] = newest_of(document, made, epoch), made
     return expected
 
@@ -192,6 +197,8 @@ def compare(
         newest, _ = expected.documents.get(doc_id, (None, []))
         entry = entries.get(doc_id)
         findings += examine(doc_id, newest, entry, rows[doc_id])
+        if entry is None and newest is not None and not newest.n:
+            findings.append(Finding("missing entry", doc_id, "the registry does not know that it was deleted"))
         if entry is not None and newest is None:
             findings.append(Finding("no record", doc_id, "an entry of a document that no record names"))
         if entry is not None and newest is not None and entry.state == "rejected":

@@ -1,8 +1,10 @@
 """Real servers and the real model for the tests that need them; each started once a session, stopped by pid."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,22 @@ hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_
 hypothesis_settings.load_profile("penstock")
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """The cache is filled by one test process at a time: two of them run side by side."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / ".tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model_folder() -> Path:
     """The exported model; exported now when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
-    if not (folder / MANIFEST).exists():
-        export_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print).close()
+    with alone():
+        if not (folder / MANIFEST).exists():
+            export_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print).close()
     return folder
 
 
@@ -54,7 +66,8 @@ def _servers(version: str) -> Iterator[Servers]:
             elasticsearch_version=version,
         )
         try:
-            stack.up(options, lambda *_: None)
+            with alone():
+                stack.up(options, lambda *_: None)
             yield Servers(
                 kafka_port=options.kafka_port,
                 elasticsearch_port=options.elasticsearch_port,

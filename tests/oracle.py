@@ -10,6 +10,7 @@ from elasticsearch import ApiError, TransportError
 from agents.elastic import connect
 from agents.index import split_rules
 from models.embedder import Embedder
+from streams.epochs import Epochs
 from streams.verify import Place, compare, expected_of
 from tests.harness import World
 
@@ -24,14 +25,16 @@ async def assert_true(
     also_dead: frozenset[Place] | set[Place] = frozenset(),
     no_longer_dead: frozenset[Place] | set[Place] = frozenset(),
     ignore: frozenset[str] | set[str] = frozenset(),
+    epochs: Epochs | None = None,
 ) -> None:
     """Assert all of it. Call it when lag is 0.
 
     `also_rejected`: places that a test had rejected by other means than their content. `also_dead`: places whose
     dead letters are still there though the records were taken up again. `no_longer_dead`: places whose dead letters
-    it deleted. `ignore`: documents that it looked at itself.
+    it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
     """
-    want = expected_of(world.produced, split_rules(world.settings, embedder.manifest), embedder.tokens.count)
+    rules = split_rules(world.settings, embedder.manifest)
+    want = expected_of(world.produced, rules, embedder.tokens.count, epochs)
     want.rejected.update(also_rejected)
     chunks, registry = await world.chunks(), await world.registry()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}

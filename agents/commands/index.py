@@ -1,19 +1,22 @@
-"""`penstock index create|status|verify|rebuild|list`."""
+"""`penstock index create|status|verify|vacuum|rebuild|epoch|list`."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import MOMENT, json_option, print_json, settings_option
+from agents.commands.common import MOMENT, json_option, print_json, progress_bar, reporter, settings_option
 from agents.commands.verify import verify_command
 from agents.elastic import connect
+from agents.epoch import bump
 from agents.index import Index
-from agents.preflight import create_index
+from agents.preflight import check, create_index
 from agents.rewind import rewind
 from agents.settings import Settings
+from agents.vacuum import vacuum
 
 
 @click.group()
@@ -83,6 +86,59 @@ def rebuild(in_place: bool, start: str | None, settings: Settings, as_json: bool
     for row in rows:
         click.echo(f"{settings.source.topic}/{row.partition}: settled offset {row.before} -> {row.after}")
     click.echo("start the workers" if rows else "nothing to set back: no claim is above that")
+
+
+@index.group()
+def epoch() -> None:
+    """Begin anew where offsets no longer compare."""
+
+
+@epoch.command("bump")
+@click.option("--why", required=True, help="Kept with the cut in the index contract.")
+@settings_option
+def bump_command(why: str, settings: Settings) -> None:
+    """Begin a new epoch.
+
+    For a topic that has more partitions now, or was made anew, while no worker runs: everything from here on counts
+    as newer than what is in the index. Restart producers before, so that they know the new partitions. Otherwise,
+    for producers that place keys differently from now on, at lag 0. Twice changes nothing.
+
+    \b
+    Example: penstock index epoch bump --why "8 partitions instead of 4"
+    """
+    done = asyncio.run(bump(settings, why))
+    click.echo(f"epoch {done.epoch} {'begins' if done.made else 'goes on'}: {done.reason}")
+
+
+@index.command("vacuum")
+@click.option("--before", "before_ms", type=MOMENT, default="7d", show_default=True, help="The horizon.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@settings_option
+@json_option
+def vacuum_command(before_ms: int, dry_run: bool, settings: Settings, as_json: bool) -> None:
+    """Delete old stubs and entries.
+
+    A document that shrank or was deleted leaves empty stubs, which keep late writes from reviving it. Those older
+    than the horizon go, and then the entries of deleted documents. No worker may have slept for so long.
+
+    \b
+    Example: penstock index vacuum --before 30d --dry-run
+    """
+    deleted = asyncio.run(_vacuum(settings, before_ms, dry_run))
+    if as_json:
+        print_json({"dry_run": dry_run, "stubs": deleted["stubs"], "entries": deleted["entries"]})
+        return
+    told = f"{deleted['stubs']} stubs and {deleted['entries']} entries of deleted documents"
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {told}")
+
+
+async def _vacuum(settings: Settings, before_ms: int, dry_run: bool) -> Counter[str]:
+    checked = await check(settings)
+    try:
+        with progress_bar() as bar:
+            return await vacuum(settings, checked, before_ms=before_ms, dry_run=dry_run, report=reporter(bar))
+    finally:
+        checked.embedder.close()
 
 
 @index.command("list")

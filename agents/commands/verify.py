@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-from rich.progress import Progress, TaskID
 
-from agents.commands.common import json_option, print_json, progress_bar, settings_option
+from agents.commands.common import json_option, print_json, progress_bar, reporter, settings_option
 from agents.preflight import check
 from agents.settings import Settings
 from agents.verify import Verified, verify
@@ -53,20 +52,9 @@ async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verifi
     checked = await check(settings)
     try:
         with progress_bar() as bar:
-            return await verify(settings, checked, repair=repair, sample=sample, report=_reporter(bar))
+            return await verify(settings, checked, repair=repair, sample=sample, report=reporter(bar))
     finally:
         checked.embedder.close()
-
-
-def _reporter(bar: Progress) -> Any:
-    tasks: dict[str, TaskID] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what)
-        bar.update(tasks[what], completed=done, total=total)
-
-    return report
 
 
 def _data(verified: Verified, limit: int) -> dict[str, Any]:

@@ -185,6 +185,7 @@ def _elasticsearch_yaml(home: Path, port: int, transport: int) -> str:
     return f"""\
 cluster.name: penstock-local
 node.name: local
+path.repo: {home / "snapshots"}
 path.data: {home / "data"}
 path.logs: {home / "logs"}
 http.host: 127.0.0.1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.identity import version as version_of
 from streams.registry import (
     Begin,
     Entry,
@@ -27,7 +28,7 @@ def wanted(version: int, n: int, content: str = "", partition: int = 0) -> Wante
 
 
 def decision(stored: Stored | None, want: Wanted, uuid: str = UUID) -> object:
-    return decide(stored, want, chunk_index_uuid=uuid, epoch_floor=0)
+    return decide(stored, want, chunk_index_uuid=uuid)
 
 
 def stored(entry: Entry) -> Stored:
@@ -84,7 +85,10 @@ def test_entry_about_another_chunk_index_counts_as_absent() -> None:
 def test_key_on_another_partition_in_the_same_epoch_is_misplaced() -> None:
     before = stored(done(begin(wanted(5, 4))))
     assert decision(before, wanted(9, 1, partition=1)) == Misplaced(0)
-    assert isinstance(decide(before, wanted(9, 1, partition=1), chunk_index_uuid=UUID, epoch_floor=6), Begin)
+    later = wanted(version_of(1, 0), 1, partition=1)
+    assert isinstance(decide(before, later, chunk_index_uuid=UUID), Begin)
+    moved = stored(done(begin(later)))
+    assert decide(moved, wanted(9, 1), chunk_index_uuid=UUID) == Settled()
 
 
 @given(st.integers(0, 2**60), st.integers(0, 99))

@@ -57,6 +57,8 @@ RANDOM = {
     "refused, then the mapping is mended": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1}),
     "a bad record is redriven": replace(LIFE, faults={**FAULTS, "redrive": 2}),
     "refused, mended, redriven": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1, "redrive": 2}),
+    "vacuumed and set back": replace(LIFE, zombies=False, faults={**FAULTS, "vacuum": 2, "rewind": 1}),
+    "damaged and repaired": replace(LIFE, faults={**FAULTS, "damage": 2, "repair": 2}),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
@@ -210,9 +212,9 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
 def _entries_of_any_index(patch: pytest.MonkeyPatch) -> None:
     real = registry.decide
 
-    def decide(stored: Stored | None, wanted: Any, *, chunk_index_uuid: str, epoch_floor: int) -> Any:
+    def decide(stored: Stored | None, wanted: Any, *, chunk_index_uuid: str) -> Any:
         uuid = stored.entry.chunk_index_uuid if stored else chunk_index_uuid
-        return real(stored, wanted, chunk_index_uuid=uuid, epoch_floor=epoch_floor)
+        return real(stored, wanted, chunk_index_uuid=uuid)
 
     patch.setattr(protocol, "decide", decide)
 
@@ -237,6 +239,15 @@ def _redrive_overwrites(patch: pytest.MonkeyPatch) -> None:
 
     def decide(stored: Stored | None, wanted: Any, **about: Any) -> Any:
         return real(None if wanted.attempt > 1 else stored, wanted, **about)
+
+    patch.setattr(protocol, "decide", decide)
+
+
+def _repair_overwrites(patch: pytest.MonkeyPatch) -> None:
+    real = registry.decide
+
+    def decide(stored: Stored | None, wanted: Any, **about: Any) -> Any:
+        return real(None if wanted.repair else stored, wanted, **about)
 
     patch.setattr(protocol, "decide", decide)
 
@@ -276,5 +287,6 @@ MUTATIONS = [
     Mutation("a redrive gives way to newer records", "a bad record is redriven", _redrive_overwrites),
     Mutation("a redrive replaces its own refusal", "refused, mended, redriven", _redrive_loses_to_its_refusal),
     Mutation("a redrive waits for the stream", "one refused record, killed and redriven", _redrive_comes_in_between),
+    Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -33,7 +33,7 @@ from streams.identity import version
 from streams.plan import FieldNames, Outcome, Vectors
 from streams.protocol import Target
 from streams.record import Record, Rejected, decode
-from streams.registry import from_source
+from streams.registry import from_source, may_go
 from streams.split import SplitRules
 from tests.simulation.elastic import REFUSED, MemoryIndex
 from tests.simulation.explore import Choices
@@ -89,6 +89,9 @@ class World:
         self.committed = 0
         self.dead: dict[int, int] = {}
         """Attempts by offset."""
+        self.vacuumed: set[str] = set()
+        self.damaged: dict[str, int] = {}
+        """Version that was damaged, by document."""
         self.redriven: dict[int, str] = {}
         """Outcome by offset; empty while it is under way."""
         self.late: list[tuple[str, Operation]] = []
@@ -158,6 +161,19 @@ class World:
                 if REFUSED in self.texts(offset) and not self.chunks.mended:
                     continue  # a mapping that is mended while two write the same refused record: see ADR 6
                 yield None, f"redrive {offset}", lambda offset=offset: self.redrive(offset)  # type: ignore[misc]
+        idle = not any(worker.alive for worker in self.workers)
+        if self.left.get("rewind") and idle and self.changelog:
+            yield None, "the claims are set back", self.rewind
+        if self.left.get("vacuum") and idle and not self.late:
+            yield None, "stubs and entries of deleted documents are vacuumed", self.vacuum
+        for key, entry in [(key, self.entry(key)) for key in self.keys]:
+            if entry is None or entry.state != "done" or not entry.n or entry.version > self.ever_claimed + 1:
+                continue
+            if self.left.get("damage"):
+                yield None, f"{key} is damaged", lambda key=key: self.damage(key)  # type: ignore[misc]
+            repairing = any(isinstance(worker, Repairer) and worker.alive for worker in self.workers)
+            if self.left.get("repair") and self.damaged.get(key) == entry.version and not repairing:
+                yield None, f"repair {key}", lambda key=key: self.repair(key)  # type: ignore[misc]
         if self.left.get("reopen"):
             yield None, "the shards reopen", self.reopen
         if self.left.get("mend"):
@@ -232,6 +248,39 @@ class World:
         self.redriven[offset] = ""
         self.workers.append(Redriver(self, offset))
 
+    def rewind(self) -> None:
+        """`penstock index rebuild --in-place`."""
+        self.left["rewind"] -= 1
+        self.changelog = None
+
+    def vacuum(self) -> None:
+        """`penstock index vacuum`, with everything that is under way beyond the horizon."""
+        self.left["vacuum"] -= 1
+        named = {(self.log[offset].key or b"").decode() for offset in self.dead}
+        for key, row in list(self.chunks.rows.items()):
+            doc, _, number = key.rpartition("#")
+            if row.source and row.source["penstock"]["stub"] and may_go(self.entry(doc), int(number)):
+                del self.chunks.rows[key]
+                del self.newest[key]
+        for key in self.keys:
+            entry = self.entry(key)
+            if entry and entry.state == "done" and not entry.n and key not in named:
+                del self.registry.rows[key]
+                self.vacuumed.add(key)
+
+    def damage(self, key: str) -> None:
+        """Somebody changes the first chunk, behind Penstock's back."""
+        self.left["damage"] -= 1
+        row = self.chunks.rows[f"{key}#0"]
+        assert row.source is not None
+        self.damaged[key] = self.entry(key).version
+        row.source = {**row.source, "text": "damaged"}  # a wrong vector with the right hash would be read back
+
+    def repair(self, key: str) -> None:
+        """`penstock index verify --repair` has found it."""
+        self.left["repair"] = self.left.get("repair", 0) - 1
+        self.workers.append(Repairer(self, key))
+
     def arrive_late(self, number: int, alias: str) -> None:
         """A request whose sender gave up waiting is carried out after all."""
         _, operation = self.late.pop(number)
@@ -287,7 +336,7 @@ class World:
                 rows[doc][int(number)] = row.source["text"], tuple(row.source["vector"])
         for key in self.keys:
             entry = self.entry(key)
-            if entry is None or entry.state == "writing":
+            if entry is None or entry.state == "writing" or self.damaged.get(key) == entry.version:
                 continue
             texts = self.texts(entry.version - 1) if entry.state == "done" else ()
             wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
@@ -307,9 +356,13 @@ class World:
         if offset in self.dead:
             return True
         entry = self.entry((record.key or b"").decode())
-        if isinstance(decode(record), Rejected) or entry is None:
+        if entry is None:
+            return (record.key or b"").decode() in self.vacuumed
+        if isinstance(decode(record), Rejected):
             return False
         mine = version(0, offset)
+        if self.damaged.get(entry.doc_id) == entry.version:
+            return True  # it was, and is being repaired
         return bool(entry.version > mine or (entry.version == mine and entry.state == "done"))
 
     def check_ack(self, offset: int) -> None:
@@ -348,12 +401,20 @@ class World:
             self.fail(f"the lag does not reach 0: {self.changelog}")
         for offset in [offset for offset, outcome in self.redriven.items() if outcome in ("", "busy")]:
             self.redrive(offset)  # whoever began it, and saw it end badly, does it again
-            self.loop.run_ready()
-            while steps := [step for step in self.pending if step.actor == self.workers[-1].name]:
-                self.happen(f"{steps[0].actor} {steps[0].label}", lambda steps=steps: self.take(steps[0]))  # type: ignore[misc]
+            self.run_alone()
+        for key, damaged in list(self.damaged.items()):
+            if self.entry(key).version == damaged:
+                self.repair(key)
+                self.run_alone()
         while self.late:
             self.happen("a late copy arrives", lambda: self.arrive_late(0, self.late[0][0]))
         self.check_end()
+
+    def run_alone(self) -> None:
+        """The process that came last, to its end."""
+        self.loop.run_ready()
+        while steps := [step for step in self.pending if step.actor == self.workers[-1].name]:
+            self.happen(f"{steps[0].actor} {steps[0].label}", lambda steps=steps: self.take(steps[0]))  # type: ignore[misc]
 
     def check_end(self) -> None:
         """The oracle: each document's newest valid record, and nothing else."""
@@ -375,6 +436,8 @@ class World:
             states = ["rejected"] if REFUSED in self.texts(last) else ["done"]
             if self.chunks.mended and states == ["rejected"]:
                 states.append("done")
+            if entry is None and key in self.vacuumed and not self.texts(last):
+                continue
             if entry is None or entry.version != version(0, last) or entry.state not in states:
                 self.fail(f"{key}: {entry} is not {' or '.join(states)} at offset {last}")
             if entry.state != "done" and self.redriven.get(last) == "stored":
@@ -399,6 +462,8 @@ class World:
             self.committed,
             tuple(sorted(self.dead.items())),
             tuple(sorted(self.redriven.items())),
+            frozenset(self.vacuumed),
+            tuple(sorted(self.damaged.items())),
             tuple((alias, _told(operation)) for alias, operation in self.late),
             tuple(self.left.items()),
             any(not timer.cancelled() for timer in self.loop.timers),
@@ -585,6 +650,9 @@ class Worker(Process):
     async def bounds(self, _: str, partitions: Sequence[int]) -> dict[int, Bounds]:
         return {partition: Bounds(begin=0, end=self.world.end) for partition in partitions}
 
+    async def records_at(self, _: str, offsets: Mapping[int, int]) -> dict[int, Any]:
+        return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
+
     async def next_from(self, _: str, __: int, offset: int) -> Next:
         found = next((o for o in self.world.log if o >= offset), None)
         if found is None:
@@ -630,6 +698,27 @@ class Redriver(Process):
         if work.refused and (mended or REFUSED not in world.texts(self.offset)):
             world.fail(f"{self.name} was refused: {work.refused.message}")
         world.redriven[self.offset] = work.outcome
+        self.alive = False
+
+
+class Repairer(Process):
+    """`penstock index verify --repair` of one document."""
+
+    def __init__(self, world: World, key: str) -> None:
+        super().__init__(world, f"repair {key}")
+        self.key = key
+        self.spawn(self.run())
+
+    async def run(self) -> None:
+        """The record that the entry is about, once more."""
+        world, damaged = self.world, self.world.damaged[self.key]
+        stations = Stations(self.make_parts(world.sink))
+        works = [stations.prepare(world.log[damaged - 1], 2, repair=True)]
+        await stations.begin(works)
+        await stations.embed(works)
+        await stations.write(works)
+        if works[0].intent and world.damaged.get(self.key) == damaged:
+            del world.damaged[self.key]
         self.alive = False
 
 

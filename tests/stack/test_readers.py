@@ -204,7 +204,7 @@ def test_registry_is_compare_and_swap(made: World) -> None:
             requests = Requests(made.settings.delivery, Metrics())
             registry = Registry(client, requests, bulk, f"{made.name}-all-minilm-l6-v2-000001-registry")
             wanted = Wanted(doc_id="d" * 600, partition=0, version=7, n=2, content_hash="h")
-            plan = decide(None, wanted, chunk_index_uuid="u", epoch_floor=0)
+            plan = decide(None, wanted, chunk_index_uuid="u")
             assert isinstance(plan, Begin)
             (stored,) = await registry.swap([(plan.entry, None)])
             assert stored is not None

@@ -88,3 +88,43 @@ def rows(done: Any) -> Any:
     """What `index rebuild --json` printed."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_vacuum_deletes_what_only_guards_against_the_past(world: World, embedder: Embedder) -> None:
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(12))
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        shrunk = {f"doc-{i}".encode(): None if i < 4 else {"text": text(i)} for i in range(8)}
+        await world.produce(
+            [(b"doc-3", b"{"), *shrunk.items()]
+        )  # of a document that a dead letter names, the entry stays
+        await world.settled(worker=worker)
+        before = stubs(await world.chunks())
+        assert vacuumed(world, "--dry-run", "--before", "1h") == {"dry_run": True, "stubs": 0, "entries": 0}
+        dry = vacuumed(world, "--dry-run", "--before", "0s")
+        assert dry == {"dry_run": True, "stubs": len(before), "entries": 3}
+        assert stubs(await world.chunks()) == before
+        assert vacuumed(world, "--before", "0s") == dry | {"dry_run": False}
+        assert not stubs(await world.chunks())
+        assert [key for key, entry in (await world.registry()).items() if not entry["n"]] == ["doc-3"]
+        await world.produce([(b"doc-0", {"text": "It came back."})])
+        await world.settled(worker=worker)
+        assert vacuumed(world, "--before", "0s") == {"dry_run": False, "stubs": 0, "entries": 0}
+        clean = world.command("index", "verify", "--sample", "0")
+        assert clean.returncode == 0, clean.stdout + clean.stderr
+        deleted = {f"doc-{i}" for i in range(1, 3)}  # the topic still names them; their entries are gone, as meant
+        await assert_true(world, embedder, ignore=deleted)
+
+    asyncio.run(scenario())
+
+
+def stubs(chunks: dict[str, dict[str, Any]]) -> set[str]:
+    """Ids of the stubs."""
+    return {key for key, row in chunks.items() if row["penstock"]["stub"]}
+
+
+def vacuumed(world: World, *arguments: str) -> Any:
+    """What `index vacuum --json` printed."""
+    return rows(world.command("index", "vacuum", "--json", *arguments))

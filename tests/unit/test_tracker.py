@@ -32,6 +32,9 @@ class Log:
     async def bounds(self, _: str, partitions: Any) -> dict[int, Bounds]:
         return {p: Bounds(begin=self.begin, end=self.end) for p in partitions}
 
+    async def records_at(self, _: str, offsets: Mapping[int, int]) -> dict[int, Any]:
+        return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
+
     async def next_from(self, _: str, __: int, offset: int) -> Next:
         found = next((o for o in self.offsets if o >= offset), None)
         if found is None:

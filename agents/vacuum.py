@@ -1,0 +1,142 @@
+"""Deletes what only guards against the past: stubs, and the entries of deleted documents, older than a horizon.
+
+While they are there, nothing old can come back, however late it arrives. Elasticsearch forgets what was deleted, so a
+worker that slept for longer than the horizon could revive a chunk: that is what the horizon is for.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from elasticsearch import ApiError, TransportError
+from elasticsearch.helpers import ScanError, async_scan
+
+from agents.bulk import Operation
+from agents.dlq import read_letters
+from agents.elastic import explain
+from agents.kafka import log_reader
+from agents.preflight import Checked
+from agents.settings import Settings
+from agents.status import partition_rows
+from agents.workbench import Workbench, workbench
+from streams.errors import PenstockError
+from streams.identity import version
+from streams.plan import Conflict, Outcome
+from streams.registry import Entry, from_source, may_go
+
+PAGE = 500
+Report = Callable[[str, int, int], None]
+"""What, done, of how many."""
+
+
+class Vacuum:
+    """One run over an index and its registry. `before_ms`: the horizon, epoch milliseconds."""
+
+    def __init__(self, settings: Settings, checked: Checked, bench: Workbench, before_ms: int, dry_run: bool) -> None:
+        self._settings = settings
+        self._identity = checked.identity
+        self._bench = bench
+        self._before_ms = before_ms
+        self._dry_run = dry_run
+        self._settled: dict[int, int] = {}
+        self.named: set[str | None] = set()
+        """Documents that a dead letter is about: without its entry, a replay of the letter would revive it."""
+        self.deleted: Counter[str] = Counter()
+
+    async def run(self, settled: dict[int, int], report: Report) -> None:
+        """Stubs first: an entry goes when nothing of its document is left."""
+        self._settled = settled
+        stubs = {
+            "bool": {
+                "filter": [
+                    {"term": {"penstock.stub": True}},
+                    {"range": {"penstock.indexed_at": {"lt": self._before_ms, "format": "epoch_millis"}}},
+                ]
+            }
+        }
+        async for hits in self._pages("stubs", self._identity.index, stubs, report):
+            await self._stubs(hits)
+        gone = {
+            "bool": {
+                "filter": [
+                    {"term": {"state": "done"}},
+                    {"term": {"n": 0}},
+                    {"range": {"updated_at": {"lt": self._before_ms, "format": "epoch_millis"}}},
+                ]
+            }
+        }
+        async for hits in self._pages("entries", self._identity.registry, gone, report):
+            await self._entries(hits)
+
+    async def _stubs(self, hits: list[Any]) -> None:
+        places = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
+        stored = await self._bench.registry.read(doc for doc, _ in places)
+        operations = []
+        for hit, (doc, number) in zip(hits, places, strict=True):
+            entry = stored[doc].entry if doc in stored else None
+            if may_go(entry, number) and (entry is None or self._over(entry)):
+                meta = {"_id": hit["_id"], "version": hit["_version"], "version_type": "external_gte"}
+                operations.append(Operation(action="delete", meta=meta))
+        await self._send("stubs", self._identity.write_alias, operations)
+
+    async def _entries(self, hits: list[Any]) -> None:
+        stored = await self._bench.registry.read(from_source(hit["_source"]).doc_id for hit in hits)
+        operations = []
+        for hit in hits:
+            found = stored.get(hit["_source"]["doc_id"])
+            if not found or found.entry.doc_id in self.named:
+                continue
+            if found.entry == from_source(hit["_source"]) and self._over(found.entry):
+                meta = {"_id": hit["_id"], "if_seq_no": found.seq_no, "if_primary_term": found.primary_term}
+                operations.append(Operation(action="delete", meta=meta))
+        await self._send("entries", self._identity.registry_alias, operations)
+
+    def _over(self, entry: Entry) -> bool:
+        """Whether nothing is under way for it, nor may be: its record is settled, and so are those before it."""
+        settled = self._settled.get(entry.partition, 0)
+        return entry.state == "done" and entry.version < version(
+            self._identity.epochs.of(entry.partition, settled), settled
+        )
+
+    async def _send(self, what: str, alias: str, operations: list[Operation]) -> None:
+        if not operations:
+            return
+        outcomes: list[Outcome | None] = [None] * len(operations)
+        if not self._dry_run:
+            outcomes = [*await self._bench.bulk.send(alias, operations, require_alias=True)]
+        self.deleted[what] += sum(not isinstance(outcome, Conflict) for outcome in outcomes)
+
+    async def _pages(self, what: str, index: str, query: dict[str, Any], report: Report) -> AsyncIterator[list[Any]]:
+        client = self._bench.client
+        try:
+            await client.indices.refresh(index=index)
+            total, seen = int((await client.count(index=index, query=query))["count"]), 0
+            page: list[Any] = []
+            fields = {"query": query, "_source": {"excludes": [self._bench.parts.target.names.vector]}}
+            async for hit in async_scan(client, index=index, query=fields, size=PAGE, scroll="10m", version=True):
+                page.append(hit)
+                seen += 1
+                if len(page) == PAGE:
+                    yield page
+                    page = []
+                    report(what, seen, total)
+            if page:
+                yield page
+            report(what, seen, total)
+        except (ApiError, TransportError, ScanError) as exc:
+            told = explain(exc, self._settings.elasticsearch.url) if not isinstance(exc, ScanError) else str(exc)
+            raise PenstockError(f"{told}; what is deleted so far stays deleted, run it again") from exc
+
+
+async def vacuum(
+    settings: Settings, checked: Checked, *, before_ms: int, dry_run: bool, report: Report
+) -> Counter[str]:
+    """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
+    async with log_reader(settings) as reader:
+        rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
+        letters = await read_letters(reader, settings)
+    async with workbench(settings, checked) as bench:
+        run = Vacuum(settings, checked, bench, before_ms, dry_run)
+        run.named = {letter.doc_id for letter in letters}
+        await run.run({row["partition"]: row["settled_offset"] for row in rows}, report)
+    return run.deleted

@@ -1,0 +1,84 @@
+"""Epochs: stretches of the source topic within which offsets of one partition compare, and keys keep their partition.
+
+A cut ends an epoch: everything from its offsets on counts as newer than everything before, on every partition. Cuts are
+kept in the index contract, oldest first; the epoch of a record is a function of its partition and offset.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.identity import EPOCH_SHIFT
+
+MAX_EPOCH = (1 << 15) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """From these offsets on a new epoch begins; on partitions that are not named from their start."""
+
+    at: str
+    why: str
+    offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """All cuts of an index, oldest first."""
+
+    cuts: tuple[Cut, ...] = ()
+
+    def of(self, partition: int, offset: int) -> int:
+        """Number of the last cut at or below the record; 0 before the first."""
+        for number in range(len(self.cuts), 0, -1):
+            if self.cuts[number - 1].offsets.get(partition, 0) <= offset:
+                return number
+        return 0
+
+    def then(self, cut: Cut) -> "Epochs":
+        """With one more. Raises ValueError when versions have no room for it."""
+        if len(self.cuts) == MAX_EPOCH:
+            raise ValueError(f"an index has at most {MAX_EPOCH} epochs")
+        return Epochs((*self.cuts, cut))
+
+
+def epoch_of_version(version: int) -> int:
+    """The epoch that a version was made in."""
+    return version >> EPOCH_SHIFT
+
+
+def offset_of_version(version: int) -> int:
+    """The offset of the record that a version was made for."""
+    return (version & ((1 << EPOCH_SHIFT) - 1)) - 1
+
+
+def to_contract(epochs: Epochs) -> list[dict[str, Any]]:
+    """As stored in the contract: JSON has text for keys only."""
+    return [
+        {"at": cut.at, "why": cut.why, "offsets": {str(partition): offset for partition, offset in cut.offsets.items()}}
+        for cut in epochs.cuts
+    ]
+
+
+def from_contract(cuts: Sequence[Mapping[str, Any]]) -> Epochs:
+    """Inverse of `to_contract`."""
+    return Epochs(
+        tuple(
+            Cut(at=cut["at"], why=cut["why"], offsets={int(name): offset for name, offset in cut["offsets"].items()})
+            for cut in cuts
+        )
+    )
+
+
+def grown_cut(ends: Mapping[int, int], before: int) -> dict[int, int]:
+    """Offsets of a cut for a topic that has grown from `before` partitions. `ends`: end offsets now, of all.
+
+    A key that moves to a new partition is newer there than anything that was on its old one, however much of that is
+    still unread, so new partitions begin in the new epoch.
+    """
+    return {partition: end if partition < before else 0 for partition, end in ends.items()}
+
+
+def only_to_new_partitions(before: int, now: int) -> bool:
+    """Whether every key either stays or moves to a new partition, when `hash mod partitions` places it."""
+    return now % before == 0

@@ -1,0 +1,175 @@
+"""Faults 26, 28, 34 and 37: the topic, the changelog or the index is not the one that it was."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+from agents.claims import changelog_topic
+from agents.elastic import connect
+from agents.kafka import LogReader, log_reader
+from models.embedder import Embedder
+from streams.epochs import Cut, Epochs, from_contract
+from tests.harness import Worker, World, until
+from tests.oracle import assert_true
+from tests.stack.test_faults import text
+from tests.stack.test_verify import verified
+
+
+async def exits_with_3(worker: Worker, *parts: str) -> None:
+    """It refuses to go on, and says what to do."""
+    assert await asyncio.to_thread(worker.process.wait, 60) == 3, worker.log.read_text()[-2000:]
+    said = worker.log.read_text()
+    for part in (*parts, "penstock index epoch bump --why"):
+        assert part in said, said[-2000:]
+
+
+async def delete_topic(world: World, topic: str) -> None:
+    """And wait until it is gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
+    async with log_reader(world.settings) as reader:
+        await until(lambda: _gone(reader, topic), 20)
+
+
+async def _gone(reader: LogReader, topic: str) -> bool:
+    return await reader.partitions(topic) is None
+
+
+async def grow(world: World, partitions: int) -> None:
+    """More partitions for the source topic."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_partitions({world.name: NewPartitions(total_count=partitions)})
+    await admin.close()
+
+
+def bump(world: World) -> Any:
+    """Run the command."""
+    return world.command("index", "epoch", "bump", "--why", "a test")
+
+
+def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: Embedder) -> None:
+    """Fault 28: refused until the epoch is cut; then a document that moved partition is newest there."""
+
+    async def scenario() -> None:
+        await world.create(partitions=4)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 3)}) for i in range(200))
+        worker = world.start_worker()
+        await world.ready(worker)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(150))
+        await grow(world, 8)
+        await exits_with_3(worker, "has 8 partitions now")
+        moved = await world.produce((f"doc-{i}".encode(), {"text": text(1000 + i, 1 + i % 4)}) for i in range(120))
+        assert any(record.partition >= 4 for record in moved)
+        await exits_with_3(world.start_worker(), "has 8")
+        done = bump(world)
+        assert done.stdout == "epoch 1 begins: 4 partitions became 8\n", done.stderr
+        second = world.start_worker()
+        await world.settled(worker=second)
+        running = bump(world)
+        assert (running.returncode, "stop them first" in running.stderr) == (3, True), running.stderr
+        assert second.terminate() == 0
+        assert bump(world).stdout.startswith("epoch 2 begins: by hand")
+        assert bump(world).stdout == "epoch 2 goes on: nothing came since the last cut\n"
+        third = world.start_worker()
+        await world.produce([(b"doc-1", {"text": "After the second cut."}), (b"doc-2", None)])
+        await world.settled(worker=third)
+        found, code = verified(world)
+        assert code == 0, found
+        await assert_epochs(world, embedder)
+
+    asyncio.run(scenario())
+
+
+async def assert_epochs(world: World, embedder: Embedder) -> None:
+    """The oracle, with the cuts of the contract: a key may be on several partitions, the greatest version is newest."""
+    async with connect(world.settings.elasticsearch) as client:
+        (index,) = await client.indices.get_alias(name=world.name)
+        mapping = await client.indices.get_mapping(index=index)
+        epochs = from_contract(mapping[index]["mappings"]["_meta"]["penstock"]["cuts"])
+    await assert_true(world, embedder, epochs=epochs)
+
+
+@pytest.mark.parametrize("count", [0, 10, 300])
+def test_the_topic_is_deleted_and_made_anew_under_a_worker(world: World, embedder: Embedder, count: int) -> None:
+    """Fault 34: with none, some, or more new records than were claimed of the old topic; none is skipped."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(100))
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        await delete_topic(world, world.name)
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 1, {})
+        old, world.produced = world.produced, []
+        await world.produce((f"doc-{i % 40}".encode(), {"text": text(500 + i)}) for i in range(count))
+        await exits_with_3(worker, "is not the log that was indexed")
+        await exits_with_3(world.start_worker(), "is not the log that was indexed")
+        done = bump(world)
+        assert done.stdout == "epoch 1 begins: the topic was made anew\n", done.stderr
+        second = world.start_worker()
+        await world.produce([(b"doc-99", None), (b"new", {"text": "Only in the new topic."})])
+        await world.settled(worker=second)
+        named = {record.key for record in world.produced}
+        forgotten = {(record.key or b"").decode() for record in old if record.key not in named}
+        found, code = verified(world)
+        assert code == 0, found
+        assert found["kinds"] == ({"no record": len(forgotten)} if forgotten else {})  # nobody deleted them
+        await assert_true(world, embedder, ignore=forgotten, epochs=Epochs((Cut(at="", why="", offsets={}),)))
+
+    asyncio.run(scenario())
+
+
+def test_the_changelog_is_deleted(world: World, embedder: Embedder) -> None:
+    """Fault 26: everything is looked at again, and nothing is embedded again."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(60))
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        await delete_topic(world, changelog_topic(world.settings))
+        second = world.start_worker()
+        await world.settled(worker=second)
+        assert second.metrics()["penstock_chunks_embedded_total"] == 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder) -> None:
+    """Fault 37: what came after the snapshot is processed again, and chunks that went since are gone again."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(20))
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            both = f"{index},{index}-registry"
+            place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
+            await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
+            await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 3 else None) for i in range(12))
+            await world.settled(worker=worker)
+            await client.indices.delete(index=both)
+            await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+        assert worker.terminate() in (0, 1)
+        refused = world.start_worker()
+        assert await asyncio.to_thread(refused.process.wait, 60) == 3
+        assert "`penstock index create` opens it" in refused.log.read_text()
+        assert world.command("index", "create").returncode == 0
+        second = world.start_worker()
+        await world.settled(worker=second)
+        found, code = verified(world)
+        assert code == 0, found
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
