@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic import GONE, RETRIED, Requests, reason_of
+from agents.elastic import GONE, INDEX_GONE, RETRIED, Requests, index_gone, reason_of
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.errors import PenstockError
@@ -147,6 +147,8 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
         return Conflict()
     if status in RETRIED or error["type"] == "cluster_block_exception":
         return None
+    if error["type"] == INDEX_GONE:
+        raise index_gone(error.get("index", "the index"))
     if error["type"] in GONE:
         raise PenstockError(f"Elasticsearch refused a write: {error['reason']}")
     cause = error.get("caused_by", {}).get("reason", "")

@@ -27,8 +27,7 @@ class DeadLetters:
         self._metrics = metrics
         self._producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka.bootstrap_servers,
-            acks="all",
-            enable_idempotence=True,
+            acks="all",  # not idempotent: a record that is too large would leave a gap in its sequence numbers
             max_request_size=MAX_REQUEST_BYTES,
         )
 

@@ -17,13 +17,14 @@ from elasticsearch import ConnectionError as ElasticConnectionError
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
 from streams.breaker import Breaker
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 
 BACKOFF_CAP_S = 30.0
 RETRY_AFTER_CAP_S = 600.0
 FAILURES_TO_OPEN = 3
 RETRIED = frozenset({429, 500, 502, 503, 504})
-GONE = frozenset({"index_not_found_exception", "security_exception"})
+INDEX_GONE = "index_not_found_exception"
+GONE = frozenset({INDEX_GONE, "security_exception"})
 REQUEST_TIMEOUT_S = 60.0
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -46,6 +47,15 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
         options["ssl_assert_fingerprint"] = settings.ssl_fingerprint
     return AsyncElasticsearch(
         str(settings.url), max_retries=0, retry_on_timeout=False, request_timeout=REQUEST_TIMEOUT_S, **options
+    )
+
+
+def index_gone(alias: str) -> RefusedError:
+    """What a worker says whose index was deleted, made anew or restored under its hands."""
+    return RefusedError(
+        f"{alias} is gone: the index, or its registry, was deleted, made anew or restored, or a new epoch began. "
+        "`penstock index create`, then start again: claims about an old index are void, and its topic is processed "
+        "from the start"
     )
 
 
@@ -164,11 +174,15 @@ async def multi_get(
                 lambda answer: any("error" in row for row in answer["docs"]),
             )
         except ApiError as exc:
+            if exc.status_code == 404:
+                raise index_gone(index) from exc
             raise PenstockError(f"{index} cannot be read: {reason_of(exc)}") from exc
         rows: list[Any] = answer["docs"]
         error = next((row["error"] for row in rows if "error" in row), None)
         if error is None:
             return rows
+        if error["type"] == INDEX_GONE:
+            raise index_gone(index)
         if error["type"] in GONE:
             raise PenstockError(f"{index} cannot be read: {error['reason']}")
         await requests.wait(attempt, error["type"])

@@ -5,8 +5,9 @@
 <alias>-<model>-000001-registry   one entry a document
 <index>-write-<incarnation>       an alias on each of the two, through which workers write
 
-The incarnation is made of both uuids: a worker that knew an index which was deleted since can write neither into
-nothing (a plain bulk would make an index with a dynamic mapping) nor into the one made anew under the same name.
+The incarnation is made of both uuids and the epoch: a worker that knew an index which was deleted since can write
+neither into nothing (a plain bulk would make an index with a dynamic mapping) nor into the one made anew under the same
+name, and one that slept through a new epoch writes nothing at the old one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -56,8 +57,8 @@ class IndexIdentity:
         return _write_alias(self.registry, self.incarnation)
 
 
-def _incarnation(uuids: dict[str, str]) -> str:
-    return fingerprint(uuids)[:12]
+def _incarnation(uuids: dict[str, str], contract: dict[str, Any]) -> str:
+    return fingerprint({"uuids": uuids, "epoch": len(contract["cuts"])})[:12]
 
 
 def _write_alias(index: str, incarnation: str) -> str:
@@ -143,7 +144,7 @@ class Index:
     async def _open_for_writing(self, name: str) -> None:
         """Point the write aliases of this very incarnation at the index and its registry, and at nothing else."""
         uuids, _ = await self._uuids_and_shards(name)
-        incarnation = _incarnation(uuids)
+        incarnation = _incarnation(uuids, await self._contract(name))
         actions: list[dict[str, Any]] = []
         for index in (name, f"{name}-registry"):
             actions += [
@@ -187,7 +188,7 @@ class Index:
     async def _identity(self, name: str, stored: dict[str, Any]) -> IndexIdentity:
         registry = f"{name}-registry"
         uuids, counts = await self._uuids_and_shards(name)
-        incarnation = _incarnation(uuids)
+        incarnation = _incarnation(uuids, stored)
         for index in (name, registry):
             if not await self._client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
                 raise RefusedError(
@@ -253,13 +254,17 @@ class Index:
         return None if name is None else (name, await self._contract(name))
 
     async def set_epochs(self, name: str, cuts: list[dict[str, Any]], partitions: int) -> None:
-        """Write the cuts, and the number of partitions that they lead to, into the contract."""
+        """Write the cuts, and the number of partitions that they lead to, into the contract.
+
+        Then the write aliases: whoever knows the old cuts only can write no more.
+        """
 
         async def request() -> None:
             mapping = await self._client.indices.get_mapping(index=name)
             contract = mapping[name]["mappings"]["_meta"]["penstock"]
             contract |= {"cuts": cuts, "source": {**contract["source"], "partitions": partitions}}
             await self._client.indices.put_mapping(index=name, meta={"penstock": contract})
+            await self._open_for_writing(name)
 
         await self._call(request)
 

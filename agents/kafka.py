@@ -9,7 +9,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    TopicAlreadyExistsError,
+)
 
 from agents.clock import Deadline
 from agents.settings import Settings
@@ -225,6 +230,8 @@ class LogReader:
                 return await asyncio.wait_for(call(), deadline.left_s)
             except GroupCoordinatorNotAvailableError:
                 raise
+            except ConsumerStoppedError as exc:
+                raise PenstockError("the connection to Kafka was closed meanwhile") from exc
             except (KafkaError, TimeoutError) as exc:
                 if not getattr(exc, "retriable", False) or not deadline.left_s:
                     raise unreachable(self._servers, exc) from exc

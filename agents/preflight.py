@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from agents.claims import changelog_topic, read_claim, too_many_rejected
-from agents.elastic import connect
+from agents.elastic import connect, index_gone
 from agents.index import Index, IndexIdentity, contract_of
 from agents.kafka import log_reader
 from agents.settings import Settings
@@ -50,7 +50,10 @@ async def check(settings: Settings) -> Checked:
         partitions = await _topics(settings)
         async with connect(settings.elasticsearch) as client:
             contract = contract_of(settings, embedder.manifest, partitions)
-            identity = await Index(client, settings).identify(contract)
+            index = Index(client, settings)
+            if await index.stored_contract() is None and await _has_claims(settings, partitions):
+                raise index_gone(f"the index behind {settings.elasticsearch.alias}")
+            identity = await index.identify(contract)
         await _rejected_share(settings, partitions, identity.sink)
     except BaseException:
         embedder.close()
@@ -65,6 +68,11 @@ async def create_index(settings: Settings) -> tuple[str, bool]:
         partitions = await reader.require_partitions(settings.source.topic)
     async with connect(settings.elasticsearch) as client:
         return await Index(client, settings).create(contract_of(settings, manifest, partitions))
+
+
+async def _has_claims(settings: Settings, partitions: int) -> bool:
+    async with log_reader(settings) as reader:
+        return any([await read_claim(reader, settings, partition) for partition in range(partitions)])
 
 
 async def _rejected_share(settings: Settings, partitions: int, sink: str) -> None:

@@ -47,7 +47,9 @@ class Registry:
         if not changes:
             return []
         now = utc_now()
-        outcomes = await self._bulk.send(self._index, [_operation(entry, before, now) for entry, before in changes])
+        outcomes = await self._bulk.send(
+            self._index, [_operation(entry, before, now) for entry, before in changes], require_alias=True
+        )
         swapped: list[Stored | None] = []
         for (entry, _), outcome in zip(changes, outcomes, strict=True):
             match outcome:

@@ -42,10 +42,10 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
     """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
     topic = settings.source.topic
     bounds = await reader.bounds(topic, range(count))
-    has_claims = await reader.partitions(changelog_topic(settings)) is not None
+    claimed = await reader.partitions(changelog_topic(settings)) or 0  # fewer when partitions were added
     rows = []
     for partition in range(count):
-        claim = await read_claim(reader, settings, partition) if has_claims else None
+        claim = await read_claim(reader, settings, partition) if partition < claimed else None
         begin, end = bounds[partition].begin, bounds[partition].end
         settled = min(end, max(begin, _next(claim, sink)))
         rows.append(

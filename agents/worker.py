@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import faust
 import uvloop
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from faust.types import TP
 
 from agents.admin import Admin
@@ -28,7 +29,7 @@ from agents.claims import TABLE, ClaimTable, read_claim, require_same_log
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.dead_letters import DeadLetters
-from agents.elastic import Requests, connect
+from agents.elastic import Requests, connect, index_gone
 from agents.fail_points import FailPoints
 from agents.flow import Budget, Flow
 from agents.index import field_names, split_rules
@@ -108,6 +109,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.requests: Requests | None = None
         self._kafka_answered = self._healthy_since = time.monotonic()
         self._reader: LogReader | None = None
+        self._client: AsyncElasticsearch | None = None
         self._closing: list[Any] = []
         self.flow = Flow(
             settings.source.topic,
@@ -158,7 +160,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connect and start the stations, before Faust joins the group."""
         settings, checked = self.settings, self.checked
-        client = connect(settings.elasticsearch)
+        self._client = client = connect(settings.elasticsearch)
         self._closing.append(client.close)
         self._reader = reader = await self._connect_reader()
         fail_points = FailPoints(fail_point())
@@ -267,6 +269,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         """After table recovery, before Faust seeks to its committed offsets and resumes."""
         self.hold_flow()
         if self.assignment is not None and self.pipeline is not None:
+            await self._same_topic()
             topic = self.settings.source.topic
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
             await self.assignment.assign(numbers)
@@ -305,6 +308,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         """Lag, gaps, and the watchdog: a process that makes no progress though it could is ended, and replayed."""
         for tick in itertools.count():
             await asyncio.sleep(WATCH_EVERY_S)
+            if self.should_stop:
+                return
             if self.assignment is None or self.rebalancing:
                 continue
             answered = self._kafka_answered
@@ -313,6 +318,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 self._kafka_answered = time.monotonic()
                 if tick % TOPIC_EVERY == 0:
                     await self._same_topic()
+                    await self._same_index()
             except RefusedError:
                 raise
             except PenstockError as exc:
@@ -346,6 +352,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             sink = self.checked.identity.sink
             same = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == sink}
             await require_same_log(reader, topic, same)
+
+    async def _same_index(self) -> None:
+        """Raises RefusedError when the write alias is gone, and with it the index that is known here."""
+        alias = self.checked.identity.write_alias
+        try:
+            if self._client is not None and not await self._client.indices.exists_alias(name=alias):
+                raise index_gone(alias)
+        except (ApiError, TransportError) as exc:  # away: the breaker's business
+            logger.debug("the index could not be looked at", extra={"reason": str(exc)})
 
     async def _balance(self) -> None:
         while True:

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -158,6 +160,34 @@ class World:
             timeout=120,
             check=False,
         )
+
+    async def follow(self, section: str, instead: Mapping[str, str] | None = None) -> list[Worker]:
+        """Run the commands of a section of the runbook as they stand there. Returns the workers that it starts.
+
+        A worker runs on until the lag is 0. `instead`: what an operator puts in the place of an example's names.
+        """
+        text = (Path(__file__).parents[1] / "runbook.md").read_text()
+        (block,) = re.findall(rf"^## {section}\n(?:(?!^## ).)*?```sh\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+        workers = []
+        for line in block.splitlines():
+            for example, value in (instead or {}).items():
+                line = line.replace(example, value)
+            if shlex.split(line, comments=True) == ["penstock", "worker"]:
+                workers.append(self.start_worker())
+                await self.settled(worker=workers[-1])
+                continue
+            path = f"{PENSTOCK.parent}:{os.environ['PATH']}"
+            done = await asyncio.to_thread(
+                subprocess.run,
+                ["bash", "-c", line],
+                env=self.environment({"PATH": path}),
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+        return workers
 
     async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
         """Topic and index."""

@@ -102,7 +102,7 @@ MUTATIONS = [
         "agents/claims.py",
         "if claim is None or claim.sink != sink:\n        return bounds.begin",
         "if claim is None:\n        return bounds.begin",
-        "test_chunk_index_deleted_under_a_worker_and_registry_deleted",
+        "test_chunk_index_deleted_under_a_worker_and_registry_deleted and True",
     ),
     Mutation(
         "one write alias for every incarnation",

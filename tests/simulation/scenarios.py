@@ -13,6 +13,7 @@ from agents.pipeline import Batch
 from agents.registry import Registry
 from agents.tracker import Assignment
 from streams import plan, protocol, registry
+from streams.epochs import offset_of_version
 from streams.ledger import Ledger, Verdict
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
@@ -59,6 +60,9 @@ RANDOM = {
     "refused, mended, redriven": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1, "redrive": 2}),
     "vacuumed and set back": replace(LIFE, zombies=False, faults={**FAULTS, "vacuum": 2, "rewind": 1}),
     "damaged and repaired": replace(LIFE, faults={**FAULTS, "damage": 2, "repair": 2}),
+    "the topic is made anew": replace(
+        LIFE, anew=(("a", ("n",)), ("b", None), ("a", ("n", "m")), ("c", ("q",))), faults={**FAULTS, "anew": 1}
+    ),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
@@ -252,6 +256,11 @@ def _repair_overwrites(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(protocol, "decide", decide)
 
 
+def _one_epoch(patch: pytest.MonkeyPatch) -> None:
+    real = protocol.Target.version
+    patch.setattr(protocol.Target, "version", lambda self, record: offset_of_version(real(self, record)) + 1)
+
+
 def _redrive_loses_to_its_refusal(patch: pytest.MonkeyPatch) -> None:
     real = plan.content_writes
     patch.setattr(protocol, "content_writes", lambda *a, **options: real(*a, **{**options, "over_equal": False}))
@@ -288,5 +297,6 @@ MUTATIONS = [
     Mutation("a redrive replaces its own refusal", "refused, mended, redriven", _redrive_loses_to_its_refusal),
     Mutation("a redrive waits for the stream", "one refused record, killed and redriven", _redrive_comes_in_between),
     Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
+    Mutation("epoch in the version", "the topic is made anew", _one_epoch),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

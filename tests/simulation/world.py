@@ -28,6 +28,7 @@ from agents.registry import Registry
 from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
 from models.embedder import Embedder
+from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import version
 from streams.plan import FieldNames, Outcome, Vectors
@@ -63,6 +64,8 @@ class Scenario:
     workers: int = 2
     zombies: bool = True
     """Whether a worker may start while another one lives."""
+    anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
+    """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
     """crash, rebalance, gap, lost, late, order, reopen, mend, replace: see `World`."""
 
@@ -80,8 +83,11 @@ class World:
             for offset, (key, texts) in enumerate(scenario.records)
             if offset not in scenario.holes
         }
+        self.epoch = 0
+        self.before: dict[int, Record] = {}
+        """The log of the epoch before."""
         self.end = len(scenario.records)
-        self.keys = sorted({key for key, _ in scenario.records})
+        self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew)})
         self.registry = MemoryIndex("registry", "r0")
         self.chunks = MemoryIndex("chunks", "c0")
         self.changelog: Claim | None = None
@@ -164,6 +170,8 @@ class World:
         idle = not any(worker.alive for worker in self.workers)
         if self.left.get("rewind") and idle and self.changelog:
             yield None, "the claims are set back", self.rewind
+        if self.left.get("anew") and not any(isinstance(worker, Worker) and worker.alive for worker in self.workers):
+            yield None, "the topic is made anew, and a new epoch begins", self.anew
         if self.left.get("vacuum") and idle and not self.late:
             yield None, "stubs and entries of deleted documents are vacuumed", self.vacuum
         for key, entry in [(key, self.entry(key)) for key in self.keys]:
@@ -253,6 +261,16 @@ class World:
         self.left["rewind"] -= 1
         self.changelog = None
 
+    def anew(self) -> None:
+        """The topic is deleted and made anew; `penstock index epoch bump`."""
+        self.left["anew"] -= 1
+        self.before = self.log
+        self.log = {offset: _record(offset, key, texts) for offset, (key, texts) in enumerate(self.scenario.anew)}
+        self.end = len(self.log)
+        self.epoch += 1
+        self.changelog, self.committed, self.ever_claimed = None, 0, -1
+        self.dead, self.redriven, self.damaged = {}, {}, {}
+
     def vacuum(self) -> None:
         """`penstock index vacuum`, with everything that is under way beyond the horizon."""
         self.left["vacuum"] -= 1
@@ -312,10 +330,15 @@ class World:
         """What a claim is about."""
         return f"{self.chunks.uuid}/{self.registry.uuid}"
 
+    @property
+    def incarnation(self) -> str:
+        """What the write aliases name."""
+        return f"{self.sink}/{self.epoch}"
+
     def resolve(self, alias: str) -> MemoryIndex | None:
-        """The index behind a write alias, which names both indices' uuids."""
-        kind, _, sink = alias.partition(":")
-        if sink != self.sink:
+        """The index behind a write alias, which names both indices' uuids, and the epoch."""
+        kind, _, incarnation = alias.partition(":")
+        if incarnation != self.incarnation:
             return None
         return self.chunks if kind == "chunks" else self.registry
 
@@ -338,7 +361,7 @@ class World:
             entry = self.entry(key)
             if entry is None or entry.state == "writing" or self.damaged.get(key) == entry.version:
                 continue
-            texts = self.texts(entry.version - 1) if entry.state == "done" else ()
+            texts = self.texts_of(entry.version) if entry.state == "done" else ()
             wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
             if rows[key] != wanted:
                 self.fail(f"{key} is {entry.state} at version {entry.version} and holds {rows[key]}, not {wanted}")
@@ -360,7 +383,7 @@ class World:
             return (record.key or b"").decode() in self.vacuumed
         if isinstance(decode(record), Rejected):
             return False
-        mine = version(0, offset)
+        mine = version(self.epoch, offset)
         if self.damaged.get(entry.doc_id) == entry.version:
             return True  # it was, and is being repaired
         return bool(entry.version > mine or (entry.version == mine and entry.state == "done"))
@@ -380,7 +403,13 @@ class World:
 
     def texts(self, offset: int) -> tuple[str, ...]:
         """Chunks of the record at an offset."""
-        return self.scenario.records[offset][1] or ()
+        records = self.scenario.anew if self.epoch else self.scenario.records
+        return records[offset][1] or ()
+
+    def texts_of(self, made: int) -> tuple[str, ...]:
+        """Chunks of the record that a version was made for."""
+        records = self.scenario.anew if epoch_of_version(made) else self.scenario.records
+        return records[offset_of_version(made)][1] or ()
 
     def finish(self) -> None:
         """A last worker replays what is not claimed; late requests arrive; then everything must be as it should."""
@@ -438,7 +467,7 @@ class World:
                 states.append("done")
             if entry is None and key in self.vacuumed and not self.texts(last):
                 continue
-            if entry is None or entry.version != version(0, last) or entry.state not in states:
+            if entry is None or entry.version != version(self.epoch, last) or entry.state not in states:
                 self.fail(f"{key}: {entry} is not {' or '.join(states)} at offset {last}")
             if entry.state != "done" and self.redriven.get(last) == "stored":
                 self.fail(f"{key}: {last} was redriven, and is {entry.state}")
@@ -459,7 +488,7 @@ class World:
             frozenset((key, row.seq_no, row.version) for key, row in self.registry.rows.items()),
             frozenset(_entry(row.source) for row in self.registry.rows.values()),
             self.changelog,
-            self.committed,
+            (self.committed, self.epoch),
             tuple(sorted(self.dead.items())),
             tuple(sorted(self.redriven.items())),
             frozenset(self.vacuumed),
@@ -483,17 +512,19 @@ class Process:
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
 
-    def make_parts(self, sink: str) -> Parts:
-        """The real adapters over the simulated server."""
-        points = FailPoints()
+    def make_parts(self) -> Parts:
+        """The real adapters over the simulated server, with what a process reads of the index at its start."""
+        points, incarnation, epoch = FailPoints(), self.world.incarnation, self.world.epoch
         bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
-        target = Target(chunk_index_uuid=sink.split("/")[0], model="m", names=NAMES, epoch=lambda *_: 0)
+        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, epoch=lambda *_: epoch)
         return Parts(
             embedder=cast(Embedder, SimulatedModel()),
             rules=RULES,
             target=target,
-            registry=Registry(client, requests, bulk, f"registry:{sink}"),
-            chunks=ChunkIndex(client, requests, bulk, METRICS, points, write_alias=f"chunks:{sink}", names=NAMES),
+            registry=Registry(client, requests, bulk, f"registry:{incarnation}"),
+            chunks=ChunkIndex(
+                client, requests, bulk, METRICS, points, write_alias=f"chunks:{incarnation}", names=NAMES
+            ),
             dead_letters=cast(DeadLetters, self),
             budget=BUDGET,
             metrics=METRICS,
@@ -598,7 +629,7 @@ class Worker(Process):
             budget=BUDGET,
             now=self.clock,
         )
-        self.parts = self.make_parts(sink)
+        self.parts = self.make_parts()
         self.pipeline = Pipeline(self.parts, self.assignment)
         for station in (self.deliver(), self.pipeline.run_embedding(), self.pipeline.run_writing()):
             self.spawn(station)
@@ -688,7 +719,7 @@ class Redriver(Process):
         world, record = self.world, self.world.log[self.offset]
         if isinstance(decode(record), Rejected):
             record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
-        stations = Stations(self.make_parts(world.sink))
+        stations = Stations(self.make_parts())
         mended = world.chunks.mended
         works = [stations.prepare(record, world.dead[self.offset] + 1)]
         await stations.begin(works)
@@ -712,7 +743,7 @@ class Repairer(Process):
     async def run(self) -> None:
         """The record that the entry is about, once more."""
         world, damaged = self.world, self.world.damaged[self.key]
-        stations = Stations(self.make_parts(world.sink))
+        stations = Stations(self.make_parts())
         works = [stations.prepare(world.log[damaged - 1], 2, repair=True)]
         await stations.begin(works)
         await stations.embed(works)

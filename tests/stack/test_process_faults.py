@@ -192,7 +192,8 @@ def test_group_offsets_set_back_by_hand(world: World, embedder: Embedder) -> Non
     asyncio.run(scenario())
 
 
-def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, embedder: Embedder) -> None:
+@pytest.mark.parametrize("busy", [True, False])
+def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, embedder: Embedder, busy: bool) -> None:
     """Fault 27, second part: everything is indexed again, by no silent skip and into no dynamic mapping."""
 
     async def scenario() -> None:
@@ -203,21 +204,21 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
         await world.settled(worker=first)
         async with connect(world.settings.elasticsearch) as client:
             await client.indices.delete(index=index)
-            await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
-            assert await asyncio.to_thread(first.process.wait, 40) == 1
+            if busy:  # an idle worker notices, too
+                await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
+            assert await asyncio.to_thread(first.process.wait, 40) == 3
+            assert "`penstock index create`" in first.log.read_text()
+            deleted = await asyncio.to_thread(world.command, "worker")
+            assert (deleted.returncode, "`penstock index create`" in deleted.stderr) == (3, True), deleted.stderr
             assert not await client.indices.exists(index=index)
-            assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
-            second = world.start_worker()
-            await world.settled(worker=second)
+            (second,) = await world.follow("The chunk index was deleted")
             await assert_true(world, embedder)
             assert await asyncio.to_thread(second.terminate) == 0
             await client.indices.delete(index=f"{index}-registry")
             refused = await asyncio.to_thread(world.command, "worker")
             assert refused.returncode == 3
             assert "delete the index" in refused.stderr
-            await client.indices.delete(index=index)
-        assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
-        await world.settled(worker=world.start_worker())
+        await world.follow("The registry was deleted", {"documents-all-minilm-l6-v2-000001": index})
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
@@ -237,7 +238,7 @@ def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: W
             await client.indices.delete(index=index)
         assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
         first.process.send_signal(signal.SIGCONT)
-        assert await asyncio.to_thread(first.process.wait, 40) == 1
+        assert await asyncio.to_thread(first.process.wait, 40) == 3
         assert await world.chunks() == {}
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)

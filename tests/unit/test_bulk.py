@@ -153,9 +153,12 @@ def test_retries_end_where_the_settings_say() -> None:
         send([lambda _: (503, "x")] * 9, ["a"], max_retries=2)
 
 
-@pytest.mark.parametrize("kind", ["index_not_found_exception", "security_exception"])
-def test_lost_index_or_access_is_an_error(kind: str) -> None:
-    with pytest.raises(PenstockError, match="refused a write"):
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("index_not_found_exception", "penstock index create"), ("security_exception", "refused a write")],
+)
+def test_lost_index_or_access_is_an_error(kind: str, told: str) -> None:
+    with pytest.raises(PenstockError, match=told):
         send([lambda ids: items({"a": (404, kind)}, ids)], ["a"])
 
 
