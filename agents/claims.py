@@ -71,9 +71,10 @@ class ClaimTable:
             sent = self._table.send_changelog(partition, claim_key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
         except (TimeoutError, KafkaError) as exc:
+            reason = str(exc) or type(exc).__name__
             raise PenstockError(
-                f"the changelog topic did not take the claim of partition {partition} ({exc or type(exc).__name__}): "
-                "its records stay unacknowledged; check that topic"
+                f"the changelog topic did not take the claim of partition {partition} ({reason}): its records stay "
+                "unacknowledged; check that topic"
             ) from exc
 
 
@@ -82,10 +83,11 @@ def claim_key(partition: int) -> bytes:
     return str(partition).encode()
 
 
-async def read_claim(reader: LogReader, settings: Settings, partition: int) -> Claim | None:
-    """The newest claim of a partition, straight from the changelog topic; for tools, without a worker."""
-    record = await reader.last(changelog_topic(settings), partition)
-    return from_bytes(record.value) if record is not None else None
+async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]:
+    """The newest claims by partition, straight from the changelog topic; for tools, without a worker."""
+    records = await reader.last(changelog_topic(settings))
+    claims = {partition: from_bytes(record.value) for partition, record in records.items()}
+    return {partition: claim for partition, claim in claims.items() if claim is not None}
 
 
 async def start_offset(reader: LogReader, topic: str, partition: int, claim: Claim | None, sink: str) -> int:

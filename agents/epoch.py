@@ -6,7 +6,7 @@ in the index contract says from where on everything is newer. Only while no work
 
 from dataclasses import dataclass
 
-from agents.claims import changelog_topic, read_claim, start_offset
+from agents.claims import changelog_topic, read_claims, require_same_log
 from agents.clock import utc_now
 from agents.elastic import connect
 from agents.index import Index
@@ -45,7 +45,7 @@ async def bump(settings: Settings, why: str) -> Bumped:
         bounds = await reader.bounds(topic, range(now))
         ends = {partition: bound.end for partition, bound in bounds.items()}
         epochs = from_contract(contract["cuts"])
-        anew = now < before or await _made_anew(reader, settings, min(before, now))
+        anew = now < before or await _made_anew(reader, settings, now)
         rows = await partition_rows(reader, settings, min(before, now), None)
         lag = sum(row["lag"] for row in rows)
         if anew:
@@ -77,10 +77,10 @@ async def bump(settings: Settings, why: str) -> Bumped:
 
 async def _made_anew(reader: LogReader, settings: Settings, partitions: int) -> bool:
     """Whether a claim is about another record than the one that is there now."""
-    for partition in range(partitions):
-        claim = await read_claim(reader, settings, partition)
-        try:
-            await start_offset(reader, settings.source.topic, partition, claim, claim.sink if claim else "")
-        except RefusedError:
-            return True
+    claims = await read_claims(reader, settings)
+    there = {partition: claim for partition, claim in claims.items() if partition < partitions}
+    try:
+        await require_same_log(reader, settings.source.topic, there)
+    except RefusedError:
+        return True
     return False

@@ -24,6 +24,7 @@ from streams.record import Record
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
+FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
 
 
@@ -70,13 +71,29 @@ def record_of(row: Any) -> Record:
 
 
 class LogReader:
-    """Reads partitions directly. One caller at a time: the consumer's position is shared."""
+    """Reads partitions directly. One caller at a time: the consumer's position is shared.
+
+    Between reads its partitions are paused, and its fetches are short: the broker answers one connection's requests
+    in turn, and whoever asks for offsets would wait for a fetch at the log's end first.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, servers: str) -> None:
         self._consumer = consumer
         self._admin = admin
         self._servers = servers
         self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def _at(self, offsets: Mapping[TopicPartition, int]) -> AsyncIterator[AIOKafkaConsumer]:
+        """The consumer, fetching from these offsets on and nothing else."""
+        async with self._lock:
+            self._consumer.assign(list(offsets))
+            for tp, offset in offsets.items():
+                self._consumer.seek(tp, offset)
+            try:
+                yield self._consumer
+            finally:
+                self._consumer.pause(*offsets)
 
     async def partitions(self, topic: str) -> int | None:
         """Number of partitions now, or None when there is no such topic."""
@@ -116,39 +133,36 @@ class LogReader:
         """
         tp = TopicPartition(topic, partition)
         end = (await self._guard(lambda: self._consumer.end_offsets([tp])))[tp]
-        async with self._lock:
-            self._consumer.assign([tp])
-            self._consumer.seek(tp, offset)
+        async with self._at({tp: offset}) as consumer:
             deadline = Deadline(READ_TIMEOUT_S)
             position = offset
             while position < end and deadline.left_s:
-                found = await self._guard(lambda: self._consumer.getmany(tp, timeout_ms=200, max_records=1))
+                found = await self._guard(lambda: consumer.getmany(tp, timeout_ms=200, max_records=1))
                 if found.get(tp):
                     return Next(found[tp][0], found[tp][0].offset)
-                position = await self._guard(lambda: self._consumer.position(tp))
+                position = await self._guard(lambda: consumer.position(tp))
         return Next(None, position)
 
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Any]:
         """The records at exactly these offsets, by partition; absent where the log holds none there.
 
-        One request for all. Returns what it has after 5 s.
+        One request for all. Raises PenstockError after 15 s.
         """
         wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
         found: dict[int, Any] = {}
         if not wanted:
             return found
-        async with self._lock:
-            self._consumer.assign(list(wanted))
-            for tp, offset in wanted.items():
-                self._consumer.seek(tp, offset)
-            deadline, waiting = Deadline(READ_TIMEOUT_S), list(wanted)
-            while waiting and deadline.left_s:
-                answer = await self._guard(lambda: self._consumer.getmany(*waiting, timeout_ms=200))  # noqa: B023
+        async with self._at(wanted) as consumer:
+            deadline, waiting = Deadline(CONNECT_TIMEOUT_S), list(wanted)
+            while waiting:
+                answer = await self._guard(lambda: consumer.getmany(*waiting, timeout_ms=200))  # noqa: B023
                 for tp, rows in answer.items():
                     if rows and rows[0].offset == wanted[tp]:
                         found[tp.partition] = rows[0]
-                positions = {tp: await self._guard(lambda: self._consumer.position(tp)) for tp in waiting}  # noqa: B023
+                positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
                 waiting = [tp for tp in waiting if positions[tp] == wanted[tp]]
+                if waiting and not deadline.left_s:
+                    raise unreachable(self._servers, TimeoutError(f"{topic} gave nothing at {offsets}"))
         return found
 
     async def page(self, topic: str, partition: int, offset: int, end: int) -> tuple[list[Any], int]:
@@ -157,25 +171,23 @@ class LogReader:
         At least one record or a step over a hole, else raises PenstockError after 15 s.
         """
         tp = TopicPartition(topic, partition)
-        async with self._lock:
-            self._consumer.assign([tp])
-            self._consumer.seek(tp, offset)
+        async with self._at({tp: offset}) as consumer:
             deadline = Deadline(CONNECT_TIMEOUT_S)
             while offset < end:
-                found = await self._guard(lambda: self._consumer.getmany(tp, timeout_ms=500))
-                position = await self._guard(lambda: self._consumer.position(tp))
+                found = await self._guard(lambda: consumer.getmany(tp, timeout_ms=500))
+                position = await self._guard(lambda: consumer.position(tp))
                 if position > offset:
                     return [row for row in found.get(tp, []) if row.offset < end], min(end, position)
                 if not deadline.left_s:
                     raise unreachable(self._servers, TimeoutError(f"{topic}/{partition} gave nothing at {offset}"))
         return [], end
 
-    async def last(self, topic: str, partition: int) -> Any:
-        """The last record of a partition without transactions, or None when it is empty."""
-        bounds = (await self.bounds(topic, [partition]))[partition]
-        if bounds.begin == bounds.end:
-            return None
-        return (await self.next_from(topic, partition, bounds.end - 1)).record
+    async def last(self, topic: str) -> dict[int, Any]:
+        """The last record of each partition, of a topic without transactions; absent where there is none."""
+        count = await self.partitions(topic) or 0  # asking for the bounds of no topic would wait for one to come
+        bounds = await self.bounds(topic, range(count))
+        ends = {partition: found.end - 1 for partition, found in bounds.items() if found.begin < found.end}
+        return await self.records_at(topic, ends)
 
     async def create_topic(self, topic: str, partitions: int, configs: dict[str, str]) -> None:
         """Make a topic with the broker's own replication factor, unless it exists. Returns when it can be used."""
@@ -241,7 +253,7 @@ class LogReader:
 def unreachable(servers: str, exc: BaseException) -> PenstockError:
     """One line about a broker that does not answer."""
     return PenstockError(
-        f"Kafka at {servers} cannot be reached ({exc or type(exc).__name__}): "
+        f"Kafka at {servers} cannot be reached ({str(exc) or type(exc).__name__}): "
         "is it up, and is kafka.bootstrap_servers right?"
     )
 
@@ -260,6 +272,7 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
             enable_auto_commit=False,
             isolation_level="read_committed",
             max_partition_fetch_bytes=fetch_bytes,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     except ValueError as exc:

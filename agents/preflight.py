@@ -1,12 +1,13 @@
 """Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agents.claims import changelog_topic, read_claim, too_many_rejected
+from agents.claims import Claim, changelog_topic, read_claims, too_many_rejected
 from agents.elastic import connect, index_gone
 from agents.index import Index, IndexIdentity, contract_of
-from agents.kafka import log_reader
+from agents.kafka import LogReader, log_reader
 from agents.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
@@ -47,14 +48,16 @@ async def check(settings: Settings) -> Checked:
     """
     embedder = load_model(settings)
     try:
-        partitions = await _topics(settings)
+        async with log_reader(settings) as reader:
+            partitions = await _topics(reader, settings)
+            claims = await read_claims(reader, settings)
         async with connect(settings.elasticsearch) as client:
             contract = contract_of(settings, embedder.manifest, partitions)
             index = Index(client, settings)
-            if await index.stored_contract() is None and await _has_claims(settings, partitions):
+            if await index.stored_contract() is None and claims:
                 raise index_gone(f"the index behind {settings.elasticsearch.alias}")
             identity = await index.identify(contract)
-        await _rejected_share(settings, partitions, identity.sink)
+        _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
     except BaseException:
         embedder.close()
         raise
@@ -70,33 +73,24 @@ async def create_index(settings: Settings) -> tuple[str, bool]:
         return await Index(client, settings).create(contract_of(settings, manifest, partitions))
 
 
-async def _has_claims(settings: Settings, partitions: int) -> bool:
-    async with log_reader(settings) as reader:
-        return any([await read_claim(reader, settings, partition) for partition in range(partitions)])
-
-
-async def _rejected_share(settings: Settings, partitions: int, sink: str) -> None:
+def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
     """Refuse where the last worker stopped because of its dead letters."""
-    async with log_reader(settings) as reader:
-        claims = [await read_claim(reader, settings, partition) for partition in range(partitions)]
-    shares = [claim.share for claim in claims if claim is not None and claim.sink == sink]
-    total = functools.reduce(Share.plus, shares, Share())
+    total = functools.reduce(Share.plus, (claim.share for claim in claims), Share())
     if total.exceeds(settings.dead_letters.max_ratio):
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
-async def _topics(settings: Settings) -> int:
-    async with log_reader(settings) as reader:
-        partitions = await reader.require_partitions(settings.source.topic)
-        changelog = changelog_topic(settings)
-        found = await reader.partitions(changelog)
-        if found is None:
-            await reader.create_topic(changelog, partitions, CHANGELOG_CONFIG)
-        elif found != partitions:
-            raise RefusedError(
-                f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {partitions}: "
-                "stop the workers, then begin a new epoch with `penstock index epoch bump --why …`"
-            )
-        if await reader.partitions(settings.dead_letter_topic) is None:
-            await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
+async def _topics(reader: LogReader, settings: Settings) -> int:
+    partitions = await reader.require_partitions(settings.source.topic)
+    changelog = changelog_topic(settings)
+    found = await reader.partitions(changelog)
+    if found is None:
+        await reader.create_topic(changelog, partitions, CHANGELOG_CONFIG)
+    elif found != partitions:
+        raise RefusedError(
+            f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {partitions}: "
+            "stop the workers, then begin a new epoch with `penstock index epoch bump --why …`"
+        )
+    if await reader.partitions(settings.dead_letter_topic) is None:
+        await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
     return partitions

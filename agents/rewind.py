@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from agents.claims import Claim, changelog_topic, claim_key, read_claim, to_bytes
+from agents.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes
 from agents.kafka import LogReader, fingerprint, log_reader, unreachable
 from agents.settings import Settings
 from streams.errors import RefusedError
@@ -31,15 +31,12 @@ async def rewind(settings: Settings, *, offset: int | None = None, at_ms: int | 
     Raises RefusedError while workers run: each has the claims in its memory, and would write them again.
     """
     async with log_reader(settings) as reader:
-        count = await _stopped(reader, settings)
-        topic, partitions = settings.source.topic, range(count)
+        claims = await _claims_of_stopped(reader, settings)
+        topic, partitions = settings.source.topic, list(claims)
         bounds = await reader.bounds(topic, partitions)
         times = await reader.offsets_at(topic, partitions, at_ms) if at_ms is not None else {}
         rows, changes = [], {}
-        for partition in partitions:
-            claim = await read_claim(reader, settings, partition)
-            if claim is None:
-                continue
+        for partition, claim in claims.items():
             begin, end = bounds[partition].begin, bounds[partition].end
             after = begin if offset is None else max(begin, offset)
             if at_ms is not None:
@@ -55,11 +52,10 @@ async def rewind(settings: Settings, *, offset: int | None = None, at_ms: int | 
 async def resume(settings: Settings) -> int:
     """Forget how many records were rejected lately, on every partition. Returns how many had any."""
     async with log_reader(settings) as reader:
-        changes: dict[int, Claim | None] = {}
-        for partition in range(await _stopped(reader, settings)):
-            claim = await read_claim(reader, settings, partition)
-            if claim is not None and claim.share.rejected:
-                changes[partition] = replace(claim, share=Share())
+        claims = await _claims_of_stopped(reader, settings)
+        changes = {
+            partition: replace(claim, share=Share()) for partition, claim in claims.items() if claim.share.rejected
+        }
         await _write(settings, changes)
     return len(changes)
 
@@ -80,11 +76,11 @@ async def require_stopped(reader: LogReader, settings: Settings) -> None:
         )
 
 
-async def _stopped(reader: LogReader, settings: Settings) -> int:
-    """Number of partitions that may have claims."""
+async def _claims_of_stopped(reader: LogReader, settings: Settings) -> dict[int, Claim]:
+    """The claims of partitions that are there, while nobody writes any."""
     await require_stopped(reader, settings)
     count = await reader.require_partitions(settings.source.topic)
-    return min(count, await reader.partitions(changelog_topic(settings)) or 0)
+    return {partition: claim for partition, claim in (await read_claims(reader, settings)).items() if partition < count}
 
 
 async def _lowered(reader: LogReader, topic: str, partition: int, claim: Claim, after: int) -> Claim:

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from agents.claims import Claim, changelog_topic, read_claim
+from agents.claims import Claim, read_claims
 from agents.dlq import listed, read_letters
 from agents.elastic import connect
 from agents.index import Index, IndexIdentity, contract_of
@@ -42,12 +42,11 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
     """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
     topic = settings.source.topic
     bounds = await reader.bounds(topic, range(count))
-    claimed = await reader.partitions(changelog_topic(settings)) or 0  # fewer when partitions were added
+    claims = await read_claims(reader, settings)
     rows = []
     for partition in range(count):
-        claim = await read_claim(reader, settings, partition) if partition < claimed else None
         begin, end = bounds[partition].begin, bounds[partition].end
-        settled = min(end, max(begin, _next(claim, sink)))
+        settled = min(end, max(begin, _next(claims.get(partition), sink)))
         rows.append(
             {
                 "topic": topic,

@@ -25,7 +25,7 @@ from faust.types import TP
 from agents.admin import Admin
 from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
-from agents.claims import TABLE, ClaimTable, read_claim, require_same_log
+from agents.claims import TABLE, ClaimTable, read_claims, require_same_log
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.dead_letters import DeadLetters
@@ -348,9 +348,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 "moved, and offsets no longer compare. Stop the workers, then `penstock index epoch bump --why …`"
             )
         if self.assignment.received and self.assignment.empty:
-            claims = {number: await read_claim(reader, self.settings, number) for number in range(count)}
-            sink = self.checked.identity.sink
-            same = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == sink}
+            claims, sink = await read_claims(reader, self.settings), self.checked.identity.sink
+            same = {number: claim for number, claim in claims.items() if claim.sink == sink}
             await require_same_log(reader, topic, same)
 
     async def _same_index(self) -> None:
