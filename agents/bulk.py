@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic import GONE, INDEX_GONE, RETRIED, Requests, index_gone, reason_of
+from agents.elastic import GONE, INDEX_GONE, RETRIED, SHUT, Requests, index_gone, reason_of
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.errors import PenstockError
@@ -134,7 +134,7 @@ def _parts(items: list[_Item]) -> Iterator[_Part]:
 
 def _refused_for_now(item: dict[str, Any]) -> bool:
     ((_, details),) = item.items()
-    return details["status"] in RETRIED or details.get("error", {}).get("type") == "cluster_block_exception"
+    return details["status"] in RETRIED or details.get("error", {}).get("type") in SHUT
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
@@ -145,7 +145,7 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
     error = details["error"]
     if status == 409:
         return Conflict()
-    if status in RETRIED or error["type"] == "cluster_block_exception":
+    if status in RETRIED or error["type"] in SHUT:
         return None
     if error["type"] == INDEX_GONE:
         raise index_gone(error.get("index", "the index"))

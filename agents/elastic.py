@@ -25,6 +25,8 @@ FAILURES_TO_OPEN = 3
 RETRIED = frozenset({429, 500, 502, 503, 504})
 INDEX_GONE = "index_not_found_exception"
 GONE = frozenset({INDEX_GONE, "security_exception"})
+SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
+"""Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
 REQUEST_TIMEOUT_S = 60.0
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 

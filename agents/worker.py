@@ -4,7 +4,6 @@ Faust delivers; it does not decide what is done. Its own offsets are a hint for 
 """
 
 import asyncio
-import itertools
 import logging
 import os
 import shutil
@@ -19,19 +18,19 @@ from typing import Any, NoReturn
 
 import faust
 import uvloop
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from faust.types import TP
 
 from agents.admin import Admin
 from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
-from agents.claims import TABLE, ClaimTable, read_claims, require_same_log
+from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.dead_letters import DeadLetters
-from agents.elastic import Requests, connect, index_gone
+from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.flow import Budget, Flow
+from agents.incarnations import Incarnations
 from agents.index import field_names, split_rules
 from agents.kafka import LogReader, log_reader
 from agents.log import setup_logging
@@ -42,13 +41,12 @@ from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
 from agents.stations import Parts
 from agents.tracker import Assignment, Subject
-from streams.errors import PenstockError, RefusedError
+from agents.watchdog import Watchdog
+from streams.errors import PenstockError
 from streams.protocol import Target
 from streams.record import Record
 
 WATCH_EVERY_S = 2.0
-TOPIC_EVERY = 3
-"""Of so many looks at the lag one is at the topic itself."""
 SMALL_FETCH_BYTES = 16 * 1024
 BALANCE_EVERY_S = 0.1
 REVOKE_S = 10.0
@@ -107,9 +105,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
         self.requests: Requests | None = None
-        self._kafka_answered = self._healthy_since = time.monotonic()
+        self.watchdog: Watchdog | None = None
+        self._incarnations: Incarnations | None = None
         self._reader: LogReader | None = None
-        self._client: AsyncElasticsearch | None = None
         self._closing: list[Any] = []
         self.flow = Flow(
             settings.source.topic,
@@ -159,8 +157,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         """Connect and start the stations, before Faust joins the group."""
+        shutil.rmtree(self.conf.datadir, ignore_errors=True)  # now, so that a killed worker leaves nothing behind
         settings, checked = self.settings, self.checked
-        self._client = client = connect(settings.elasticsearch)
+        client = connect(settings.elasticsearch)
         self._closing.append(client.close)
         self._reader = reader = await self._connect_reader()
         fail_points = FailPoints(fail_point())
@@ -204,11 +203,19 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             fail_points=fail_points,
         )
         self.pipeline = Pipeline(parts, self.assignment)
+        self._incarnations = Incarnations(settings, checked, reader, client, requests)
+        self.watchdog = Watchdog(
+            settings,
+            assignment=self.assignment,
+            pipeline=self.pipeline,
+            requests=requests,
+            incarnations=self._incarnations,
+        )
         admin = Admin(
             settings.admin,
             self.metrics.registry,
-            live=self._stalled,
-            ready=self._not_ready,
+            live=self.watchdog.stalled,
+            ready=self.watchdog.not_ready,
             status=self._statusz,
         )
         await admin.start()
@@ -248,7 +255,6 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.checked.embedder.close()
         for close in reversed(self._closing):
             await close()
-        shutil.rmtree(self.conf.datadir, ignore_errors=True)
 
     async def _embed_agent(self, stream: Any) -> None:
         """Windows of records from Faust, unacknowledged, into the pipeline."""
@@ -268,10 +274,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def _assigned(self, *_: Any, **__: Any) -> None:
         """After table recovery, before Faust seeks to its committed offsets and resumes."""
         self.hold_flow()
-        if self.assignment is not None and self.pipeline is not None:
-            await self._same_topic()
+        if self.assignment is not None and self.pipeline is not None and self._incarnations is not None:
             topic = self.settings.source.topic
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
+            await self._incarnations.require_same(idle=not numbers)
             await self.assignment.assign(numbers)
             await self._compare_committed(numbers)
             self.pipeline.resume()
@@ -305,61 +311,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         await self.consumer.seek_wait({TP(topic, partition): offset for partition, offset in offsets.items()})
 
     async def _watch(self) -> None:
-        """Lag, gaps, and the watchdog: a process that makes no progress though it could is ended, and replayed."""
-        for tick in itertools.count():
+        while not self.should_stop:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self.should_stop:
-                return
-            if self.assignment is None or self.rebalancing:
-                continue
-            answered = self._kafka_answered
-            try:
-                await self.assignment.watch(paused=self.flow.paused)
-                self._kafka_answered = time.monotonic()
-                if tick % TOPIC_EVERY == 0:
-                    await self._same_topic()
-                    await self._same_index()
-            except RefusedError:
-                raise
-            except PenstockError as exc:
-                self.assignment.forget_lag()
-                logger.warning("lag is unknown", extra={"reason": str(exc)})
-            if answered == self._kafka_answered or self._elasticsearch_away():
-                self._healthy_since = time.monotonic()
-            if reasons := self._stalled():
-                raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
-
-    async def _same_topic(self) -> None:
-        """Raises RefusedError when the topic was made anew, or has other partitions than the index was made for.
-
-        Without partitions of our own (there are none while a topic is deleted) every claim is looked at: after a
-        while Faust would assign them, and refuse then.
-        """
-        topic, reader = self.settings.source.topic, self._reader
-        if reader is None or self.assignment is None:
-            return
-        count = await reader.partitions(topic)
-        if count is None:
-            logger.warning("the source topic is gone", extra={"topic": topic})
-            return
-        if count != self.checked.partitions:
-            raise RefusedError(
-                f"{topic} has {count} partitions now, the index was made for {self.checked.partitions}: keys have "
-                "moved, and offsets no longer compare. Stop the workers, then `penstock index epoch bump --why …`"
-            )
-        if self.assignment.received and self.assignment.empty:
-            claims, sink = await read_claims(reader, self.settings), self.checked.identity.sink
-            same = {number: claim for number, claim in claims.items() if claim.sink == sink}
-            await require_same_log(reader, topic, same)
-
-    async def _same_index(self) -> None:
-        """Raises RefusedError when the write alias is gone, and with it the index that is known here."""
-        alias = self.checked.identity.write_alias
-        try:
-            if self._client is not None and not await self._client.indices.exists_alias(name=alias):
-                raise index_gone(alias)
-        except (ApiError, TransportError) as exc:  # away: the breaker's business
-            logger.debug("the index could not be looked at", extra={"reason": str(exc)})
+            if self.watchdog is not None and not self.rebalancing and not self.should_stop:
+                await self.watchdog.look(paused=self.flow.paused)
 
     async def _balance(self) -> None:
         while True:
@@ -382,31 +337,6 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
             _exit_after(CLOSING_S * 3, exc)
-
-    def _stalled(self) -> list[str]:
-        """What stands still with lag while the targets answer: only a restart can help.
-
-        Elasticsearch being away is no stall, however long: the breaker says so, and the worker waits.
-        """
-        if self.assignment is None or self.pipeline is None or self._elasticsearch_away():
-            return []
-        limit, now = self.settings.lifecycle.stall_s, time.monotonic()
-        if now - self._kafka_answered > limit:
-            return [f"Kafka at {self.settings.kafka.bootstrap_servers} has not answered for {limit:.0f} s"]
-        if now - max(self.pipeline.progressed, self._healthy_since) < limit:
-            return []
-        return [
-            f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"
-            for row in self.assignment.snapshot()
-            if row["lag"] and row["since_progress_s"] > limit
-        ]
-
-    def _not_ready(self) -> list[str]:
-        reasons = [] if self.assignment is not None and self.assignment.received else ["no assignment received yet"]
-        return [*reasons, "Elasticsearch does not answer"] if self._elasticsearch_away() else reasons
-
-    def _elasticsearch_away(self) -> bool:
-        return self.requests is not None and not self.requests.closed
 
     def _statusz(self) -> dict[str, Any]:
         return {
@@ -437,7 +367,7 @@ def app_for_faust() -> PenstockApp:
 
 
 def _scratch_folder(group: str) -> Path:
-    """Faust wants a folder of its own, unique to the process; nothing of ours is kept there."""
+    """Faust makes folders for tables on disk; ours are in memory, and the folder goes again when it has started."""
     folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"penstock-{group}-{os.getpid()}"  # noqa: S108 - named by pid
     try:
         folder.mkdir(parents=True, exist_ok=True)

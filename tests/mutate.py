@@ -64,7 +64,7 @@ MUTATIONS = [
     Mutation(
         "a block is a refusal",
         "agents/bulk.py",
-        'or error["type"] == "cluster_block_exception"',
+        'or error["type"] in SHUT',
         "",
         "test_index_blocked_as_by_a_full_disk and write",
     ),
@@ -77,8 +77,8 @@ MUTATIONS = [
     ),
     Mutation(
         "no watchdog",
-        "agents/worker.py",
-        "if reasons := self._stalled():",
+        "agents/watchdog.py",
+        "if reasons := self.stalled():",
         "if reasons := []:",
         "test_watchdog_ends_a_worker_whose_claim_stands_still",
     ),
@@ -100,8 +100,8 @@ MUTATIONS = [
     Mutation(
         "a claim holds for any index",
         "agents/claims.py",
-        "if claim is None or claim.sink != sink:\n        return bounds.begin",
-        "if claim is None:\n        return bounds.begin",
+        "if claim is None or claim.sink != sink:",
+        "if claim is None:",
         "test_chunk_index_deleted_under_a_worker_and_registry_deleted and True",
     ),
     Mutation(

@@ -164,10 +164,17 @@ def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedde
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])
+@pytest.mark.parametrize("block", ["read_only_allow_delete", "write", "closed"])
 def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block: str) -> None:
-    """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody blocks it by hand."""
-    setting = f"index.blocks.{block}"
+    """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody does it by hand."""
+
+    async def shut(client: Any, index: str, value: bool | None) -> None:
+        if block != "closed":
+            await client.indices.put_settings(index=index, settings={f"index.blocks.{block}": value})
+        elif value:
+            await client.indices.close(index=index)
+        else:
+            await client.indices.open(index=index)
 
     async def scenario() -> None:
         await world.create()
@@ -175,11 +182,11 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block
         worker = world.start_worker()
         await world.ready(worker)
         async with connect(world.settings.elasticsearch) as client:
-            await client.indices.put_settings(index=index, settings={setting: True})
+            await shut(client, index, True)
             await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(100))
             await until(lambda: _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2), 20)
             assert await world.lag() == 100
-            await client.indices.put_settings(index=index, settings={setting: None})
+            await shut(client, index, None)
         await world.settled(worker=worker)
         await assert_true(world, embedder)
 

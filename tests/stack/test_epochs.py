@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from elasticsearch import AsyncElasticsearch
 
 from agents.claims import changelog_topic
 from agents.elastic import connect
@@ -149,11 +150,7 @@ def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder)
         worker = world.start_worker()
         await world.settled(worker=worker)
         async with connect(world.settings.elasticsearch) as client:
-            (index,) = await client.indices.get_alias(name=world.name)
-            both = f"{index},{index}-registry"
-            place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
-            await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
-            await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            both = await snapshot(world, client)
             await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 3 else None) for i in range(12))
             await world.settled(worker=worker)
             await client.indices.delete(index=both)
@@ -166,3 +163,35 @@ def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder)
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
+
+
+def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: Embedder) -> None:
+    """Fault 37, in place: closed, restored and open again, with the same name, uuid and aliases."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(10))
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        async with connect(world.settings.elasticsearch) as client:
+            both = await snapshot(world, client)
+            await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 3 else None) for i in range(12))
+            await world.settled(worker=worker)
+            await client.indices.close(index=both)
+            await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+        assert await asyncio.to_thread(worker.process.wait, 60) == 3
+        assert "was restored" in worker.log.read_text()
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+async def snapshot(world: World, client: AsyncElasticsearch) -> str:
+    """Of the index and its registry, named "one". Returns their names."""
+    (index,) = await client.indices.get_alias(name=world.name)
+    both = f"{index},{index}-registry"
+    place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
+    await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
+    await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+    return both

@@ -1,0 +1,74 @@
+"""Whether topic and index are still those that the worker was started for: at each assignment, and while it runs."""
+
+import logging
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.claims import read_claims, require_same_log
+from agents.elastic import Requests, index_gone
+from agents.index import Index
+from agents.kafka import LogReader
+from agents.preflight import Checked
+from agents.settings import Settings
+from streams.errors import PenstockError, RefusedError
+
+logger = logging.getLogger(__name__)
+
+
+class Incarnations:
+    """Compares with what was checked before the start."""
+
+    def __init__(
+        self, settings: Settings, checked: Checked, reader: LogReader, client: AsyncElasticsearch, requests: Requests
+    ) -> None:
+        self._settings = settings
+        self._checked = checked
+        self._reader = reader
+        self._client = client
+        self._requests = requests
+
+    async def require_same(self, *, idle: bool) -> None:
+        """Raises RefusedError when one is another now, PenstockError while Kafka does not answer.
+
+        `idle`: no partition is ours (there are none while a topic is deleted), so that nobody looks at the claimed
+        records meanwhile: after a while Faust would assign partitions of the new topic.
+        """
+        await self._same_topic(idle=idle)
+        await self._same_index()
+
+    async def _same_topic(self, *, idle: bool) -> None:
+        topic, before = self._settings.source.topic, self._checked.partitions
+        count = await self._reader.partitions(topic)
+        if count is None:
+            logger.warning("the source topic is gone", extra={"topic": topic})
+            return
+        if count != before:
+            raise RefusedError(
+                f"{topic} has {count} partitions now, the index was made for {before}: keys have moved, and offsets no "
+                "longer compare. Stop the workers, then `penstock index epoch bump --why …`"
+            )
+        if idle:
+            claims, sink = await read_claims(self._reader, self._settings), self._checked.identity.sink
+            same = {number: claim for number, claim in claims.items() if claim.sink == sink}
+            await require_same_log(self._reader, topic, same)
+
+    async def _same_index(self) -> None:
+        """Elasticsearch being away, or the index closed, is the breaker's business."""
+        identity = self._checked.identity
+        if not self._requests.closed:
+            return
+        try:
+            if not await self._client.indices.exists_alias(name=identity.write_alias):
+                raise index_gone(identity.write_alias)
+            found = await Index(self._client, self._settings).identify(identity.contract)
+        except RefusedError:
+            raise
+        except (ApiError, TransportError, PenstockError) as exc:
+            logger.debug("the index could not be looked at", extra={"reason": str(exc)})
+            return
+        if found.sink != identity.sink:
+            raise RefusedError(
+                f"{identity.index} was restored, or lost a shard's history, while this worker ran: what it settled "
+                "may be missing. `penstock index create`, then start again: claims about the older state are void, "
+                "and the topic is processed from the start"
+            )

@@ -1,0 +1,87 @@
+"""Lag, gaps, and whether the worker makes progress: one that does not, though it could, is ended, and replayed."""
+
+import itertools
+import logging
+import time
+from typing import Any
+
+from agents.elastic import Requests
+from agents.incarnations import Incarnations
+from agents.pipeline import Pipeline
+from agents.settings import Settings
+from agents.tracker import Assignment
+from streams.errors import PenstockError, RefusedError
+
+COMPARE_EVERY = 3
+"""Of so many looks at the lag one is at the topic and the index themselves."""
+
+logger = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """What `/livez` and `/readyz` say, and the end of a process that stands still."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        assignment: Assignment,
+        pipeline: Pipeline,
+        requests: Requests,
+        incarnations: Incarnations,
+    ) -> None:
+        self._settings = settings
+        self._assignment = assignment
+        self._pipeline = pipeline
+        self._requests = requests
+        self._incarnations = incarnations
+        self._kafka_answered = self._healthy_since = time.monotonic()
+        self._looks = itertools.count()
+
+    async def look(self, *, paused: bool) -> None:
+        """Once, every few seconds. Raises PenstockError when only a restart can help.
+
+        `paused`: fetching is, so that nothing was to be delivered.
+        """
+        answered = self._kafka_answered
+        try:
+            await self._assignment.watch(paused=paused)
+            self._kafka_answered = time.monotonic()
+            if next(self._looks) % COMPARE_EVERY == 0:
+                await self._incarnations.require_same(idle=self._assignment.received and self._assignment.empty)
+        except RefusedError:
+            raise
+        except PenstockError as exc:
+            self._assignment.forget_lag()
+            logger.warning("lag is unknown", extra={"reason": str(exc)})
+        if answered == self._kafka_answered or self._elasticsearch_away:
+            self._healthy_since = time.monotonic()
+        if reasons := self.stalled():
+            raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
+
+    def stalled(self) -> list[str]:
+        """What stands still with lag while the targets answer: only a restart can help.
+
+        Elasticsearch being away is no stall, however long: the breaker says so, and the worker waits.
+        """
+        if self._elasticsearch_away:
+            return []
+        limit, now = self._settings.lifecycle.stall_s, time.monotonic()
+        if now - self._kafka_answered > limit:
+            return [f"Kafka at {self._settings.kafka.bootstrap_servers} has not answered for {limit:.0f} s"]
+        if now - max(self._pipeline.progressed, self._healthy_since) < limit:
+            return []
+        return [
+            f"{row['topic']}/{row['partition']}: settled offset stands still at {row['settled_offset']} with lag"
+            for row in self._assignment.snapshot()
+            if row["lag"] and row["since_progress_s"] > limit
+        ]
+
+    def not_ready(self) -> list[str]:
+        """Why no traffic should count on this worker; an empty assignment is one that was received."""
+        reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
+        return [*reasons, "Elasticsearch does not answer"] if self._elasticsearch_away else reasons
+
+    @property
+    def _elasticsearch_away(self) -> bool:
+        return not self._requests.closed
