@@ -22,13 +22,16 @@ import numpy as np
 from agents.commands import main
 from models.session import Session
 
-def embed(self, tokens, _):
+real = Session.embed
+
+def embed(self, tokens, max_tokens):
+    if len(tokens) < 100:
+        return real(self, tokens, max_tokens)
     rng = np.random.default_rng(zlib.crc32(b"".join(np.asarray(row).tobytes() for row in tokens)))
     vectors = rng.standard_normal((len(tokens), self._manifest.dims)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-real = Session.embed
-Session.embed = lambda self, tokens, most: real(self, tokens, most) if len(tokens) < 100 else embed(self, tokens, most)
+Session.embed = embed
 sys.argv = ["penstock", "worker"]
 main()
 """
