@@ -168,6 +168,13 @@ MUTATIONS = [
         "test_the_index_is_restored_from_a_snapshot",
     ),
     Mutation(
+        "a running worker does not look at its index",
+        "agents/incarnations.py",
+        "if found.sink != identity.sink:",
+        "if False:",
+        "test_the_index_is_set_back_under_an_idle_worker",
+    ),
+    Mutation(
         "a replay overwrites what is newer",
         "streams/registry.py",
         "if entry.version > wanted.version:",
