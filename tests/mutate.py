@@ -175,10 +175,10 @@ MUTATIONS = [
         "test_the_index_is_set_back_under_an_idle_worker",
     ),
     Mutation(
-        "a replay overwrites what is newer",
-        "streams/registry.py",
-        "if entry.version > wanted.version:",
-        "if entry.version > wanted.version and wanted.attempt == 1:",
+        "superseded letters count as open",
+        "streams/dead_letter.py",
+        'return "superseded"',
+        'return "open"',
         "test_200_poison_records_among_1000",
     ),
     Mutation(
