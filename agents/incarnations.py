@@ -12,6 +12,9 @@ from agents.preflight import Checked
 from agents.settings import Settings
 from streams.errors import PenstockError, RefusedError
 
+LOOK_TIMEOUT_S = 10.0
+"""An assignment waits for this look: a server that hangs must not hold it up for longer."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -24,7 +27,7 @@ class Incarnations:
         self._settings = settings
         self._checked = checked
         self._reader = reader
-        self._client = client
+        self._client = client.options(request_timeout=LOOK_TIMEOUT_S)
         self._requests = requests
 
     async def require_same(self, *, idle: bool) -> None:
