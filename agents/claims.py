@@ -90,30 +90,30 @@ async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]
     return {partition: claim for partition, claim in claims.items() if claim is not None}
 
 
-async def start_offset(reader: LogReader, topic: str, partition: int, claim: Claim | None, sink: str) -> int:
-    """Where processing of a partition starts: after a claim that holds, else at the log's start.
+async def start_offsets(reader: LogReader, topic: str, claims: Mapping[int, Claim | None], sink: str) -> dict[int, int]:
+    """Where processing of each partition starts: after a claim that holds, else at the log's start.
 
-    Raises RefusedError when the claim proves that the topic is not the one that was indexed.
+    Raises RefusedError when a claim proves that the topic is not the one that was indexed.
     """
-    if claim is None or claim.sink != sink:
-        return (await reader.bounds(topic, [partition]))[partition].begin
-    bounds = await require_same_log(reader, topic, {partition: claim})
-    return max(claim.offset + 1, bounds[partition].begin)
+    holding = {number: claim if claim is not None and claim.sink == sink else None for number, claim in claims.items()}
+    bounds = await require_same_log(reader, topic, holding)
+    return {number: max(claim.offset + 1 if claim else 0, bounds[number].begin) for number, claim in holding.items()}
 
 
-async def require_same_log(reader: LogReader, topic: str, claims: Mapping[int, Claim]) -> dict[int, Bounds]:
-    """Bounds of the partitions that the claims are about.
+async def require_same_log(reader: LogReader, topic: str, claims: Mapping[int, Claim | None]) -> dict[int, Bounds]:
+    """Bounds of these partitions, with claims or without.
 
     Raises RefusedError when a claim proves that its partition is not the log that was indexed.
     """
     bounds = await reader.bounds(topic, claims)
+    made = {number: claim for number, claim in claims.items() if claim is not None}
     known = {
         number: claim.offset
-        for number, claim in claims.items()
+        for number, claim in made.items()
         if claim.record is not None and bounds[number].begin <= claim.offset < bounds[number].end
     }
     records = await reader.records_at(topic, known)
-    for number, claim in claims.items():
+    for number, claim in made.items():
         row = records.get(number)
         if claim.offset >= bounds[number].end:
             found = f"the log ends at {bounds[number].end}"

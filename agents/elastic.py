@@ -8,11 +8,12 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from elasticsearch import ConnectionError as ElasticConnectionError
+from elasticsearch.helpers import async_scan
 
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
@@ -27,6 +28,8 @@ INDEX_GONE = "index_not_found_exception"
 GONE = frozenset({INDEX_GONE, "security_exception"})
 SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
 """Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
+PAGE = 500
+"""Rows of a scan that are handled together."""
 REQUEST_TIMEOUT_S = 60.0
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -189,6 +192,25 @@ async def multi_get(
             raise PenstockError(f"{index} cannot be read: {error['reason']}")
         await requests.wait(attempt, error["type"])
     raise AssertionError("unreachable")
+
+
+async def scan(
+    client: AsyncElasticsearch, index: str, query: Mapping[str, Any], source: Any = True
+) -> AsyncIterator[tuple[list[Any], int]]:
+    """Every row that matches, with its version, `PAGE` at a time, and how many there are in all.
+
+    `source`: which fields. Raises ApiError, TransportError, and ScanError when shards fail on the way.
+    """
+    await client.indices.refresh(index=index)
+    total = int((await client.count(index=index, query=query))["count"])
+    body, page = {"query": query, "_source": source}, []
+    async for hit in async_scan(client, index=index, query=body, size=PAGE, scroll="10m", version=True):
+        page.append(hit)
+        if len(page) == PAGE:
+            yield page, total
+            page = []
+    if page:
+        yield page, total
 
 
 def backoff_s(attempt: int, base_ms: int) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agents.claims import Claim, ClaimTable, require_same_log, start_offset, too_many_rejected
+from agents.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
 from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
 from agents.metrics import Metrics
@@ -110,11 +110,11 @@ class Assignment:
 
     async def assign(self, numbers: Iterable[int]) -> None:
         """Take these partitions, each from its claim on. Raises RefusedError when the topic was replaced."""
+        claims = {number: self._claims.read(number) for number in numbers}
+        starts = await start_offsets(self._reader, self.topic, claims, self._sink)
         fresh = {}
-        for number in numbers:
-            claim = self._claims.read(number)
-            start = await start_offset(self._reader, self.topic, number, claim, self._sink)
-            fresh[number] = Partition(number, start, self._now())
+        for number, claim in claims.items():
+            fresh[number] = Partition(number, starts[number], self._now())
             if claim is not None and claim.sink == self._sink:
                 fresh[number].stored, fresh[number].share = claim, claim.share
         self.revoke()
@@ -199,7 +199,7 @@ class Assignment:
         for position in positions:  # 1
             position.partition.ledger.settle(position.offset)
             touched[position.partition.number] = position.partition
-        await self.require_same_log(touched.values())  # a claim on another log would hide what is below it
+        await self._require_same_log(touched.values())  # a claim on another log would hide what is below it
         for partition in touched.values():
             await self._claim(partition)
 
@@ -224,7 +224,7 @@ class Assignment:
         if self._partitions.get(partition.number) is partition:
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
 
-    async def require_same_log(self, partitions: Iterable[Partition]) -> None:
+    async def _require_same_log(self, partitions: Iterable[Partition]) -> None:
         """Raises RefusedError when the topic was made anew under our hands. Looks at the last claimed records."""
         claims = {
             partition.number: partition.stored
@@ -249,12 +249,12 @@ class Assignment:
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
-        await self.require_same_log(partitions)
-        bounds = await self._reader.bounds(self.topic, [partition.number for partition in partitions])
+        stored = {partition.number: partition.stored for partition in partitions}
+        bounds = await require_same_log(self._reader, self.topic, stored)
         for partition in partitions:
             if self._partitions.get(partition.number) is not partition:
                 continue
-            partition.end = bounds[partition.number].end
+            partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked
             self._metrics.lag.labels(self.topic, str(partition.number)).set(partition.end - partition.claimed - 1)
             if partition.end == partition.claimed + 1:
                 partition.last_progress = self._now()  # idle is not stalled

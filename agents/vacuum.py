@@ -9,22 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from elasticsearch import ApiError, TransportError
-from elasticsearch.helpers import ScanError, async_scan
+from elasticsearch.helpers import ScanError
 
 from agents.bulk import Operation
 from agents.dlq import read_letters
-from agents.elastic import explain
+from agents.elastic import explain, scan
 from agents.kafka import log_reader
 from agents.preflight import Checked
 from agents.settings import Settings
 from agents.status import partition_rows
 from agents.workbench import Workbench, workbench
 from streams.errors import PenstockError
-from streams.identity import version
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go
 
-PAGE = 500
 Report = Callable[[str, int, int], None]
 """What, done, of how many."""
 
@@ -93,10 +91,8 @@ class Vacuum:
 
     def _over(self, entry: Entry) -> bool:
         """Whether nothing is under way for it, nor may be: its record is settled, and so are those before it."""
-        settled = self._settled.get(entry.partition, 0)
-        return entry.state == "done" and entry.version < version(
-            self._identity.epochs.of(entry.partition, settled), settled
-        )
+        settled = self._identity.epochs.version(entry.partition, self._settled.get(entry.partition, 0))
+        return entry.state == "done" and entry.version < settled
 
     async def _send(self, what: str, alias: str, operations: list[Operation]) -> None:
         if not operations:
@@ -107,22 +103,14 @@ class Vacuum:
         self.deleted[what] += sum(not isinstance(outcome, Conflict) for outcome in outcomes)
 
     async def _pages(self, what: str, index: str, query: dict[str, Any], report: Report) -> AsyncIterator[list[Any]]:
-        client = self._bench.client
+        seen = 0
+        report(what, 0, 0)
         try:
-            await client.indices.refresh(index=index)
-            total, seen = int((await client.count(index=index, query=query))["count"]), 0
-            page: list[Any] = []
-            fields = {"query": query, "_source": {"excludes": [self._bench.parts.target.names.vector]}}
-            async for hit in async_scan(client, index=index, query=fields, size=PAGE, scroll="10m", version=True):
-                page.append(hit)
-                seen += 1
-                if len(page) == PAGE:
-                    yield page
-                    page = []
-                    report(what, seen, total)
-            if page:
-                yield page
-            report(what, seen, total)
+            fields = {"excludes": [self._bench.parts.target.names.vector]}
+            async for hits, total in scan(self._bench.client, index, query, fields):
+                seen += len(hits)
+                yield hits
+                report(what, seen, total)
         except (ApiError, TransportError, ScanError) as exc:
             told = explain(exc, self._settings.elasticsearch.url) if not isinstance(exc, ScanError) else str(exc)
             raise PenstockError(f"{told}; what is deleted so far stays deleted, run it again") from exc

@@ -14,16 +14,16 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from elasticsearch import ApiError, TransportError
-from elasticsearch.helpers import ScanError, async_scan
+from elasticsearch.helpers import ScanError
 
 from agents.dlq import pages
-from agents.elastic import explain, multi_get
+from agents.elastic import PAGE, explain, multi_get, scan
 from agents.kafka import LogReader, log_reader, record_of
 from agents.preflight import Checked
 from agents.repair import Repairer
@@ -34,12 +34,11 @@ from agents.status import partition_rows
 from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
-from streams.identity import chunk_id, version
+from streams.identity import chunk_id
 from streams.record import Record
 from streams.registry import Entry, Stored, from_source
 from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 
-PAGE = 500
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
 COSINE = 0.999
@@ -189,8 +188,7 @@ class Verifier:
         return stored.entry
 
     def _is_old(self, entry: Entry) -> bool:
-        settled = self._bounds.get(entry.partition, 0)
-        return entry.version < version(self._epochs.of(entry.partition, settled), settled)
+        return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
 
     # the passes
 
@@ -239,8 +237,7 @@ class Verifier:
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry
-        total = await self._count(index)
-        async for hits in self._scan(index):
+        async for hits, total in scan(self._bench.client, index, {"match_all": {}}):
             entries = [from_source(hit["_source"]) for hit in hits]
             entries = [entry for entry in entries if entry.chunk_index_uuid == self._checked.identity.chunk_index_uuid]
             self._spool.add_entries((entry.doc_id, entry.hi) for entry in entries)
@@ -260,8 +257,8 @@ class Verifier:
     async def _check_chunks(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.index
         alive = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
-        total = await self._count(index, alive)
-        async for hits in self._scan(index, alive, ["metadata.doc_id", "metadata.chunk"]):
+        fields = ["metadata.doc_id", "metadata.chunk"]
+        async for hits, total in scan(self._bench.client, index, alive, fields):
             rows = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
             highest = self._spool.highest(sorted({doc for doc, _ in rows}))
             for doc, number in rows:
@@ -327,25 +324,6 @@ class Verifier:
                     source = {"metadata": {}, **row["_source"]}
                     found.setdefault(doc, {})[number] = row_of(source, row["_version"], names.text)
         return found
-
-    async def _count(self, index: str, query: dict[str, Any] | None = None) -> int:
-        await self._bench.client.indices.refresh(index=index)
-        return int((await self._bench.client.count(index=index, query=query))["count"])
-
-    async def _scan(
-        self, index: str, query: dict[str, Any] | None = None, fields: list[str] | None = None
-    ) -> AsyncIterator[list[Any]]:
-        body: dict[str, Any] = {"query": query or {"match_all": {}}}
-        if fields:
-            body["_source"] = fields
-        page: list[Any] = []
-        async for hit in async_scan(self._bench.client, index=index, query=body, size=PAGE, scroll="10m"):
-            page.append(hit)
-            if len(page) == PAGE:
-                yield page
-                page = []
-        if page:
-            yield page
 
 
 async def verify(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.identity import EPOCH_SHIFT
+from streams.identity import EPOCH_SHIFT, version
 
 MAX_EPOCH = (1 << 15) - 1
 
@@ -34,6 +34,10 @@ class Epochs:
             if self.cuts[number - 1].offsets.get(partition, 0) <= offset:
                 return number
         return 0
+
+    def version(self, partition: int, offset: int) -> int:
+        """Of the record there, whether or not there is one yet."""
+        return version(self.of(partition, offset), offset)
 
     def then(self, cut: Cut) -> "Epochs":
         """With one more. Raises ValueError when versions have no room for it."""

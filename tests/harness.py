@@ -270,11 +270,17 @@ class World:
             await reader.create_topic(self.settings.dead_letter_topic, 1, {"max.message.bytes": str(limit)})
 
     async def delete_topic(self, topic: str) -> None:
-        """Take a topic away."""
+        """Take a topic away, and wait until it is gone."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka.bootstrap_servers)
         await admin.start()
         await admin.delete_topics([topic])
         await admin.close()
+        async with log_reader(self.settings) as reader:
+
+            async def gone() -> bool:
+                return await reader.partitions(topic) is None
+
+            await until(gone, 20)
 
     async def dead_letters(self) -> list[Any]:
         """Everything in the dead-letter topic."""

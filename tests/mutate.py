@@ -100,8 +100,8 @@ MUTATIONS = [
     Mutation(
         "a claim holds for any index",
         "agents/claims.py",
-        "if claim is None or claim.sink != sink:",
-        "if claim is None:",
+        "claim if claim is not None and claim.sink == sink else None for number",
+        "claim for number",
         "test_chunk_index_deleted_under_a_worker_and_registry_deleted and True",
     ),
     Mutation(

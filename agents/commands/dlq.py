@@ -5,6 +5,7 @@ import base64
 import re
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TypeVar
 
 import click
@@ -222,19 +223,16 @@ def replay_command(dry_run: bool, max_attempts: int, settings: Settings, as_json
 
 async def _replay(settings: Settings, wanted: Filter, max_attempts: int, dry_run: bool) -> Replayed:
     checked = await check(settings)
-    try:
-        with progress_bar() as bar:
-            task = bar.add_task("replaying dead letters", total=None)
-            return await replay(
-                settings,
-                checked,
-                wanted,
-                max_attempts=max_attempts,
-                dry_run=dry_run,
-                report=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    finally:
-        checked.embedder.close()
+    with closing(checked.embedder), progress_bar() as bar:
+        task = bar.add_task("replaying dead letters", total=None)
+        return await replay(
+            settings,
+            checked,
+            wanted,
+            max_attempts=max_attempts,
+            dry_run=dry_run,
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 @dlq.command("resume")

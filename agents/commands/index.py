@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import click
@@ -134,11 +135,8 @@ def vacuum_command(before_ms: int, dry_run: bool, settings: Settings, as_json: b
 
 async def _vacuum(settings: Settings, before_ms: int, dry_run: bool) -> Counter[str]:
     checked = await check(settings)
-    try:
-        with progress_bar() as bar:
-            return await vacuum(settings, checked, before_ms=before_ms, dry_run=dry_run, report=reporter(bar))
-    finally:
-        checked.embedder.close()
+    with closing(checked.embedder), progress_bar() as bar:
+        return await vacuum(settings, checked, before_ms=before_ms, dry_run=dry_run, report=reporter(bar))
 
 
 @index.command("list")

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,8 @@ def verify_command(
 
 async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verified, Verified | None]:
     checked = await check(settings)
-    try:
-        with progress_bar() as bar:
-            return await verify(settings, checked, repair=repair, sample=sample, report=reporter(bar))
-    finally:
-        checked.embedder.close()
+    with closing(checked.embedder), progress_bar() as bar:
+        return await verify(settings, checked, repair=repair, sample=sample, report=reporter(bar))
 
 
 def _data(verified: Verified, limit: int) -> dict[str, Any]:

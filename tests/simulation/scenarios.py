@@ -1,6 +1,6 @@
 """Small worlds that are explored, and mutations of the product that must be found in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -201,12 +201,13 @@ def _ack_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def _claim_of_any_index(patch: pytest.MonkeyPatch) -> None:
-    real = claims.start_offset
+    real = claims.start_offsets
 
-    async def start(reader: Any, topic: str, partition: int, claim: Any, sink: str) -> int:
-        return await real(reader, topic, partition, claim, claim.sink if claim else sink)
+    async def start(reader: Any, topic: str, found: Mapping[int, Any], sink: str) -> dict[int, int]:
+        ours = {number: claim and replace(claim, sink=sink) for number, claim in found.items()}
+        return await real(reader, topic, ours, sink)
 
-    patch.setattr(tracker, "start_offset", start)
+    patch.setattr(tracker, "start_offsets", start)
 
 
 def _no_fence(patch: pytest.MonkeyPatch) -> None:

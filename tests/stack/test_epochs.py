@@ -10,10 +10,10 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.claims import changelog_topic
 from agents.elastic import connect
-from agents.kafka import LogReader, log_reader
+from agents.kafka import log_reader
 from models.embedder import Embedder
 from streams.epochs import Cut, Epochs, from_contract
-from tests.harness import Worker, World, until
+from tests.harness import Worker, World
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
@@ -25,20 +25,6 @@ async def exits_with_3(worker: Worker, *parts: str) -> None:
     said = worker.log.read_text()
     for part in (*parts, "penstock index epoch bump --why"):
         assert part in said, said[-2000:]
-
-
-async def delete_topic(world: World, topic: str) -> None:
-    """And wait until it is gone."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
-    await admin.start()
-    await admin.delete_topics([topic])
-    await admin.close()
-    async with log_reader(world.settings) as reader:
-        await until(lambda: _gone(reader, topic), 20)
-
-
-async def _gone(reader: LogReader, topic: str) -> bool:
-    return await reader.partitions(topic) is None
 
 
 async def grow(world: World, partitions: int) -> None:
@@ -105,7 +91,7 @@ def test_the_topic_is_deleted_and_made_anew_under_a_worker(world: World, embedde
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(100))
         worker = world.start_worker()
         await world.settled(worker=worker)
-        await delete_topic(world, world.name)
+        await world.delete_topic(world.name)
         async with log_reader(world.settings) as reader:
             await reader.create_topic(world.name, 1, {})
         old, world.produced = world.produced, []
@@ -133,7 +119,7 @@ def test_the_changelog_is_deleted(world: World, embedder: Embedder) -> None:
         worker = world.start_worker()
         await world.settled(worker=worker)
         assert worker.terminate() == 0
-        await delete_topic(world, changelog_topic(world.settings))
+        await world.delete_topic(changelog_topic(world.settings))
         (second,) = await world.follow("The changelog topic is gone")
         assert second.metrics()["penstock_chunks_embedded_total"] == 0
         await assert_true(world, embedder)

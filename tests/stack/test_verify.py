@@ -5,14 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic import connect
 from agents.kafka import log_reader
 from agents.preflight import DEAD_LETTER_CONFIG
 from models.embedder import Embedder
-from tests.harness import World, until
+from tests.harness import World
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
 
@@ -113,17 +112,9 @@ def test_planted_damage_is_found_and_mended(world: World, embedder: Embedder, tm
 async def lose_dead_letters(world: World) -> None:
     """The topic is deleted, and made anew empty."""
     topic = world.settings.dead_letter_topic
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
-    await admin.start()
-    await admin.delete_topics([topic])
-    await admin.close()
+    await world.delete_topic(topic)
     async with log_reader(world.settings) as reader:
-        await until(lambda: _gone(reader, topic), 20)
         await reader.create_topic(topic, 1, DEAD_LETTER_CONFIG)
-
-
-async def _gone(reader: Any, topic: str) -> bool:
-    return await reader.partitions(topic) is None
 
 
 def test_workers_at_work_are_no_damage(world: World, embedder: Embedder) -> None:
