@@ -18,6 +18,8 @@ from streams.plan import Conflict, Outcome, Refused, Written
 
 MAX_BODY_BYTES = 8 * 1024**2  # well below the server's http.max_content_length of 100 MB
 MAX_BODY_ITEMS = 1000
+ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
+"""What is looked at, of each item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Bulk:
         gone, access is refused, or `delivery.max_retries` is used up.
         """
         items = [_Item(operation) for operation in operations]
-        path = f"/{index}/_bulk" + ("?require_alias=true" if require_alias else "")
+        path = f"/{index}/_bulk?{ANSWER}" + ("&require_alias=true" if require_alias else "")
         waiting, attempt = items, 0
         while waiting:
             reason = ""

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, OrjsonSerializer, TransportError
 from elasticsearch import ConnectionError as ElasticConnectionError
 from elasticsearch.helpers import async_scan
 
@@ -51,7 +51,12 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
     if settings.ssl_fingerprint:
         options["ssl_assert_fingerprint"] = settings.ssl_fingerprint
     return AsyncElasticsearch(
-        str(settings.url), max_retries=0, retry_on_timeout=False, request_timeout=REQUEST_TIMEOUT_S, **options
+        str(settings.url),
+        max_retries=0,
+        retry_on_timeout=False,
+        request_timeout=REQUEST_TIMEOUT_S,
+        serializers={"application/json": OrjsonSerializer()},
+        **options,
     )
 
 

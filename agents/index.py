@@ -26,6 +26,9 @@ from streams.errors import PenstockError, RefusedError
 from streams.plan import FieldNames
 from streams.split import SplitRules
 
+LOAD_NOTE = "penstock_load"
+"""In a mapping's `_meta`, beside the contract: settings of an index in load mode when that ends."""
+
 T = TypeVar("T")
 
 
@@ -105,9 +108,10 @@ class Index:
         self._settings = settings
         self._alias = settings.elasticsearch.alias
 
-    async def create(self, contract: dict[str, Any]) -> tuple[str, bool]:
+    async def create(self, contract: dict[str, Any], *, load: bool = False) -> tuple[str, bool]:
         """Make the first index of the alias, its registry and its aliases. Returns (name, whether it was made).
 
+        `load`: without refreshes and replicas until a worker sees lag 0 (`agents.load_mode`).
         Idempotent: an existing one with the same contract is left as it is, half a creation is completed.
         Raises RefusedError when the alias has an index with another contract.
         """
@@ -122,13 +126,13 @@ class Index:
         mappings = chunk_mappings(
             {**contract, "id": uuid4().hex}, names=field_names(self._settings), index_options=options
         )
+        wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
+        if load:
+            mappings["_meta"][LOAD_NOTE] = wanted
+            wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}
+            shape["number_of_replicas"] = 0
         await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
-        await self._create_one(
-            name,
-            mappings,
-            {**shape, "refresh_interval": es.refresh_interval},
-            {self._alias: {}},
-        )
+        await self._create_one(name, mappings, {**shape, **wanted}, {self._alias: {}})
         await self._call(lambda: self._open_for_writing(name))
         return name, True
 
@@ -261,9 +265,10 @@ class Index:
 
         async def request() -> None:
             mapping = await self._client.indices.get_mapping(index=name)
-            contract = mapping[name]["mappings"]["_meta"]["penstock"]
-            contract |= {"cuts": cuts, "source": {**contract["source"], "partitions": partitions}}
-            await self._client.indices.put_mapping(index=name, meta={"penstock": contract})
+            meta = mapping[name]["mappings"]["_meta"]
+            source = {**meta["penstock"]["source"], "partitions": partitions}
+            contract = {**meta["penstock"], "cuts": cuts, "source": source}
+            await self._client.indices.put_mapping(index=name, meta={**meta, "penstock": contract})
             await self._open_for_writing(name)
 
         await self._call(request)

@@ -24,6 +24,24 @@ class Metrics:
             registry=r,
         )
         self.tokens = Counter("penstock_tokens_total", "Tokens run through the model, without padding.", registry=r)
+        self.padding_tokens = Counter(
+            "penstock_padding_tokens_total",
+            "Tokens that the model computed for nothing, because texts of unequal length run together.",
+            registry=r,
+        )
+        self.batch_tokens = Histogram(
+            "penstock_batch_tokens",
+            "Tokens a run of the model, padding included.",
+            registry=r,
+            buckets=(64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+        )
+        # session_seconds: busy (in runs) | idle (a lane between two of its runs)
+        self.session_seconds = Counter(
+            "penstock_session_seconds_total",
+            "Seconds of the model's lanes, by what they did: idle / (idle + busy) is the share that was not used.",
+            ["state"],
+            registry=r,
+        )
         self.batch_size = Histogram(
             "penstock_batch_size",
             "Chunks a micro-batch.",

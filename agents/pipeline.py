@@ -1,20 +1,21 @@
 """The way of the records, from admission to acknowledgement.
 
     accept             noack window ─► admission ─► decode, split           (event loop, tokenizer thread)
-    run_embedding      registry read ─► intents ─► vectors                  (inference thread)
+    run_embedding (2)  registry read ─► intents ─► vectors                  (the model's lanes)
     run_writing        chunks, stubs ─► dead letters ─► done ─► settle ─► claim ─► ack
 
-At most two batches are begun at any time, one embedding and one writing, while the next one is prepared.
-A document with work in flight waits until that is settled.
+At most two batches are begun at any time, while the next one is prepared. One is in the model; the other is begun
+meanwhile and waits for it, so that the model never waits, or it is being written. A document with work in flight waits
+until that is settled.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
-from agents import stations
 from agents.clock import Deadline
 from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Position
@@ -22,7 +23,11 @@ from streams.protocol import Work
 from streams.record import Record
 
 SLICE_BYTES = 4 * 1024**2
-CHUNK_OVERHEAD = 2 * 1024
+CHUNK_OVERHEAD = 3 * 1024
+WAITING = 2
+"""Batches that are prepared beforehand, the last of them perhaps not full yet."""
+EMBEDDING = 2
+"""Tasks of `Pipeline.run_embedding` that run side by side."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +39,45 @@ class Batch:
     generation: int
     works: list[Work] = field(default_factory=list)
     positions: list[Position] = field(default_factory=list)
+    partitions: dict[str, int] = field(default_factory=dict)
+    """By document."""
+    chunks: int = 0
 
     @property
-    def doc_ids(self) -> set[str]:
+    def doc_ids(self) -> Set[str]:
         """Documents that this batch is about."""
-        return {work.document.id for work in self.works if work.document}
+        return self.partitions.keys()
+
+    def takes(self, work: Work, generation: int, most: int) -> bool:
+        """About `most` chunks are enough; a document is never divided, nor are two partitions of one key joined."""
+        if generation != self.generation:
+            return False
+        partition = work.record.partition
+        elsewhere = work.document and self.partitions.get(work.document.id, partition) != partition
+        return not elsewhere and (not self.works or self.chunks + _size(work) <= most)
+
+    def add(self, work: Work, position: Position) -> None:
+        """The next record."""
+        self.works.append(work)
+        self.positions.append(position)
+        self.chunks += _size(work)
+        if work.document:
+            self.partitions[work.document.id] = work.record.partition
 
 
 class Pipeline:
-    """Two station loops with one slot between them; whoever runs them ends the process when one fails."""
+    """Station loops with little between them; whoever runs them ends the process when one fails."""
 
     def __init__(self, parts: Parts, assignment: Assignment) -> None:
         self._parts = parts
         self._stations = Stations(parts)
         self._assignment = assignment
-        self._prepared: asyncio.Queue[Batch] = asyncio.Queue(1)
+        self._prepared: deque[Batch] = deque()
+        self._changed = asyncio.Condition()
+        """Of `_prepared`."""
         self._embedded: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._begun = asyncio.Semaphore(2)
+        self._entering = asyncio.Lock()
         self._busy: set[str] = set()
         self._in_flight = 0
         self._moved = asyncio.Condition()
@@ -76,26 +103,45 @@ class Pipeline:
                 works = await self._parts.embedder.on_tokenizer_thread(
                     lambda part=part: [self._stations.prepare(record) for _, record in part]  # type: ignore[misc]
                 )
-            for work in works:
+            for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
-            for batch in _batches(works, [position for position, _ in part], generation):
-                await self._prepared.put(batch)
+                await self._put(work, position, generation)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _put(self, work: Work, position: Position, generation: int) -> None:
+        """Into the last batch that waits, or a new one. That is taken full, or as it is when the model has no other."""
+        while not (self._prepared and self._prepared[-1].takes(work, generation, self._parts.batch.chunks)):
+            async with self._changed:
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: len(self._prepared) < WAITING)
+            self._prepared.append(Batch(generation))
+        self._prepared[-1].add(work, position)
 
     async def run_embedding(self) -> None:
-        """The first station, until cancelled. Raises when a dependency is lost for good."""
+        """The first station, until cancelled; `EMBEDDING` of them. Raises when a dependency is lost for good."""
         while True:
-            batch = await self._prepared.get()
-            await self._begun.acquire()
-            async with self._moved:
-                await self._moved.wait_for(lambda ids=batch.doc_ids: self._busy.isdisjoint(ids))  # type: ignore[misc]
-                if batch.generation != self._generation:  # of an assignment that is gone: never begun, so replayed
-                    self._begun.release()
-                    continue
-                self._busy |= batch.doc_ids
-                self._in_flight += 1
+            batch = await self._enter()
             await self._stations.begin(batch.works)
             await self._stations.embed(batch.works)
             await self._embedded.put(batch)
+
+    async def _enter(self) -> Batch:
+        """The next batch of the present assignment, in order, as soon as none of its documents is in flight."""
+        async with self._entering:
+            while True:
+                await self._begun.acquire()
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._prepared)
+                    batch = self._prepared.popleft()
+                    self._changed.notify_all()
+                async with self._moved:
+                    await self._moved.wait_for(lambda ids=batch.doc_ids: self._busy.isdisjoint(ids))  # type: ignore[misc]
+                    if batch.generation == self._generation:
+                        self._busy |= batch.doc_ids
+                        self._in_flight += 1
+                        return batch
+                self._begun.release()  # of an assignment that is gone: never begun, so replayed
 
     async def run_writing(self) -> None:
         """The second station, until cancelled."""
@@ -141,6 +187,10 @@ class Pipeline:
         self._settled = time.monotonic()
 
 
+def _size(work: Work) -> int:
+    return max(1, len(work.chunks))
+
+
 def _slices(positions: Sequence[tuple[Position, Record]]) -> Iterator[Sequence[tuple[Position, Record]]]:
     """So much at a time that what is made of it stays small beside the budget, however large the records are."""
     start = size = 0
@@ -150,21 +200,3 @@ def _slices(positions: Sequence[tuple[Position, Record]]) -> Iterator[Sequence[t
             start, size = end, 0
         size += record.size_bytes
     yield positions[start:]
-
-
-def _batches(works: Sequence[Work], positions: Sequence[Position], generation: int) -> list[Batch]:
-    """Cut into batches of about 256 chunks; a document is never divided, nor are two partitions of one key joined."""
-    batches: list[Batch] = []
-    room = 0
-    partitions: dict[str, int] = {}
-    for work, position in zip(works, positions, strict=True):
-        size = max(1, len(work.chunks))
-        partition = work.record.partition
-        elsewhere = work.document and partitions.setdefault(work.document.id, partition) != partition
-        if not batches or room < size or elsewhere:
-            batches.append(Batch(generation))
-            room, partitions = stations.MAX_BATCH_CHUNKS, {work.document.id: partition} if work.document else {}
-        batches[-1].works.append(work)
-        batches[-1].positions.append(position)
-        room -= size
-    return batches

@@ -1,6 +1,7 @@
 """Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
 
 import functools
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,10 +12,14 @@ from agents.kafka import LogReader, log_reader
 from agents.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
+from models.verdict import Wanted
 from streams.errors import RefusedError
+from streams.shapes import START, Shapes
 from streams.share import Share
 
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+logger = logging.getLogger(__name__)
+
 DEAD_LETTER_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -31,13 +36,22 @@ class Checked:
     identity: IndexIdentity
 
 
+def wanted_setup(settings: Settings) -> Wanted:
+    """How the model should be run."""
+    model = settings.model
+    return Wanted(provider=model.provider, precision=model.precision, threads=model.threads)
+
+
 def load_model(settings: Settings) -> Embedder:
-    """The configured model, verified and warm. Blocks for about a second."""
+    """The configured model, verified and warm. Blocks for about a second, the first time on a machine for some ten."""
+    batch = settings.batch
     return load_embedder(
         settings.model_folder,
-        provider=settings.model.provider,
-        threads=settings.model.threads,
-        max_tokens=settings.batch.max_tokens,
+        wanted=wanted_setup(settings),
+        shapes=Shapes(longest_run_s=batch.linger_ms / 1000, most=batch.max_tokens)
+        if batch.adaptive
+        else Shapes(fixed=batch.max_tokens or START),
+        say=logger.info,
     )
 
 
@@ -64,13 +78,16 @@ async def check(settings: Settings) -> Checked:
     return Checked(embedder=embedder, partitions=partitions, identity=identity)
 
 
-async def create_index(settings: Settings) -> tuple[str, bool]:
-    """Make the index for the configured model and topic. Returns (name, whether it was made now)."""
+async def create_index(settings: Settings, *, load: bool = False) -> tuple[str, bool]:
+    """Make the index for the configured model and topic. Returns (name, whether it was made now).
+
+    `load`: in load mode, see `agents.load_mode`.
+    """
     manifest = read_manifest(settings.model_folder)
     async with log_reader(settings) as reader:
         partitions = await reader.require_partitions(settings.source.topic)
     async with connect(settings.elasticsearch) as client:
-        return await Index(client, settings).create(contract_of(settings, manifest, partitions))
+        return await Index(client, settings).create(contract_of(settings, manifest, partitions), load=load)
 
 
 def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:

@@ -78,18 +78,27 @@ class SplitSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which exported model, on which provider; `threads` unset: all usable cores."""
+    """Which exported model, and how it is run: unset or `auto`: what is fastest on this machine, measured once.
+
+    `precision`: what an fp32 model is computed in. `threads`: cores that inference may use; unset: all usable ones.
+    """
 
     name: Name = "all-MiniLM-L6-v2"
     dir: Path = Field(default_factory=lambda: cache_dir() / "models")
     provider: Literal["auto", "cuda", "openvino", "cpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
 
 
 class BatchSettings(Section):
-    """`max_tokens`: budget of one run of the model, padding included. `linger_ms`: wait for a fuller window."""
+    """`linger_ms`: wait for a fuller window, and the longest that a run of the model should take.
 
-    max_tokens: int = Field(1024, ge=16)
+    `adaptive`: the budget of a run, in tokens with padding, is found while running, up to `max_tokens`; else
+    `max_tokens` (1024 when unset) is the budget.
+    """
+
+    adaptive: bool = True
+    max_tokens: int | None = Field(None, ge=16)
     linger_ms: int = Field(200, ge=1, le=60_000)
     max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.clock import utc_now
 from agents.dead_letters import DeadLetters
@@ -13,8 +13,8 @@ from models.embedder import Embedder
 from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
+from streams.window import BatchSize
 
-MAX_BATCH_CHUNKS = 256  # enough to sort by length; a batch takes 2–3 s on two cores, which bounds a rebalance
 LARGEST_SHARE = 4
 
 
@@ -31,6 +31,7 @@ class Parts:
     budget: Budget
     metrics: Metrics
     fail_points: FailPoints
+    batch: BatchSize = field(default_factory=BatchSize)
 
 
 class Stations:
@@ -57,7 +58,7 @@ class Stations:
         if isinstance(decoded, Rejected):
             work.refused = decoded
             return work
-        chunks = chunk_document(decoded, self._parts.rules, self._parts.embedder.tokens.count)
+        chunks = chunk_document(decoded, self._parts.rules, self._parts.embedder.tokens.encode)
         if isinstance(chunks, Rejected):
             work.refused = chunks
         else:
@@ -75,8 +76,9 @@ class Stations:
         missing = [
             (work, number) for work in begun(works) for number in range(len(work.chunks)) if number not in work.known
         ]
-        for start in range(0, len(missing), MAX_BATCH_CHUNKS):
-            await self._embed_slice(missing[start : start + MAX_BATCH_CHUNKS])
+        size = self._parts.batch.chunks
+        for start in range(0, len(missing), size):
+            await self._embed_slice(missing[start : start + size])
         self._count_skipped(works)
 
     async def write(self, works: Sequence[Work]) -> None:
@@ -101,17 +103,24 @@ class Stations:
         parts.fail_points.passing("after_done")
 
     async def _embed_slice(self, rows: list[tuple[Work, int]]) -> None:
-        """At most 256 chunks: what one document needs is bounded, and progress is seen within seconds."""
+        """As many chunks as a batch has: what one document needs is bounded, and progress is seen within seconds."""
         metrics = self._parts.metrics
         with metrics.embed_seconds.time():
-            tokens = await self._parts.embedder.encode([work.chunks[number].text for work, number in rows])
-            vectors = await self._parts.embedder.embed(tokens)
-        for (work, number), vector in zip(rows, vectors, strict=True):
+            made = await self._parts.embedder.embed([work.chunks[number].ids for work, number in rows])
+        self._parts.batch.observe(len(rows), made.seconds)
+        for place, (work, number) in enumerate(rows):
             if work.vectors is not None:
-                work.vectors[number] = vector
+                work.vectors[number] = made.vectors[place]
+            if place in made.failed:
+                work.refuse("embed", "OutOfMemory", f"chunk {number} alone does not fit: {made.failed[place]}")
         metrics.embedded.inc(len(rows))
         metrics.batch_size.observe(len(rows))
-        metrics.tokens.inc(sum(map(len, tokens)))
+        metrics.session_seconds.labels("busy").inc(made.busy_s)
+        metrics.session_seconds.labels("idle").inc(made.idle_s)
+        for run in made.runs:
+            metrics.tokens.inc(run.tokens)
+            metrics.padding_tokens.inc(run.padding)
+            metrics.batch_tokens.observe(run.tokens + run.padding)
         self.progressed = time.monotonic()
 
     def _count_skipped(self, works: Sequence[Work]) -> None:

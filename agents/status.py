@@ -8,8 +8,10 @@ from agents.dlq import listed, read_letters
 from agents.elastic import connect
 from agents.index import Index, IndexIdentity, contract_of
 from agents.kafka import LogReader, log_reader
+from agents.preflight import wanted_setup
 from agents.settings import Settings
 from models.manifest import read_manifest
+from models.verdict import kept
 from streams.errors import PenstockError
 
 NEWEST_LETTERS = 10_000
@@ -31,6 +33,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "lag": sum(row["lag"] for row in rows),
         "partitions": rows,
         "model": settings.model.name,
+        "setup": _setup(settings),
         "index": identity.index if identity else None,
         "problem": problem,
         "workers": workers,
@@ -70,6 +73,15 @@ async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexId
     ):
         counts[name] = count if identity else None
     return counts
+
+
+def _setup(settings: Settings) -> str | None:
+    """How a worker runs the model on this machine; None before that was measured here."""
+    try:
+        verdict = kept(settings.model_folder, read_manifest(settings.model_folder), wanted_setup(settings))
+    except PenstockError:
+        return None
+    return str(verdict.setup) if verdict else None
 
 
 def _next(claim: Claim | None, sink: str | None) -> int:

@@ -4,6 +4,7 @@ Admission: only the record with the expected offset enters; a lower one is acked
 a higher one is dropped unacknowledged and the consumer seeks back, at most once a second.
 """
 
+import asyncio
 import functools
 import logging
 import time
@@ -200,8 +201,7 @@ class Assignment:
             position.partition.ledger.settle(position.offset)
             touched[position.partition.number] = position.partition
         await self._require_same_log(touched.values())  # a claim on another log would hide what is below it
-        for partition in touched.values():
-            await self._claim(partition)
+        await asyncio.gather(*(self._claim(partition) for partition in touched.values()))
 
     async def _claim(self, partition: Partition) -> None:
         claimable = partition.ledger.claimable

@@ -285,8 +285,9 @@ class Verifier:
         alias = self._checked.identity.write_alias
         found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
-        tokens = await parts.embedder.encode([row["_source"][names.text] for row in rows])
-        vectors = await parts.embedder.embed(tokens)
+        texts = [row["_source"][names.text] for row in rows]
+        tokens = await parts.embedder.on_tokenizer_thread(lambda: parts.embedder.tokens.encode(texts))
+        vectors = (await parts.embedder.embed(tokens)).vectors
         return {
             row["_id"]: row["_source"]["metadata"]["doc_id"]
             for row, vector in zip(rows, vectors, strict=True)

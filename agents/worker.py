@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,9 +34,10 @@ from agents.flow import Budget, Flow
 from agents.incarnations import Incarnations
 from agents.index import field_names, split_rules
 from agents.kafka import LogReader, log_reader
+from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
-from agents.pipeline import Pipeline
+from agents.pipeline import EMBEDDING, Pipeline
 from agents.preflight import Checked, check
 from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
@@ -53,7 +55,7 @@ REVOKE_S = 10.0
 """A rebalance waits so long for batches in flight; what is not done then is replayed by the next owner."""
 CLOSING_S = 3.0
 """Part of the drain deadline that is kept for commit and close."""
-WINDOW = 256
+WINDOW = 1024
 """Most records that are taken from Faust at once."""
 
 logger = logging.getLogger(__name__)
@@ -84,8 +86,9 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         try:
             super().execute_from_commandline()
         except SystemExit as exc:
-            reason = self.crash_reason or self.app.crash_reason
-            if isinstance(reason, PenstockError):
+            reasons = [found for found in (self.app.crash_reason, self.crash_reason) if found is not None]
+            reason = next((found for found in reasons if isinstance(found, PenstockError)), next(iter(reasons), None))
+            if isinstance(reason, PenstockError):  # what is cancelled because of it crashes, too
                 print(f"penstock: {reason}", file=sys.stderr)  # noqa: T201 - the last word is for people
                 code: Any = reason.exit_code
             else:
@@ -221,15 +224,17 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         await admin.start()
         self._closing.append(admin.stop)
         manifest = checked.embedder.manifest
+        setup = checked.embedder.session.setup
         self.metrics.model_info.labels(
-            manifest.name, manifest.files["model.onnx"], checked.embedder.session.provider, manifest.precision
+            manifest.name, manifest.files["model.onnx"], setup.provider, setup.precision
         ).set(1)
         for station in (
-            self.pipeline.run_embedding,
+            *[self.pipeline.run_embedding] * EMBEDDING,
             self.pipeline.run_writing,
             self._watch,
             self._balance,
             self._watch_loop,
+            lambda: end_when_filled(settings, checked, reader, client),
         ):
             self.add_future(self._supervised(station))
         logger.info(
@@ -238,7 +243,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 "topic": settings.source.topic,
                 "index": identity.index,
                 "model": manifest.name,
-                "provider": checked.embedder.session.provider,
+                "setup": str(setup),
+                "measured": checked.embedder.verdict.measured,
             },
         )
         await super().on_start()
@@ -343,7 +349,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             "group": self.settings.source.group,
             "index": self.checked.identity.index,
             "model": self.checked.embedder.manifest.name,
-            "provider": self.checked.embedder.session.provider,
+            "setup": asdict(self.checked.embedder.session.setup),
+            "measured": self.checked.embedder.verdict.measured,
+            "budgets": {str(width): tokens for width, tokens in self.checked.embedder.shapes.budgets.items()},
             "partitions": self.assignment.snapshot() if self.assignment else [],
         }
 

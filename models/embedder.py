@@ -1,59 +1,124 @@
-"""A loaded, proved and warm model behind two owned threads: one tokenises, one infers."""
+"""A loaded, proved and warm model behind owned threads: one tokenises, and each lane of the session infers.
+
+    embed   shapes ─► runs, all queued at once ─► lanes take them as they become free ─► vectors in the order given
+
+Two calls of `embed` may be under way: the lanes go from the last runs of one straight to the first of the next.
+"""
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
-from models.runtime import ProviderName
 from models.session import Session
-from models.tokens import TokenIds, Tokens
+from models.tokens import Tokens
+from models.verdict import Say, Verdict, Wanted, choose
 from streams.errors import RefusedError
 from streams.plan import Vectors
+from streams.shapes import Run, Shapes
+from streams.split import TokenIds
 
-GOLDEN_COSINE = 0.9999
-"""Least cosine of this session's vectors to the stored ones. fp32 on other hardware differs by about 1e-6."""
+GOLDEN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99}
+"""Least cosine of this session's vectors to the stored ones, by what it computes in. fp32 on other hardware differs by
+about 1e-6; bf16 and fp16 by what still may share an index; int8 kernels differ between processors."""
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Embedding:
+    """`vectors`: float32 (texts, dims), in the order given. `runs`: how the model was run for it.
+
+    `failed`: rows without a vector, because one text alone did not fit into memory, and the reason. `busy_s`: seconds
+    of lanes in these runs; `idle_s`: of the same lanes between their runs; `seconds`:
+    what it takes with the lanes to itself.
+    """
+
+    vectors: Vectors
+    runs: list[Run]
+    failed: dict[int, str] = field(default_factory=dict)
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    seconds: float = 0.0
 
 
 class Embedder:
     """Texts to vectors without blocking the event loop. Made by `load_embedder`."""
 
-    def __init__(self, manifest: Manifest, tokens: Tokens, session: Session, *, max_tokens: int) -> None:
-        """`max_tokens`: token budget of one run of the session, padding included."""
+    def __init__(self, manifest: Manifest, tokens: Tokens, session: Session, shapes: Shapes, verdict: Verdict) -> None:
         self.manifest = manifest
         self.tokens = tokens
         self.session = session
-        self._max_tokens = max_tokens
+        self.shapes = shapes
+        self.verdict = verdict
+        self._lane = threading.local()
+        lanes = session.setup.lanes
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="penstock-tokenize")
-        self._inferring = ThreadPoolExecutor(1, thread_name_prefix="penstock-infer")
+        self._inferring = ThreadPoolExecutor(lanes, thread_name_prefix="penstock-infer")
 
     async def on_tokenizer_thread(self, work: Callable[[], T]) -> T:
         """Run splitting and counting, which call `tokens`, on the tokenizer's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
 
-    async def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of document texts."""
-        return await self.on_tokenizer_thread(lambda: self.tokens.encode(texts))
-
-    async def embed(self, tokens: Sequence[TokenIds]) -> Vectors:
-        """Vectors in the order given: float32 (len(tokens), dims)."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._inferring, lambda: self.session.embed(tokens, self._max_tokens)
+    async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
+        """Run the model over these texts. A run that is out of memory is halved until it fits."""
+        made = Embedding(
+            vectors=np.zeros((len(tokens), self.manifest.dims), dtype=np.float32),
+            runs=self.shapes.plan([len(ids) for ids in tokens]),
         )
+        await asyncio.gather(*(self._run(run, tokens, made) for run in made.runs))
+        made.seconds = made.busy_s / self.session.setup.lanes
+        return made
+
+    async def _run(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            seconds, idle_s, short = await loop.run_in_executor(
+                self._inferring, lambda: self._halving(run, tokens, made)
+            )
+        except BaseException:
+            self.shapes.dropped(run)
+            raise
+        made.busy_s += seconds
+        made.idle_s += idle_s
+        if short:
+            self.shapes.failed(run)
+        else:
+            self.shapes.observe(run, seconds)
+
+    def _halving(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> tuple[float, float, bool]:
+        """On a lane. Returns the seconds it took, those since the lane's last run, and whether memory was short."""
+        begun = time.monotonic()
+        idle_s = begun - getattr(self._lane, "ended", begun)
+        waiting, short = [run.members], False
+        while waiting:
+            members = waiting.pop()
+            try:
+                made.vectors[members] = self.session.run([tokens[index] for index in members])
+            except MemoryError as exc:
+                short = True
+                half = len(members) // 2
+                if half:
+                    waiting += [members[half:], members[:half]]
+                else:
+                    made.failed[members[0]] = str(exc)
+        self._lane.ended = time.monotonic()
+        return self._lane.ended - begun, idle_s, short
 
     def embed_query(self, text: str) -> list[float]:
         """Vector of one search text, with the query prefix. Blocks."""
         ids = self.tokens.encode([text], prefix=self.manifest.query_prefix)
         if len(ids[0]) > self.manifest.max_tokens:
             raise ValueError(f"the text has {len(ids[0])} tokens, the model takes {self.manifest.max_tokens}")
-        return [float(x) for x in self.session.embed(ids, self._max_tokens)[0]]
+        return [float(x) for x in self.session.embed(ids)[0]]
 
     def close(self) -> None:
         """Let the threads go; a run in progress finishes by itself."""
@@ -62,23 +127,28 @@ class Embedder:
 
 
 def load_embedder(
-    folder: Path, *, provider: ProviderName = "auto", threads: int | None = None, max_tokens: int = 1024
+    folder: Path,
+    *,
+    wanted: Wanted | None = None,
+    shapes: Shapes | None = None,
+    say: Say = lambda _: None,
 ) -> Embedder:
-    """Read the manifest, verify every file, prove the provider, warm up, compare the golden texts.
+    """Read the manifest, verify every file, choose and prove the setup, warm up, compare the golden texts.
 
-    Blocks for about a second. Raises PenstockError (no model, no provider) or RefusedError (changed files,
-    vectors that are not the exported model's).
+    Blocks for about a second, and for some ten the first time on a machine. Raises PenstockError (no model, no
+    provider) or RefusedError (changed files, vectors that are not the exported model's).
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     tokens = Tokens(folder / TOKENIZER, prefix=manifest.document_prefix)
-    session = Session(folder, manifest, provider=provider, threads=threads)
-    embedder = Embedder(manifest, tokens, session, max_tokens=max_tokens)
-    least = golden_cosine(embedder, folder / GOLDEN)
-    if least < GOLDEN_COSINE:
+    verdict = choose(folder, manifest, wanted or Wanted(), say=say)
+    session = Session(folder, manifest, verdict.setup)
+    embedder = Embedder(manifest, tokens, session, shapes or Shapes(), verdict)
+    least, needed = golden_cosine(embedder, folder / GOLDEN), GOLDEN_COSINE[verdict.setup.precision]
+    if least < needed:
         raise RefusedError(
-            f"model {manifest.name} on {session.provider} gives other vectors than at its export "
-            f"(least cosine {least:.5f}, needed {GOLDEN_COSINE}): export it again, or choose another model.provider"
+            f"model {manifest.name} on {verdict.setup} gives other vectors than at its export (least cosine "
+            f"{least:.5f}, needed {needed}): export it again, or choose another model.provider or model.precision"
         )
     return embedder
 
@@ -87,7 +157,7 @@ def golden_cosine(embedder: Embedder, golden: Path) -> float:
     """Least cosine between the golden texts' vectors now and as stored. Also warms the session up."""
     stored = json.loads(golden.read_text())
     expected = np.asarray(stored["vectors"], dtype=np.float32)
-    found = embedder.session.embed(embedder.tokens.encode(stored["texts"]), max_tokens=1024)
+    found = embedder.session.embed(embedder.tokens.encode(stored["texts"]))
     if found.shape != expected.shape:
         return -1.0
     products = (found * expected).sum(axis=1)

@@ -4,21 +4,26 @@
 2. the graph: the source's own `onnx/model.onnx` where it has one; else torch and optimum, in an environment
    made for the purpose once and kept in the cache
 3. the golden vectors: by sentence-transformers itself where torch ran, else by the session
-4. the manifest, last; then the model is loaded as a worker loads it. A failure leaves nothing behind.
+4. fp16 or int8: the graph converted in that environment, and its vectors of real texts compared with fp32's
+5. the manifest, last; then the model is loaded as a worker loads it, which measures what is fastest on this machine. A
+   failure leaves nothing behind.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from models.embedder import Embedder, load_embedder
 from models.golden import GOLDEN_TEXTS
@@ -30,21 +35,57 @@ from models.manifest import (
     TOKENIZER,
     Manifest,
     Pooling,
+    graph_files,
+    read_manifest,
     sha256_file,
     write_manifest,
 )
-from models.session import Session
+from models.runtime import Setup, usable_cores
+from models.session import Session, available_providers
 from models.tokens import Tokens
-from streams.errors import ConfigError, PenstockError
+from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.plan import Vectors
+from streams.split import TokenIds
 
-ENVIRONMENT_BYTES = 7 * 1024**3  # measured: 5.6 GiB installed, most of it torch's CUDA libraries
+ENVIRONMENT_BYTES = 7 * 1024**3  # measured: 5.8 GiB installed, most of it torch's CUDA libraries
+CALIBRATION_TEXTS = 300
+NEIGHBOURS = 10
+PrecisionName = Literal["fp32", "fp16", "int8"]
 Say = Callable[[str], None]
 
 
-def export_model(source: str, *, name: str, models: Path, cache: Path, say: Say) -> Embedder:
+def ensure_model(
+    source: str,
+    *,
+    name: str,
+    models: Path,
+    cache: Path,
+    say: Say,
+    precision: PrecisionName = "fp32",
+    texts: Sequence[str] = (),
+) -> None:
+    """Export the model unless this version of Penstock has done so before."""
+    try:
+        read_manifest(models / name)
+    except (PenstockError, RefusedError):
+        options: dict[str, Any] = {"models": models, "cache": cache, "say": say, "precision": precision}
+        export_model(source, name=name, texts=texts, **options).close()
+
+
+def export_model(
+    source: str,
+    *,
+    name: str,
+    models: Path,
+    cache: Path,
+    say: Say,
+    precision: PrecisionName = "fp32",
+    texts: Sequence[str] = (),
+) -> Embedder:
     """Export `source` as `models/name` and return it loaded. Blocks for minutes the first time.
 
-    `cache` keeps the export environment. Raises ConfigError for a source that is no model, PenstockError when
+    `cache` keeps the export environment. `texts`: real ones, some 600, of which fp16 and int8 are calibrated with one
+    half and compared with fp32 on the other. Raises ConfigError for a source that is no model, PenstockError when
     a step fails; the message says which.
     """
     folder = _fetch(source, say)
@@ -59,9 +100,11 @@ def export_model(source: str, *, name: str, models: Path, cache: Path, say: Say)
             reference = _copy_graph(folder / "onnx", made, say)
         else:
             reference = _export_graph(folder, made, environment(cache, say), say)
-        _finish(made, manifest, reference)
+        manifest = _finish(made, manifest, reference)
+        if precision != "fp32":
+            manifest = _convert(made, manifest, precision, environment(cache, say), texts, say)
         say("loading the exported model as a worker does")
-        load_embedder(made, provider="cpu").close()
+        load_embedder(made, say=say).close()
         if target.exists():
             shutil.rmtree(target)
         made.chmod(0o755)
@@ -118,6 +161,8 @@ def _describe(folder: Path, *, name: str, source: str) -> Manifest:
         document_prefix=prompts.get("document") or prompts.get("passage") or "",
         query_prefix=prompts.get("query") or "",
         files={},
+        shares={},
+        quality={},
         exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
         exporter={},
     )
@@ -135,38 +180,123 @@ def _export_graph(folder: Path, made: Path, python: Path, say: Say) -> dict[str,
     texts = made / "texts.json"
     texts.write_text(json.dumps(GOLDEN_TEXTS))
     script = str(files("models").joinpath("export_script.py"))
-    done = subprocess.run([python, script, folder, made, texts], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = "\n".join((done.stderr or done.stdout).splitlines()[-12:])
-        raise PenstockError(f"the export of {folder} failed with exit code {done.returncode}:\n{lines}")
+    _run(f"the export of {folder}", [python, script, folder, made, texts])
     reference: dict[str, Any] = json.loads((made / "reference.json").read_text())
     (made / "reference.json").unlink()
     texts.unlink()
     return reference
 
 
-def _finish(made: Path, manifest: Manifest, reference: dict[str, Any] | None) -> None:
+def _run(step: str, command: list[str | Path]) -> None:
+    """In the export environment. `CI` keeps its libraries from reporting what they are used for."""
+    done = subprocess.run(command, env={**os.environ, "CI": "true"}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = "\n".join((done.stderr or done.stdout).splitlines()[-12:])
+        raise PenstockError(f"{step} failed with exit code {done.returncode}:\n{lines}")
+
+
+def _finish(made: Path, manifest: Manifest, reference: dict[str, Any] | None) -> Manifest:
+    """Golden vectors and manifest of the fp32 graph."""
     if reference is None:
-        session = Session(made, manifest, provider="cpu", threads=None)
-        ids = Tokens(made / TOKENIZER, prefix=manifest.document_prefix).encode(GOLDEN_TEXTS)
-        reference = {"by": "onnxruntime", "exporter": {}, "vectors": session.embed(ids, 1024).tolist()}
-    golden = {"texts": GOLDEN_TEXTS, "vectors": reference["vectors"], "by": reference["by"]}
-    (made / GOLDEN).write_text(json.dumps(golden))
-    hashes = {file.name: sha256_file(file) for file in sorted(made.iterdir()) if file.name != MANIFEST}
-    write_manifest(made, replace(manifest, files=hashes, exporter=reference["exporter"]))
+        reference = {"by": "onnxruntime", "exporter": {}, "vectors": _embed_golden(made, manifest).tolist()}
+    _write_golden(made, reference["vectors"], reference["by"])
+    hashes = _hashes(made)
+    manifest = replace(manifest, files=hashes, shares=graph_files(hashes), exporter=reference["exporter"])
+    write_manifest(made, manifest)
+    return manifest
+
+
+def _convert(
+    made: Path, manifest: Manifest, precision: PrecisionName, python: Path, texts: Sequence[str], say: Say
+) -> Manifest:
+    """Replace the fp32 graph by one of another precision, with what that costs in quality."""
+    if len(texts) < 2 * NEIGHBOURS:
+        raise ConfigError(f"{precision} is measured against fp32 on real texts: {len(texts)} are too few")
+    encoded = Tokens(made / TOKENIZER, prefix=manifest.document_prefix).encode(texts)
+    ids = [row[: manifest.max_tokens] for row in encoded]
+    calibrating, measuring = ids[: len(ids) // 2][:CALIBRATION_TEXTS], ids[len(ids) // 2 :]
+    kind: str = precision
+    if precision == "int8":
+        kind = "int8-calibrated" if "OpenVINOExecutionProvider" in available_providers() else "int8-dynamic"
+    say(f"converting the graph: {kind}")
+    before = _session(made, manifest).embed(measuring)
+    ids_file, converted = made / "ids.json", made / "converted.onnx"
+    ids_file.write_text(json.dumps([row.tolist() for row in calibrating]))
+    script = str(files("models").joinpath("quantize_script.py"))
+    _run(f"the conversion to {precision}", [python, script, made / ONNX, converted, kind, ids_file])
+    for file in (ids_file, *made.glob(f"{ONNX}*")):
+        file.unlink()
+    converted.rename(made / ONNX)
+    manifest = replace(manifest, precision=precision, exporter={**manifest.exporter, "converted": kind})
+    quality = compare_vectors(before, _session(made, manifest).embed(measuring))
+    say(", ".join(f"{name} {value:.4f}" for name, value in quality.items()))
+    if precision == "int8":
+        _write_golden(made, _embed_golden(made, manifest).tolist(), "onnxruntime")
+    shares = manifest.shares if precision == "fp16" else {}
+    manifest = replace(manifest, files=_hashes(made), shares=shares, quality=quality)
+    write_manifest(made, manifest)
+    return manifest
+
+
+def compare_vectors(reference: Vectors, vectors: Vectors) -> dict[str, float]:
+    """Cosines row by row, and how many of the 10 nearest neighbours within these texts stay the same, on average."""
+
+    def unit(rows: Vectors) -> Vectors:
+        scaled: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return scaled
+
+    def nearest(rows: Vectors) -> list[set[int]]:
+        similar = rows @ rows.T
+        np.fill_diagonal(similar, -2)
+        return [set(row) for row in np.argsort(-similar, axis=1, kind="stable")[:, :NEIGHBOURS].tolist()]
+
+    left, right = unit(reference), unit(vectors)
+    cosines = (left * right).sum(axis=1)
+    pairs = zip(nearest(left), nearest(right), strict=True)
+    return {
+        "texts": float(len(left)),
+        "cosine_min": float(cosines.min()),
+        "cosine_mean": float(cosines.mean()),
+        "overlap_top10": float(np.mean([len(one & other) / NEIGHBOURS for one, other in pairs])),
+    }
+
+
+def _session(made: Path, manifest: Manifest) -> Session:
+    """For vectors, not for speed: on the provider that an int8 graph was made for."""
+    provider = "openvino" if "OpenVINOExecutionProvider" in available_providers() else "cpu"
+    setup = Setup(provider=provider, precision=manifest.precision, lanes=1, threads=usable_cores())
+    return Session(made, manifest, setup)
+
+
+def _embed_golden(made: Path, manifest: Manifest) -> Vectors:
+    ids: Sequence[TokenIds] = Tokens(made / TOKENIZER, prefix=manifest.document_prefix).encode(GOLDEN_TEXTS)
+    return _session(made, manifest).embed(ids)
+
+
+def _write_golden(made: Path, vectors: list[list[float]], by: str) -> None:
+    (made / GOLDEN).write_text(json.dumps({"texts": GOLDEN_TEXTS, "vectors": vectors, "by": by}))
+
+
+def _hashes(made: Path) -> dict[str, str]:
+    return {file.name: sha256_file(file) for file in sorted(made.iterdir()) if file.name != MANIFEST}
 
 
 def environment(cache: Path, say: Say) -> Path:
-    """Python of the export environment, made on first use (about 3 GB of downloads), keyed by its lock."""
+    """Python of the export environment, made on first use (about 3 GB of downloads)."""
     lock = files("models").joinpath("export-requirements.txt").read_bytes()
+    return make_environment(cache, "export", lock, say)
+
+
+def make_environment(cache: Path, purpose: str, lock: bytes, say: Say) -> Path:
+    """Python of an environment with torch in it, made on first use, keyed by its lock."""
     key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:12]
-    home = cache / f"export-{key}"
+    home = cache / f"{purpose}-{key}"
     python = home / "bin" / "python"
     if (home / ".complete").exists():
         return python
-    require_space(cache, ENVIRONMENT_BYTES, "the export environment (torch and optimum)")
+    require_space(cache, ENVIRONMENT_BYTES, f"the {purpose} environment (torch and optimum)")
     uv = _find_uv()
-    say("making the export environment: torch and optimum, about 3 GB, once")
+    say(f"making the {purpose} environment: torch, about 3 GB, once")
     shutil.rmtree(home, ignore_errors=True)
     with tempfile.NamedTemporaryFile(suffix=".txt") as requirements:
         requirements.write(lock)
@@ -178,7 +308,7 @@ def environment(cache: Path, say: Say) -> Path:
         for command in commands:
             if subprocess.run(command, check=False).returncode != 0:
                 raise PenstockError(
-                    f"the export environment could not be made in {home}: the lines above say why; "
+                    f"the {purpose} environment could not be made in {home}: the lines above say why; "
                     "check the network and the disk, then run the command again"
                 )
     (home / ".complete").touch()

@@ -2,9 +2,9 @@
 
 Usage: python export_script.py SOURCE OUT TEXTS.json
 
-Writes OUT/model.onnx (attention fused, optimisation level O2, last hidden state as output), OUT/tokenizer.json
-when the source has none, and OUT/reference.json: vectors of TEXTS by sentence-transformers itself, which the
-exported model is compared with, now and at every load.
+Writes OUT/model.onnx (plain: each runtime fuses it in its own way when it loads it; last hidden state as output),
+OUT/tokenizer.json when the source has none, and OUT/reference.json: vectors of TEXTS by sentence-transformers itself,
+which the exported model is compared with, now and at every load.
 """
 
 import json
@@ -17,20 +17,13 @@ from tempfile import TemporaryDirectory
 
 def main(source: str, out: str, texts_file: str) -> None:
     from optimum.exporters.onnx import main_export
-    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTOptimizer
-    from optimum.onnxruntime.configuration import AutoOptimizationConfig
     from sentence_transformers import SentenceTransformer
 
     target = Path(out)
     with TemporaryDirectory() as scratch:
-        plain = Path(scratch, "plain")
+        plain = Path(scratch)
         main_export(source, output=plain, task="feature-extraction", library_name="transformers", do_validation=False)
-        model = ORTModelForFeatureExtraction.from_pretrained(plain, file_name="model.onnx")
-        fused = Path(scratch, "fused")
-        ORTOptimizer.from_pretrained(model).optimize(
-            save_dir=fused, optimization_config=AutoOptimizationConfig.O2(), file_suffix=""
-        )
-        for file in fused.glob("model.onnx*"):
+        for file in plain.glob("model.onnx*"):
             shutil.move(file, target / file.name)
         if not (target / "tokenizer.json").exists():
             shutil.copy(plain / "tokenizer.json", target / "tokenizer.json")
@@ -40,7 +33,7 @@ def main(source: str, out: str, texts_file: str) -> None:
         json.dumps(
             {
                 "by": f"sentence-transformers {version('sentence-transformers')}",
-                "exporter": {name: version(name) for name in ("optimum-onnx", "transformers", "torch", "onnxruntime")},
+                "exporter": {name: version(name) for name in ("optimum-onnx", "transformers", "torch")},
                 "vectors": [[float(x) for x in vector] for vector in vectors],
             }
         )

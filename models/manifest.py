@@ -16,14 +16,19 @@ MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.json"
-FORMAT = 1
+FORMAT = 2
 
 Pooling = Literal["mean", "cls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`max_tokens` counts special tokens; prefixes are put before a text as they stand; `files`: name → sha256."""
+    """`max_tokens` counts special tokens; prefixes are put before a text as they stand; `files`: name → sha256.
+
+    `shares`: graph files of the fp32 model whose index these vectors may share, name → sha256; of an fp32 model its
+    own. `quality`: against that model's vectors on real texts (`texts`, `cosine_min`, `cosine_mean`,
+    `overlap_top10`); empty for fp32, which the golden texts compare with the original.
+    """
 
     format: int
     name: str
@@ -36,17 +41,24 @@ class Manifest:
     document_prefix: str
     query_prefix: str
     files: dict[str, str]
+    shares: dict[str, str]
+    quality: dict[str, float]
     exported_at: str
     exporter: dict[str, str]
 
     def contract(self) -> dict[str, Any]:
-        """The part that an index depends on: other values give other vectors."""
+        """The part that an index depends on: other values give other vectors.
+
+        fp32, fp16 and bf16 vectors of one model may share an index: they are one precision here, and name the files
+        of the fp32 graph.
+        """
+        graph = self.shares or graph_files(self.files)
         return {
             "name": self.name,
-            "onnx_sha256": self.files[ONNX],
-            "data_sha256": {n: h for n, h in sorted(self.files.items()) if n not in (ONNX, TOKENIZER, GOLDEN)},
+            "onnx_sha256": graph[ONNX],
+            "data_sha256": {name: sha256 for name, sha256 in sorted(graph.items()) if name != ONNX},
             "tokenizer_sha256": self.files[TOKENIZER],
-            "precision": self.precision,
+            "precision": "float" if self.shares else self.precision,
             "dims": self.dims,
             "max_tokens": self.max_tokens,
             "pooling": self.pooling,
@@ -54,6 +66,11 @@ class Manifest:
             "document_prefix": self.document_prefix,
             "query_prefix": self.query_prefix,
         }
+
+
+def graph_files(files: dict[str, str]) -> dict[str, str]:
+    """Those of a model's files that hold the graph and its weights."""
+    return {name: sha256 for name, sha256 in files.items() if name not in (TOKENIZER, GOLDEN)}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,17 +1,105 @@
-"""Which onnxruntime is installed, and which execution provider a session really got."""
+"""Which onnxruntime is installed, what a session can be set up as here, and what it really got."""
 
+import math
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Literal
 
 from streams.errors import ConfigError, PenstockError
 
 ProviderName = Literal["auto", "cuda", "openvino", "cpu"]
+Precision = Literal["auto", "fp32", "bf16"]
 EXTRAS = {"onnxruntime": "cpu", "onnxruntime-openvino": "openvino", "onnxruntime-gpu": "gpu"}
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How a session is made. `precision`: what it computes in; `lanes`: runs at the same time, `threads` each."""
+
+    provider: str
+    precision: str
+    lanes: int
+    threads: int
+
+    def __str__(self) -> str:
+        lanes = f"{self.lanes} lane{'s' if self.lanes > 1 else ''}"
+        return f"{self.provider} {self.precision}, {lanes} of {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and its cgroup's quota rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or no quota ("max")
+        return cores
+
+
+def computes_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; elsewhere that is slower than fp32. Known on Linux only."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("flags") and BF16_FLAGS & set(line.split()) for line in lines)
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def candidates(
+    available: Iterable[str],
+    *,
+    provider: ProviderName,
+    precision: Precision,
+    exported: str,
+    cores: int,
+    bf16: bool,
+) -> list[Setup]:
+    """Setups worth measuring, the likeliest first.
+
+    `available`: execution providers of the installed runtime. `exported`: precision of the model's file; a bf16
+    session computes an fp32 file in bf16. Raises ConfigError when nothing is left.
+    """
+    layouts = [(cores, 1), (1, cores)] if cores > 1 else [(1, 1)]
+    found = []
+    for name, full_name in PROVIDERS.items():
+        if full_name not in available or provider not in ("auto", name):
+            continue
+        if name == "cuda":
+            found.append(Setup(provider=name, precision=exported, lanes=1, threads=1))
+            continue
+        computed = [exported]
+        if name == "openvino" and exported == "fp32" and bf16:
+            computed = ["bf16", "fp32"]
+        found += [
+            Setup(provider=name, precision=kind, lanes=lanes, threads=threads)
+            for kind in computed
+            for lanes, threads in layouts
+        ]
+    chosen = [setup for setup in found if precision in ("auto", setup.precision)]
+    if found and not chosen:
+        offered = ", ".join(dict.fromkeys(setup.precision for setup in found))
+        raise ConfigError(f"model.precision = {precision}, but this model computes only in {offered} here")
+    return chosen
 
 
 def installed_runtimes() -> list[str]:
@@ -38,33 +126,20 @@ def require_one_runtime(found: list[str]) -> None:
         )
 
 
-def choose_provider(wanted: ProviderName, available: list[str]) -> str:
-    """Name of the execution provider to ask for. Raises PenstockError when a named one is not available.
-
-    `auto` takes the best that the installed runtime offers: cuda, openvino, cpu.
-    """
-    if wanted == "auto":
-        return next(provider for provider in PROVIDERS.values() if provider in available)
-    provider = PROVIDERS[wanted]
-    if provider not in available:
+def require_provider(wanted: ProviderName, available: list[str]) -> None:
+    """Raises PenstockError when the provider that was asked for by name is not in the installed runtime."""
+    if wanted != "auto" and PROVIDERS[wanted] not in available:
         offered = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
         raise PenstockError(
             f"model.provider = {wanted}, but the installed onnxruntime offers only {offered}: "
             f"install penstock with the matching extra, or set model.provider"
         )
-    return provider
 
 
-def prove_provider(asked: str, got: list[str], *, allow_fallback: bool) -> str:
-    """The provider that the session uses: onnxruntime falls back to the CPU with a log line only.
-
-    Raises PenstockError when it is not the one asked for, unless a fallback is allowed (`auto`).
-    """
-    if got and got[0] == asked:
-        return asked
-    if allow_fallback and got:
-        return got[0]
-    raise PenstockError(
-        f"asked for {asked}, but the session runs on {', '.join(got) or 'nothing'}: check the driver and the "
-        "libraries that this provider loads, or set model.provider = cpu"
-    )
+def prove_provider(asked: str, got: list[str]) -> None:
+    """Onnxruntime falls back to the CPU with a log line only. Raises PenstockError when it did."""
+    if not got or got[0] != PROVIDERS[asked]:
+        raise PenstockError(
+            f"asked for {asked}, but the session runs on {', '.join(got) or 'nothing'}: check the driver and the "
+            "libraries that this provider loads, or set model.provider = cpu"
+        )

@@ -1,81 +1,94 @@
 """The ONNX session: token ids in, pooled vectors out."""
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read at import, which would write a device id to the home
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.manifest import ONNX, Manifest
-from models.runtime import (
-    ProviderName,
-    choose_provider,
-    installed_runtimes,
-    prove_provider,
-    require_one_runtime,
-)
-from models.tokens import TokenIds
+from models.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
 from streams.batch import plan_batches
 from streams.errors import PenstockError
 from streams.plan import Vectors
+from streams.split import TokenIds
+
+_NO_MEMORY = re.compile(r"allocat|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
+_ERRORS = (ort_errors.Fail, ort_errors.RuntimeException, ort_errors.EPFail, RuntimeError)
+PAD_TO = {"openvino": 8}
+"""Widths are rounded up to a multiple: OpenVINO prepares its kernels anew for every shape that it has not met."""
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_providers() -> list[str]:
+    """Execution providers of the installed runtime."""
+    return list(ort.get_available_providers())
 
 
 class Session:
-    """One model on one execution provider. `embed` blocks and releases the GIL: call it from an owned thread."""
+    """One model, set up in one way. `run` may be called by as many threads at a time as the setup has lanes."""
 
-    def __init__(self, folder: Path, manifest: Manifest, *, provider: ProviderName, threads: int | None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, setup: Setup) -> None:
         """Raises PenstockError when the provider cannot be had or the file is no model."""
-        require_one_runtime(installed_runtimes())
-        if provider in ("auto", "cuda") and hasattr(ort, "preload_dlls") and "CUDAExecutionProvider" in _available():
-            ort.preload_dlls()  # the CUDA libraries that come as wheels
-        asked = choose_provider(provider, _available())
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # waiting threads that spin would take the cores from the rest of the pipeline; not slower alone (`make bench`)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if setup.provider == "cuda":
+            ort.preload_dlls()  # the CUDA libraries that come as wheels
+        else:
+            options.intra_op_num_threads = setup.threads
         try:
-            self._session = ort.InferenceSession(str(folder / ONNX), options, providers=[asked])
+            self._session = ort.InferenceSession(
+                str(folder / ONNX), options, providers=[(PROVIDERS[setup.provider], _provider_options(setup))]
+            )
         except Exception as exc:
-            raise PenstockError(f"onnxruntime cannot load {folder / ONNX}: {exc}") from exc
-        self.provider = prove_provider(asked, self._session.get_providers(), allow_fallback=provider == "auto")
+            raise PenstockError(f"onnxruntime cannot load {folder / ONNX} on {setup.provider}: {exc}") from exc
+        prove_provider(setup.provider, self._session.get_providers())
+        self.setup = setup
         self._manifest = manifest
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
+        self._pad_to = PAD_TO.get(setup.provider, 1)
 
-    def embed(self, tokens: Sequence[TokenIds], max_tokens: int) -> Vectors:
-        """Vectors of all texts, in the order given: float32 (len(tokens), dims).
+    def embed(self, tokens: Sequence[TokenIds], max_tokens: int = 1024) -> Vectors:
+        """Vectors of all texts, in the order given: float32 (len(tokens), dims). One run after the other.
 
-        Runs length-sorted batches of at most `max_tokens` tokens, padding included.
         Raises ValueError for a text over the model's limit: nothing is ever truncated.
         """
-        lengths = [len(ids) for ids in tokens]
-        if lengths and max(lengths) > self._manifest.max_tokens:
-            raise ValueError(f"{max(lengths)} tokens, the model takes {self._manifest.max_tokens}")
         vectors = np.empty((len(tokens), self._manifest.dims), dtype=np.float32)
-        for batch in plan_batches(lengths, max_tokens):
+        for batch in plan_batches([len(ids) for ids in tokens], lambda _: max_tokens):
             vectors[batch] = self.run([tokens[index] for index in batch])
         return vectors
 
     def run(self, batch: Sequence[TokenIds]) -> Vectors:
-        """One run of the session over one batch, padded to its longest text."""
-        width = max(len(ids) for ids in batch)
-        ids = np.zeros((len(batch), width), dtype=np.int64)
-        mask = np.zeros((len(batch), width), dtype=np.int64)
-        for row, text in enumerate(batch):
-            ids[row, : len(text)] = text
-            mask[row, : len(text)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        (hidden,) = self._session.run([self._output], {n: a for n, a in feeds.items() if n in self._inputs})
+        """One run over one batch, padded to its longest text. Blocks, and releases the GIL.
+
+        Raises ValueError for a text over the model's limit, MemoryError when the batch does not fit.
+        """
+        longest = max(len(ids) for ids in batch)
+        if longest > self._manifest.max_tokens:
+            raise ValueError(f"{longest} tokens, the model takes {self._manifest.max_tokens}")
+        width = min(-(-longest // self._pad_to) * self._pad_to, self._manifest.max_tokens)
+        try:
+            ids = np.zeros((len(batch), width), dtype=np.int64)
+            mask = np.zeros((len(batch), width), dtype=np.int64)
+            for row, text in enumerate(batch):
+                ids[row, : len(text)] = text
+                mask[row, : len(text)] = 1
+            feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            (hidden,) = self._session.run([self._output], {n: a for n, a in feeds.items() if n in self._inputs})
+        except _ERRORS as exc:
+            if _NO_MEMORY.search(str(exc)):
+                raise MemoryError(f"{len(batch)} texts of {width} tokens: {str(exc)[:200]}") from exc
+            raise
         return self._pool(hidden, mask)
 
     def _pool(self, hidden: Vectors, mask: np.ndarray) -> Vectors:
@@ -93,5 +106,17 @@ class Session:
         return np.asarray(pooled, dtype=np.float32)
 
 
-def _available() -> list[str]:
-    return list(ort.get_available_providers())
+def _mixes_bf16(setup: Setup) -> bool:
+    """What an int8 graph leaves in floating point is faster in bf16, at the same quality (measured: ADR 11)."""
+    return setup.precision == "int8" and computes_bf16()
+
+
+def _provider_options(setup: Setup) -> dict[str, Any]:
+    if setup.provider != "openvino":
+        return {}
+    device = {
+        "INFERENCE_PRECISION_HINT": "bf16" if setup.precision == "bf16" or _mixes_bf16(setup) else "f32",
+        "INFERENCE_NUM_THREADS": str(setup.lanes * setup.threads),
+        "NUM_STREAMS": str(setup.lanes),
+    }
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": device})}

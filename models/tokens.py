@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from streams.errors import RefusedError
-
-TokenIds = list[int]
 
 
 class Tokens:
@@ -22,12 +22,8 @@ class Tokens:
         self._tokenizer.no_padding()
         self._prefix = prefix
 
-    def encode(self, texts: Sequence[str], *, prefix: str | None = None) -> list[TokenIds]:
+    def encode(self, texts: Sequence[str], *, prefix: str | None = None) -> list[NDArray[np.int32]]:
         """Token ids of each text. `prefix` replaces the document prefix (a query's, say)."""
         before = self._prefix if prefix is None else prefix
         inputs = [before + text for text in texts] if before else list(texts)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(inputs)]
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text."""
-        return [len(ids) for ids in self.encode(texts)]
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(inputs)]

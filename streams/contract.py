@@ -21,13 +21,13 @@ def fingerprint(contract: dict[str, Any]) -> str:
 def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
     """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal.
 
-    Cuts and the id belong to the index alone.
+    Cuts and the id belong to the index alone, and a model's name is only a name.
     """
     left, right = _flat(index), _flat(worker)
     return [
         f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
         for name in sorted(left.keys() | right.keys())
-        if name not in ("cuts", "id") and left.get(name) != right.get(name)
+        if name not in ("cuts", "id", "model.name") and left.get(name) != right.get(name)
     ]
 
 

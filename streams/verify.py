@@ -14,7 +14,7 @@ from streams.identity import chunk_id, version
 from streams.plan import chunk_hash
 from streams.record import Document, Record, Rejected, decode
 from streams.registry import Entry, from_source
-from streams.split import Chunk, CountTokens, SplitRules, chunk_document
+from streams.split import Chunk, Encode, SplitRules, chunk_document
 
 Place = tuple[int, int]
 """(partition, offset)."""
@@ -164,15 +164,13 @@ def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Findin
         yield Finding("orphan chunk", chunk_id(doc_id, number), what)
 
 
-def expected_of(
-    records: Sequence[Record], rules: SplitRules, count: CountTokens, epochs: Epochs | None = None
-) -> Expected:
+def expected_of(records: Sequence[Record], rules: SplitRules, encode: Encode, epochs: Epochs | None = None) -> Expected:
     """Of all records of a log, in any order; within an epoch a key belongs to one partition."""
     expected, epochs = Expected(), epochs or Epochs()
     numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
         document = decode(record)
-        made = document if isinstance(document, Rejected) else chunk_document(document, rules, count)
+        made = document if isinstance(document, Rejected) else chunk_document(document, rules, encode)
         if isinstance(made, Rejected) or isinstance(document, Rejected):
             expected.rejected.add((record.partition, record.offset))
         else:

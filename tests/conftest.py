@@ -16,8 +16,7 @@ from agents.local import KAFKA_VERSION, stack
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.embedder import Embedder, load_embedder
-from models.export import export_model
-from models.manifest import MANIFEST
+from models.export import ensure_model
 from tests.harness import Servers, World
 
 collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]  # `make chaos`: what takes minutes
@@ -42,8 +41,7 @@ def model_folder() -> Path:
     """The exported model; exported now when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
     with alone():
-        if not (folder / MANIFEST).exists():
-            export_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print).close()
+        ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)
     return folder
 
 

@@ -34,7 +34,7 @@ async def assert_true(
     it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
     """
     rules = split_rules(world.settings, embedder.manifest)
-    want = expected_of(world.produced, rules, embedder.tokens.count, epochs)
+    want = expected_of(world.produced, rules, embedder.tokens.encode, epochs)
     want.rejected.update(also_rejected)
     chunks, registry = await world.chunks(), await world.registry()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}
@@ -89,7 +89,7 @@ async def _assert_vectors(world: World, embedder: Embedder, texts: dict[str, str
             source["exclude_vectors"] = False  # left out of _source since 9.2 unless asked for
         answer = await client.search(index=world.name, query={"ids": {"values": ids}}, size=len(ids), source=source)
     rows = {hit["_id"]: hit["_source"]["vector"] for hit in answer["hits"]["hits"]}
-    again = embedder.session.embed(embedder.tokens.encode([texts[key] for key in ids]), 1024)
+    again = embedder.session.embed(embedder.tokens.encode([texts[key] for key in ids]))
     cosines = (np.asarray([rows[key] for key in ids], np.float32) * again).sum(axis=1)
     assert cosines.min() > 0.9999
 

@@ -29,7 +29,7 @@ def check_command(settings: Settings) -> None:
     checked.embedder.close()
     click.echo(
         f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "
-        f"model {checked.embedder.manifest.name} on {checked.embedder.session.provider}"
+        f"model {checked.embedder.manifest.name} on {checked.embedder.session.setup}"
     )
 
 

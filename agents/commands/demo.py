@@ -28,8 +28,7 @@ from agents.preflight import create_index, load_model
 from agents.search import search_index
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules
-from models.export import export_model
-from models.manifest import MANIFEST
+from models.export import ensure_model
 from streams.errors import PenstockError
 
 T = TypeVar("T")
@@ -63,14 +62,13 @@ def _run(settings: Settings, folder: Path) -> None:
             stack.wipe(folder)
         bring_up(_options(settings, folder))
     with _step(f"2/6 export the model {settings.model.name}"):
-        if not (settings.model_folder / MANIFEST).exists():
-            export_model(
-                str(steps.bundled_model()),
-                name=settings.model.name,
-                models=settings.model.dir,
-                cache=cache_dir(),
-                say=lambda line: click.echo(f"    {line}", err=True),
-            ).close()
+        ensure_model(
+            str(steps.bundled_model()),
+            name=settings.model.name,
+            models=settings.model.dir,
+            cache=cache_dir(),
+            say=lambda line: click.echo(f"    {line}", err=True),
+        )
     with _step("3/6 publish the standard library's documentation"):
         documents = reading.result()
         published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))

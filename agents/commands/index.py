@@ -29,15 +29,22 @@ index.add_command(verify_command)
 
 
 @index.command()
+@click.option("--load", is_flag=True, help="For a first fill: no refreshes and no replicas until the lag is 0.")
 @settings_option
-def create(settings: Settings) -> None:
+def create(load: bool, settings: Settings) -> None:
     """Make the index for the configured model and topic, with its registry and aliases. Twice is harmless.
+
+    With --load readers see nothing until a worker has indexed all there is: it then sets refresh_interval and replicas
+    as configured. The note about that is in the index itself, so a crash changes nothing.
 
     \b
     Example: penstock index create
+    Example: penstock index create --load
     """
-    name, made = asyncio.run(create_index(settings))
+    name, made = asyncio.run(create_index(settings, load=load))
     click.echo(f"{'created' if made else 'exists already, with the same contract:'} {name}")
+    if load and not made:
+        click.echo("--load is for a new index: this one stays as it is", err=True)
 
 
 @index.command()

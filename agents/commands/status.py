@@ -49,5 +49,9 @@ def _render(data: dict[str, Any]) -> Group:
             str(row["lag"]),
             "" if age is None else f"{age} s",
         )
-    head = f"lag {data['lag']}   index {data['index']}   model {data['model']}   workers {len(data['workers'])}"
+    head = (
+        f"lag {data['lag']}   index {data['index']}   "
+        f"model {data['model']} ({data['setup'] or 'not measured here yet'})   "
+        f"workers {len(data['workers'])}"
+    )
     return Group(head, *([data["problem"]] if data["problem"] else []), table)

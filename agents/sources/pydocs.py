@@ -1,6 +1,7 @@
 """The Python standard library's own documentation, from the running interpreter: real text, everywhere."""
 
 import importlib
+import itertools
 import pydoc
 import re
 import sys
@@ -47,6 +48,14 @@ def read_modules() -> Iterator[Outgoing]:
             "metadata": {"python": ".".join(map(str, sys.version_info[:3]))},
         }
         yield Outgoing(key=name.encode(), value=orjson.dumps(body), origin=f"module {name}")
+
+
+def real_texts(count: int = 600, size: int = 800) -> list[str]:
+    """Pieces of the documentation, of up to so many characters, from all modules in turn."""
+    texts = [orjson.loads(document.value or b"")["text"] for document in read_modules()]
+    rows = [[text[start : start + size] for start in range(0, len(text), size)] for text in texts]
+    mixed = (piece for turn in itertools.zip_longest(*rows) for piece in turn if piece and piece.strip())
+    return list(itertools.islice(mixed, count))
 
 
 def _clean(text: str) -> str:

@@ -19,8 +19,8 @@ def document() -> Document:
 
 
 CHUNKS = [
-    Chunk(text="hello", tokens=3, start=0, end=5, metadata={}),
-    Chunk(text="world", tokens=3, start=6, end=11, metadata={"page": 2}),
+    Chunk(text="hello", ids=[1] * 3, start=0, end=5, metadata={}),
+    Chunk(text="world", ids=[1] * 3, start=6, end=11, metadata={"page": 2}),
 ]
 
 

@@ -62,7 +62,7 @@ def index() -> Index:
 
 
 def kinds(made: Index) -> list[str]:
-    expected = expected_of(RECORDS, RULES, lambda texts: [1] * len(texts))
+    expected = expected_of(RECORDS, RULES, lambda texts: [[1]] * len(texts))
     return [finding.kind for finding in compare(expected, *made)]
 
 

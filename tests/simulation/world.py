@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
-from agents import stations as stations_module
 from agents.bulk import Operation, outcome_of
 from agents.chunks import ChunkIndex
 from agents.claims import Claim, ClaimTable
@@ -23,19 +22,20 @@ from agents.fail_points import FailPoints
 from agents.flow import Budget
 from agents.kafka import Bounds, LogReader, Next
 from agents.metrics import Metrics
-from agents.pipeline import Pipeline
+from agents.pipeline import EMBEDDING, Pipeline
 from agents.registry import Registry
 from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
-from models.embedder import Embedder
+from models.embedder import Embedder, Embedding
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import version
-from streams.plan import FieldNames, Outcome, Vectors
+from streams.plan import FieldNames, Outcome
 from streams.protocol import Target
 from streams.record import Record, Rejected, decode
 from streams.registry import from_source, may_go
-from streams.split import SplitRules
+from streams.split import SplitRules, TokenIds
+from streams.window import BatchSize
 from tests.simulation.elastic import REFUSED, MemoryIndex
 from tests.simulation.explore import Choices
 from tests.simulation.loop import SimulatedLoop, Step
@@ -515,6 +515,7 @@ class Process:
     def make_parts(self) -> Parts:
         """The real adapters over the simulated server, with what a process reads of the index at its start."""
         points, incarnation, epoch = FailPoints(), self.world.incarnation, self.world.epoch
+        size = self.world.scenario.batch_chunks
         bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, epoch=lambda *_: epoch)
         return Parts(
@@ -529,6 +530,7 @@ class Process:
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
+            batch=BatchSize(start=size, least=size, most=size),
         )
 
     def spawn(self, coroutine: Any) -> None:
@@ -631,7 +633,8 @@ class Worker(Process):
         )
         self.parts = self.make_parts()
         self.pipeline = Pipeline(self.parts, self.assignment)
-        for station in (self.deliver(), self.pipeline.run_embedding(), self.pipeline.run_writing()):
+        embedding = [self.pipeline.run_embedding() for _ in range(EMBEDDING)]
+        for station in (self.deliver(), *embedding, self.pipeline.run_writing()):
             self.spawn(station)
 
     async def deliver(self) -> None:
@@ -757,16 +760,14 @@ class SimulatedModel:
     """Vectors are a function of the text, so that a wrong one shows."""
 
     manifest = SimpleNamespace(name="m", dims=2)
-    tokens = SimpleNamespace(count=lambda texts: [1] * len(texts))
+    tokens = SimpleNamespace(encode=lambda texts: [list(text.encode()) for text in texts])
 
     async def on_tokenizer_thread(self, work: Callable[[], Any]) -> Any:
         return work()
 
-    async def encode(self, texts: Sequence[str]) -> list[str]:
-        return list(texts)
-
-    async def embed(self, tokens: Sequence[str]) -> Vectors:
-        return np.asarray([vector_of(text) for text in tokens], dtype=np.float32)
+    async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
+        vectors = np.asarray([vector_of(bytes(ids).decode()) for ids in tokens], dtype=np.float32)
+        return Embedding(vectors=vectors, runs=[])
 
 
 def vector_of(text: str) -> tuple[float, ...]:
@@ -807,13 +808,4 @@ def _told(operation: Operation) -> str:
 
 def simulate(scenario: Scenario) -> Callable[[Choices], int]:
     """For `explore`: one run of the scenario."""
-
-    def run(choices: Choices) -> int:
-        before = stations_module.MAX_BATCH_CHUNKS
-        stations_module.MAX_BATCH_CHUNKS = scenario.batch_chunks
-        try:
-            return World(scenario, choices).run()
-        finally:
-            stations_module.MAX_BATCH_CHUNKS = before
-
-    return run
+    return lambda choices: World(scenario, choices).run()

@@ -114,7 +114,7 @@ def test_wrong_dims_and_other_splitter(world: World, model_folder: Path, tmp_pat
     (narrow / "manifest.json").write_text(json.dumps(manifest))
     extra = {"PENSTOCK_MODEL__DIR": str(narrow.parent)}
     assert_message(world.command("index", "create", extra=extra), 3, "model.dims: index 384, worker 128")
-    manifest["dims"], manifest["files"]["model.onnx"] = 384, "0" * 64
+    manifest["dims"], manifest["shares"]["model.onnx"] = 384, "0" * 64
     (narrow / "manifest.json").write_text(json.dumps(manifest))
     assert_message(world.command("index", "create", extra=extra), 3, "model.onnx_sha256: index", "worker 000000000000")
     other = world.command("worker", extra={"PENSTOCK_SPLIT__MAX_CHARS": "500", "PENSTOCK_SPLIT__OVERLAP_CHARS": "0"})

@@ -121,10 +121,10 @@ def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: 
 
     async def scenario() -> None:
         await world.create()
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 30)}) for i in range(120))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 30)}) for i in range(600))
         worker = world.start_worker()
         await world.ready(worker)
-        await until(lambda: _progress(world, 120), 60)
+        await until(lambda: _progress(world, 600), 60)
         worker.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.1)  # two signals at the same instant would be one
         worker.process.send_signal(signal.SIGTERM)

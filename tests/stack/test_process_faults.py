@@ -56,9 +56,9 @@ async def _done_or_ended(world: World) -> bool:
 def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder: Embedder) -> None:
     """A model that never returns: lag, healthy targets, no progress."""
     hang = (
-        "import time\nfrom models.session import Session\nreal = Session.embed\n"
-        "Session.embed = lambda self, tokens, max_tokens: "
-        "(time.sleep(600 * (len(tokens) == 3)), real(self, tokens, max_tokens))[1]"
+        "import time, models.embedder\nfrom models.session import Session\n"
+        "models.embedder.golden_cosine = lambda *_: 1.0\n"
+        "Session.run = lambda self, batch: time.sleep(600)"
     )
 
     async def scenario() -> None:
@@ -331,5 +331,36 @@ def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> N
         assert "did not take the claim of partition 0" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_that_does_not_fit_into_memory_is_a_dead_letter(world: World, embedder: Embedder) -> None:
+    """Fault 24: batches are halved, and what does not run alone is rejected alone."""
+    small = (
+        "from models.session import Session\nreal = Session.run\n"
+        "def run(self, batch):\n"
+        "    if sum(map(len, batch)) > 150:\n"
+        "        raise MemoryError('Failed to allocate memory')\n"
+        "    return real(self, batch)\n"
+        "import models.embedder\n"
+        "models.embedder.golden_cosine = lambda *_: 1.0\n"
+        "Session.run = run"
+    )
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(40))
+        (large,) = await world.produce([(b"doc-7", {"text": "word " * 200})])
+        worker = world.start_worker(command=changed(small))
+        await world.settled(worker=worker)
+        (letter,) = await world.dead_letters()
+        headers = dict(letter.headers)
+        assert headers["__connect.errors.exception.class.name"] == b"OutOfMemory"
+        assert b"chunk 0 alone does not fit" in headers["__connect.errors.exception.message"]
+        assert headers["__connect.errors.offset"] == str(large.offset).encode()
+        chunks = await world.chunks()
+        assert all(row["penstock"]["stub"] for row in chunks.values() if row["metadata"]["doc_id"] == "doc-7")
+        await assert_true(world, embedder, also_rejected={(large.partition, large.offset)}, ignore={"doc-7"})
 
     asyncio.run(scenario())

@@ -181,7 +181,7 @@ def _operation(document: Document, world: World) -> Operation:
     import numpy as np
 
     vectors = np.full((1, 384), 384**-0.5, dtype=np.float32)
-    chunk = Chunk(text=document.text or "", tokens=3, start=0, end=1, metadata={})
+    chunk = Chunk(text=document.text or "", ids=[1] * 3, start=0, end=1, metadata={})
     (write,) = content_writes(
         document,
         [chunk],

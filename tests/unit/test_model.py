@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,7 +20,7 @@ from agents.sources.pydocs import read_modules
 from models import export
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
-from models.runtime import choose_provider, prove_provider, require_one_runtime
+from models.runtime import candidates, prove_provider, require_one_runtime, require_provider
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
 from tests.harness import PENSTOCK
@@ -40,7 +41,7 @@ def real_texts(embedder: Embedder, count: int) -> list[str]:
         size = shuffled.choice([20, 60, 150, 400, 900, 1500])
         texts += [
             chunk.text
-            for chunk in split_text(text[start : start + size], rules(embedder, 2000), embedder.tokens.count)[:1]
+            for chunk in split_text(text[start : start + size], rules(embedder, 2000), embedder.tokens.encode)[:1]
         ]
     return texts
 
@@ -48,7 +49,7 @@ def real_texts(embedder: Embedder, count: int) -> list[str]:
 def test_vectors_equal_sentence_transformers(embedder: Embedder, tmp_path: Path) -> None:
     """200 real texts of all lengths, embedded by the original in the export environment."""
     texts = real_texts(embedder, 200)
-    lengths = embedder.tokens.count(texts)
+    lengths = [len(ids) for ids in embedder.tokens.encode(texts)]
     assert min(lengths) < 16
     assert max(lengths) > 240
     python = export.environment(cache_dir(), print)
@@ -62,7 +63,7 @@ def test_vectors_equal_sentence_transformers(embedder: Embedder, tmp_path: Path)
     given_texts.write_text(json.dumps(texts))
     subprocess.run([python, "-c", script, bundled_model(), given_texts, result], check=True, capture_output=True)
     reference = np.asarray(json.loads(result.read_text()), dtype=np.float32)
-    ours = embedder.session.embed(embedder.tokens.encode(texts), 1024)
+    ours = embedder.session.embed(embedder.tokens.encode(texts))
     cosines = (ours * reference).sum(axis=1) / np.linalg.norm(reference, axis=1)
     assert cosines.min() >= 0.9999
 
@@ -76,26 +77,27 @@ awkward = st.lists(
 @settings(max_examples=60)
 @given(awkward | st.text(max_size=2000), st.sampled_from([100, 1000, 5000]))
 def test_no_token_is_ever_truncated(embedder: Embedder, text: str, max_chars: int) -> None:
-    chunks = split_text(text, rules(embedder, max_chars), embedder.tokens.count)
+    chunks = split_text(text, rules(embedder, max_chars), embedder.tokens.encode)
     covered = [False] * len(text)
     for chunk in chunks:
         assert chunk.start is not None
         assert chunk.end is not None
         assert text[chunk.start : chunk.end] == chunk.text
         (ids,) = embedder.tokens.encode([chunk.text])
-        assert len(ids) == chunk.tokens <= embedder.manifest.max_tokens
+        assert list(ids) == list(chunk.ids)
+        assert len(ids) <= embedder.manifest.max_tokens
         covered[chunk.start : chunk.end] = [True] * len(chunk.text)
     assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))
 
 
 def test_a_text_over_the_limit_is_an_error_and_not_cut(embedder: Embedder) -> None:
     with pytest.raises(ValueError, match="302 tokens, the model takes 256"):
-        embedder.session.embed(embedder.tokens.encode(["word " * 300]), 1024)
+        embedder.session.embed(embedder.tokens.encode(["word " * 300]))
 
 
 def test_order_and_batch_shape_do_not_change_vectors(embedder: Embedder) -> None:
     tokens = embedder.tokens.encode(real_texts(embedder, 24))
-    one_by_one = np.vstack([embedder.session.embed([ids], 1024) for ids in tokens])
+    one_by_one = np.vstack([embedder.session.embed([ids]) for ids in tokens])
     batched = embedder.session.embed(tokens, 2048)
     assert (one_by_one * batched).sum(axis=1).min() > 0.99999
 
@@ -208,13 +210,32 @@ def test_exactly_one_runtime() -> None:
         require_one_runtime(["onnxruntime", "onnxruntime-gpu"])
 
 
+CPU, OPENVINO, CUDA = "CPUExecutionProvider", "OpenVINOExecutionProvider", "CUDAExecutionProvider"
+
+
 def test_a_provider_asked_for_is_proved_or_an_error() -> None:
-    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
-    assert choose_provider("auto", [cpu]) == cpu
-    assert choose_provider("auto", [cpu, cuda]) == cuda
+    require_provider("auto", [CPU])
+    require_provider("cuda", [CUDA, CPU])
     with pytest.raises(PenstockError, match="offers only cpu"):
-        choose_provider("cuda", [cpu])
-    assert prove_provider(cuda, [cuda, cpu], allow_fallback=False) == cuda
-    assert prove_provider(cuda, [cpu], allow_fallback=True) == cpu
-    with pytest.raises(PenstockError, match=f"asked for {cuda}, but the session runs on {cpu}"):
-        prove_provider(cuda, [cpu], allow_fallback=False)
+        require_provider("cuda", [CPU])
+    prove_provider("cuda", [CUDA, CPU])
+    with pytest.raises(PenstockError, match=f"asked for cuda, but the session runs on {CPU}"):
+        prove_provider("cuda", [CPU])
+
+
+def setups(*available: str, exported: str = "fp32", cores: int = 2, bf16: bool = True, **asked: Any) -> list[str]:
+    asked = {"provider": "auto", "precision": "auto", **asked}
+    return [str(s) for s in candidates(available, exported=exported, cores=cores, bf16=bf16, **asked)]
+
+
+def test_candidates_are_what_the_machine_and_the_settings_allow() -> None:
+    assert setups(CPU) == ["cpu fp32, 2 lanes of 1 thread", "cpu fp32, 1 lane of 2 threads"]
+    assert setups(CPU, cores=1) == ["cpu fp32, 1 lane of 1 thread"]
+    assert setups(CUDA, CPU, provider="cuda", exported="fp16") == ["cuda fp16, 1 lane of 1 thread"]
+    both = setups(OPENVINO, CPU, cores=1)
+    assert both == [f"{kind}, 1 lane of 1 thread" for kind in ("openvino bf16", "openvino fp32", "cpu fp32")]
+    assert setups(OPENVINO, CPU, cores=1, bf16=False) == both[1:]
+    assert setups(OPENVINO, CPU, cores=1, precision="fp32") == both[1:]
+    assert setups(OPENVINO, CPU, cores=1, precision="bf16") == both[:1]
+    with pytest.raises(ConfigError, match="model.precision = bf16, but this model computes only in fp32 here"):
+        setups(CPU, precision="bf16")

@@ -1,0 +1,67 @@
+"""First fills: an index without refreshes and replicas until it holds everything, then with what was asked for.
+
+    index create --load ─► refresh_interval -1, no replicas, and in the mapping's `_meta` what to set in the end
+    a worker sees lag 0 on all partitions ─► settings ─► refresh ─► the note is taken away
+
+The note is in the index itself, so whichever worker is there when the lag reaches 0 ends it, also after a crash. Every
+step may happen twice, on two workers.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.elastic import explain
+from agents.index import LOAD_NOTE
+from agents.kafka import LogReader
+from agents.preflight import Checked
+from agents.settings import Settings
+from agents.status import partition_rows
+from streams.errors import PenstockError
+
+LOOK_EVERY_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+async def end_when_filled(settings: Settings, checked: Checked, reader: LogReader, client: AsyncElasticsearch) -> None:
+    """Until the index is in no load mode: look at the lag of all partitions, and end it at 0.
+
+    Returns at once when the index is in none. Waits while Kafka or Elasticsearch is away.
+    """
+    name = checked.identity.index
+    while True:
+        try:
+            note = await _note(client, name)
+            if note is None:
+                return
+            rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
+            if not sum(row["lag"] for row in rows):
+                await end(client, name, note)
+                logger.info("load mode ended: everything is indexed", extra={"index": name, **note})
+                return
+        except (ApiError, TransportError) as exc:
+            logger.warning("load mode goes on", extra={"reason": explain(exc, settings.elasticsearch.url)})
+        except PenstockError as exc:
+            logger.warning("load mode goes on", extra={"reason": str(exc)})
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def end(client: AsyncElasticsearch, name: str, note: dict[str, Any]) -> None:
+    """The settings first, the note last: a crash in between is mended by the next look."""
+    await client.indices.put_settings(index=name, settings=note)
+    await client.indices.put_settings(
+        index=f"{name}-registry", settings={"number_of_replicas": note["number_of_replicas"]}
+    )
+    await client.indices.refresh(index=name)
+    mapping = await client.indices.get_mapping(index=name)
+    meta = mapping[name]["mappings"]["_meta"]
+    await client.indices.put_mapping(index=name, meta={key: value for key, value in meta.items() if key != LOAD_NOTE})
+
+
+async def _note(client: AsyncElasticsearch, name: str) -> dict[str, Any] | None:
+    mapping = await client.indices.get_mapping(index=name)
+    note: dict[str, Any] | None = mapping[name]["mappings"].get("_meta", {}).get(LOAD_NOTE)
+    return note

@@ -1,0 +1,176 @@
+"""The rows that embed: the bare session, Penstock, and what people run today; all on the same texts."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.demo import bundled_model
+from agents.elastic import connect
+from agents.ingest import publish
+from agents.preflight import create_index
+from agents.settings import Settings, cache_dir
+from bench.ceiling import Ceiling, rate_of
+from bench.corpus import Corpus
+from bench.servers import named
+from bench.worker import Measured, measure
+from models.export import make_environment
+from models.manifest import ONNX, TOKENIZER
+from streams.plan import Vectors
+from streams.split import TokenIds
+
+PEERS = Path(__file__).parent / "peers"
+SAMPLE = 100
+
+
+@dataclass
+class Row:
+    """Chunks a second by repetition, and the least cosine of a sample of its vectors to the reference."""
+
+    name: str
+    rates: list[float] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Bench:
+    """What the rows share. `reference`: vectors of the sampled ids by the fp32 session."""
+
+    def __init__(self, settings: Settings, folder: Path, corpus: Corpus, tokens: Sequence[TokenIds]) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.corpus = corpus
+        self.tokens = tokens
+        self.sample = list(corpus.texts)[:: max(1, len(corpus.texts) // SAMPLE)]
+        self.reference: Vectors = np.zeros((0, 0), dtype=np.float32)
+        self._runs = 0
+
+    async def publish(self) -> None:
+        """The corpus, once: every row reads the same topic with a group of its own."""
+        settings = named(self.settings, "bench")
+        await publish(settings, self.corpus.documents, max_lag=10**9, partitions=4, report=lambda *_: None)
+
+    def ceiling(self, row: Row, ceiling: Ceiling) -> None:
+        """One repetition of the bare session."""
+        row.rates.append(rate_of(ceiling, self.tokens))
+        row.notes["shape"] = ceiling.shape
+        ids = list(self.corpus.texts)
+        by_id = dict(zip(ids, self.tokens, strict=True))
+        vectors = ceiling.session.embed([by_id[key] for key in self.sample])
+        row.cosines.append(self._cosine(vectors))
+
+    def penstock(self, row: Row, model: str, environment: dict[str, str]) -> Measured:
+        """One repetition end to end."""
+        settings = named(self.settings, "bench", self._name(row), model)
+        asyncio.run(create_index(settings))
+        log = self.folder / f"{settings.source.group}.log"
+        found = asyncio.run(measure(settings, len(self.corpus.documents), log, environment=environment))
+        row.rates.append(len(self.corpus.texts) / found.seconds)
+        row.cosines.append(self._cosine(asyncio.run(self._indexed(settings.elasticsearch.alias))))
+        row.notes |= {
+            "setup": found.status["setup"],
+            "idle_share": round(found.idle_share, 4),
+            "padding_share": round(found.padding_share, 4),
+        }
+        return found
+
+    def peer(self, row: Row, script: str) -> None:
+        """One repetition of a peer that reads the topic and fills an index of its own."""
+        name = self._name(row)
+        asyncio.run(self._peer_index(name))
+        times = self._script(script, name, index=name, mapping=MAPPING)
+        row.rates.append(len(self.corpus.texts) / (times["ended"] - times["begun"]))
+        row.cosines.append(self._cosine(asyncio.run(self._indexed(name))))
+
+    def fastembed(self, row: Row, onnx: Path) -> None:
+        """One repetition of fastembed on texts in memory."""
+        name = self._name(row)
+        folder = self.folder / "fastembed"
+        folder.mkdir(exist_ok=True)
+        for file in ("config.json", "special_tokens_map.json", "tokenizer_config.json", TOKENIZER):
+            (folder / file).write_bytes((bundled_model() / file).read_bytes())
+        configured = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**configured, "model_max_length": 256}))
+        (folder / ONNX).write_bytes((onnx / ONNX).read_bytes())
+        texts = self.folder / "texts.json"
+        texts.write_text(json.dumps(list(self.corpus.texts.values())))
+        times = self._script("fast.py", name, folder=str(folder), texts=str(texts))
+        row.rates.append(len(self.corpus.texts) / (times["ended"] - times["begun"]))
+        by_id = dict(zip(self.corpus.texts, times["vectors"], strict=True))
+        row.cosines.append(self._cosine(np.asarray([by_id[key] for key in self.sample], dtype=np.float32)))
+
+    def _script(self, script: str, name: str, **more: Any) -> Any:
+        job, result = self.folder / f"{name}.json", self.folder / f"{name}-result.json"
+        python = make_environment(cache_dir(), "peers", (PEERS / "requirements.txt").read_bytes(), print)
+        job.write_text(
+            json.dumps(
+                {
+                    "broker": self.settings.kafka.bootstrap_servers,
+                    "topic": "bench",
+                    "group": name,
+                    "elasticsearch": str(self.settings.elasticsearch.url).rstrip("/"),
+                    "model": str(bundled_model()),
+                    "chunks": len(self.corpus.texts),
+                    "result": str(result),
+                    **more,
+                }
+            )
+        )
+        with (self.folder / f"{name}.log").open("wb") as log:
+            done = subprocess.run([python, PEERS / script, job], stdout=log, stderr=log, timeout=1800, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{script} failed:\n{(self.folder / f'{name}.log').read_text()[-2000:]}")
+        return json.loads(result.read_text())
+
+    def _name(self, row: Row) -> str:
+        self._runs += 1
+        return f"bench-{row.name.replace('_', '-')}-{self._runs}"
+
+    def _cosine(self, vectors: Vectors) -> float:
+        if not self.reference.size:
+            self.reference = vectors
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(self.reference, axis=1)
+        return float(((vectors * self.reference).sum(axis=1) / lengths).min())
+
+    async def _peer_index(self, name: str) -> None:
+        async with connect(self.settings.elasticsearch) as client:
+            await client.indices.create(index=name, **MAPPING)
+
+    async def _indexed(self, index: str) -> Vectors:
+        """Vectors of the sample. Raises RuntimeError when the index is not complete."""
+        async with connect(self.settings.elasticsearch) as client:
+            await client.indices.refresh(index=index)
+            count = (await client.count(index=index))["count"]
+            if count != len(self.corpus.texts):
+                raise RuntimeError(f"{count} chunks in {index}, {len(self.corpus.texts)} expected")
+            found = await client.search(
+                index=index,
+                query={"ids": {"values": self.sample}},
+                size=len(self.sample),
+                source={"exclude_vectors": False, "includes": ["vector"]},
+            )
+        by_id = {hit["_id"]: hit["_source"]["vector"] for hit in found["hits"]["hits"]}
+        return np.asarray([by_id[key] for key in self.sample], dtype=np.float32)
+
+
+MAPPING: dict[str, Any] = {
+    "mappings": {
+        "properties": {
+            "id": {"type": "keyword"},
+            "text": {"type": "text"},
+            "vector": {
+                "type": "dense_vector",
+                "dims": 384,
+                "similarity": "cosine",
+                "index_options": {"type": "int8_hnsw", "m": 16, "ef_construction": 100},
+            },
+        }
+    },
+    "settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1s"},
+}
+"""The same index options as Penstock's."""
