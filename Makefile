@@ -49,7 +49,7 @@ lint: .venv/.dev
 
 check: lint test  ## Everything that CI runs: lint, types, import layers, tests
 
-bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: under 8 minutes)
+bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)
 
 chaos: .venv/.dev  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)

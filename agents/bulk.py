@@ -112,7 +112,8 @@ class Bulk:
         return await self._send_part(path, part[half:]) or first
 
 
-def _encode(operation: Operation) -> bytes:
+def encode(operation: Operation) -> bytes:
+    """One line pair of a bulk body, newlines included."""
     header = orjson.dumps({operation.action: operation.meta}) + b"\n"
     if operation.action == "delete":
         return header
@@ -124,7 +125,7 @@ def _parts(items: list[_Item]) -> Iterator[_Part]:
     part: _Part = []
     size = 0
     for item in items:
-        body = _encode(item.operation)
+        body = encode(item.operation)
         if part and (size + len(body) > MAX_BODY_BYTES or len(part) == MAX_BODY_ITEMS):
             yield part
             part, size = [], 0

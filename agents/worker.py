@@ -358,6 +358,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
 def create_app(settings: Settings) -> PenstockApp:
     """Check everything, then make the application. Blocks for seconds; raises as `agents.preflight.check`."""
+    setup_logging(settings.log)  # the checks have something to say, such as which setup of the model is fastest here
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         checked = runner.run(check(settings))
     asyncio.set_event_loop(uvloop.new_event_loop())

@@ -1,6 +1,7 @@
 """Several workers on one topic, and the time from publication to a search hit under light load."""
 
 import asyncio
+import itertools
 import statistics
 import time
 from contextlib import AsyncExitStack
@@ -25,48 +26,83 @@ PARTITIONS = 8
 LOOK_EVERY_S = 0.1
 
 
-def scale(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
+def scale(settings: Settings, folder: Path, result: dict[str, Any]) -> None:
     """1, 2 and 4 null workers over 8 partitions: documents a second, fairness, and the gap when one joins."""
-    count = 8_000 if quick else 40_000
-    corpus = generated(count, 1)
-    topic = "scale"
-    own = named(settings, topic)
-    asyncio.run(publish(own, corpus.documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None))
+    documents = generated(40_000, 1).documents
     rows = []
     for workers in (1, 2, 4):
-        rows.append(asyncio.run(_workers(settings, folder, workers, count)))
+        rows.append(asyncio.run(_together(settings, folder, workers, documents)))
         print(rows[-1], flush=True)
-    result["scale"] = rows
+    gap_s = asyncio.run(_join(settings, folder, documents))
+    print(f"a second worker joins: nothing settled for {gap_s:.2f} s", flush=True)
+    result["scale"] = {"partitions": PARTITIONS, "rows": rows, "join_gap_s": round(gap_s, 2)}
 
 
-async def _workers(settings: Settings, folder: Path, workers: int, count: int) -> dict[str, Any]:
+async def _together(settings: Settings, folder: Path, workers: int, documents: list[Outgoing]) -> dict[str, Any]:
+    """All of them have their partitions before anything is published."""
     name = f"scale-{workers}"
-    with unindexed():
-        await create_index(named(settings, "scale", name))
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        reader = await stack.enter_async_context(log_reader(settings))
-        processes = []
-        for number in range(workers):
-            own = named(settings, "scale", name)
-            processes.append(Process(own, folder / f"{name}-{number}.log", command=NULL))
-            stack.push_async_callback(processes[-1].stop)
-        begun, done, moved, gap_s = 0.0, 0, 0.0, 0.0
-        while done < count:
-            await asyncio.sleep(LOOK_EVERY_S)
-            rows = await partition_rows(reader, own, PARTITIONS, None)
-            now, settled = time.monotonic(), sum(row["settled_offset"] for row in rows)
-            if settled > done:
-                gap_s = max(gap_s, now - moved) if moved else 0.0
-                done, moved = settled, now
-                begun = begun or now
+        await _prepare(named(settings, name))
+        processes = [await _start(stack, named(settings, name), folder, number) for number in range(workers)]
+        for process in processes:
+            await process.until(0)
+        own = named(settings, name)
+        await _publish(own, documents)
+        begun, moves = await _follow(own, len(documents))
         shares = [await process.records(http) for process in processes]
     return {
         "workers": workers,
-        "documents_per_s": round(count / (time.monotonic() - begun)),
+        "documents_per_s": round(len(documents) / (moves[-1] - begun)),
         "least_over_greatest_share": round(min(shares) / max(shares), 2),
-        "longest_gap_s": round(gap_s, 2),
     }
+
+
+async def _join(settings: Settings, folder: Path, documents: list[Outgoing]) -> float:
+    """Longest time without progress after a second worker joins the first, over a backlog."""
+    own = named(settings, "scale-join")
+    async with AsyncExitStack() as stack:
+        await _publish(own, documents)
+        await _prepare(own)
+        await _start(stack, own, folder, 0)
+        await _follow(own, len(documents) // 5)
+        joined = time.monotonic()
+        await _start(stack, named(settings, "scale-join"), folder, 1)
+        _, moves = await _follow(own, len(documents))
+    moves = [joined, *moves]
+    return max(after - before for before, after in itertools.pairwise(moves))
+
+
+async def _prepare(settings: Settings) -> None:
+    async with log_reader(settings) as reader:
+        if await reader.partitions(settings.source.topic) is None:
+            await reader.create_topic(settings.source.topic, PARTITIONS, {})
+    with unindexed():
+        await create_index(settings)
+
+
+async def _publish(settings: Settings, documents: list[Outgoing]) -> None:
+    await publish(settings, documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None)
+
+
+async def _start(stack: AsyncExitStack, settings: Settings, folder: Path, number: int) -> Process:
+    process = Process(settings, folder / f"{settings.source.group}-{number}.log", command=NULL)
+    stack.push_async_callback(process.stop)
+    return process
+
+
+async def _follow(settings: Settings, count: int) -> tuple[float, list[float]]:
+    """Until so many are settled: when that began, and when it went on."""
+    begun, done, moves = time.monotonic(), 0, list[float]()
+    async with log_reader(settings) as reader:
+        while done < count:
+            await asyncio.sleep(LOOK_EVERY_S)
+            rows = await partition_rows(reader, settings, PARTITIONS, None)
+            settled = sum(row["settled_offset"] for row in rows)
+            if settled > done:
+                done = settled
+                moves.append(time.monotonic())
+    return begun, moves
 
 
 def latency(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:

@@ -91,7 +91,7 @@ class Process:
                 if status is None:
                     continue
                 rows, now = status["partitions"], time.monotonic()
-                if not begun and any(row["open"] or row["settled_offset"] for row in rows):
+                if not begun and (any(row["open"] or row["settled_offset"] for row in rows) or (rows and not records)):
                     begun, cpu_s = now, sum(process.cpu_times()[:2])
                 settled = sum(row["settled_offset"] for row in rows)
                 if begun and (settled >= records or now - begun > at_most_s):

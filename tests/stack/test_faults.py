@@ -141,7 +141,7 @@ def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_5000_documents(world: 
 
     async def scenario() -> None:
         await world.create(partitions=8)
-        await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(5000))
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 6)}) for i in range(5000))
         first, second = world.start_worker(), world.start_worker()
         await world.ready(first)
         await world.ready(second)

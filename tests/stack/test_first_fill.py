@@ -29,11 +29,11 @@ def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Em
         assert (await create_index(settings, load=True))[1]
         found, loading = await index_settings(world)
         assert (found["refresh_interval"], loading) == ("-1", True)
-        await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}. " * 40}) for i in range(400))
+        await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}. " * 40}) for i in range(1500))
         first = world.start_worker()
 
         async def begun() -> bool:
-            return 0 < await world.lag() < 400
+            return 0 < await world.lag() < 1500
 
         await until(begun, 60, every_s=0.05)
         first.kill()
