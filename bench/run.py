@@ -1,4 +1,4 @@
-"""The benchmark: `make bench`, or `make bench QUICK=1` for the ratios of the processor in under 8 minutes.
+"""The benchmark: `make bench`, or `make bench QUICK=1` for a shorter run with all ratios of the processor.
 
 One corpus, one machine, interleaved repetitions; medians with least and greatest. Every row's vectors are compared with
 the fp32 session's, and its index is checked complete: a fast wrong row is no row. See docs/speed.md.
