@@ -3,6 +3,7 @@
 The client's own bulk helper raises in mid-stream and retries 429 only.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,10 @@ from agents.metrics import Metrics
 from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome, Refused, Written
 
-MAX_BODY_BYTES = 8 * 1024**2  # well below the server's http.max_content_length of 100 MB
+MAX_BODY_BYTES = 1024**2
+"""As large as pays (`make bench`, part bulk), and well below the server's http.max_content_length of 100 MB."""
+AT_A_TIME = 2
+"""Bodies on their way at once, of one call of `Bulk.send`; found likewise."""
 MAX_BODY_ITEMS = 1000
 ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 """What is looked at, of each item."""
@@ -63,17 +67,28 @@ class Bulk:
         path = f"/{index}/_bulk?{ANSWER}" + ("&require_alias=true" if require_alias else "")
         waiting, attempt = items, 0
         while waiting:
-            reason = ""
-            for number, part in enumerate(_parts(waiting)):
-                if number:
-                    self._fail_points.passing("mid_chunks")
-                with self._metrics.bulk_seconds.time():
-                    reason = await self._send_part(path, part) or reason
+            parts = _parts(waiting)
+            senders = [asyncio.create_task(self._send_parts(path, parts, len(waiting))) for _ in range(AT_A_TIME)]
+            try:
+                reasons = await asyncio.gather(*senders)
+            finally:  # of one that failed, the others end too
+                for sender in senders:
+                    sender.cancel()
             waiting = [item for item in waiting if item.outcome is None]
             if waiting:
-                await self._requests.wait(attempt, reason)
+                await self._requests.wait(attempt, max(reasons))
                 attempt += 1
         return [item.outcome for item in items if item.outcome is not None]
+
+    async def _send_parts(self, path: str, parts: Iterator[_Part], total: int) -> str:
+        """Send what the others, who take from the same `parts`, leave. As `_send_part`."""
+        reason = ""
+        for part in parts:
+            with self._metrics.bulk_seconds.time():
+                reason = await self._send_part(path, part) or reason
+            if len(part) < total:
+                self._fail_points.passing("mid_chunks")
+        return reason
 
     async def _send_part(self, path: str, part: _Part) -> str:
         """Set the outcomes of one request. Returns why some of its items have to be sent again, if any."""

@@ -1,5 +1,6 @@
 """Adapter of `streams.protocol.Chunks`: versioned writes through the write alias, vectors read back by hash."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,8 +74,8 @@ class ChunkIndex:
         ]
         outcomes = await self._bulk.send(self._alias, operations, require_alias=True)
         self._fail_points.passing("after_chunks")
-        for write, outcome in zip(writes, outcomes, strict=True):
-            self._metrics.chunks.labels(_kind(write, outcome)).inc()
+        for kind, count in Counter(map(_kind, writes, outcomes)).items():
+            self._metrics.chunks.labels(kind).inc(count)
         return outcomes
 
 

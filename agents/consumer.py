@@ -4,6 +4,9 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
+LOOK_EVERY_S = 1.0
+"""For partitions to fetch, such as those of a table that is recovered."""
+
 
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -24,6 +27,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await deliver(message)
 
         self.callback = count_and_deliver
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        """Faust sleeps for a second when every partition is paused; the flow knows when one is not any more."""
+        if self.flow_active and not self.app.flow.open.is_set() and not self._get_active_partitions():
+            await self.wait(self.app.flow.open, timeout=LOOK_EVERY_S)
+            return {}, set()
+        return await super()._wait_next_records(timeout)
 
     def _new_consumer_thread(self) -> Any:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

@@ -5,6 +5,7 @@ partitions are paused here, by what they hold: raw records, and what is made of 
 way from the broker already comes on top: up to 1 MiB a partition, or one record where that is larger.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ RECORD_OVERHEAD = 3 * 1024
 COPIES = 2
 """A record is there as it came, and as the texts that are made of it: both are counted when it comes."""
 RESUME_AT = 0.75
-"""Share of the budget below which fetching goes on; Faust needs up to a second for it."""
+"""Share of the budget below which fetching goes on."""
 
 
 class Budget:
@@ -62,6 +63,9 @@ class Flow:
     def __init__(self, topic: str, budget: Budget, metrics: Metrics, may_fetch: Callable[[], bool]) -> None:
         self.budget = budget
         self.paused = False
+        self.open = asyncio.Event()
+        """Set while there may be something to fetch."""
+        self.open.set()
         self._topic = topic
         self._metrics = metrics
         self._may_fetch = may_fetch
@@ -73,6 +77,7 @@ class Flow:
             self.budget.hold(message.partition, message.offset, COPIES * size + RECORD_OVERHEAD)
             if self.budget.full:
                 consumer.on_buffer_full(message.tp)
+                self.open.clear()
 
     def balance(self, consumer: Any, assigned: Iterable[TP]) -> None:
         """Pause or resume; to be called some ten times a second."""
@@ -84,5 +89,7 @@ class Flow:
         for tp in assigned:
             if tp.topic == self._topic:
                 change(tp)
+        if not self.paused:
+            self.open.set()
         self._metrics.paused.set(self.paused)
         self._metrics.inflight_bytes.set(self.budget.used)

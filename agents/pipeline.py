@@ -1,6 +1,6 @@
 """The way of the records, from admission to acknowledgement.
 
-    accept             noack window ─► admission ─► decode, split           (event loop, tokenizer thread)
+    accept             noack window ─► admission ─► decode, split           (event loop, tokenizers)
     run_embedding (2)  registry read ─► intents ─► vectors                  (the model's lanes)
     run_writing        chunks, stubs ─► dead letters ─► done ─► settle ─► claim ─► ack
 
@@ -12,7 +12,7 @@ until that is settled.
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -100,9 +100,7 @@ class Pipeline:
             return
         for part in _slices(positions):
             with self._parts.metrics.tokenize_seconds.time():
-                works = await self._parts.embedder.on_tokenizer_thread(
-                    lambda part=part: [self._stations.prepare(record) for _, record in part]  # type: ignore[misc]
-                )
+                works = await self._parts.embedder.on_tokenizers(self._stations.prepare, [record for _, record in part])
             for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
                 await self._put(work, position, generation)
@@ -178,8 +176,8 @@ class Pipeline:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""
         parts, points = self._parts, self._parts.fail_points
         await self._stations.write(batch.works)
-        for work in batch.works:
-            parts.metrics.records.labels(work.outcome).inc()
+        for outcome, count in Counter(work.outcome for work in batch.works).items():
+            parts.metrics.records.labels(outcome).inc(count)
         await self._assignment.judge(batch.positions, [work.refused is not None for work in batch.works])
         points.passing("before_claim")
         await self._assignment.settle(batch.positions)

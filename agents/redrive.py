@@ -89,8 +89,8 @@ class _Redrive:
         letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
         self._bench.epochs.update({letter.place: letter.epoch for letter in letters})
-        works = await self._bench.parts.embedder.on_tokenizer_thread(
-            lambda: [self._stations.prepare(letter.record, letter.attempt + 1) for letter in letters]
+        works = await self._bench.parts.embedder.on_tokenizers(
+            lambda letter: self._stations.prepare(letter.record, letter.attempt + 1), letters
         )
         await self._stations.begin(works)
         if not self._dry_run:

@@ -30,8 +30,8 @@ class Repairer:
         if record is None:
             return
         self._bench.epochs[place] = self._bench.current.of(*place)
-        works = await self._bench.parts.embedder.on_tokenizer_thread(
-            lambda: [self._stations.prepare(record, attempt=2, repair=True)]
+        works = await self._bench.parts.embedder.on_tokenizers(
+            lambda record: self._stations.prepare(record, attempt=2, repair=True), [record]
         )
         await self._stations.begin(works)
         await self._stations.embed(works)
@@ -43,7 +43,7 @@ class Repairer:
         if record is None:
             return
         self._bench.epochs[place] = self._bench.current.of(*place)
-        works = await self._bench.parts.embedder.on_tokenizer_thread(lambda: [self._stations.prepare(record)])
+        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, [record])
         await self._stations.write(works)
 
     async def stubs(self, doc: str, orphans: dict[int, Row]) -> None:

@@ -43,7 +43,7 @@ class Stations:
         """When a run of the model was last finished, monotonic seconds."""
 
     def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False) -> Work:
-        """Decode and split. Blocks: call it on the tokenizer's thread. Never raises for bad input."""
+        """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input."""
         work = Work(record, attempt=attempt, repair=repair)
         limit = self._parts.budget.limit // LARGEST_SHARE
         if record.size_bytes > limit:

@@ -218,9 +218,7 @@ class Verifier:
         return sum(row["lag"] for row in rows)
 
     async def _remember(self, records: Sequence[Record]) -> None:
-        works = await self._bench.parts.embedder.on_tokenizer_thread(
-            lambda: [self._stations.prepare(record) for record in records]
-        )
+        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
         for work in works:
@@ -286,7 +284,7 @@ class Verifier:
         found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
         texts = [row["_source"][names.text] for row in rows]
-        tokens = await parts.embedder.on_tokenizer_thread(lambda: parts.embedder.tokens.encode(texts))
+        tokens = await parts.embedder.on_tokenizers(lambda text: parts.embedder.tokens.encode([text])[0], texts)
         vectors = (await parts.embedder.embed(tokens)).vectors
         return {
             row["_id"]: row["_source"]["metadata"]["doc_id"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.manifest import Manifest
-from models.runtime import Precision, candidates, computes_bf16, usable_cores
+from models.runtime import Precision, ProviderName, candidates, computes_bf16, usable_cores
 from models.session import Session, available_providers
 from streams.batch import plan_batches
 from streams.split import TokenIds
@@ -30,11 +30,19 @@ class Ceiling:
         return f"{self.session.setup}, {self.budget} tokens a run"
 
 
-def find_ceiling(folder: Path, manifest: Manifest, precision: Precision, tokens: Sequence[TokenIds]) -> Ceiling:
+def find_ceiling(
+    folder: Path,
+    manifest: Manifest,
+    precision: Precision,
+    tokens: Sequence[TokenIds],
+    *,
+    provider: ProviderName = "auto",
+    budgets: Sequence[int] = BUDGETS,
+) -> Ceiling:
     """Every setup of this precision, with every budget: the fastest on these texts."""
     setups = candidates(
         available_providers(),
-        provider="auto",
+        provider=provider,
         precision=precision,
         exported=manifest.precision,
         cores=usable_cores(),
@@ -43,8 +51,8 @@ def find_ceiling(folder: Path, manifest: Manifest, precision: Precision, tokens:
     best, fastest = None, 0.0
     for setup in setups:
         session = Session(folder, manifest, setup)
-        rate_of(Ceiling(session, BUDGETS[0]), tokens[:40])
-        for budget in BUDGETS:
+        rate_of(Ceiling(session, budgets[0]), tokens[:40])
+        for budget in budgets:
             rate = rate_of(Ceiling(session, budget), tokens)
             if rate > fastest:
                 best, fastest = Ceiling(session, budget), rate

@@ -22,7 +22,7 @@ from agents.settings import Settings
 from agents.sources import Outgoing
 from bench.corpus import Corpus, corpus_of
 from bench.servers import named
-from bench.worker import measure
+from bench.worker import Measured, measure
 from streams.contract import chunk_mappings
 
 NULL = (sys.executable, "-m", "bench.null_worker")
@@ -32,19 +32,19 @@ WORDS = "offset partition broker consumer lag index shard vector document chunk 
 
 def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """`null_over_bare`: 5 chunks a document, and 1; interleaved. Seconds by station beside it."""
-    documents = {5: 2000 if quick else 8000, 1: 4000 if quick else 16000}
+    documents = {5: 4000 if quick else 12_000, 1: 8000 if quick else 30_000}
     found: dict[str, Any] = {}
     for chunks, count in documents.items():
         corpus = generated(count, chunks)
         topic = f"null-{chunks}"
         asyncio.run(_publish(named(settings, topic), corpus.documents))
         rates: dict[str, list[float]] = {"null": [], "bare": []}
-        for repetition in range(2 if quick else 4):  # the first one warms the server up
+        for repetition in range(4 if quick else 6):  # the first one warms the server up
             rates["bare"].append(len(corpus.texts) / _bare(settings, topic, f"bare-{chunks}-{repetition}", count))
             own = named(settings, topic, f"null-{chunks}-{repetition}")
             samples = folder / f"samples-{chunks}.json"
-            seconds, cpu_s = asyncio.run(_null(own, folder, count, {"NULL_SAMPLES": str(samples)}))
-            rates["null"].append(len(corpus.texts) / seconds)
+            run = asyncio.run(_null(own, folder, count, {"NULL_SAMPLES": str(samples)}))
+            rates["null"].append(len(corpus.texts) / run.seconds)
             print(
                 f"{chunks} chunks a document: " + ", ".join(f"{k} {v[-1]:,.0f}/s" for k, v in rates.items()), flush=True
             )
@@ -54,7 +54,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
             "chunks_per_s": {name: round(value) for name, value in medians.items()},
             "documents_per_s": {name: round(value / chunks) for name, value in medians.items()},
             "null_over_bare": medians["null"] / medians["bare"],
-            "cpu_us_a_document": round(cpu_s / count * 1e6),
+            "cpu_us_a_document": {name: round(cpu_s / count * 1e6) for name, cpu_s in run.cpu_s.items()},
             "event_loop_us_a_document": {
                 name: round(seconds / count * 1e6, 1)
                 for name, seconds in sorted(stations.items(), key=lambda row: -row[1])
@@ -74,8 +74,8 @@ def record_cost(settings: Settings, folder: Path, result: dict[str, Any], *, qui
     for repetition in range(2 if quick else 3):
         costs["bare"].append(_bare_faust(settings, topic, count) / count * 1e6)
         own = named(settings, topic, f"tiny-{repetition}")
-        _, cpu_s = asyncio.run(_null(own, folder, count, {"NULL_SETTLES": "1"}))
-        costs["ours"].append(cpu_s / count * 1e6)
+        cpu_s = asyncio.run(_null(own, folder, count, {"NULL_SETTLES": "1"})).cpu_s
+        costs["ours"].append(cpu_s["worker"] / count * 1e6)
         print(", ".join(f"{name} {values[-1]:.1f} µs a record" for name, values in costs.items()), flush=True)
     medians = {name: statistics.median(values) for name, values in costs.items()}
     result["record_cost_us"] = {name: round(value, 1) for name, value in medians.items()}
@@ -92,7 +92,7 @@ def memory(settings: Settings, folder: Path, result: dict[str, Any], *, quick: b
         own = named(settings, topic)
         with unindexed():
             asyncio.run(create_index(own))
-        found = asyncio.run(measure(own, count, folder / f"{topic}.log", command=NULL, at_most_s=at_most_s))
+        found = asyncio.run(measure(own, count, folder, command=NULL, at_most_s=at_most_s))
         peaks[count] = found.peak_rss
         print(f"{count:,} records: {found.peak_rss / 1024**2:,.0f} MiB at most", flush=True)
     result["rss_mib"] = {str(count): round(peak / 1024**2) for count, peak in peaks.items()}
@@ -130,13 +130,12 @@ async def _publish(settings: Settings, documents: list[Outgoing]) -> None:
     await publish(settings, documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None)
 
 
-async def _null(settings: Settings, folder: Path, count: int, variables: dict[str, str]) -> tuple[float, float]:
-    """Seconds and CPU seconds of a null worker."""
+async def _null(settings: Settings, folder: Path, count: int, variables: dict[str, str]) -> Measured:
+    """One run of a null worker."""
     with unindexed():
         await create_index(settings)
     with mock.patch.dict(os.environ, variables):
-        found = await measure(settings, count, folder / f"{settings.source.group}.log", command=NULL)
-    return found.seconds, found.cpu_s
+        return await measure(settings, count, folder, command=NULL)
 
 
 def _bare(settings: Settings, topic: str, alias: str, count: int) -> float:

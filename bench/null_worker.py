@@ -5,6 +5,7 @@ records are settled at once, without being decoded: what is left then is Faust, 
 NULL_SAMPLES names a file for the seconds by station.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -44,5 +45,11 @@ if __name__ == "__main__":
     if os.environ.get("NULL_SETTLES"):
         Pipeline.accept = _accept  # type: ignore[method-assign]
     if samples := os.environ.get("NULL_SAMPLES"):
-        sampling.start(samples)
+        real, started = Pipeline.accept, functools.cache(sampling.start)
+
+        async def accept(self: Pipeline, positions: Sequence[Any]) -> None:
+            started(samples)  # from the first records on: imports and the start are not what is looked for
+            await real(self, positions)
+
+        Pipeline.accept = accept  # type: ignore[method-assign]
     main()

@@ -1,13 +1,16 @@
-"""The README's table, made of the last result: `python -m bench.report`; `make bench` does it too."""
+"""The tables of README and docs/capacity.md, of the last result: `python -m bench.report`; `make bench` does it too."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from bench import capacity
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 README = ROOT / "README.md"
+CAPACITY = ROOT / "docs" / "capacity.md"
 MARKS = re.compile(r"(<!-- bench: made by `make bench`, do not edit -->\n).*?(<!-- bench: end -->)", re.DOTALL)
 ROWS = {
     "ceiling_fp32": "the bare session, sorted, best shape (ceiling), fp32",
@@ -37,9 +40,10 @@ RATIOS = {
 
 
 def main() -> None:
-    """Write the table into the README."""
-    text = README.read_text()
-    README.write_text(MARKS.sub(lambda found: found[1] + render(json.loads(RESULTS.read_text())) + found[2], text))
+    """Write the tables."""
+    result = json.loads(RESULTS.read_text())
+    for file, table in ((README, render(result)), (CAPACITY, capacity.render(result))):
+        file.write_text(MARKS.sub(lambda found, table=table: found[1] + table + found[2], file.read_text()))  # type: ignore[misc]
 
 
 def render(result: dict[str, Any]) -> str:

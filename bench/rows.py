@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from bench.servers import named
 from bench.worker import Measured, measure
 from models.export import make_environment
 from models.manifest import ONNX, TOKENIZER
+from models.session import Session
 from streams.plan import Vectors
 from streams.split import TokenIds
 
@@ -36,6 +38,16 @@ class Row:
     rates: list[float] = field(default_factory=list)
     cosines: list[float] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As the results have it."""
+        return {
+            "name": self.name,
+            "chunks_per_s": {"median": statistics.median(self.rates), "min": min(self.rates), "max": max(self.rates)},
+            "cosine_min": min(self.cosines),
+            "complete": True,  # a row that is not raises
+            "notes": self.notes,
+        }
 
 
 class Bench:
@@ -59,23 +71,26 @@ class Bench:
         """One repetition of the bare session."""
         row.rates.append(rate_of(ceiling, self.tokens))
         row.notes["shape"] = ceiling.shape
-        ids = list(self.corpus.texts)
-        by_id = dict(zip(ids, self.tokens, strict=True))
-        vectors = ceiling.session.embed([by_id[key] for key in self.sample])
-        row.cosines.append(self._cosine(vectors))
+        row.cosines.append(self.see(ceiling.session))
+
+    def see(self, session: Session) -> float:
+        """Least cosine of the sample by this session; the first one that is seen is the reference."""
+        by_id = dict(zip(self.corpus.texts, self.tokens, strict=True))
+        return self._cosine(session.embed([by_id[key] for key in self.sample]))
 
     def penstock(self, row: Row, model: str, environment: dict[str, str]) -> Measured:
         """One repetition end to end."""
         settings = named(self.settings, "bench", self._name(row), model)
         asyncio.run(create_index(settings))
-        log = self.folder / f"{settings.source.group}.log"
-        found = asyncio.run(measure(settings, len(self.corpus.documents), log, environment=environment))
+        found = asyncio.run(measure(settings, len(self.corpus.documents), self.folder, environment=environment))
         row.rates.append(len(self.corpus.texts) / found.seconds)
         row.cosines.append(self._cosine(asyncio.run(self._indexed(settings.elasticsearch.alias))))
         row.notes |= {
             "setup": found.status["setup"],
             "idle_share": round(found.idle_share, 4),
             "padding_share": round(found.padding_share, 4),
+            "seconds": round(found.seconds, 2),
+            "cpu_s": found.cpu_s,
         }
         return found
 
@@ -97,9 +112,21 @@ class Bench:
         configured = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**configured, "model_max_length": 256}))
         (folder / ONNX).write_bytes((onnx / ONNX).read_bytes())
-        texts = self.folder / "texts.json"
-        texts.write_text(json.dumps(list(self.corpus.texts.values())))
-        times = self._script("fast.py", name, folder=str(folder), texts=str(texts))
+        self._in_memory(row, self._script("fast.py", name, folder=str(folder), texts=self._texts()))
+
+    def sentence_transformers(self, row: Row, device: str) -> None:
+        """One repetition of sentence-transformers on texts in memory."""
+        sizes = (32, 128, 512, 2048) if device == "cuda" else (32,)
+        times = self._script("gpu.py", self._name(row), device=device, texts=self._texts(), batch_sizes=sizes)
+        self._in_memory(row, times)
+        row.notes["batch_size"] = times["batch_size"]
+
+    def _texts(self) -> str:
+        file = self.folder / "texts.json"
+        file.write_text(json.dumps(list(self.corpus.texts.values())))
+        return str(file)
+
+    def _in_memory(self, row: Row, times: dict[str, Any]) -> None:
         row.rates.append(len(self.corpus.texts) / (times["ended"] - times["begun"]))
         by_id = dict(zip(self.corpus.texts, times["vectors"], strict=True))
         row.cosines.append(self._cosine(np.asarray([by_id[key] for key in self.sample], dtype=np.float32)))

@@ -26,21 +26,23 @@ from bench.adaptive import adaptive
 from bench.bulk import bulk
 from bench.ceiling import find_ceiling
 from bench.corpus import make_corpus
+from bench.gpu import gpu
 from bench.null import memory, null_rows, record_cost
 from bench.report import RESULTS
 from bench.rows import Bench, Row
 from bench.scale import latency, scale
 from bench.servers import servers
 from models.embedder import load_embedder
-from models.export import ensure_model
+from models.export import PrecisionName, ensure_model
 from models.manifest import read_manifest
-from models.runtime import computes_bf16, installed_runtimes, processor, usable_cores
+from models.runtime import PROVIDERS, computes_bf16, installed_runtimes, processor, usable_cores
 from models.session import available_providers
 from models.verdict import Wanted
 
 LONG = ("bulk", "scale")
 """Left out of a quick run: no ratio comes of them."""
 FP32, INT8 = "all-MiniLM-L6-v2", "all-MiniLM-L6-v2-int8"
+MODELS: dict[PrecisionName, str] = {"fp32": FP32, "fp16": "all-MiniLM-L6-v2-fp16", "int8": INT8}
 
 
 def main() -> None:
@@ -74,6 +76,7 @@ def measure(settings: Settings, folder: Path, *, quick: bool, only: str) -> dict
         "null": lambda: null_rows(settings, folder, result, quick=quick),  # first: it warms the servers up
         "record": lambda: record_cost(settings, folder, result, quick=quick),
         "embed": lambda: embed(settings, folder, result, quick=quick),
+        "gpu": lambda: on_gpu(settings, folder, result, quick=quick),
         "adaptive": lambda: adaptive(settings.model.dir / FP32, result, quick=quick),
         "latency": lambda: latency(settings, folder, result, quick=quick),
         "bulk": lambda: bulk(settings, folder, result),
@@ -87,18 +90,32 @@ def measure(settings: Settings, folder: Path, *, quick: bool, only: str) -> dict
     return result
 
 
+def export(settings: Settings, precision: PrecisionName) -> str:
+    """Name of the model of this precision, exported unless it is there."""
+    ensure_model(
+        str(bundled_model()),
+        name=MODELS[precision],
+        models=settings.model.dir,
+        cache=cache_dir(),
+        say=print,
+        precision=precision,
+        texts=real_texts() if precision != "fp32" else (),
+    )
+    return MODELS[precision]
+
+
+def on_gpu(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
+    """The rows of a GPU, where the installed runtime has one."""
+    if PROVIDERS["cuda"] in available_providers():
+        gpu(settings, folder, result, fp32=export(settings, "fp32"), fp16=export(settings, "fp16"), quick=quick)
+    else:
+        print("the installed onnxruntime has no CUDA provider: no rows of a GPU", flush=True)
+
+
 def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """The rows that embed, interleaved."""
-    for name, precision in ((FP32, "fp32"), (INT8, "int8")):
-        ensure_model(
-            str(bundled_model()),
-            name=name,
-            models=settings.model.dir,
-            cache=cache_dir(),
-            say=print,
-            precision=precision,  # type: ignore[arg-type]
-            texts=real_texts() if precision != "fp32" else (),
-        )
+    for precision in ("fp32", "int8"):
+        export(settings, precision)
     embedder = load_embedder(settings.model.dir / FP32, wanted=Wanted(precision="fp32"), say=print)
     corpus = make_corpus(embedder, 700 if quick else 2000)
     tokens = embedder.tokens.encode(list(corpus.texts.values()))
@@ -140,7 +157,7 @@ def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bo
                 bench.fastembed(row("fastembed"), settings.model.dir / FP32)
                 _tell(row("fastembed"))
     medians = {name: statistics.median(found.rates) for name, found in rows.items()}
-    result["rows"] += [_row(found) for found in rows.values()]
+    result["rows"] += [found.as_json() for found in rows.values()]
     ratios = result["ratios"]
     ratios["end_to_end_over_ceiling"] = medians["penstock_fp32"] / medians["ceiling_fp32"]
     for kind in ("bf16", "int8"):
@@ -167,16 +184,6 @@ def show(result: dict[str, Any]) -> None:
 
 def _tell(row: Row) -> None:
     print(f"{row.name:<18} {row.rates[-1]:8.1f} chunks/s   cosine {row.cosines[-1]:.6f}   {row.notes}", flush=True)
-
-
-def _row(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "chunks_per_s": {"median": statistics.median(row.rates), "min": min(row.rates), "max": max(row.rates)},
-        "cosine_min": min(row.cosines),
-        "complete": True,  # a row that is not raises
-        "notes": row.notes,
-    }
 
 
 def _machine() -> dict[str, Any]:

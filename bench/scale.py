@@ -44,7 +44,7 @@ async def _together(settings: Settings, folder: Path, workers: int, documents: l
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         await _prepare(named(settings, name))
-        processes = [await _start(stack, named(settings, name), folder, number) for number in range(workers)]
+        processes = [_start(stack, named(settings, name), folder) for _ in range(workers)]
         for process in processes:
             await process.until(0)
         own = named(settings, name)
@@ -64,10 +64,10 @@ async def _join(settings: Settings, folder: Path, documents: list[Outgoing]) -> 
     async with AsyncExitStack() as stack:
         await _publish(own, documents)
         await _prepare(own)
-        await _start(stack, own, folder, 0)
+        _start(stack, own, folder)
         await _follow(own, len(documents) // 5)
         joined = time.monotonic()
-        await _start(stack, named(settings, "scale-join"), folder, 1)
+        _start(stack, named(settings, "scale-join"), folder)
         _, moves = await _follow(own, len(documents))
     moves = [joined, *moves]
     return max(after - before for before, after in itertools.pairwise(moves))
@@ -85,8 +85,8 @@ async def _publish(settings: Settings, documents: list[Outgoing]) -> None:
     await publish(settings, documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None)
 
 
-async def _start(stack: AsyncExitStack, settings: Settings, folder: Path, number: int) -> Process:
-    process = Process(settings, folder / f"{settings.source.group}-{number}.log", command=NULL)
+def _start(stack: AsyncExitStack, settings: Settings, folder: Path) -> Process:
+    process = Process(settings, folder, command=NULL)
     stack.push_async_callback(process.stop)
     return process
 
@@ -132,7 +132,7 @@ async def _latency(settings: Settings, folder: Path, count: int) -> tuple[list[f
     found = []
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(settings.elasticsearch))
-        process = Process(settings, folder / "latency.log")
+        process = Process(settings, folder)
         stack.push_async_callback(process.stop)
         await process.until(1)
         for document in documents[1:]:

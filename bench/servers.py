@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from pydantic import AnyHttpUrl
 
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION, stack
@@ -37,6 +38,16 @@ def servers(folder: Path) -> Iterator[Settings]:
         yield settings
     finally:
         stack.wipe(folder)
+
+
+def cpu_s(folder: Path) -> dict[str, float]:
+    """CPU seconds that the servers in this folder have taken so far."""
+    found = {}
+    for server in stack.status(folder):
+        leader = psutil.Process(server.pid)
+        times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
+        found[server.name] = sum(time.user + time.system for time in times)
+    return found
 
 
 def named(settings: Settings, topic: str, group: str | None = None, model: str | None = None) -> Settings:

@@ -15,6 +15,7 @@ import aiohttp
 import psutil
 
 from agents.settings import Settings
+from bench.servers import cpu_s
 
 PENSTOCK = (str(Path(sys.executable).with_name("penstock")), "worker")
 GIVE_UP_S = 900.0
@@ -23,12 +24,12 @@ GIVE_UP_S = 900.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Of one run: seconds from the first admitted record to the last claim, metrics at the end, most memory (RSS), CPU
-    seconds of the worker in between, and what `/statusz` said last."""
+    seconds of worker, broker and Elasticsearch in between, and what `/statusz` said last."""
 
     seconds: float
     metrics: dict[str, float]
     peak_rss: int
-    cpu_s: float
+    cpu_s: dict[str, float]
     status: dict[str, Any]
 
     @property
@@ -45,17 +46,19 @@ class Measured:
 
 
 class Process:
-    """One worker. `command`: what to start in the place of `penstock worker`."""
+    """One worker. `folder`: of the servers; its log goes there. `command`: in the place of `penstock worker`."""
 
     def __init__(
         self,
         settings: Settings,
-        log: Path,
+        folder: Path,
         *,
         command: Sequence[str] = PENSTOCK,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
+        self._folder = folder
+        self._log = folder / f"{settings.source.group}-{settings.admin.port}.log"
         self._base = f"http://127.0.0.1:{settings.admin.port}"
         variables = {
             "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
@@ -67,19 +70,17 @@ class Process:
             "ADMIN__PORT": str(settings.admin.port),
             **(environment or {}),
         }
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, **{f"PENSTOCK_{name}": value for name, value in variables.items()}},
                 stdout=output,
                 stderr=output,
             )
-        self._log = log
 
     async def until(self, records: int, *, at_most_s: float = GIVE_UP_S) -> Measured:
         """Wait until so many records are settled, or so long."""
-        peak, begun, cpu_s = 0, 0.0, 0.0
-        process = psutil.Process(self._process.pid)
+        peak, begun, before = 0, 0.0, dict[str, float]()
         async with aiohttp.ClientSession() as http:
             wait_s = 0.05
             while True:
@@ -92,15 +93,16 @@ class Process:
                     continue
                 rows, now = status["partitions"], time.monotonic()
                 if not begun and (any(row["open"] or row["settled_offset"] for row in rows) or (rows and not records)):
-                    begun, cpu_s = now, sum(process.cpu_times()[:2])
+                    begun, before = now, self._cpu_s()
                 settled = sum(row["settled_offset"] for row in rows)
                 if begun and (settled >= records or now - begun > at_most_s):
+                    after = self._cpu_s()
                     metrics = await self._metrics(http)
                     return Measured(
                         seconds=now - begun,
                         metrics=metrics,
                         peak_rss=peak,
-                        cpu_s=sum(process.cpu_times()[:2]) - cpu_s,
+                        cpu_s={name: round(after[name] - before[name], 2) for name in after},
                         status=status,
                     )
                 left_s = (now - begun) * (records - settled) / settled if begun and settled else 0.2
@@ -115,6 +117,10 @@ class Process:
         """Records that this worker settled."""
         metrics = await self._metrics(http)
         return sum(value for name, value in metrics.items() if name.startswith("penstock_records_total"))
+
+    def _cpu_s(self) -> dict[str, float]:
+        times = psutil.Process(self._process.pid).cpu_times()
+        return {"worker": times.user + times.system, **cpu_s(self._folder)}
 
     async def _get(self, http: aiohttp.ClientSession, path: str) -> Any:
         try:
@@ -139,7 +145,7 @@ def _peak_rss(pid: int) -> int:
 async def measure(
     settings: Settings,
     records: int,
-    log: Path,
+    folder: Path,
     *,
     command: Sequence[str] = PENSTOCK,
     environment: Mapping[str, str] | None = None,
@@ -147,6 +153,6 @@ async def measure(
 ) -> Measured:
     """Start a worker, wait until so many records are settled, stop it."""
     async with AsyncExitStack() as stack:
-        process = Process(settings, log, command=command, environment=environment)
+        process = Process(settings, folder, command=command, environment=environment)
         stack.push_async_callback(process.stop)
         return await process.until(records, at_most_s=at_most_s)

@@ -1,4 +1,4 @@
-"""A loaded, proved and warm model behind owned threads: one tokenises, and each lane of the session infers.
+"""A loaded, proved and warm model behind owned threads: some tokenise, and each lane of the session infers.
 
     embed   shapes ─► runs, all queued at once ─► lanes take them as they become free ─► vectors in the order given
 
@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
+from models.runtime import Setup, usable_cores
 from models.session import Session
 from models.tokens import Tokens
 from models.verdict import Say, Verdict, Wanted, choose
@@ -30,6 +31,7 @@ GOLDEN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99}
 """Least cosine of this session's vectors to the stored ones, by what it computes in. fp32 on other hardware differs by
 about 1e-6; bf16 and fp16 by what still may share an index; int8 kernels differ between processors."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -61,12 +63,17 @@ class Embedder:
         self.verdict = verdict
         self._lane = threading.local()
         lanes = session.setup.lanes
-        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="penstock-tokenize")
+        self._tokenizers = tokenizers(session.setup, usable_cores())
+        self._tokenizing = ThreadPoolExecutor(self._tokenizers, thread_name_prefix="penstock-tokenize")
         self._inferring = ThreadPoolExecutor(lanes, thread_name_prefix="penstock-infer")
 
-    async def on_tokenizer_thread(self, work: Callable[[], T]) -> T:
-        """Run splitting and counting, which call `tokens`, on the tokenizer's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+    async def on_tokenizers(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+        """Split and count, which calls `tokens`, on the tokenizers' threads: `work` of each item, in order."""
+        loop = asyncio.get_running_loop()
+        size = -(-len(items) // self._tokenizers) or 1
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        done = [loop.run_in_executor(self._tokenizing, list, map(work, part)) for part in parts]
+        return [found for part in await asyncio.gather(*done) for found in part]
 
     async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
         """Run the model over these texts. A run that is out of memory is halved until it fits."""
@@ -124,6 +131,11 @@ class Embedder:
         """Let the threads go; a run in progress finishes by itself."""
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
         self._inferring.shutdown(wait=False, cancel_futures=True)
+
+
+def tokenizers(setup: Setup, cores: int) -> int:
+    """Threads that tokenise: one where the lanes take all cores; beside a GPU more, up to what Python lets run."""
+    return min(4, max(1, cores - 2)) if setup.provider == "cuda" else 1
 
 
 def load_embedder(

@@ -85,7 +85,7 @@ def candidates(
         if full_name not in available or provider not in ("auto", name):
             continue
         if name == "cuda":
-            found.append(Setup(provider=name, precision=exported, lanes=1, threads=1))
+            found += [Setup(provider=name, precision=exported, lanes=lanes, threads=1) for lanes in (2, 1)]
             continue
         computed = [exported]
         if name == "openvino" and exported == "fp32" and bf16:

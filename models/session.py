@@ -13,6 +13,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read at import, whi
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from models.bound import POOLING, Bound, Ids
 from models.manifest import ONNX, Manifest
 from models.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
 from streams.batch import plan_batches
@@ -22,8 +23,9 @@ from streams.split import TokenIds
 
 _NO_MEMORY = re.compile(r"allocat|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _ERRORS = (ort_errors.Fail, ort_errors.RuntimeException, ort_errors.EPFail, RuntimeError)
-PAD_TO = {"openvino": 8}
-"""Widths are rounded up to a multiple: OpenVINO prepares its kernels anew for every shape that it has not met."""
+PAD_TO = {"openvino": (1, 8), "cuda": (8, 16)}
+"""Texts and tokens of a run are rounded up to multiples: OpenVINO prepares its kernels anew for every shape that it has
+not met, and buffers on a GPU are kept by shape."""
 
 
 def available_providers() -> list[str]:
@@ -56,7 +58,8 @@ class Session:
         self._manifest = manifest
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
-        self._pad_to = PAD_TO.get(setup.provider, 1)
+        self._pad_to = PAD_TO.get(setup.provider, (1, 1))
+        self._bound = bind(self._session, manifest, "cuda") if setup.provider == "cuda" else None
 
     def embed(self, tokens: Sequence[TokenIds], max_tokens: int = 1024) -> Vectors:
         """Vectors of all texts, in the order given: float32 (len(tokens), dims). One run after the other.
@@ -76,34 +79,55 @@ class Session:
         longest = max(len(ids) for ids in batch)
         if longest > self._manifest.max_tokens:
             raise ValueError(f"{longest} tokens, the model takes {self._manifest.max_tokens}")
-        width = min(-(-longest // self._pad_to) * self._pad_to, self._manifest.max_tokens)
+        rows, columns = (
+            -(-size // unit) * unit for size, unit in zip((len(batch), longest), self._pad_to, strict=True)
+        )
+        shape = rows, min(columns, self._manifest.max_tokens)
         try:
-            ids = np.zeros((len(batch), width), dtype=np.int64)
-            mask = np.zeros((len(batch), width), dtype=np.int64)
-            for row, text in enumerate(batch):
-                ids[row, : len(text)] = text
-                mask[row, : len(text)] = 1
-            feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            feeds = padded(batch, shape)
+            if self._bound is not None:
+                return self._normalized(self._bound.run(feeds)[: len(batch)])
             (hidden,) = self._session.run([self._output], {n: a for n, a in feeds.items() if n in self._inputs})
         except _ERRORS as exc:
             if _NO_MEMORY.search(str(exc)):
-                raise MemoryError(f"{len(batch)} texts of {width} tokens: {str(exc)[:200]}") from exc
+                raise MemoryError(f"{len(batch)} texts of {longest} tokens: {str(exc)[:200]}") from exc
             raise
-        return self._pool(hidden, mask)
+        return self._normalized(self._pooled(hidden, feeds["attention_mask"])[: len(batch)])
 
-    def _pool(self, hidden: Vectors, mask: np.ndarray) -> Vectors:
-        """Pooling and normalisation of sentence-transformers (`Pooling`, `Normalize`)."""
+    def _pooled(self, hidden: Vectors, mask: Ids) -> Vectors:
+        """Pooling of sentence-transformers (`Pooling`)."""
         if hidden.ndim == 2:  # the graph pools itself
-            pooled = hidden
-        elif self._manifest.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            weights = mask.astype(np.float32)
-            pooled = np.matmul(weights[:, None, :], hidden)[:, 0] / weights.sum(axis=1, keepdims=True)
+            return hidden
+        if self._manifest.pooling == "cls":
+            return hidden[:, 0]
+        weights = mask.astype(np.float32)
+        sums = np.matmul(weights[:, None, :], hidden)[:, 0]
+        return np.asarray(sums / np.maximum(weights.sum(axis=1, keepdims=True), 1))
+
+    def _normalized(self, pooled: Vectors) -> Vectors:
+        """As sentence-transformers does (`Normalize`), where the model has it."""
         if self._manifest.normalize:
-            norms = np.linalg.norm(pooled, axis=1, keepdims=True)
-            pooled = pooled / np.maximum(norms, 1e-12)
+            pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return np.asarray(pooled, dtype=np.float32)
+
+
+def padded(batch: Sequence[TokenIds], shape: tuple[int, int]) -> dict[str, Ids]:
+    """What the model may ask for, int64, of this shape: a text a row, zeros behind it and in the rows left over."""
+    lengths = np.zeros(shape[0], dtype=np.int64)
+    lengths[: len(batch)] = [len(ids) for ids in batch]
+    inside = np.arange(shape[1]) < lengths[:, None]
+    ids = np.zeros(shape, dtype=np.int64)
+    ids[inside] = np.concatenate(batch)
+    return {"input_ids": ids, "attention_mask": inside.astype(np.int64), "token_type_ids": np.zeros_like(ids)}
+
+
+def bind(session: ort.InferenceSession, manifest: Manifest, device: str) -> Bound | None:
+    """The session on a device; None where it pools itself, or has other hidden states than float32."""
+    output = session.get_outputs()[0]
+    if output.type != "tensor(float)" or len(output.shape) != 3:
+        return None
+    pooling = ort.InferenceSession(str(POOLING), providers=session.get_providers()[:1])
+    return Bound(session, pooling, output="cls" if manifest.pooling == "cls" else "mean", device=device)
 
 
 def _mixes_bf16(setup: Setup) -> bool:
@@ -112,6 +136,8 @@ def _mixes_bf16(setup: Setup) -> bool:
 
 
 def _provider_options(setup: Setup) -> dict[str, Any]:
+    if setup.provider == "cuda":
+        return {"arena_extend_strategy": "kSameAsRequested"}  # it would double, and be short of memory early
     if setup.provider != "openvino":
         return {}
     device = {

@@ -91,28 +91,31 @@ def content_writes(
     """
     if (bad := first_bad_vector(vectors)) is not None:
         raise ValueError(f"the model gave a zero or non-finite vector for chunk {bad}")
+    placed = version(epoch, document.record.offset)
+    provenance = _provenance(document, epoch, model, indexed_at)
+    fields = {
+        "source": document.url,
+        "title": document.title,
+        "author": document.author,
+        "timestamp": document.timestamp,
+        "doc_id": document.id,
+        "chunks": len(chunks),
+    }
+    shared = {name: value for name, value in fields.items() if value is not None}
     for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
-        metadata = {
-            "source": document.url,
-            "title": document.title,
-            "author": document.author,
-            "timestamp": document.timestamp,
-            "doc_id": document.id,
-            "chunk": number,
-            "chunks": len(chunks),
-            "start": chunk.start,
-            "end": chunk.end,
-            "custom": {**document.metadata, **chunk.metadata} or None,
-        }
+        metadata: dict[str, Any] = {**shared, "chunk": number}
+        if chunk.start is not None:
+            metadata |= {"start": chunk.start, "end": chunk.end}
+        if custom := {**document.metadata, **chunk.metadata}:
+            metadata["custom"] = custom
         yield ChunkWrite(
             id=chunk_id(document.id, number),
-            version=version(epoch, document.record.offset),
+            version=placed,
             source={
                 names.text: chunk.text,
                 names.vector: vector,
-                "metadata": {name: value for name, value in metadata.items() if value is not None},
-                "penstock": _provenance(document, epoch, model, indexed_at)
-                | {"chunk_hash": chunk_hash(chunk.text), "stub": False},
+                "metadata": metadata,
+                "penstock": {**provenance, "chunk_hash": chunk_hash(chunk.text), "stub": False},
             },
             over_equal=over_equal,
         )

@@ -762,8 +762,8 @@ class SimulatedModel:
     manifest = SimpleNamespace(name="m", dims=2)
     tokens = SimpleNamespace(encode=lambda texts: [list(text.encode()) for text in texts])
 
-    async def on_tokenizer_thread(self, work: Callable[[], Any]) -> Any:
-        return work()
+    async def on_tokenizers(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return [work(item) for item in items]
 
     async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
         vectors = np.asarray([vector_of(bytes(ids).decode()) for ids in tokens], dtype=np.float32)

@@ -4,9 +4,11 @@ import json
 import random
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -17,10 +19,12 @@ from hypothesis import strategies as st
 from agents.demo import bundled_model
 from agents.settings import cache_dir
 from agents.sources.pydocs import read_modules
+from models import bound as bound_module
 from models import export
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
-from models.runtime import candidates, prove_provider, require_one_runtime, require_provider
+from models.runtime import Setup, candidates, prove_provider, require_one_runtime, require_provider
+from models.session import PAD_TO, Session, bind, padded
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
 from tests.harness import PENSTOCK
@@ -100,6 +104,45 @@ def test_order_and_batch_shape_do_not_change_vectors(embedder: Embedder) -> None
     one_by_one = np.vstack([embedder.session.embed([ids]) for ids in tokens])
     batched = embedder.session.embed(tokens, 2048)
     assert (one_by_one * batched).sum(axis=1).min() > 0.99999
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_bound_runs_give_the_same_vectors(
+    embedder: Embedder, model_folder: Path, pooling: Literal["mean", "cls"]
+) -> None:
+    """What a GPU runs, here on the processor: buffers kept by shape, pooling as a graph, texts that fill up a run."""
+    manifest = replace(read_manifest(model_folder), pooling=pooling)
+    setup = Setup(provider="cpu", precision="fp32", lanes=2, threads=1)
+    plain, bound = (Session(model_folder, manifest, setup) for _ in range(2))
+    bound._bound, bound._pad_to = bind(bound._session, manifest, "cpu"), PAD_TO["cuda"]
+    tokens = embedder.tokens.encode(real_texts(embedder, 24))
+    with ThreadPoolExecutor(2) as lanes:
+        runs = [tokens[start : start + size] for size in (1, 3, 8) for start in range(0, 24, size)] * 2
+        for run, vectors in zip(runs, lanes.map(bound.run, runs), strict=True):
+            assert vectors.shape == (len(run), manifest.dims)
+            assert np.abs(vectors - plain.run(run)).max() < 1e-5
+
+
+def test_buffers_of_the_shapes_used_last_are_kept(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound_module, "KEPT", 2)
+    manifest = read_manifest(model_folder)
+    session = Session(model_folder, manifest, Setup(provider="cpu", precision="fp32", lanes=1, threads=1))
+    bound = session._bound = bind(session._session, manifest, "cpu")
+    assert bound is not None
+    for size in (1, 2, 1, 3):
+        session.run([[5] * 4] * size)
+    assert list(bound._thread.kept) == [(1, 4), (3, 4)]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(0, 3))
+def test_padding(batch: list[list[int]], more: int) -> None:
+    shape = len(batch) + more, max(map(len, batch)) + more
+    feeds = padded(batch, shape)
+    for row, text in enumerate(batch):
+        assert feeds["input_ids"][row].tolist() == text + [0] * (shape[1] - len(text))
+        assert feeds["attention_mask"][row].sum() == len(text)
+    assert feeds["attention_mask"].sum() == sum(map(len, batch))
+    assert {array.shape for array in feeds.values()} == {shape}
 
 
 @pytest.fixture
@@ -231,7 +274,10 @@ def setups(*available: str, exported: str = "fp32", cores: int = 2, bf16: bool =
 def test_candidates_are_what_the_machine_and_the_settings_allow() -> None:
     assert setups(CPU) == ["cpu fp32, 2 lanes of 1 thread", "cpu fp32, 1 lane of 2 threads"]
     assert setups(CPU, cores=1) == ["cpu fp32, 1 lane of 1 thread"]
-    assert setups(CUDA, CPU, provider="cuda", exported="fp16") == ["cuda fp16, 1 lane of 1 thread"]
+    assert setups(CUDA, CPU, provider="cuda", exported="fp16") == [
+        "cuda fp16, 2 lanes of 1 thread",
+        "cuda fp16, 1 lane of 1 thread",
+    ]
     both = setups(OPENVINO, CPU, cores=1)
     assert both == [f"{kind}, 1 lane of 1 thread" for kind in ("openvino bf16", "openvino fp32", "cpu fp32")]
     assert setups(OPENVINO, CPU, cores=1, bf16=False) == both[1:]

@@ -1,0 +1,52 @@
+"""The byte budget: partitions pause above it, and whoever fetches is told when they go on."""
+
+from types import SimpleNamespace
+
+from faust.types import TP
+
+from agents.flow import Budget, Flow
+from agents.metrics import Metrics
+
+PARTITIONS = [TP("documents", 0), TP("documents", 1)]
+
+
+class FakeConsumer:
+    """Remembers which partitions are paused."""
+
+    def __init__(self) -> None:
+        self.paused: set[TP] = set()
+
+    def on_buffer_full(self, tp: TP) -> None:
+        self.paused.add(tp)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        self.paused.discard(tp)
+
+
+def record(offset: int) -> SimpleNamespace:
+    return SimpleNamespace(topic="documents", partition=0, offset=offset, key=b"k", value=b"v" * 1000, tp=PARTITIONS[0])
+
+
+def test_fetching_stops_above_the_budget_and_goes_on_below_it() -> None:
+    consumer, reachable = FakeConsumer(), True
+    flow = Flow("documents", Budget(12_000), Metrics(), lambda: reachable)
+    flow.fetched(consumer, record(1))
+    assert flow.open.is_set()
+    flow.fetched(consumer, record(2))
+    flow.fetched(consumer, record(3))
+    assert consumer.paused == {PARTITIONS[0]}
+    assert not flow.open.is_set()
+    flow.balance(consumer, PARTITIONS)
+    assert consumer.paused == set(PARTITIONS)
+    assert not flow.open.is_set()
+    flow.budget.release(0, 1)
+    flow.balance(consumer, PARTITIONS)
+    assert flow.paused, "a little room is not enough"
+    flow.budget.release(0, 2)
+    reachable = False
+    flow.balance(consumer, PARTITIONS)
+    assert flow.paused, "nor is room while a target is away"
+    reachable = True
+    flow.balance(consumer, PARTITIONS)
+    assert consumer.paused == set()
+    assert flow.open.is_set()
