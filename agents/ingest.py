@@ -12,8 +12,10 @@ from agents.sources import Outgoing
 from agents.status import partition_rows
 from streams.errors import PenstockError
 
-LAG_EVERY = 500
-"""Documents between two looks at the lag."""
+PENDING = 500
+"""Documents that are on their way before the first of them has to be acknowledged."""
+LOOK_EVERY = 10_000
+"""Documents between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
 MAX_REQUEST_BYTES = 16 * 1024**2
 
@@ -60,13 +62,16 @@ async def _publish(
     max_lag: int,
 ) -> int:
     published = 0
+    look_at = 0  # before so many are published, the lag is not above the limit because of us
     pending: list[tuple[Outgoing, asyncio.Future[object]]] = []
     for document in documents:
-        if len(pending) >= LAG_EVERY or (published == 0 and not pending):
+        if len(pending) >= PENDING:
             published += await _acknowledged(pending, report)
+        if not pending and published >= look_at:
             while (behind := await lag()) > max_lag:
                 report(0, f"waiting: lag {behind} is above --max-lag {max_lag}")
                 await asyncio.sleep(LAG_WAIT_S)
+            look_at = published + min(LOOK_EVERY, max_lag - behind + 1)
         try:
             sent = await producer.send(settings.source.topic, key=document.key, value=document.value)
         except MessageSizeTooLargeError as exc:

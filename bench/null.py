@@ -39,7 +39,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
         topic = f"null-{chunks}"
         asyncio.run(_publish(named(settings, topic), corpus.documents))
         rates: dict[str, list[float]] = {"null": [], "bare": []}
-        for repetition in range(4 if quick else 6):  # the first one warms the server up
+        for repetition in range(3 if quick else 6):  # the first one warms the server up
             rates["bare"].append(len(corpus.texts) / _bare(settings, topic, f"bare-{chunks}-{repetition}", count))
             own = named(settings, topic, f"null-{chunks}-{repetition}")
             samples = folder / f"samples-{chunks}.json"
@@ -67,7 +67,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
 
 def record_cost(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """CPU a record of Faust, admission, ledger and claims, over that of Faust's own agent loop."""
-    count = 100_000 if quick else 300_000
+    count = 60_000 if quick else 150_000
     topic = "tiny"
     asyncio.run(_publish(named(settings, topic), tiny(count)))
     costs: dict[str, list[float]] = {"ours": [], "bare": []}

@@ -22,6 +22,9 @@ ROWS = {
     "quix": "Quix Streams + sentence-transformers + its Elasticsearch sink",
     "plain": "aiokafka + sentence-transformers + bulk helper",
     "fastembed": "fastembed, texts in memory, no index",
+    "gpu_raw": "GPU: the bare session, fp16",
+    "gpu_embedder": "GPU: **Penstock's embedder**, texts in memory",
+    "gpu_sentence_transformers": "GPU: sentence-transformers, fp16, texts in memory",
 }
 RATIOS = {
     "end_to_end_over_ceiling": "end to end over its ceiling, fp32",

@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -86,7 +87,9 @@ def measure(settings: Settings, folder: Path, *, quick: bool, only: str) -> dict
     for name, run in parts.items():
         if only == name or (not only and not (quick and name in LONG)):
             print(f"— {name}", flush=True)
+            begun = time.monotonic()
             run()
+            print(f"  {name} took {time.monotonic() - begun:.0f} s", flush=True)
     return result
 
 
@@ -148,7 +151,7 @@ def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bo
             _tell(row(f"ceiling_{kind}"))
             bench.penstock(row(f"penstock_{kind}"), model, {"MODEL__PRECISION": precision})
             _tell(row(f"penstock_{kind}"))
-        if not (quick and repetition):
+        if repetition < (1 if quick else 2):
             bench.peer(row("quix"), "quix.py")
             _tell(row("quix"))
             if not quick:

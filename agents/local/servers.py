@@ -1,6 +1,7 @@
 """How each server is configured and started: command line, files, environment, and when it is ready."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 from agents.local.downloads import Progress, fetch, locked, unpack
 from streams.errors import PenstockError
 
-HEAP = "512m"
+JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Servers that live for minutes: the optimising compiler and a parallel collector cost more than they bring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ def kafka(folder: Path, cache: Path, port: int, version: str, progress: Progress
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
-    java = [str(java_home() / "bin" / "java"), f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+ExitOnOutOfMemoryError"]
+    java = [str(java_home() / "bin" / "java"), *JAVA, "-XX:+ExitOnOutOfMemoryError"]
     java += [
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -76,7 +78,7 @@ def elasticsearch(folder: Path, cache: Path, port: int, version: str, progress: 
         shutil.copytree(distribution / "config", config)
     options = (distribution / "config" / "jvm.options").read_text().splitlines()
     # the wheel's Java runtime lacks that module; and logs of the collector would go to the distribution's folder
-    kept = [line for line in options if "jdk.incubator.vector" not in line and "gc.log" not in line]
+    kept = [line for line in options if not re.search("jdk.incubator.vector|gc.log|G1", line)]
     (config / "jvm.options").write_text("\n".join(kept) + "\n")
     (config / "elasticsearch.yml").write_text(_elasticsearch_yaml(home, port, free_port()))
     command, user = _not_as_root([str(distribution / "bin" / "elasticsearch")], [home, distribution])
@@ -88,7 +90,7 @@ def elasticsearch(folder: Path, cache: Path, port: int, version: str, progress: 
             "ES_JAVA_HOME": str(java_home()),
             "ES_PATH_CONF": str(config),
             "ES_TMPDIR": str(home / "tmp"),
-            "ES_JAVA_OPTS": f"-Xms{HEAP} -Xmx{HEAP}",
+            "ES_JAVA_OPTS": " ".join(JAVA),
         },
         user=user,
         log=home / "server.log",
