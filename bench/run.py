@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer chunks and repetitions")
     parser.add_argument("--only", default="", help="one of its parts; writes no JSON")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the servers stop with it
     folder = cache_dir() / "bench"
     with servers(folder) as settings:
         result = measure(settings, folder, quick=arguments.quick, only=arguments.only)
