@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench chaos fmt clean
+.PHONY: help demo test check lint bench chaos soak fmt clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,6 +54,10 @@ bench: .venv/.dev  ## Measure speed against the model alone and what people run 
 
 chaos: .venv/.dev  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)
 	@CHAOS=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos
+
+soak: MINUTES = 60
+soak: .venv/.dev  ## An hour of load, restarts and rebalances: memory, file handles and threads stay (MINUTES=60)
+	@CHAOS=1 SOAK=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos/test_soak.py
 
 fmt: .venv/.dev  ## Format the code
 	@$(BIN)/ruff check --quiet --fix . || true

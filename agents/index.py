@@ -70,7 +70,8 @@ def _write_alias(index: str, incarnation: str) -> str:
 
 def field_names(settings: Settings) -> FieldNames:
     """Configured names of the text and the vector field."""
-    return FieldNames(text=settings.elasticsearch.text_field, vector=settings.elasticsearch.vector_field)
+    es = settings.elasticsearch
+    return FieldNames(text=es.text_field, vector=es.vector_field, metadata=es.metadata_fields)
 
 
 def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
@@ -94,7 +95,8 @@ def contract_of(settings: Settings, manifest: Manifest, partitions: int) -> dict
             "overlap_chars": settings.split.overlap_chars,
             "max_tokens": manifest.max_tokens,
         },
-        "fields": {"text": names.text, "vector": names.vector},
+        "fields": {"text": names.text, "vector": names.vector}
+        | ({"metadata": dict(names.metadata)} if names.metadata else {}),
         "source": {"topic": settings.source.topic, "partitions": partitions},
         "cuts": [],
     }

@@ -2,6 +2,14 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+LABELS = {
+    "records": ("stored", "superseded", "unchanged", "dead_lettered"),
+    "chunks": ("indexed", "superseded", "stub", "rejected"),
+    "skipped": ("unchanged", "superseded", "reused"),
+    "session_seconds": ("busy", "idle"),
+    "dead_letters": ("decode", "split", "registry", "embed", "index"),
+}
+"""Counters with one label, and all its values: they are there, as 0, from the start."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
@@ -11,12 +19,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
-        # records: stored | superseded | unchanged | dead_lettered
         self.records = Counter("penstock_records_total", "Records settled, by outcome.", ["outcome"], registry=r)
-        # chunks: indexed | superseded | stub | rejected
         self.chunks = Counter("penstock_chunks_total", "Chunk writes answered, by outcome.", ["outcome"], registry=r)
         self.embedded = Counter("penstock_chunks_embedded_total", "Chunks run through the model.", registry=r)
-        # chunks_skipped: unchanged (whole documents) | superseded | reused (chunks of changed documents)
+        # unchanged: whole documents; reused: chunks of changed documents
         self.skipped = Counter(
             "penstock_chunks_skipped_total",
             "Chunks that needed no embedding, by reason.",
@@ -35,7 +41,7 @@ class Metrics:
             registry=r,
             buckets=(64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536),
         )
-        # session_seconds: busy (in runs) | idle (a lane between two of its runs)
+        # busy: in runs; idle: a lane between two of its runs
         self.session_seconds = Counter(
             "penstock_session_seconds_total",
             "Seconds of the model's lanes, by what they did: idle / (idle + busy) is the share that was not used.",
@@ -68,13 +74,20 @@ class Metrics:
         )
         self.end_to_end_seconds = Histogram(
             "penstock_end_to_end_seconds",
-            "From the record's timestamp to its settlement, seconds.",
+            "From the record's timestamp to its settlement, seconds; a search finds it at the index's next refresh.",
+            ["topic", "partition"],
             registry=r,
             buckets=_LONG_SECONDS,
         )
         self.lag = Gauge(
             "penstock_consumer_lag",
             "End offset minus settled; absent when unknown.",
+            ["topic", "partition"],
+            registry=r,
+        )
+        self.oldest_age = Gauge(
+            "penstock_oldest_unsettled_age_seconds",
+            "Age of the oldest record that is not settled, by its timestamp; 0 without lag, absent when unknown.",
             ["topic", "partition"],
             registry=r,
         )
@@ -111,3 +124,11 @@ class Metrics:
             "How late the last timer of the event loop fired, seconds.",
             registry=r,
         )
+        for metric, values in LABELS.items():  # a counter that appears with its first event hides it from `increase`
+            for value in values:
+                getattr(self, metric).labels(value)
+
+    def forget(self, topic: str, partition: int) -> None:
+        """Drop the series of a partition that is not ours any more: an absent value is better than an old one."""
+        for metric in (self.lag, self.settled_offset, self.oldest_age, self.end_to_end_seconds):
+            metric.remove(topic, str(partition))

@@ -103,8 +103,16 @@ class BatchSettings(Section):
     max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2)
 
 
+MetadataType = Literal["keyword", "text", "boolean", "integer", "long", "float", "double", "date"]
+METADATA = {"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "start", "end", "custom"}
+
+
 class ElasticsearchSettings(Section):
-    """The cluster, and how a new index is made. Readers use `alias`."""
+    """The cluster, and how a new index is made. Readers use `alias`.
+
+    `metadata_fields`: types of fields of a record's `metadata` that become fields of their own, `metadata.NAME`, to be
+    filtered and sorted by; the others stay together in `metadata.custom`.
+    """
 
     url: HttpUrl = AnyHttpUrl("http://127.0.0.1:9200")
     alias: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=150)] = "documents"
@@ -115,6 +123,7 @@ class ElasticsearchSettings(Section):
     ssl_fingerprint: str | None = None
     text_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "text"
     vector_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "vector"
+    metadata_fields: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], MetadataType] = {}
     hnsw_type: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw"] = "int8_hnsw"
     hnsw_m: int = Field(16, ge=2, le=512)
     hnsw_ef_construction: int = Field(100, ge=1, le=3200)
@@ -127,6 +136,13 @@ class ElasticsearchSettings(Section):
     def _two_fields(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("text_field") or value in ("metadata", "penstock"):
             raise ValueError("must differ from the text field, `metadata` and `penstock`")
+        return value
+
+    @field_validator("metadata_fields")
+    @classmethod
+    def _not_ours(cls, value: dict[str, MetadataType]) -> dict[str, MetadataType]:
+        if ours := sorted(value.keys() & METADATA):
+            raise ValueError(f"{', '.join(ours)}: every document has that field already")
         return value
 
 

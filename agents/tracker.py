@@ -123,6 +123,7 @@ class Assignment:
         self.received = True
         self._metrics.rebalances.inc()
         for partition in fresh.values():
+            self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))  # there, as 0, from the start
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
         logger.info(
             "partitions assigned",
@@ -137,8 +138,7 @@ class Assignment:
     def revoke(self) -> None:
         """Forget all partitions: what is in flight is finished, but nothing is claimed or acked for it."""
         for number in self._partitions:
-            for gauge in (self._metrics.lag, self._metrics.settled_offset):
-                gauge.remove(self.topic, str(number))
+            self._metrics.forget(self.topic, number)
         self._partitions = {}
         self._budget.clear()
 
@@ -216,12 +216,16 @@ class Assignment:
         partition.claimed = max(partition.claimed, claimable)
         partition.last_progress = self._now()
         now_ms = time.time() * 1000
+        end_to_end = self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))
         for entry in covered:  # 3
             partition.open.popleft()
             self._budget.release(partition.number, entry.offset)
             entry.event.ack()
-            self._metrics.end_to_end_seconds.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
-        if self._partitions.get(partition.number) is partition:
+            end_to_end.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
+        current = self._partitions.get(partition.number)
+        if current is None:  # revoked meanwhile
+            self._metrics.forget(self.topic, partition.number)
+        elif current is partition:
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
 
     async def _require_same_log(self, partitions: Iterable[Partition]) -> None:
@@ -256,11 +260,21 @@ class Assignment:
                 continue
             partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked
             self._metrics.lag.labels(self.topic, str(partition.number)).set(partition.end - partition.claimed - 1)
+            self._show_age(partition)
             if partition.end == partition.claimed + 1:
                 partition.last_progress = self._now()  # idle is not stalled
             quiet_s = self._now() - partition.last_delivery
             if partition.ledger.expected < partition.end and not paused and not partition.open and quiet_s > STILL_S:
                 await self._close_gap(partition, prove=True)
+
+    def _show_age(self, partition: Partition) -> None:
+        labels = self.topic, str(partition.number)
+        if partition.end == partition.claimed + 1:
+            self._metrics.oldest_age.labels(*labels).set(0)
+        elif partition.open and (oldest_ms := partition.open[0].record.timestamp_ms) >= 0:
+            self._metrics.oldest_age.labels(*labels).set(max(0.0, time.time() - oldest_ms / 1000))
+        else:  # not fetched yet, or published without a time
+            self._metrics.oldest_age.remove(*labels)
 
     def behind_claim(self, committed: Mapping[int, int]) -> dict[int, dict[str, int]]:
         """Partitions whose committed offset is below what is claimed, with both."""
@@ -274,7 +288,8 @@ class Assignment:
         """The broker does not tell end offsets: an absent lag is better than an old one."""
         for partition in self._partitions.values():
             partition.end = None
-            self._metrics.lag.remove(self.topic, str(partition.number))
+            for gauge in (self._metrics.lag, self._metrics.oldest_age):
+                gauge.remove(self.topic, str(partition.number))
 
     def snapshot(self) -> list[dict[str, Any]]:
         """State by partition, for `/statusz`."""

@@ -22,10 +22,12 @@ WINDOW = 256
 def adaptive(folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """Two corpora, one thread and all; medians of cold starts. The worst of the four is the ratio."""
     runs, windows = (2, 5) if quick else (5, 8)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for threads in (usable_cores(),) if quick else (1, usable_cores()):
         embedder = load_embedder(folder, wanted=Wanted(threads=threads), say=print)
         for name, tokens in _corpora(embedder).items():
+            if quick and rows:
+                break  # one corpus
             row = asyncio.run(_compare(embedder, tokens, runs, windows))
             rows.append({"corpus": name, "threads": threads, "setup": str(embedder.session.setup), **row})
             print(rows[-1], flush=True)

@@ -76,6 +76,15 @@ def render(result: dict[str, Any]) -> str:
             f"Light load: p50 {latency['p50_s']:.2f} s, p95 {latency['p95_s']:.2f} s from publication to a search hit "
             f"(linger + refresh + 3 batches: {latency['bound_s']:.2f} s).",
         ]
+    if idle := [row["notes"]["idle_share"] for row in rows.values() if "idle_share" in row["notes"]]:
+        lines += ["", f"Under backlog the model's lanes were idle for {max(idle):.1%} of their time at most."]
+    if scale := result.get("scale"):
+        rates = ", ".join(f"{row['workers']}: {row['documents_per_s']:,}" for row in scale["rows"])
+        lines += [
+            "",
+            f"Workers without a model, on the same cores, documents of one chunk a second: {rates}. "
+            f"When one joins, nothing is settled for {scale['join_gap_s']:.1f} s.",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,7 @@ from agents.sources.pydocs import real_texts
 from bench import report
 from bench.adaptive import adaptive
 from bench.bulk import bulk
-from bench.ceiling import find_ceiling
+from bench.ceiling import BUDGETS, find_ceiling
 from bench.corpus import make_corpus
 from bench.gpu import gpu
 from bench.null import memory, null_rows, record_cost
@@ -140,7 +140,13 @@ def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bo
     for kind, (model, precision) in kinds.items():
         folder_of = settings.model.dir / model
         some = tokens[:: max(1, len(tokens) // (80 if quick else 250))]
-        ceilings[kind] = find_ceiling(folder_of, read_manifest(folder_of), precision, some)  # type: ignore[arg-type]
+        ceilings[kind] = find_ceiling(
+            folder_of,
+            read_manifest(folder_of),
+            precision,  # type: ignore[arg-type]
+            some,
+            budgets=BUDGETS[:3] if quick else BUDGETS,
+        )
         print(f"ceiling {kind}: {ceilings[kind].shape}", flush=True)
     rows: dict[str, Row] = {}
 

@@ -63,7 +63,7 @@ class Embedder:
         self.verdict = verdict
         self._lane = threading.local()
         lanes = session.setup.lanes
-        self._tokenizers = tokenizers(session.setup, usable_cores())
+        self._tokenizers = tokenizer_threads(session.setup, usable_cores())
         self._tokenizing = ThreadPoolExecutor(self._tokenizers, thread_name_prefix="penstock-tokenize")
         self._inferring = ThreadPoolExecutor(lanes, thread_name_prefix="penstock-infer")
 
@@ -133,7 +133,7 @@ class Embedder:
         self._inferring.shutdown(wait=False, cancel_futures=True)
 
 
-def tokenizers(setup: Setup, cores: int) -> int:
+def tokenizer_threads(setup: Setup, cores: int) -> int:
     """Threads that tokenise: one where the lanes take all cores; beside a GPU more, up to what Python lets run."""
     return min(4, max(1, cores - 2)) if setup.provider == "cuda" else 1
 

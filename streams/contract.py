@@ -69,6 +69,7 @@ def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options
                     "start": integer,
                     "end": integer,
                     "custom": {"type": "flattened", "ignore_above": FLATTENED_IGNORE_ABOVE},
+                    **{name: keyword if kind == "keyword" else {"type": kind} for name, kind in names.metadata.items()},
                 }
             },
             "penstock": {

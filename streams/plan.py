@@ -1,8 +1,8 @@
 """What is written to the chunk index for one version of a document: chunks, and stubs over the old rest."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldNames:
-    """Configurable names of the two fields that readers need."""
+    """Configurable names of the two fields that readers need, and the producer's own that have a type, by name."""
 
     text: str = "text"
     vector: str = "vector"
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,9 @@ def content_writes(
         metadata: dict[str, Any] = {**shared, "chunk": number}
         if chunk.start is not None:
             metadata |= {"start": chunk.start, "end": chunk.end}
-        if custom := {**document.metadata, **chunk.metadata}:
+        custom = {**document.metadata, **chunk.metadata}
+        metadata |= {name: custom.pop(name) for name in names.metadata if name in custom}
+        if custom:
             metadata["custom"] = custom
         yield ChunkWrite(
             id=chunk_id(document.id, number),

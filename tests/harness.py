@@ -32,6 +32,13 @@ from streams.errors import PenstockError
 from streams.record import Record
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
+MAIN = "from agents.commands import main\nimport sys\nsys.argv = ['penstock', 'worker']\nmain()\n"
+HANGS = (
+    "import time, models.embedder\nfrom models.session import Session\n"
+    "models.embedder.golden_cosine = lambda *_: 1.0\n"
+    "Session.run = lambda self, batch: time.sleep(600)"
+)
+"""For `changed`: a model that never returns."""
 _numbers = itertools.count()
 
 
@@ -196,7 +203,10 @@ class World:
         await create_index(self.settings)
 
     async def produce(
-        self, records: Iterable[tuple[bytes | None, object]], partition: int | None = None
+        self,
+        records: Iterable[tuple[bytes | None, object]],
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> list[Record]:
         """Publish `(key, value)`; a value that is neither bytes nor None becomes JSON. Remembers what it did."""
         producer = AIOKafkaProducer(
@@ -210,7 +220,7 @@ class World:
         sent = []
         for key, value in records:
             raw = value if isinstance(value, bytes | None) else orjson.dumps(value)
-            sent.append((key, raw, await producer.send(self.name, key=key, value=raw, partition=partition)))
+            sent.append((key, raw, await producer.send(self.name, raw, key, partition, timestamp_ms)))
         made = []
         for key, raw, future in sent:
             place = await future
@@ -306,6 +316,11 @@ class World:
             found = await client.indices.get(index=f"{self.name}-*", ignore_unavailable=True)
             if names := list(found):
                 await client.indices.delete(index=",".join(names))
+
+
+def changed(code: str) -> list[str]:
+    """Command of a worker with a part of it changed by `code`."""
+    return [sys.executable, "-c", code + "\n" + MAIN]
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.1) -> None:

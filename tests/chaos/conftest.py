@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 SUMMARY: dict[str, Any] = {}
+collect_ignore = [] if os.environ.get("SOAK") else ["test_soak.py"]  # `make soak`
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,11 @@ def test_cuts_are_the_indexs_life_and_not_its_contract() -> None:
 
 
 def test_mapping_is_strict_and_holds_the_contract() -> None:
-    mapping = chunk_mappings(CONTRACT, names=FieldNames(vector="v"), index_options={"type": "int8_hnsw"})
+    names = FieldNames(vector="v", metadata={"year": "integer", "tag": "keyword"})
+    mapping = chunk_mappings(CONTRACT, names=names, index_options={"type": "int8_hnsw"})
+    fields = mapping["properties"]["metadata"]["properties"]
+    assert fields["year"] == {"type": "integer"}
+    assert fields["tag"] == fields["author"], "bounded like every keyword"
     assert mapping["dynamic"] == "strict"
     assert mapping["_meta"]["penstock"] == CONTRACT
     assert mapping["properties"]["v"]["dims"] == 3

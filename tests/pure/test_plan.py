@@ -55,6 +55,14 @@ def test_chunk_writes_carry_everything_a_reader_needs() -> None:
     }
 
 
+def test_metadata_with_a_type_has_fields_of_its_own() -> None:
+    names = FieldNames(metadata={"page": "integer", "year": "integer"})
+    vectors = np.eye(2, 4, dtype=np.float32)
+    first, second = content_writes(document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=names)
+    assert (second.source["metadata"]["page"], second.source["metadata"]["custom"]) == (2, {"lang": "en"})
+    assert not {"page", "year"} & first.source["metadata"].keys(), "a field that the record lacks is absent"
+
+
 def test_stubs_have_neither_text_nor_vector() -> None:
     (stub,) = stub_writes(document(), range(7, 8), epoch=0, model="m", indexed_at=NOW)
     assert stub.id == "doc#7"

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from agents.elastic import connect
 from models.embedder import Embedder
 from tests.harness import PENSTOCK, World
 from tests.oracle import assert_true
@@ -40,6 +41,34 @@ def test_document_life_on_both_majors(world_on_either: World, embedder: Embedder
         await world.settled(worker=worker)
         assert worker.terminate() == 0
         await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_metadata_with_a_type_is_searched_by_it_and_refused_without_it(world: World) -> None:
+    variables = {"PENSTOCK_ELASTICSEARCH__METADATA_FIELDS": '{"year": "integer"}'}
+    fields = world.settings.elasticsearch.model_copy(update={"metadata_fields": {"year": "integer"}})
+    world.settings = world.settings.model_copy(update={"elasticsearch": fields})
+
+    async def scenario() -> None:
+        await world.create()
+        years = {b"old": 1999, b"new": 2024, b"none": None, b"wrong": "not a year"}
+        await world.produce(
+            (key, {"text": "A text.", "metadata": {"year": year, "lang": "en"}}) for key, year in years.items()
+        )
+        worker = world.start_worker(variables)
+        await world.settled(worker=worker)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.refresh(index=world.name)
+            query = {"range": {"metadata.year": {"gte": 2000}}}
+            hits = (await client.search(index=world.name, query=query))["hits"]["hits"]
+        assert [hit["_id"] for hit in hits] == ["new#0"]
+        (letter,) = await world.dead_letters()
+        assert letter.key == b"wrong"
+        assert worker.terminate() == 0
+        refuses = world.start_worker()  # without the setting: another contract
+        assert await asyncio.to_thread(refuses.process.wait, 60) == 3
+        assert "fields.metadata.year: index integer, worker absent" in refuses.log.read_text()
 
     asyncio.run(scenario())
 

@@ -4,7 +4,6 @@ import asyncio
 import resource
 import signal
 import subprocess
-import sys
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,16 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from agents.elastic import connect
 from models.embedder import Embedder
 from streams.record import Record
-from tests.harness import PENSTOCK, World, until
+from tests.harness import HANGS, PENSTOCK, World, changed, until
 from tests.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
-
-MAIN = "from agents.commands import main\nimport sys\nsys.argv = ['penstock', 'worker']\nmain()\n"
-
-
-def changed(code: str) -> list[str]:
-    """A worker with a part of it changed by `code`."""
-    return [sys.executable, "-c", code + "\n" + MAIN]
 
 
 async def _below(world: World, count: int) -> bool:
@@ -55,16 +47,11 @@ async def _done_or_ended(world: World) -> bool:
 
 def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder: Embedder) -> None:
     """A model that never returns: lag, healthy targets, no progress."""
-    hang = (
-        "import time, models.embedder\nfrom models.session import Session\n"
-        "models.embedder.golden_cosine = lambda *_: 1.0\n"
-        "Session.run = lambda self, batch: time.sleep(600)"
-    )
 
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(3))
-        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"}, command=changed(hang))
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"}, command=changed(HANGS))
         assert await asyncio.to_thread(worker.process.wait, 40) == 1
         assert "settled offset stands still at 0" in worker.log.read_text()
         await world.settled(worker=world.start_worker())

@@ -51,6 +51,8 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[elasticsearch]\nalias = 'Upper'", "elasticsearch.alias"),
         ("[elasticsearch]\nvector_field = 'text'", "must differ from the text field"),
         ("[elasticsearch]\nurl = 'ftp://x'", "elasticsearch.url"),
+        ("[elasticsearch]\nmetadata_fields = {title = 'text'}", "title: every document has that field already"),
+        ("[elasticsearch]\nmetadata_fields = {year = 'number'}", "elasticsearch.metadata_fields.year"),
         ("[kafka\n", "is not TOML"),
     ],
 )

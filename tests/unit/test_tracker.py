@@ -1,6 +1,7 @@
 """Admission, gaps, holes and claims, without a broker: fakes keep the order of what was written and acked."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -237,5 +238,32 @@ def test_too_many_rejected_records_are_remembered_with_the_claim_and_counted_fro
         (first, *_) = await again.admit(log.deliver(3))
         with pytest.raises(RefusedError):
             await again.judge([first[0]], [False])
+
+    asyncio.run(scenario())
+
+
+def test_the_oldest_unsettled_record_has_an_age_when_it_is_known() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1, 2])
+        assignment = await assigned(log)
+
+        def age() -> float | None:
+            labels = {"topic": "t", "partition": "0"}
+            return assignment._metrics.registry.get_sample_value("penstock_oldest_unsettled_age_seconds", labels)
+
+        await assignment.watch(paused=True)
+        assert age() is None, "not fetched yet"
+        admitted = await assignment.admit(log.deliver(0, 1))
+        await assignment.watch(paused=True)
+        assert age() == pytest.approx(time.time(), abs=5)  # published when the clock began
+        await assignment.settle([position for position, _ in admitted])
+        await assignment.watch(paused=True)
+        assert age() is None
+        admitted = await assignment.admit(log.deliver(2))
+        await assignment.settle([position for position, _ in admitted])
+        await assignment.watch(paused=True)
+        assert age() == 0
+        assignment.forget_lag()
+        assert age() is None
 
     asyncio.run(scenario())

@@ -1,0 +1,169 @@
+"""Every alert fires by its real cause on a real Prometheus, and clears; every panel of the dashboard shows data."""
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from agents.settings import cache_dir
+from models.session import available_providers
+from tests.harness import HANGS, World, changed, until
+from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
+
+DASHBOARD = OPS / "grafana" / "penstock.json"
+RUNBOOK = OPS.parent / "runbook.md"
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def queries() -> dict[str, str]:
+    """Of the dashboard, by panel; what Grafana fills in is filled in."""
+    found = {}
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            text = target["expr"].replace("$topic", ".*").replace("$__rate_interval", "10s")
+            found[f"{panel['title']}: {target['refId']}"] = text
+    return found
+
+
+def test_the_rules_pass_promtool() -> None:
+    promtool = binaries(cache_dir()) / "promtool"
+    for command in (
+        ["check", "rules", "rules.yml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "rules_test.yml"],
+    ):
+        done = subprocess.run([promtool, *command], cwd=RULES.parent, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    tested = set(re.findall(r"alertname: (\w+)", (RULES.parent / "rules_test.yml").read_text()))
+    assert tested == {alert["alert"] for alert in alerts()}
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
+    titles = re.findall(r"^## (.*)$", RUNBOOK.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    for alert in alerts():
+        page, anchor = alert["annotations"]["runbook"].split("#")
+        assert (page, anchor in anchors) == ("runbook.md", True), alert["alert"]
+        assert alert["labels"]["severity"] in ("page", "ticket")
+
+
+def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: Path) -> None:
+    # three workers that come and go take longer than a quarter of a minute
+    rules = faster(RULES.read_text()).replace("rebalances_total[15s]", "rebalances_total[90s]")
+    fired: set[str] = set()
+    shown: set[str] = set()
+
+    async def scenario(watching: Prometheus) -> None:
+        async def fires(*names: str) -> None:
+            await until(lambda: _subset(set(names), watching), 60)
+            fired.update(names)
+
+        async def clears(*names: str) -> None:
+            async def check() -> bool:
+                return watching.firing().isdisjoint(names)
+
+            await until(check, 60)
+
+        await world.create(partitions=2)
+        await fires("PenstockLagUnknown")  # nobody is there
+        worker = world.start_worker()
+        await world.ready(worker)
+        watching.scrape([worker.admin_port])
+        await clears("PenstockLagUnknown")
+
+        await world.produce([(b"poison", b"no JSON")])
+        await fires("PenstockDeadLetters")
+        hour_ago = int(time.time() * 1000) - 3_600_000
+        await world.produce([(b"late-%d" % i, {"text": f"late {i}"}) for i in range(20)], timestamp_ms=hour_ago)
+        await fires("PenstockLateRecordsFast", "PenstockLateRecordsSlow")
+        await clears("PenstockDeadLetters")
+
+        await world.settled(worker=worker)
+        world.servers.kill("elasticsearch")
+        async with _publishing(world, hour_ago):
+            await fires("PenstockElasticsearchAway", "PenstockRecordsOld", "PenstockLagGrows")
+            shown.update(_shown(watching))
+            assert worker.process.poll() is None
+        world.servers.restart()
+        await world.settled(worker=worker)
+        await clears("PenstockElasticsearchAway", "PenstockRecordsOld", "PenstockLagGrows", "PenstockLateRecordsFast")
+        shown.update(_shown(watching))
+
+        others = []
+        provider = {"PENSTOCK_MODEL__PROVIDER": "cpu", "PENSTOCK_MODEL__PRECISION": "fp32"}
+        for _ in range(3):  # each is given partitions, and so is the first one, again and again
+            others.append(world.start_worker(provider))
+            await world.ready(others[-1])
+        watching.scrape([worker.admin_port, *(other.admin_port for other in others)])
+        if len(available_providers()) > 1:  # with one provider there is nothing to differ
+            await fires("PenstockProvidersDiffer")
+        for other in others:
+            assert await asyncio.to_thread(other.terminate) == 0
+        await fires("PenstockRebalanceStorm", "PenstockWorkerDown")
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+        hanging = world.start_worker(command=changed(HANGS))
+        await world.ready(hanging)
+        watching.scrape([hanging.admin_port])
+        await clears("PenstockWorkerDown", "PenstockProvidersDiffer")
+        await world.produce([(b"stuck", {"text": "stuck"})])
+        await fires("PenstockStalled")
+        hanging.kill()
+
+        refuses = world.start_worker({"PENSTOCK_SPLIT__MAX_CHARS": "300"})  # the index has another contract
+        watching.scrape([refuses.admin_port])
+        assert await asyncio.to_thread(refuses.process.wait, 60) == 3
+        await clears("PenstockStalled")
+        await fires("PenstockWorkerDown")
+
+    watching = Prometheus(cache_dir(), tmp_path, rules)
+    try:
+        asyncio.run(scenario(watching))
+    finally:
+        watching.close()
+    rest = {alert["alert"] for alert in alerts()} - fired
+    assert rest <= ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
+    assert set(queries()) - shown == set()
+
+
+async def _subset(names: set[str], watching: Prometheus) -> bool:
+    return names <= watching.firing()
+
+
+def _shown(watching: Prometheus) -> set[str]:
+    """Panels that show something now; fails for a query that Prometheus refuses."""
+    return {panel for panel, query in queries().items() if watching.query(query)}
+
+
+@asynccontextmanager
+async def _publishing(world: World, timestamp_ms: int) -> AsyncIterator[None]:
+    """Some hundred records a second meanwhile, dated back."""
+
+    async def work() -> None:
+        number = 0
+        while True:
+            number += 100
+            rows = [(b"more-%d" % i, orjson.dumps({"text": "more"})) for i in range(number, number + 100)]
+            await world.produce(rows, timestamp_ms=timestamp_ms)
+            await asyncio.sleep(0.3)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
