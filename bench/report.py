@@ -78,6 +78,14 @@ def render(result: dict[str, Any]) -> str:
         ]
     if idle := [row["notes"]["idle_share"] for row in rows.values() if "idle_share" in row["notes"]]:
         lines += ["", f"Under backlog the model's lanes were idle for {max(idle):.1%} of their time at most."]
+    if null := result.get("null"):
+        loop = dict(null["5_chunks_a_document"]["event_loop_us_a_document"])
+        loop.pop("waiting, or the event loop itself", None)
+        lines += [
+            "",
+            f"Without a model the event loop's Python works {sum(loop.values()):.0f} µs on a document of 5 chunks, "
+            f"{loop['faust']:.0f} of them in Faust.",
+        ]
     if scale := result.get("scale"):
         rates = ", ".join(f"{row['workers']}: {row['documents_per_s']:,}" for row in scale["rows"])
         lines += [
