@@ -32,7 +32,7 @@ WORDS = "offset partition broker consumer lag index shard vector document chunk 
 
 def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """`null_over_bare`: 5 chunks a document, and 1; interleaved. Seconds by station beside it."""
-    documents = {5: 4000 if quick else 12_000, 1: 8000 if quick else 30_000}
+    documents = {5: 4000 if quick else 12_000, 1: 6000 if quick else 30_000}
     found: dict[str, Any] = {}
     for chunks, count in documents.items():
         corpus = generated(count, chunks)
@@ -67,7 +67,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
 
 def record_cost(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """CPU a record of Faust, admission, ledger and claims, over that of Faust's own agent loop."""
-    count = 60_000 if quick else 150_000
+    count = 40_000 if quick else 150_000
     topic = "tiny"
     asyncio.run(_publish(named(settings, topic), tiny(count)))
     costs: dict[str, list[float]] = {"ours": [], "bare": []}
@@ -84,7 +84,7 @@ def record_cost(settings: Settings, folder: Path, result: dict[str, Any], *, qui
 
 def memory(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """Most memory (RSS) while a backlog of 1,000,000 records is worked on, over that with 100,000."""
-    at_most_s = 15 if quick else 60
+    at_most_s = 10 if quick else 60
     peaks = {}
     for count in (100_000, 1_000_000):
         topic = f"backlog-{count}"

@@ -108,7 +108,7 @@ async def _follow(settings: Settings, count: int) -> tuple[float, list[float]]:
 def latency(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """Seconds from publication until a search finds the document, two documents a second, with the real model."""
     own = named(settings, "latency")
-    found, batch_s = asyncio.run(_latency(own, folder, 30 if quick else 120))
+    found, batch_s = asyncio.run(_latency(own, folder, 20 if quick else 120))
     es, linger_s = own.elasticsearch, own.batch.linger_ms / 1000
     assert es.refresh_interval == "1s"
     result["latency"] = {
