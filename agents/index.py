@@ -69,7 +69,7 @@ def _write_alias(index: str, incarnation: str) -> str:
 
 
 def field_names(settings: Settings) -> FieldNames:
-    """Configured names of the text and the vector field."""
+    """Configured names of the text and the vector field, and types of the producer's own fields."""
     es = settings.elasticsearch
     return FieldNames(text=es.text_field, vector=es.vector_field, metadata=es.metadata_fields)
 

@@ -10,11 +10,10 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.bulk import ANSWER, Operation, encode
 from agents.elastic import connect
-from agents.ingest import publish
 from agents.preflight import create_index
 from agents.settings import Settings
 from bench.null import generated
-from bench.servers import named
+from bench.servers import fill, named
 
 SIZES_KIB = (256, 1024, 4096, 8192)
 AT_A_TIME = (1, 2, 4)
@@ -23,12 +22,14 @@ CHUNKS = 4000
 
 def bulk(settings: Settings, _: Path, result: dict[str, Any]) -> None:
     """Every size with every parallelism, in turn; the first pass warms the server up and does not count."""
+    asyncio.run(fill(named(settings, "bulk"), generated(1, 1).documents, 1))  # an index is made for a topic
+    bodies = {size: _bodies(size * 1024) for size in SIZES_KIB}
     rows: dict[tuple[int, int], list[float]] = {}
     for repetition in range(3):
         for size in SIZES_KIB:
             for parallel in AT_A_TIME:
                 name = f"bulk-{repetition}-{size}-{parallel}"
-                rate = asyncio.run(_fill(named(settings, "bulk", name), size * 1024, parallel))
+                rate = asyncio.run(_write(named(settings, "bulk", name), bodies[size], parallel))
                 if repetition:
                     rows.setdefault((size, parallel), []).append(rate)
     result["bulk"] = [
@@ -39,11 +40,10 @@ def bulk(settings: Settings, _: Path, result: dict[str, Any]) -> None:
         print(row, flush=True)
 
 
-async def _fill(settings: Settings, size: int, parallel: int) -> float:
-    await publish(settings, generated(1, 1).documents, max_lag=10**9, partitions=1, report=lambda *_: None)
+async def _write(settings: Settings, bodies: list[bytes], parallel: int) -> float:
     await create_index(settings)
     waiting = asyncio.Queue[bytes]()
-    for body in _bodies(size):
+    for body in bodies:
         waiting.put_nowait(body)
     async with connect(settings.elasticsearch) as client:
         begun = time.monotonic()

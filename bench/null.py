@@ -16,12 +16,11 @@ from unittest import mock
 import orjson
 
 import agents.index
-from agents.ingest import publish
 from agents.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing
 from bench.corpus import Corpus, corpus_of
-from bench.servers import named
+from bench.servers import fill, named
 from bench.worker import Measured, measure
 from streams.contract import chunk_mappings
 
@@ -37,7 +36,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
     for chunks, count in documents.items():
         corpus = generated(count, chunks)
         topic = f"null-{chunks}"
-        asyncio.run(_publish(named(settings, topic), corpus.documents))
+        asyncio.run(fill(named(settings, topic), corpus.documents, PARTITIONS))
         rates: dict[str, list[float]] = {"null": [], "bare": []}
         for repetition in range(3 if quick else 6):  # the first one warms the server up
             rates["bare"].append(len(corpus.texts) / _bare(settings, topic, f"bare-{chunks}-{repetition}", count))
@@ -69,7 +68,7 @@ def record_cost(settings: Settings, folder: Path, result: dict[str, Any], *, qui
     """CPU a record of Faust, admission, ledger and claims, over that of Faust's own agent loop."""
     count = 40_000 if quick else 150_000
     topic = "tiny"
-    asyncio.run(_publish(named(settings, topic), tiny(count)))
+    asyncio.run(fill(named(settings, topic), tiny(count), PARTITIONS))
     costs: dict[str, list[float]] = {"ours": [], "bare": []}
     for repetition in range(2 if quick else 3):
         costs["bare"].append(_bare_faust(settings, topic, count) / count * 1e6)
@@ -88,7 +87,7 @@ def memory(settings: Settings, folder: Path, result: dict[str, Any], *, quick: b
     peaks = {}
     for count in (100_000, 1_000_000):
         topic = f"backlog-{count}"
-        asyncio.run(_publish(named(settings, topic), tiny(count)))
+        asyncio.run(fill(named(settings, topic), tiny(count), PARTITIONS))
         own = named(settings, topic)
         with unindexed():
             asyncio.run(create_index(own))
@@ -124,10 +123,6 @@ def unindexed() -> Iterator[None]:
 
     with mock.patch.object(agents.index, "chunk_mappings", mappings):
         yield
-
-
-async def _publish(settings: Settings, documents: list[Outgoing]) -> None:
-    await publish(settings, documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None)
 
 
 async def _null(settings: Settings, folder: Path, count: int, variables: dict[str, str]) -> Measured:

@@ -13,12 +13,11 @@ import numpy as np
 
 from agents.demo import bundled_model
 from agents.elastic import connect
-from agents.ingest import publish
 from agents.preflight import create_index
 from agents.settings import Settings, cache_dir
 from bench.ceiling import Ceiling, rate_of
 from bench.corpus import Corpus
-from bench.servers import named
+from bench.servers import fill, named
 from bench.worker import Measured, measure
 from models.export import make_environment
 from models.manifest import ONNX, TOKENIZER
@@ -65,7 +64,7 @@ class Bench:
     async def publish(self) -> None:
         """The corpus, once: every row reads the same topic with a group of its own."""
         settings = named(self.settings, "bench")
-        await publish(settings, self.corpus.documents, max_lag=10**9, partitions=4, report=lambda *_: None)
+        await fill(settings, self.corpus.documents, 4)
 
     def ceiling(self, row: Row, ceiling: Ceiling) -> None:
         """One repetition of the bare session."""

@@ -12,14 +12,13 @@ import aiohttp
 import orjson
 
 from agents.elastic import connect
-from agents.ingest import publish
 from agents.kafka import log_reader
 from agents.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing
 from agents.status import partition_rows
 from bench.null import NULL, generated, unindexed
-from bench.servers import named
+from bench.servers import fill, named
 from bench.worker import Process
 
 PARTITIONS = 8
@@ -48,7 +47,7 @@ async def _together(settings: Settings, folder: Path, workers: int, documents: l
         for process in processes:
             await process.until(0)
         own = named(settings, name)
-        await _publish(own, documents)
+        await fill(own, documents, PARTITIONS)
         begun, moves = await _follow(own, len(documents))
         shares = [await process.records(http) for process in processes]
     return {
@@ -62,7 +61,7 @@ async def _join(settings: Settings, folder: Path, documents: list[Outgoing]) -> 
     """Longest time without progress after a second worker joins the first, over a backlog."""
     own = named(settings, "scale-join")
     async with AsyncExitStack() as stack:
-        await _publish(own, documents)
+        await fill(own, documents, PARTITIONS)
         await _prepare(own)
         _start(stack, own, folder)
         await _follow(own, len(documents) // 5)
@@ -79,10 +78,6 @@ async def _prepare(settings: Settings) -> None:
             await reader.create_topic(settings.source.topic, PARTITIONS, {})
     with unindexed():
         await create_index(settings)
-
-
-async def _publish(settings: Settings, documents: list[Outgoing]) -> None:
-    await publish(settings, documents, max_lag=10**9, partitions=PARTITIONS, report=lambda *_: None)
 
 
 def _start(stack: AsyncExitStack, settings: Settings, folder: Path) -> Process:
@@ -127,7 +122,7 @@ async def _latency(settings: Settings, folder: Path, count: int) -> tuple[list[f
         Outgoing(key=f"l{n}".encode(), value=orjson.dumps({"text": f"{n}: {text}"}), origin="generated")
         for n in range(count)
     ]
-    await publish(settings, documents[:1], max_lag=10**9, partitions=4, report=lambda *_: None)
+    await fill(settings, documents[:1], 4)
     await create_index(settings)
     found = []
     async with AsyncExitStack() as stack:
@@ -136,7 +131,7 @@ async def _latency(settings: Settings, folder: Path, count: int) -> tuple[list[f
         stack.push_async_callback(process.stop)
         await process.until(1)
         for document in documents[1:]:
-            await publish(settings, [document], max_lag=10**9, partitions=4, report=lambda *_: None)
+            await fill(settings, [document], 4)
             begun = time.monotonic()
             query = {"term": {"metadata.doc_id": (document.key or b"").decode()}}
             while not (await client.count(index=settings.elasticsearch.alias, query=query))["count"]:

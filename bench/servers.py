@@ -1,15 +1,17 @@
 """The broker and the Elasticsearch that all rows share, and names of a row's own on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from pydantic import AnyHttpUrl
 
+from agents.ingest import publish
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION, stack
 from agents.local.servers import free_port
 from agents.settings import Settings, cache_dir, load_settings
+from agents.sources import Outgoing
 
 
 @contextmanager
@@ -38,6 +40,11 @@ def servers(folder: Path) -> Iterator[Settings]:
         yield settings
     finally:
         stack.wipe(folder)
+
+
+async def fill(settings: Settings, documents: Iterable[Outgoing], partitions: int) -> None:
+    """Publish all of them, however far behind the workers are."""
+    await publish(settings, documents, max_lag=10**9, partitions=partitions, report=lambda *_: None)
 
 
 def cpu_s(folder: Path) -> dict[str, float]:
