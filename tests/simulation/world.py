@@ -5,6 +5,7 @@ where the group committed, may skip), the changelog, Elasticsearch, and the mode
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -98,6 +99,8 @@ class World:
         self.vacuumed: set[str] = set()
         self.damaged: dict[str, int] = {}
         """Version that was damaged, by document."""
+        self.damages: Counter[str] = Counter()
+        """How often, by document: what is damaged while it is repaired may stay so."""
         self.redriven: dict[int, str] = {}
         """Outcome by offset; empty while it is under way."""
         self.late: list[tuple[str, Operation]] = []
@@ -292,6 +295,7 @@ class World:
         row = self.chunks.rows[f"{key}#0"]
         assert row.source is not None
         self.damaged[key] = self.entry(key).version
+        self.damages[key] += 1
         row.source = {**row.source, "text": "damaged"}  # a wrong vector with the right hash would be read back
 
     def repair(self, key: str) -> None:
@@ -745,13 +749,13 @@ class Repairer(Process):
 
     async def run(self) -> None:
         """The record that the entry is about, once more."""
-        world, damaged = self.world, self.world.damaged[self.key]
+        world, damaged, damages = self.world, self.world.damaged[self.key], self.world.damages[self.key]
         stations = Stations(self.make_parts())
         works = [stations.prepare(world.log[damaged - 1], 2, repair=True)]
         await stations.begin(works)
         await stations.embed(works)
         await stations.write(works)
-        if works[0].intent and world.damaged.get(self.key) == damaged:
+        if works[0].intent and (world.damaged.get(self.key), world.damages[self.key]) == (damaged, damages):
             del world.damaged[self.key]
         self.alive = False
 
