@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench chaos soak fmt clean
+.PHONY: help demo test check lint audit bench chaos soak fmt clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,7 +47,10 @@ lint: .venv/.dev
 	@$(BIN)/lint-imports
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'hadolint: not available here, Dockerfile not linted'; fi
 
-check: lint test  ## Everything that CI runs: lint, types, import layers, tests
+audit: .venv/.dev  ## Bill of materials of the worker, withdrawn releases, known vulnerabilities
+	@$(BIN)/python ops/audit.py $(UV) $(EXTRA)
+
+check: lint audit test  ## Everything that CI runs: lint, types, import layers, audit, tests
 
 bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)

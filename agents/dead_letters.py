@@ -6,6 +6,7 @@ import logging
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from agents.kafka import connection
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import headers_of, pointer_to
@@ -26,7 +27,7 @@ class DeadLetters:
         self._topic = settings.dead_letter_topic
         self._metrics = metrics
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka.bootstrap_servers,
+            **connection(settings),
             acks="all",  # not idempotent: a record that is too large would leave a gap in its sequence numbers
             max_request_size=MAX_REQUEST_BYTES,
         )

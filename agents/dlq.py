@@ -8,7 +8,7 @@ from typing import Any
 from agents.bulk import Bulk
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
-from agents.index import IndexIdentity
+from agents.identity import IndexIdentity
 from agents.kafka import LogReader
 from agents.metrics import Metrics
 from agents.registry import Registry

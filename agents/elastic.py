@@ -18,7 +18,7 @@ from elasticsearch.helpers import async_scan
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
 from streams.breaker import Breaker
-from streams.errors import PenstockError, RefusedError
+from streams.errors import ConfigError, PenstockError, RefusedError
 
 BACKOFF_CAP_S = 30.0
 RETRY_AFTER_CAP_S = 600.0
@@ -37,7 +37,16 @@ logger = logging.getLogger(__name__)
 
 
 def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
-    """A client without retries of its own. Opens no connection yet."""
+    """A client without retries of its own. Opens no connection yet.
+
+    Raises ConfigError when the credentials would be sent unencrypted.
+    """
+    login = settings.api_key or settings.password
+    if login and settings.url.scheme == "http" and not settings.allow_plaintext_credentials:
+        raise ConfigError(
+            "elasticsearch.url is http: the credentials, and everything else, would be sent unencrypted; use https, or "
+            "set elasticsearch.allow_plaintext_credentials = true"
+        )
     options: dict[str, Any] = {}
     if settings.api_key:
         options["api_key"] = settings.api_key.get_secret_value()

@@ -37,10 +37,13 @@ async def bump(settings: Settings, why: str) -> Bumped:
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         await require_stopped(reader, settings)
         index = Index(client, settings)
-        found = await index.stored_contract()
+        found = await index.mine()
         if found is None:
-            raise PenstockError(f"there is no index behind the alias {settings.elasticsearch.alias}")
-        name, contract = found
+            raise PenstockError(
+                f"the group {settings.source.group} feeds no index of the alias {settings.elasticsearch.alias}: "
+                "`penstock index list` shows which group feeds which"
+            )
+        name, contract = found.index, found.contract
         before, now = int(contract["source"]["partitions"]), await reader.require_partitions(topic)
         bounds = await reader.bounds(topic, range(now))
         ends = {partition: bound.end for partition, bound in bounds.items()}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from agents.kafka import LogReader, log_reader, unreachable
+from agents.kafka import LogReader, connection, log_reader, unreachable
 from agents.settings import Settings
 from agents.sources import Outgoing
 from agents.status import partition_rows
@@ -37,7 +37,7 @@ async def publish(
             await reader.create_topic(settings.source.topic, partitions, {})
         count = await reader.require_partitions(settings.source.topic)
         producer = AIOKafkaProducer(
-            bootstrap_servers=servers,
+            **connection(settings),
             acks="all",
             enable_idempotence=True,
             linger_ms=20,

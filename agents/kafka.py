@@ -1,6 +1,7 @@
 """Group-less access to the cluster: log bounds, single records, topics. Never touches the consumer group."""
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -250,11 +251,58 @@ class LogReader:
             await asyncio.sleep(RETRY_EVERY_S)
 
 
+def tls(settings: Settings) -> ssl.SSLContext | None:
+    """Whom to trust, and who we are; None without TLS. Raises ConfigError naming the file that cannot be used."""
+    kafka = settings.kafka
+    if not kafka.security_protocol.endswith("SSL"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+    except OSError as exc:
+        raise ConfigError(f"kafka.ssl_cafile = {kafka.ssl_cafile} cannot be used: {exc}") from exc
+    context.check_hostname = kafka.ssl_check_hostname
+    if kafka.ssl_certfile:
+        password = kafka.ssl_password.get_secret_value() if kafka.ssl_password else ""
+        try:
+            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, password)
+        except OSError as exc:
+            raise ConfigError(
+                f"kafka.ssl_certfile = {kafka.ssl_certfile}, with kafka.ssl_keyfile and kafka.ssl_password, "
+                f"cannot be used: {exc}"
+            ) from exc
+    return context
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """Options of every client of aiokafka: where the brokers are, and how to log in.
+
+    Raises ConfigError when the login would be sent unencrypted, or a file of the certificates cannot be used.
+    """
+    kafka = settings.kafka
+    if kafka.security_protocol == "SASL_PLAINTEXT" and not kafka.allow_plaintext_credentials:
+        raise ConfigError(
+            "kafka.security_protocol = SASL_PLAINTEXT would send the login, and everything else, unencrypted: use "
+            "SASL_SSL, or set kafka.allow_plaintext_credentials = true"
+        )
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "security_protocol": kafka.security_protocol,
+        "ssl_context": tls(settings),
+    }
+    if kafka.sasl_password:
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
+        }
+    return options
+
+
 def unreachable(servers: str, exc: BaseException) -> PenstockError:
     """One line about a broker that does not answer."""
     return PenstockError(
         f"Kafka at {servers} cannot be reached ({str(exc) or type(exc).__name__}): "
-        "is it up, and is kafka.bootstrap_servers right?"
+        "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"
     )
 
 
@@ -267,14 +315,14 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
     servers = settings.kafka.bootstrap_servers
     try:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers,
+            **connection(settings),
             group_id=None,
             enable_auto_commit=False,
             isolation_level="read_committed",
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
-        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        admin = AIOKafkaAdminClient(**connection(settings))
     except ValueError as exc:
         raise ConfigError(f"kafka.bootstrap_servers = {servers}: {exc}") from exc
     try:

@@ -34,7 +34,7 @@ async def end_when_filled(settings: Settings, checked: Checked, reader: LogReade
     name = checked.identity.index
     while True:
         try:
-            note = await _note(client, name)
+            note = await note_of(client, name)
             if note is None:
                 return
             rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
@@ -61,7 +61,8 @@ async def end(client: AsyncElasticsearch, name: str, note: dict[str, Any]) -> No
     await client.indices.put_mapping(index=name, meta={key: value for key, value in meta.items() if key != LOAD_NOTE})
 
 
-async def _note(client: AsyncElasticsearch, name: str) -> dict[str, Any] | None:
+async def note_of(client: AsyncElasticsearch, name: str) -> dict[str, Any] | None:
+    """The settings that an index in load mode will have; None when it is in none."""
     mapping = await client.indices.get_mapping(index=name)
     note: dict[str, Any] | None = mapping[name]["mappings"].get("_meta", {}).get(LOAD_NOTE)
     return note

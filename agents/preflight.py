@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agents.claims import Claim, changelog_topic, read_claims, too_many_rejected
+from agents.contract import contract_of
 from agents.elastic import connect, index_gone
-from agents.index import Index, IndexIdentity, contract_of
+from agents.identity import IndexIdentity
+from agents.index import Index
 from agents.kafka import LogReader, log_reader
 from agents.settings import Settings
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
 from streams.errors import RefusedError
+from streams.generations import Generation
 from streams.shapes import START, Shapes
 from streams.share import Share
 
@@ -63,12 +66,12 @@ async def check(settings: Settings) -> Checked:
     embedder = load_model(settings)
     try:
         async with log_reader(settings) as reader:
-            partitions = await _topics(reader, settings)
+            partitions = await ensure_topics(reader, settings)
             claims = await read_claims(reader, settings)
         async with connect(settings.elasticsearch) as client:
             contract = contract_of(settings, embedder.manifest, partitions)
             index = Index(client, settings)
-            if await index.stored_contract() is None and claims:
+            if claims and not await index.generations():
                 raise index_gone(f"the index behind {settings.elasticsearch.alias}")
             identity = await index.identify(contract)
         _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
@@ -78,16 +81,17 @@ async def check(settings: Settings) -> Checked:
     return Checked(embedder=embedder, partitions=partitions, identity=identity)
 
 
-async def create_index(settings: Settings, *, load: bool = False) -> tuple[str, bool]:
-    """Make the index for the configured model and topic. Returns (name, whether it was made now).
+async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:
+    """Make the index for the configured model and topic. Returns it, and whether it was made now.
 
-    `load`: in load mode, see `agents.load_mode`.
+    `load`: in load mode, see `agents.load_mode`. `beside`: a further one when there is one with another contract.
     """
     manifest = read_manifest(settings.model_folder)
     async with log_reader(settings) as reader:
         partitions = await reader.require_partitions(settings.source.topic)
     async with connect(settings.elasticsearch) as client:
-        return await Index(client, settings).create(contract_of(settings, manifest, partitions), load=load)
+        contract = contract_of(settings, manifest, partitions)
+        return await Index(client, settings).create(contract, load=load, beside=beside)
 
 
 def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
@@ -97,7 +101,8 @@ def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
-async def _topics(reader: LogReader, settings: Settings) -> int:
+async def ensure_topics(reader: LogReader, settings: Settings) -> int:
+    """Make the changelog and dead-letter topics when they are missing. Returns the source topic's partitions."""
     partitions = await reader.require_partitions(settings.source.topic)
     changelog = changelog_topic(settings)
     found = await reader.partitions(changelog)

@@ -1,30 +1,68 @@
-"""Search the index with the model that it was filled with."""
+"""Search an index with the model that it was filled with."""
 
 from typing import Any
 
-from agents.elastic import connect
-from agents.index import Index
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.elastic import explain
 from agents.settings import Settings
 from models.embedder import Embedder
+from models.manifest import read_manifest
 from streams.contract import differences
 from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.generations import Generation
 
 
-async def search_index(settings: Settings, embedder: Embedder, text: str, k: int) -> list[dict[str, Any]]:
-    """The k chunks nearest to the text, best first. Raises RefusedError when the index has another model's vectors."""
+def with_model_of(settings: Settings, generation: Generation) -> Settings:
+    """The settings with a model whose vectors a generation has: the configured one, else the one that it names.
+
+    Raises RefusedError when the files here are of another model, PenstockError when there are none.
+    """
+    wanted = generation.contract["model"]
+    for name in dict.fromkeys((settings.model.name, wanted["name"])):
+        chosen = settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+        try:
+            here = read_manifest(chosen.model_folder).contract()
+        except PenstockError:
+            if name == wanted["name"]:
+                raise
+            continue
+        rows = differences({"model": wanted}, {"model": here})
+        if not rows:
+            return chosen
+    raise RefusedError(
+        f"the index {generation.index} was filled with another model: {'; '.join(rows)}; export that one"
+    )
+
+
+def embed_query(embedder: Embedder, text: str) -> list[float]:
+    """The vector of a question. Raises ConfigError when it has too many tokens."""
     try:
-        vector = embedder.embed_query(text)
+        return embedder.embed_query(text)
     except ValueError as exc:
         raise ConfigError(f"the search text is too long: {exc}") from exc
-    async with connect(settings.elasticsearch) as client:
-        index = Index(client, settings)
-        stored = await index.stored_contract()
-        if stored is None:
-            raise PenstockError(
-                f"there is no index behind the alias {settings.elasticsearch.alias}: `penstock index create`"
-            )
-        name, contract = stored
-        rows = differences({"model": contract["model"]}, {"model": embedder.manifest.contract()})
-        if rows:
-            raise RefusedError(f"the index {name} was filled with another model: {'; '.join(rows)}; set model.name")
-        return await index.search(vector, k)
+
+
+async def search(
+    client: AsyncElasticsearch, settings: Settings, generation: Generation, vector: list[float], k: int
+) -> list[dict[str, Any]]:
+    """The k nearest chunks of a generation: `{score, id, text, metadata, penstock}`, best first.
+
+    The index itself is asked and not the alias, which may point at another model's vectors a moment later.
+    """
+    text, field = generation.contract["fields"]["text"], generation.contract["fields"]["vector"]
+    knn = {"field": field, "query_vector": vector, "k": k, "num_candidates": max(100, 10 * k)}
+    try:
+        answer = await client.search(index=generation.index, knn=knn, source_excludes=[field], size=k)
+    except (ApiError, TransportError) as exc:
+        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
+    return [
+        {
+            "score": hit["_score"],
+            "id": hit["_id"],
+            "text": hit["_source"][text],
+            "metadata": hit["_source"]["metadata"],
+            "penstock": hit["_source"]["penstock"],
+        }
+        for hit in answer["hits"]["hits"]
+    ]

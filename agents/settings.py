@@ -2,6 +2,7 @@
 
 `kafka.bootstrap_servers` in the file is `PENSTOCK_KAFKA__BOOTSTRAP_SERVERS` in the environment, which wins.
 A secret can come from a file: `PENSTOCK_ELASTICSEARCH__API_KEY_FILE=/run/secrets/key`.
+Credentials are not sent over a connection that is not encrypted, unless `allow_plaintext_credentials` says so.
 """
 
 import difflib
@@ -10,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -33,7 +35,12 @@ CONFIG_VARIABLE = "PENSTOCK_CONFIG"
 CACHE_VARIABLE = "PENSTOCK_CACHE_DIR"
 FAIL_POINT_VARIABLE = "PENSTOCK_FAIL_POINT"
 _OWN_VARIABLES = (CONFIG_VARIABLE, CACHE_VARIABLE, FAIL_POINT_VARIABLE)
-_SECRETS = ("api_key", "password")
+_SECRETS = (
+    ("elasticsearch", "api_key"),
+    ("elasticsearch", "password"),
+    ("kafka", "sasl_password"),
+    ("kafka", "ssl_password"),
+)
 
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -51,9 +58,40 @@ class Section(BaseModel):
 
 
 class KafkaSettings(Section):
-    """The cluster."""
+    """The cluster, and how to log in there.
+
+    `sasl_*`: for SASL_SSL. `ssl_cafile`: whom to trust, unset: whom the system trusts. `ssl_certfile`, `ssl_keyfile`,
+    `ssl_password`: the client's own certificate (PEM), for brokers that ask for one.
+    """
 
     bootstrap_servers: str = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    ssl_check_hostname: bool = True
+    allow_plaintext_credentials: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        protocol = self.security_protocol
+        login = self.sasl_username is not None or self.sasl_password is not None
+        tls = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if getattr(self, name) is not None]
+        if login and not protocol.startswith("SASL"):
+            raise ValueError(f'kafka.sasl_username is not used with {protocol}: kafka.security_protocol = "SASL_SSL"')
+        if tls and not protocol.endswith("SSL"):
+            raise ValueError(
+                f'kafka.{tls[0]} is not used with {protocol}: kafka.security_protocol = "SSL" or "SASL_SSL"'
+            )
+        if protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"{protocol} needs kafka.sasl_username and kafka.sasl_password")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("kafka.ssl_keyfile is the key of kafka.ssl_certfile, which is missing")
+        return self
 
 
 class SourceSettings(Section):
@@ -121,6 +159,7 @@ class ElasticsearchSettings(Section):
     password: SecretStr | None = None
     ca_certs: Path | None = None
     ssl_fingerprint: str | None = None
+    allow_plaintext_credentials: bool = False
     text_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "text"
     vector_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "vector"
     metadata_fields: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], MetadataType] = {}
@@ -130,6 +169,14 @@ class ElasticsearchSettings(Section):
     shards: int = Field(1, ge=1, le=1024)
     replicas: int = Field(1, ge=0)
     refresh_interval: str = "1s"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.url.scheme == "https":
+            return self
+        if self.ca_certs or self.ssl_fingerprint:
+            raise ValueError("elasticsearch.ca_certs and ssl_fingerprint are for https, elasticsearch.url is http")
+        return self
 
     @field_validator("vector_field")
     @classmethod
@@ -224,7 +271,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before file; the file arrives as keyword arguments, and so do secrets from files."""
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings' own
-        files = {(_variable("elasticsearch", name) + "_FILE").lower() for name in _SECRETS}
+        files = {(_variable(*name) + "_FILE").lower() for name in _SECRETS}
         env_settings.env_vars = {n: v for n, v in env_settings.env_vars.items() if n.lower() not in files}
         return env_settings, init_settings
 
@@ -243,8 +290,8 @@ def load_settings(path: Path | None = None) -> Settings:
     path = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     raw = _read_toml(path) if path else {}
     _check_variables(os.environ)
-    for name, value in _secret_files(os.environ):
-        raw.setdefault("elasticsearch", {}).setdefault(name, value)
+    for (section, name), value in _secret_files(os.environ):
+        raw.setdefault(section, {}).setdefault(name, value)
     try:
         return Settings(**raw)
     except ValidationError as exc:
@@ -289,9 +336,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the settings file {path} is not TOML: {exc}") from None
 
 
-def _secret_files(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _secret_files(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], str]]:
     for name in _SECRETS:
-        variable = _variable("elasticsearch", name) + "_FILE"
+        variable = _variable(*name) + "_FILE"
         if file := environ.get(variable):
             try:
                 yield name, Path(file).read_text().strip()
@@ -310,7 +357,7 @@ def _known_names() -> list[str]:
 def _check_variables(environ: Mapping[str, str]) -> None:
     """pydantic-settings passes over variables of unknown sections; a typing mistake must not be silent."""
     known = {_variable(*name.split(".")) for name in _known_names()}
-    known |= {_variable("elasticsearch", name) + "_FILE" for name in _SECRETS} | set(_OWN_VARIABLES)
+    known |= {_variable(*name) + "_FILE" for name in _SECRETS} | set(_OWN_VARIABLES)
     for variable in sorted(environ):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
@@ -325,5 +372,7 @@ def _explain(error: Any, path: Path | None) -> str:
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, [*_known_names(), *Settings.model_fields], n=1)
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
-    given = "" if key in _SECRETS else f" (given: {error['input']!r})"
+    if not key:  # of a whole section, with its secrets
+        return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
+    given = "" if (section, key) in _SECRETS else f" (given: {error['input']!r})"
     return f"{where}: {name}: {error['msg']}{given}"

@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 from agents.claims import Claim, read_claims
+from agents.contract import contract_of
 from agents.dlq import listed, read_letters
 from agents.elastic import connect
-from agents.index import Index, IndexIdentity, contract_of
+from agents.identity import IndexIdentity
+from agents.index import Index
 from agents.kafka import LogReader, log_reader
 from agents.preflight import wanted_setup
 from agents.settings import Settings

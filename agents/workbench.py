@@ -8,11 +8,11 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
+from agents.contract import field_names, split_rules
 from agents.dead_letters import DeadLetters
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.flow import Budget
-from agents.index import field_names, split_rules
 from agents.metrics import Metrics
 from agents.preflight import Checked
 from agents.registry import Registry

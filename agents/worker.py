@@ -28,13 +28,14 @@ from agents.chunks import ChunkIndex
 from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
 from agents.consumer import Consumer
+from agents.contract import field_names, split_rules
 from agents.dead_letters import DeadLetters
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.flow import Budget, Flow
 from agents.incarnations import Incarnations
-from agents.index import field_names, split_rules
-from agents.kafka import LogReader, log_reader
+from agents.index import Index
+from agents.kafka import LogReader, log_reader, tls
 from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
@@ -122,6 +123,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         super().__init__(
             settings.source.group,
             broker=f"kafka://{settings.kafka.bootstrap_servers.replace(',', ';')}",
+            broker_credentials=_credentials(settings),
             Worker=Worker,
             autodiscover=False,
             processing_guarantee="at_least_once",
@@ -165,6 +167,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         settings, checked = self.settings, self.checked
         client = connect(settings.elasticsearch)
         self._closing.append(client.close)
+        await Index(client, settings).bind(checked.identity.index)
         self._reader = reader = await self._connect_reader()
         fail_points = FailPoints(fail_point())
         self.requests = requests = Requests(settings.delivery, self.metrics)
@@ -377,6 +380,19 @@ def app_for_faust() -> PenstockApp:
         print(f"penstock: {exc}", file=sys.stderr)  # noqa: T201 - for people
         raise SystemExit(exc.exit_code) from None
     return app
+
+
+def _credentials(settings: Settings) -> Any:
+    """How Faust logs in, as `agents.kafka.connection` has it for everything else."""
+    kafka, context = settings.kafka, tls(settings)
+    if kafka.sasl_password:
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=kafka.sasl_mechanism,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 def _scratch_folder(group: str) -> Path:

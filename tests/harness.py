@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import AnyHttpUrl
 
 from agents.elastic import connect
-from agents.kafka import log_reader
+from agents.kafka import connection, log_reader
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
@@ -168,20 +168,23 @@ class World:
             check=False,
         )
 
-    async def follow(self, section: str, instead: Mapping[str, str] | None = None) -> list[Worker]:
+    async def follow(self, section: str, instead: Mapping[str, str] | None = None, block: int = 0) -> list[Worker]:
         """Run the commands of a section of the runbook as they stand there. Returns the workers that it starts.
 
-        A worker runs on until the lag is 0. `instead`: what an operator puts in the place of an example's names.
+        A worker runs on until the lag is 0. `instead`: what an operator puts in the place of an example's names;
+        `block`: which of the section's blocks, from 0.
         """
         text = (Path(__file__).parents[1] / "runbook.md").read_text()
-        (block,) = re.findall(rf"^## {section}\n(?:(?!^## ).)*?```sh\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+        (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         workers = []
-        for line in block.splitlines():
+        for line in re.findall(r"```sh\n(.*?)```", body, re.DOTALL)[block].splitlines():
             for example, value in (instead or {}).items():
                 line = line.replace(example, value)
-            if shlex.split(line, comments=True) == ["penstock", "worker"]:
-                workers.append(self.start_worker())
-                await self.settled(worker=workers[-1])
+            words = shlex.split(line, comments=True)
+            if words[-2:] == ["penstock", "worker"]:
+                extra = dict(assignment.split("=", 1) for assignment in words[:-2])
+                workers.append(self.start_worker(extra))
+                await self._settled_as(extra, workers[-1])
                 continue
             path = f"{PENSTOCK.parent}:{os.environ['PATH']}"
             done = await asyncio.to_thread(
@@ -195,6 +198,17 @@ class World:
             )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
         return workers
+
+    async def _settled_as(self, extra: Mapping[str, str], worker: Worker) -> None:
+        """Wait until lag is 0 for the group that `extra` names."""
+
+        async def check() -> bool:
+            assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+            done = await asyncio.to_thread(lambda: self.command("status", "--json", extra=extra))
+            assert done.returncode == 0, done.stderr
+            return bool(orjson.loads(done.stdout)["lag"] == 0)
+
+        await until(check, 90, every_s=0.25)
 
     async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
         """Topic and index."""
@@ -210,7 +224,7 @@ class World:
     ) -> list[Record]:
         """Publish `(key, value)`; a value that is neither bytes nor None becomes JSON. Remembers what it did."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.kafka.bootstrap_servers,
+            **connection(self.settings),
             acks="all",
             enable_idempotence=True,
             linger_ms=5,

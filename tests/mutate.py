@@ -106,7 +106,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one write alias for every incarnation",
-        "agents/index.py",
+        "agents/identity.py",
         'return f"{index}-write-{incarnation}"',
         'return f"{index}-write-x"',
         "test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one",
@@ -162,7 +162,7 @@ MUTATIONS = [
     ),
     Mutation(
         "entries are about an index of Elasticsearch's uuid",
-        "agents/index.py",
+        "agents/identity.py",
         'chunk_index_uuid=stored.get("id", uuids[name]),',
         "chunk_index_uuid=uuids[name],",
         "test_the_index_is_restored_from_a_snapshot",
@@ -194,6 +194,27 @@ MUTATIONS = [
         "    found = await chunks.read(ids)",
         "    found: dict[str, Vectors] = {}",
         "test_in_a_changed_document_only_changed_chunks_are_embedded and 9.2.4",
+    ),
+    Mutation(
+        "a rebuild passes over what it had begun when it was killed",
+        "agents/rebuild.py",
+        " or entry.doc_id in begun",
+        "",
+        "test_an_index_is_built_again_from_what_the_topic_lost",
+    ),
+    Mutation(
+        "a promotion asks for no lag",
+        "agents/generations.py",
+        "passed=False,",
+        "passed=True,",
+        "test_a_second_model_is_filled_promoted_and_taken_back",
+    ),
+    Mutation(
+        "a group's own index is forgotten",
+        "streams/generations.py",
+        "if bound:",
+        "if False:",
+        "test_a_second_model_is_filled_promoted_and_taken_back",
     ),
 ]
 

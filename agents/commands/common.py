@@ -26,13 +26,19 @@ from agents.settings import Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CONFIG = "penstock.config"
+"""In a click context: the file that the settings were read from, if any."""
+
+WIDE = 240
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def settings_option(function: F) -> F:
     """`--config FILE`, handed to the command as validated `settings`."""
 
-    def load(_: click.Context, __: click.Parameter, value: Path | None) -> Settings:
+    def load(context: click.Context, _: click.Parameter, value: Path | None) -> Settings:
+        context.meta[CONFIG] = value
         return load_settings(value)
 
     return click.option(
@@ -75,6 +81,11 @@ def when(epoch_ms: int) -> str:
 def print_json(data: Any) -> None:
     """Indented JSON on stdout."""
     click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+
+
+def console() -> Console:
+    """Stdout. What is no terminal has room: a log or a pipe gets whole names, not the 80 columns of one."""
+    return Console() if Console().is_terminal else Console(width=WIDE)
 
 
 def progress_bar() -> Progress:

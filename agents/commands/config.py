@@ -4,10 +4,9 @@ import asyncio
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, settings_option
+from agents.commands.common import CONFIG, console, json_option, print_json, settings_option
 from agents.preflight import check
 from agents.settings import Settings, origins
 
@@ -42,11 +41,11 @@ def show_command(settings: Settings, as_json: bool) -> None:
     \b
     Example: PENSTOCK_SPLIT__MAX_CHARS=800 penstock config show
     """
-    rows = list(origins(settings))
+    rows = list(origins(settings, click.get_current_context().meta[CONFIG]))
     if as_json:
         print_json([asdict(row) for row in rows])
         return
     table = Table("setting", "value", "from", box=None)
     for row in rows:
         table.add_row(row.name, row.value, row.source)
-    Console(soft_wrap=True).print(table)
+    console().print(table)

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from rich.text import Text
 from agents import demo as steps
 from agents.commands.common import progress_bar
 from agents.commands.local import bring_up
+from agents.elastic import connect
+from agents.index import Index
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,
@@ -25,7 +27,7 @@ from agents.local import (
 )
 from agents.local.servers import free_port, require_free
 from agents.preflight import create_index, load_model
-from agents.search import search_index
+from agents.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules
 from models.export import ensure_model
@@ -73,8 +75,8 @@ def _run(settings: Settings, folder: Path) -> None:
         documents = reading.result()
         published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))
     with _step("4/6 create the index"):
-        name, _ = asyncio.run(create_index(settings))
-        click.echo(f"    {name}", err=True)
+        made, _ = asyncio.run(create_index(settings))
+        click.echo(f"    {made.index}", err=True)
     with _step("5/6 split, embed and index until the lag is 0"):
         log = folder / "worker.log"
         with steps.worker_process(settings, log) as process:
@@ -83,19 +85,20 @@ def _run(settings: Settings, folder: Path) -> None:
                 lambda tick: asyncio.run(steps.follow(settings, process, log, published, tick)),
             )
     with _step("6/6 ask three questions"):
-        _answer(settings)
+        asyncio.run(_answer(settings))
     _print(summary)
 
 
-def _answer(settings: Settings) -> None:
+async def _answer(settings: Settings) -> None:
     console = Console()
-    embedder = load_model(settings)
-    for question in steps.QUESTIONS:
-        console.print(Text(f"\n  “{question}”", style="bold"))
-        for hit in asyncio.run(search_index(settings, embedder, question, 3)):
-            line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
-            console.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
-    embedder.close()
+    async with connect(settings.elasticsearch) as client:
+        generation = await Index(client, settings).generation()
+        with closing(load_model(settings)) as embedder:
+            for question in steps.QUESTIONS:
+                console.print(Text(f"\n  “{question}”", style="bold"))
+                for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
+                    line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
+                    console.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
     console.print()
 
 

@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from agents.commands.common import MOMENT, json_option, print_json, progress_bar, settings_option, when
+from agents.commands.common import MOMENT, console, json_option, print_json, progress_bar, settings_option, when
 from agents.dlq import Filter, Listed, listed, pages, purgeable, read_letters, reasons
 from agents.kafka import LogReader, log_reader
 from agents.preflight import check
@@ -77,7 +77,7 @@ def list_command(every: bool, limit: int, settings: Settings, as_json: bool, **f
             }
         )
         return
-    Console().print(_tables(settings, rows, newest, problem))
+    console().print(_tables(settings, rows, newest, problem))
 
 
 async def _list(settings: Settings, wanted: Filter) -> tuple[list[Listed], str | None]:

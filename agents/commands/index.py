@@ -1,4 +1,4 @@
-"""`penstock index create|status|verify|vacuum|rebuild|epoch|list`."""
+"""`penstock index create|list|status|verify|vacuum|rebuild|epoch`; the swaps are in `generations`."""
 
 import asyncio
 from collections import Counter
@@ -6,18 +6,22 @@ from contextlib import closing
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import MOMENT, json_option, print_json, progress_bar, reporter, settings_option
+from agents.commands.common import MOMENT, console, json_option, print_json, progress_bar, reporter, settings_option
+from agents.commands.generations import compare_command, drop_command, promote_command, rollback_command
 from agents.commands.verify import verify_command
 from agents.elastic import connect
 from agents.epoch import bump
+from agents.generations import generation_rows
 from agents.index import Index
+from agents.kafka import log_reader
 from agents.preflight import check, create_index
+from agents.rebuild import rebuild as rebuild_index
 from agents.rewind import rewind
 from agents.settings import Settings
 from agents.vacuum import vacuum
+from streams.generations import Generation
 
 
 @click.group()
@@ -25,75 +29,151 @@ def index() -> None:
     """Create and inspect the vector index."""
 
 
-index.add_command(verify_command)
+for command in (verify_command, promote_command, rollback_command, drop_command, compare_command):
+    index.add_command(command)
 
 
 @index.command()
 @click.option("--load", is_flag=True, help="For a first fill: no refreshes and no replicas until the lag is 0.")
+@click.option("--model", metavar="NAME", help="For this model, beside what is there: the next generation.")
 @settings_option
-def create(load: bool, settings: Settings) -> None:
+def create(load: bool, model: str | None, settings: Settings) -> None:
     """Make the index for the configured model and topic, with its registry and aliases. Twice is harmless.
+
+    The first one of an alias serves at once. A further one, for another model or another source.group, is filled by
+    workers with a source.group of their own, and serves when it is promoted.
 
     With --load readers see nothing until a worker has indexed all there is: it then sets refresh_interval and replicas
     as configured. The note about that is in the index itself, so a crash changes nothing.
 
     \b
     Example: penstock index create
-    Example: penstock index create --load
+    Example: penstock index create --model all-MiniLM-L6-v2-int8
     """
-    name, made = asyncio.run(create_index(settings, load=load))
-    click.echo(f"{'created' if made else 'exists already, with the same contract:'} {name}")
-    if load and not made:
+    if model:
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": model})})
+    made, new = asyncio.run(create_index(settings, load=load, beside=model is not None))
+    click.echo(f"{'created' if new else 'exists already, with the same contract:'} {made.index}")
+    if load and not new:
         click.echo("--load is for a new index: this one stays as it is", err=True)
+    if not made.serving:
+        _tell_how_to_fill(settings, made)
+
+
+def _tell_how_to_fill(settings: Settings, made: Generation) -> None:
+    name = made.contract["model"]["name"]
+    click.echo(
+        f"it does not serve yet. Fill it with workers that have source.group = {made.group or 'a name of its own'} and "
+        f"model.name = {name}, then `penstock index promote {made.index}`"
+    )
+    if lost := asyncio.run(_lost(settings)):
+        click.echo(
+            f"the topic {settings.source.topic} no longer holds its first {lost} records: documents that nothing newer "
+            f"is there of are in the serving index only. `penstock index drop {made.index}`, then `penstock index "
+            "rebuild` with these settings takes them from its text"
+        )
+
+
+async def _lost(settings: Settings) -> int:
+    async with log_reader(settings) as reader:
+        count = await reader.require_partitions(settings.source.topic)
+        bounds = await reader.bounds(settings.source.topic, range(count))
+    return sum(bound.begin for bound in bounds.values())
 
 
 @index.command()
 @settings_option
 @json_option
 def status(settings: Settings, as_json: bool) -> None:
-    """Show the index behind the alias and its contract.
+    """Show the generations of the index with their documents, lag and contract; readers see the one that serves.
 
     \b
     Example: penstock index status --json
     """
-    rows = [row for row in asyncio.run(_list(settings)) if row["serving"]]
-    stored = asyncio.run(_contract(settings))
+    rows, contracts = asyncio.run(_status(settings))
+    serving = next((row for row in rows if row["serving"]), None)
+    contract = contracts.get(serving["index"]) if serving else None
     if as_json:
-        print_json({"index": rows[0] if rows else None, "contract": stored[1] if stored else None})
+        print_json({"index": serving, "contract": contract, "generations": rows})
         return
-    if stored is None:
-        click.echo(f"no index behind the alias {settings.elasticsearch.alias}: `penstock index create`")
-        return
-    for name, value in {**rows[0], **stored[1]}.items():
+    _print_rows(rows)
+    for name, value in (contract or {}).items():
         click.echo(f"{name:>12}  {value}")
 
 
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("no indices: `penstock index create`")
+        return
+    table = Table("index", "serving", "model", "dims", "documents", "chunks", "fed by", "workers", "lag", box=None)
+    for row in rows:
+        serving = "yes" if row["serving"] else ", ".join(row["aliases"]) or "no"
+        lag = [str(row[name]) if row[name] is not None else "?" for name in ("workers", "lag")]
+        sizes = (str(row["dims"]), str(row["documents"]), str(row["chunks"]))
+        table.add_row(row["index"], serving, row["model"], *sizes, row["group"] or "nobody yet", *lag)
+    console().print(table)
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['index']}: {row['problem']}", err=True)
+
+
 @index.command()
-@click.option("--in-place", is_flag=True, help="Into the index that is serving.")
+@click.option("--in-place", is_flag=True, help="Into the index that is there, while no worker runs.")
 @click.option("--from", "start", metavar="OFFSET|TIME", help="From here on; without it from the topic's start.")
+@click.option("--rate", type=click.FloatRange(1), metavar="N", help="At most N documents a second.")
 @settings_option
 @json_option
-def rebuild(in_place: bool, start: str | None, settings: Settings, as_json: bool) -> None:
-    """Have the stream processed again: sets the claims back, while no worker runs.
+def rebuild(in_place: bool, start: str | None, rate: float | None, settings: Settings, as_json: bool) -> None:
+    """Process the stream again, into an index of its own; readers and workers go on undisturbed meanwhile.
 
-    What is in the index already costs a look at its registry; only what is missing there is embedded. OFFSET counts
-    for every partition; TIME is ISO 8601, or how long ago: `2h`.
+    Documents that are older than --from, or that the topic no longer holds, are taken from the text in the index that
+    serves. Interrupted, it goes on when it is started again. Then start workers with the source.group that it names,
+    and promote the index.
+
+    --in-place instead sets the claims back, while no worker runs: what is in the index already costs a look at its
+    registry; only what is missing there is embedded.
+
+    OFFSET counts for every partition; TIME is ISO 8601, or how long ago: `2h`.
 
     \b
+    Example: penstock index rebuild --from 2026-03-01T12:00 --rate 200
     Example: penstock index rebuild --in-place --from 2h
     """
+    offset = int(start) if start is not None and start.isdecimal() else None
+    at_ms = MOMENT.convert(start, None, None) if start is not None and offset is None else None
     if not in_place:
-        raise click.UsageError("say --in-place: that the index which is serving is to be filled again")
-    if start is not None and start.isdecimal():
-        rows = asyncio.run(rewind(settings, offset=int(start)))
-    else:
-        rows = asyncio.run(rewind(settings, at_ms=MOMENT.convert(start, None, None) if start else None))
+        _rebuild_beside(settings, offset, at_ms, rate, as_json=as_json)
+        return
+    if rate:
+        raise click.UsageError("--rate is for a rebuild beside: with --in-place the workers do it")
+    rows = asyncio.run(rewind(settings, offset=offset, at_ms=at_ms))
     if as_json:
         print_json(rows)
         return
     for row in rows:
         click.echo(f"{settings.source.topic}/{row.partition}: settled offset {row.before} -> {row.after}")
     click.echo("start the workers" if rows else "nothing to set back: no claim is above that")
+
+
+def _rebuild_beside(
+    settings: Settings, offset: int | None, at_ms: int | None, rate: float | None, *, as_json: bool
+) -> None:
+    with progress_bar() as bar:
+        done = asyncio.run(rebuild_index(settings, offset=offset, at_ms=at_ms, rate=rate, report=reporter(bar)))
+    if as_json:
+        print_json(done)
+        return
+    went = "went on with" if done.resumed else "built"
+    click.echo(
+        f"{went} {done.index} in {done.seconds:.0f} s: {done.from_index} documents from the index that serves, "
+        f"{done.from_topic} records from the topic"
+    )
+    if done.changing:
+        click.echo(f"{done.changing} documents were not as their entries say: `penstock index verify` names them")
+    click.echo(
+        f"start workers with source.group = {done.group}, which go on from there, then "
+        f"`penstock index promote {done.index}`"
+    )
 
 
 @index.group()
@@ -155,22 +235,15 @@ def list_command(settings: Settings, as_json: bool) -> None:
     \b
     Example: penstock index list
     """
-    rows = asyncio.run(_list(settings))
+    rows, _ = asyncio.run(_status(settings))
     if as_json:
         print_json(rows)
         return
-    table = Table("index", "serving", "model", "dims", "documents", "chunks", box=None)
-    for row in rows:
-        serving = "yes" if row["serving"] else "no"
-        table.add_row(row["index"], serving, row["model"], str(row["dims"]), str(row["documents"]), str(row["chunks"]))
-    Console().print(table if rows else "no indices: `penstock index create`")
+    _print_rows(rows)
 
 
-async def _list(settings: Settings) -> list[dict[str, Any]]:
-    async with connect(settings.elasticsearch) as client:
-        return await Index(client, settings).rows()
-
-
-async def _contract(settings: Settings) -> tuple[str, dict[str, Any]] | None:
-    async with connect(settings.elasticsearch) as client:
-        return await Index(client, settings).stored_contract()
+async def _status(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
+        index = Index(client, settings)
+        contracts = {one.index: one.contract for one in await index.generations()}
+        return await generation_rows(index, reader, settings), contracts

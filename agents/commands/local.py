@@ -16,6 +16,8 @@ from agents.local import (
     KAFKA_VERSION,
     stack,
 )
+from agents.local.security import secured, write_settings
+from agents.local.servers import mtls_port
 from agents.settings import cache_dir
 
 
@@ -51,11 +53,16 @@ def local() -> None:
     default=ELASTICSEARCH_VERSION,
     show_default=True,
 )
-def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_version: str) -> None:
+@click.option("--secure", is_flag=True, help="With TLS and logins; makes the certificates, and settings to use them.")
+def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_version: str, secure: bool) -> None:
     """Start the broker and Elasticsearch in the background; the first time their files are downloaded.
+
+    With --secure the broker takes SASL_SSL (SCRAM), and mTLS on a port of its own, Elasticsearch https and a login. DIR
+    then has penstock.toml and penstock-mtls.toml for --config.
 
     \b
     Example: penstock local up --dir /tmp/second --kafka-port 9093 --elasticsearch-port 9201
+    Example: penstock local up --secure --dir /tmp/secure && penstock config check --config /tmp/secure/penstock.toml
     """
     bring_up(
         stack.StackOptions(
@@ -65,8 +72,18 @@ def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_ver
             elasticsearch_port=elasticsearch_port,
             kafka_version=KAFKA_VERSION,
             elasticsearch_version=elasticsearch_version,
+            secure=secure,
         )
     )
+    if secure:
+        made = write_settings(
+            folder.absolute(),
+            secured(folder.absolute()),
+            kafka=kafka_port,
+            mtls=mtls_port(folder.absolute()),
+            elasticsearch=elasticsearch_port,
+        )
+        click.echo(f"settings: {', '.join(map(str, made))}")
 
 
 def bring_up(options: stack.StackOptions) -> None:

@@ -3,10 +3,9 @@
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from agents.commands.common import json_option, print_json, settings_option
+from agents.commands.common import console, json_option, print_json, settings_option
 from agents.preflight import wanted_setup
 from agents.settings import Settings, cache_dir
 from agents.sources.pydocs import real_texts
@@ -70,7 +69,7 @@ def list_command(settings: Settings, as_json: bool) -> None:
     for m in manifests:
         figures = (f"{m.quality[name]:.3f}" if m.quality else "" for name in ("cosine_min", "overlap_top10"))
         table.add_row(m.name, str(m.dims), str(m.max_tokens), m.precision, *figures, m.exported_at)
-    Console().print(table if manifests else f"no models in {settings.model.dir}")
+    console().print(table if manifests else f"no models in {settings.model.dir}")
 
 
 @model.command()

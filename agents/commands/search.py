@@ -1,14 +1,19 @@
 """`penstock search`."""
 
 import asyncio
+from contextlib import closing
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from agents.commands.common import json_option, print_json, settings_option
+from agents.elastic import connect
+from agents.index import Index
 from agents.preflight import load_model
-from agents.search import search_index
+from agents.search import embed_query, with_model_of
+from agents.search import search as search_generation
 from agents.settings import Settings
 
 
@@ -18,16 +23,12 @@ from agents.settings import Settings
 @settings_option
 @json_option
 def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
-    """Show the chunks nearest to TEXT.
+    """Show the chunks nearest to TEXT, in the index that serves and with its model.
 
     \b
     Example: penstock search "run code at the same time in several processes" -k 3
     """
-    embedder = load_model(settings)
-    try:
-        hits = asyncio.run(search_index(settings, embedder, text, k))
-    finally:
-        embedder.close()
+    hits = asyncio.run(_search(settings, text, k))
     if as_json:
         print_json(hits)
         return
@@ -41,3 +42,10 @@ def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
         console.print(Text("   " + " ".join(hit["text"].split())[:240]))
     if not hits:
         console.print("nothing found: is the index filled? `penstock status` shows the lag")
+
+
+async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]:
+    async with connect(settings.elasticsearch) as client:
+        generation = await Index(client, settings).generation()
+        with closing(load_model(with_model_of(settings, generation))) as embedder:
+            return await search_generation(client, settings, generation, embed_query(embedder, text), k)

@@ -8,10 +8,16 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from agents.commands.common import json_option, print_json, settings_option
+from agents.commands.common import console, json_option, print_json, settings_option
+from agents.elastic import connect
+from agents.generations import generation_rows
+from agents.index import Index
+from agents.kafka import log_reader
 from agents.settings import Settings
 from agents.status import read_status
+from streams.errors import PenstockError
 
 WATCH_EVERY_S = 2.0
 
@@ -27,15 +33,26 @@ def status(settings: Settings, as_json: bool, watch: bool) -> None:
     Example: penstock status --watch
     """
     if as_json:
-        print_json(asyncio.run(read_status(settings)))
+        print_json(asyncio.run(_status(settings)))
         return
     if not watch:
-        Console().print(_render(asyncio.run(read_status(settings))))
+        console().print(_render(asyncio.run(_status(settings))))
         return
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            live.update(_render(asyncio.run(read_status(settings))), refresh=True)
+            live.update(_render(asyncio.run(_status(settings))), refresh=True)
             time.sleep(WATCH_EVERY_S)
+
+
+async def _status(settings: Settings) -> dict[str, Any]:
+    """With the other generations, where there are any."""
+    data = await read_status(settings)
+    try:
+        async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
+            data["generations"] = await generation_rows(Index(client, settings), reader, settings)
+    except PenstockError:
+        data["generations"] = None  # `problem` says why
+    return data
 
 
 def _render(data: dict[str, Any]) -> Group:
@@ -54,4 +71,10 @@ def _render(data: dict[str, Any]) -> Group:
         f"model {data['model']} ({data['setup'] or 'not measured here yet'})   "
         f"workers {len(data['workers'])}"
     )
-    return Group(head, *([data["problem"]] if data["problem"] else []), table)
+    others = [
+        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
+        f"{row['group'] or 'nobody yet'}, documents {row['documents']}, lag {'?' if row['lag'] is None else row['lag']}"
+        for row in data["generations"] or []
+    ]
+    problem = [Text(data["problem"])] if data["problem"] else []
+    return Group(head, *problem, table, *(others if len(others) > 1 else []))

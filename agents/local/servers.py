@@ -1,9 +1,11 @@
 """How each server is configured and started: command line, files, environment, and when it is ready."""
 
+import base64
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import urllib.request
 import uuid
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.local.downloads import Progress, fetch, locked, unpack
+from agents.local.security import ADMIN, USER, Security
 from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -30,8 +33,13 @@ class Launch:
     ready: Callable[[], bool]
 
 
-def kafka(folder: Path, cache: Path, port: int, version: str, progress: Progress) -> Launch:
-    """A single KRaft broker on loopback; formats its storage on first use. May download and block."""
+def kafka(
+    folder: Path, cache: Path, port: int, version: str, progress: Progress, security: Security | None = None
+) -> Launch:
+    """A single KRaft broker on loopback; formats its storage on first use. May download and block.
+
+    With `security`: SASL_SSL there, and mTLS on the port that `mtls_port` tells.
+    """
     jars = fetch(locked("kafka", version), cache, progress)
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True)
@@ -43,7 +51,8 @@ def kafka(folder: Path, cache: Path, port: int, version: str, progress: Progress
     ]
     java += ["-cp", os.pathsep.join(map(str, jars))]
     config = home / "server.properties"
-    config.write_text(_kafka_properties(home, port, free_port()))
+    listeners = _secure_listeners(port, mtls_port(folder), security) if security else _plain_listeners(port)
+    config.write_text(_kafka_properties(home, listeners, free_port()))
     if not (home / "data" / "meta.properties").exists():
         format_storage = [
             *java,
@@ -53,6 +62,8 @@ def kafka(folder: Path, cache: Path, port: int, version: str, progress: Progress
             "-t",
             uuid.uuid4().hex[:22],
         ]
+        if security:
+            format_storage += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={security.password}]"]
         done = subprocess.run([*format_storage, "-c", config], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise PenstockError(f"Kafka's storage in {home} could not be formatted:\n{done.stdout}{done.stderr}")
@@ -66,8 +77,10 @@ def kafka(folder: Path, cache: Path, port: int, version: str, progress: Progress
     )
 
 
-def elasticsearch(folder: Path, cache: Path, port: int, version: str, progress: Progress) -> Launch:
-    """A single node on loopback, without security. May download and block."""
+def elasticsearch(
+    folder: Path, cache: Path, port: int, version: str, progress: Progress, security: Security | None = None
+) -> Launch:
+    """A single node on loopback; with `security` https and one user. May download and block."""
     (archive,) = fetch(locked("elasticsearch", version), cache, progress)
     home = folder / "elasticsearch"
     config = home / "config"
@@ -80,9 +93,10 @@ def elasticsearch(folder: Path, cache: Path, port: int, version: str, progress: 
     # the wheel's Java runtime lacks that module; and logs of the collector would go to the distribution's folder
     kept = [line for line in options if not re.search("jdk.incubator.vector|gc.log|G1", line)]
     (config / "jvm.options").write_text("\n".join(kept) + "\n")
-    (config / "elasticsearch.yml").write_text(_elasticsearch_yaml(home, port, free_port()))
+    access = _secure_elasticsearch(config, distribution, security) if security else _OPEN
+    (config / "elasticsearch.yml").write_text(_elasticsearch_yaml(home, port, free_port()) + access)
     command, user = _not_as_root([str(distribution / "bin" / "elasticsearch")], [home, distribution])
-    url = f"http://127.0.0.1:{port}/_cluster/health?timeout=1s"
+    url = f"{'https' if security else 'http'}://127.0.0.1:{port}/_cluster/health?timeout=1s"
     return Launch(
         name="elasticsearch",
         command=command,
@@ -94,7 +108,7 @@ def elasticsearch(folder: Path, cache: Path, port: int, version: str, progress: 
         },
         user=user,
         log=home / "server.log",
-        ready=lambda: _answers(url),
+        ready=lambda: _answers(url, security),
     )
 
 
@@ -152,23 +166,63 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, security: Security | None) -> bool:
+    request = urllib.request.Request(url)  # noqa: S310 - our own loopback address
+    context = None
+    if security:
+        context = ssl.create_default_context(cafile=security.ca)
+        login = base64.b64encode(f"{USER}:{security.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own loopback address
+        with urllib.request.urlopen(request, timeout=2, context=context) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except OSError:
         return False
 
 
-def _kafka_properties(home: Path, port: int, controller: int) -> str:
+def mtls_port(folder: Path) -> int:
+    """The port of the listener that asks for a client's certificate; chosen once a folder."""
+    path = folder / "certs" / "mtls-port"
+    if not path.exists():
+        path.write_text(str(free_port()))
+    return int(path.read_text())
+
+
+def _plain_listeners(port: int) -> str:
+    return f"""\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:@CONTROLLER@
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
+
+
+def _secure_listeners(port: int, mtls: int, security: Security) -> str:
+    """The broker talks to itself by mTLS; the controller's listener is for this process only."""
+    certificate, key = security.pair("server")
+    store = security.certs / "server-store.pem"
+    store.touch(0o600)
+    store.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return f"""\
+listeners=SASL_SSL://127.0.0.1:{port},SSL://127.0.0.1:{mtls},CONTROLLER://127.0.0.1:@CONTROLLER@
+listener.security.protocol.map=SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=SSL
+listener.name.ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location={store}
+ssl.truststore.type=PEM
+ssl.truststore.location={security.ca}
+"""
+
+
+def _kafka_properties(home: Path, listeners: str, controller: int) -> str:
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+{listeners.replace("@CONTROLLER@", str(controller))}\
 log.dirs={home / "data"}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=4
@@ -195,7 +249,31 @@ http.port: {port}
 transport.host: 127.0.0.1
 transport.port: {transport}
 discovery.type: single-node
-xpack.security.enabled: false
 xpack.security.autoconfiguration.enabled: false
 cluster.routing.allocation.disk.threshold_enabled: false
+"""
+
+
+_OPEN = "xpack.security.enabled: false\n"
+
+
+def _secure_elasticsearch(config: Path, distribution: Path, security: Security) -> str:
+    """Certificates into the folder that the server may read, and its user. Returns the options."""
+    certs = config / "certs"
+    certs.mkdir(exist_ok=True)
+    for path in (security.ca, *security.pair("server")):
+        shutil.copy(path, certs / path.name)
+    users = [str(distribution / "bin" / "elasticsearch-users"), "useradd", USER, "-p", security.password, "-r", ADMIN]
+    if USER not in (config / "users").read_text():
+        environment = {**os.environ, "ES_JAVA_HOME": str(java_home()), "ES_PATH_CONF": str(config)}
+        (config / "elasticsearch.yml").write_text("")
+        done = subprocess.run(users, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise PenstockError(f"Elasticsearch's user could not be made:\n{done.stdout}{done.stderr}")
+    return """\
+xpack.security.enabled: true
+xpack.security.http.ssl.enabled: true
+xpack.security.http.ssl.certificate: certs/server.pem
+xpack.security.http.ssl.key: certs/server.key
+xpack.security.http.ssl.certificate_authorities: certs/ca.pem
 """

@@ -16,6 +16,7 @@ from typing import Any
 
 from agents.local import servers
 from agents.local.downloads import Progress
+from agents.local.security import SETTINGS, secured
 from agents.local.servers import Launch
 from streams.errors import PenstockError
 
@@ -33,6 +34,7 @@ class Server:
     pid: int
     started_at: float
     log: str
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class StackOptions:
     elasticsearch_port: int
     kafka_version: str
     elasticsearch_version: str
+    secure: bool = False
+    """With TLS and logins, see `agents.local.security`."""
 
 
 def up(options: StackOptions, progress: Progress) -> dict[str, float]:
@@ -67,8 +71,9 @@ def up(options: StackOptions, progress: Progress) -> dict[str, float]:
     for _, port, _, option in wanted.values():
         servers.require_free(port, option)
     options.folder.mkdir(parents=True, exist_ok=True)
+    security = secured(options.folder) if options.secure else None
     launches = {
-        name: prepare(options.folder, options.cache, port, version, progress)
+        name: prepare(options.folder, options.cache, port, version, progress, security)
         for name, (prepare, port, version, _) in wanted.items()
     }
     begun = time.monotonic()
@@ -85,6 +90,7 @@ def up(options: StackOptions, progress: Progress) -> dict[str, float]:
                 pid=process.pid,
                 started_at=_start_time(process.pid) or 0.0,
                 log=str(launch.log),
+                secure=options.secure,
             )
             _write(options.folder, list(running.values()))
         for name, launch in launches.items():
@@ -122,21 +128,24 @@ def status(folder: Path) -> list[Server]:
 def wipe(folder: Path) -> None:
     """Stop the servers and delete their data. Only what `up` made is deleted."""
     down(folder)
-    for name in ("kafka", "elasticsearch"):
+    for name in ("kafka", "elasticsearch", "certs"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in SETTINGS:
+        (folder / name).unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 
 
 def _same_place(running: dict[str, Server], options: StackOptions) -> None:
-    asked: dict[str, tuple[int, str]] = {
-        "kafka": (options.kafka_port, options.kafka_version),
-        "elasticsearch": (options.elasticsearch_port, options.elasticsearch_version),
+    asked: dict[str, tuple[int, str, bool]] = {
+        "kafka": (options.kafka_port, options.kafka_version, options.secure),
+        "elasticsearch": (options.elasticsearch_port, options.elasticsearch_version, options.secure),
     }
     for name, server in running.items():
-        if (server.port, server.version) != asked[name]:
+        if (server.port, server.version, server.secure) != asked[name]:
             raise PenstockError(
-                f"{name} {server.version} already runs in {options.folder} on port {server.port}: "
+                f"{name} {server.version} already runs in {options.folder} on port {server.port}, "
+                f"{'with' if server.secure else 'without'} --secure: "
                 f"`penstock local down --dir {options.folder}` first, or choose another --dir"
             )
 

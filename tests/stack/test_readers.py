@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.bulk import Bulk, Operation
+from agents.contract import contract_of, field_names
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
-from agents.index import Index, contract_of, field_names
+from agents.index import Index
 from agents.metrics import Metrics
 from agents.registry import Registry
 from models.embedder import Embedder

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch
@@ -12,6 +13,7 @@ from models.embedder import Embedder
 from streams.identity import chunk_id, entry_id
 from tests.harness import World
 from tests.oracle import assert_true
+from tests.stack.test_dlq import BROKEN
 from tests.stack.test_faults import text
 
 
@@ -47,6 +49,31 @@ def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(wo
     asyncio.run(scenario())
 
 
+def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embedder) -> None:
+    """Once the mistake was here (a broken parser), once the records are bad and stay so."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        limit = {"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "0.1"}
+        await world.produce((f"doc-{i}".encode(), {"text": "poison " + text(i)}) for i in range(150))
+        broken = world.start_worker(limit, [sys.executable, "-c", BROKEN, "worker"])
+        assert await asyncio.to_thread(broken.process.wait, 60) == 3
+        letters = len(await world.dead_letters())
+        (worker,) = await world.follow("A worker stopped because too many records were rejected")
+        taken_up = {(row.partition, row.offset) for row in world.produced}
+        assert letters > 100
+        await assert_true(world, embedder, also_dead=taken_up)
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+        await world.produce((f"bad-{i}".encode(), b"{") for i in range(150))
+        stopped = world.start_worker(limit)
+        assert await asyncio.to_thread(stopped.process.wait, 60) == 3
+        await world.follow("A worker stopped because too many records were rejected", block=1)
+        await assert_true(world, embedder, also_dead=taken_up)
+
+    asyncio.run(scenario())
+
+
 def test_rebuild_in_place_processes_the_stream_again(world: World, embedder: Embedder) -> None:
     """A document and its entry are taken out by hand; the claims, set back, bring it back, and embed nothing else."""
 
@@ -69,7 +96,7 @@ def test_rebuild_in_place_processes_the_stream_again(world: World, embedder: Emb
             await damage(client)
         nothing = world.command("index", "rebuild", "--in-place", "--from", "2999-01-01")
         assert nothing.stdout.startswith("nothing to set back"), nothing.stderr
-        assert world.command("index", "rebuild").returncode == 2
+        assert world.command("index", "rebuild", "--in-place", "--rate", "5").returncode == 2
         part = rows(world.command("index", "rebuild", "--in-place", "--json", "--from", "20"))
         assert [row["after"] for row in part] == [20, 20]
         assert await world.lag() == 60 - 40 == sum(row["before"] - 20 for row in part)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.elastic import connect
+from agents.kafka import connection
 from agents.settings import Settings, load_settings, origins
 from streams.errors import ConfigError
 
@@ -54,13 +56,40 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[elasticsearch]\nmetadata_fields = {title = 'text'}", "title: every document has that field already"),
         ("[elasticsearch]\nmetadata_fields = {year = 'number'}", "elasticsearch.metadata_fields.year"),
         ("[kafka\n", "is not TOML"),
+        (
+            "[kafka]\nsecurity_protocol = 'SASL_SSL'\nsasl_username = 'u'",
+            "needs kafka.sasl_username and kafka.sasl_pass",
+        ),
+        ("[kafka]\nsasl_username = 'u'\nsasl_password = 'p4ss'", 'kafka.security_protocol = "SASL_SSL"'),
+        ("[kafka]\nssl_cafile = 'x'", "kafka.ssl_cafile is not used with PLAINTEXT"),
+        ("[kafka]\nsecurity_protocol = 'SSL'\nssl_keyfile = 'x'", "kafka.ssl_certfile, which is missing"),
+        ("[kafka]\nsasl_mechanism = 'GSSAPI'", "kafka.sasl_mechanism: Input should be 'PLAIN'"),
+        ("[elasticsearch]\nca_certs = 'x'", "are for https, elasticsearch.url is http"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, content: str, part: str) -> None:
     with pytest.raises(ConfigError, match=".*") as caught:
         load_settings(file(tmp_path, content))
     assert part in str(caught.value)
+    assert "p4ss" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_credentials_are_not_sent_in_the_clear_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__API_KEY", "s3cret")
+    monkeypatch.setenv("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("PENSTOCK_KAFKA__SASL_USERNAME", "u")
+    monkeypatch.setenv("PENSTOCK_KAFKA__SASL_PASSWORD", "s3cret")
+    settings = load_settings()  # `config show` still shows them
+    with pytest.raises(ConfigError, match=r"elasticsearch\.allow_plaintext_credentials = true"):
+        connect(settings.elasticsearch)
+    with pytest.raises(ConfigError, match=r"kafka\.allow_plaintext_credentials = true"):
+        connection(settings)
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__ALLOW_PLAINTEXT_CREDENTIALS", "true")
+    monkeypatch.setenv("PENSTOCK_KAFKA__ALLOW_PLAINTEXT_CREDENTIALS", "true")
+    told = load_settings()
+    assert connect(told.elasticsearch) is not None
+    assert connection(told)["sasl_plain_password"] == "s3cret"
 
 
 def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +106,12 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_secret_from_a_file_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("s3cret\n")
     monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("PENSTOCK_KAFKA__SSL_PASSWORD_FILE", str(tmp_path / "key"))
     settings = load_settings()
     assert settings.elasticsearch.api_key is not None
+    assert settings.kafka.ssl_password is not None
     assert settings.elasticsearch.api_key.get_secret_value() == "s3cret"
+    assert settings.kafka.ssl_password.get_secret_value() == "s3cret"
     assert all("s3cret" not in row.value for row in origins(settings))
     assert "s3cret" not in repr(settings)
 

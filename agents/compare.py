@@ -1,0 +1,65 @@
+"""The same questions to two generations, each with its own model: how alike is what readers would find?"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from agents.preflight import load_model
+from agents.search import embed_query, search, with_model_of
+from agents.settings import Settings
+from models.embedder import Embedder
+from streams.canary import Agreements, agreement, summary
+from streams.errors import ConfigError
+from streams.generations import Generation
+
+Report = Callable[[str, int, int], None]
+"""What, done, of how many."""
+
+
+def read_queries(path: Path) -> list[str]:
+    """One question a line; empty lines and those that begin with # are left out. Raises ConfigError without any."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"--queries {path} cannot be read: {exc}") from exc
+    queries = [line for line in lines if line and not line.startswith("#")]
+    if not queries:
+        raise ConfigError(f"--queries {path} has no questions: one a line is needed")
+    return queries
+
+
+async def compare(
+    client: AsyncElasticsearch,
+    settings: Settings,
+    generations: tuple[Generation, Generation],
+    queries: Sequence[str],
+    k: int,
+    report: Report,
+) -> Agreements:
+    """Top k of each question in both. Chunks are compared where both were split alike, else documents."""
+    first, second = generations
+    by_chunk = first.contract["split"] == second.contract["split"]
+    chosen = [with_model_of(settings, one) for one in generations]
+    embedders: dict[str, Embedder] = {}
+    try:
+        for own in chosen:
+            if own.model.name not in embedders:
+                embedders[own.model.name] = load_model(own)
+        rows = []
+        for number, query in enumerate(queries, 1):
+            found = []
+            for own, generation in zip(chosen, generations, strict=True):
+                vector = embed_query(embedders[own.model.name], query)
+                found.append(_ids(await search(client, own, generation, vector, k), by_chunk=by_chunk))
+            rows.append(agreement(query, *found))
+            report("canary queries", number, len(queries))
+    finally:
+        for embedder in embedders.values():
+            embedder.close()
+    return summary(rows)
+
+
+def _ids(hits: Sequence[dict[str, Any]], *, by_chunk: bool) -> list[str]:
+    return list(dict.fromkeys(hit["id"] if by_chunk else hit["metadata"]["doc_id"] for hit in hits))

@@ -1,0 +1,52 @@
+"""The worker's own contract, made of its settings, its model and its topic; and the one that an index carries."""
+
+from typing import Any
+
+from agents.settings import Settings
+from models.manifest import Manifest
+from streams.plan import FieldNames
+from streams.split import SplitRules
+
+
+def contract_in(mappings: dict[str, Any]) -> dict[str, Any] | None:
+    """The contract of an index; None when Penstock did not make it."""
+    contract: dict[str, Any] | None = mappings.get("_meta", {}).get("penstock")
+    if contract is None:
+        return None
+    vector = mappings["properties"].get(contract["fields"]["vector"], {})
+    model = {**contract["model"], "dims": vector.get("dims")}  # as the mapping has it, whatever _meta says
+    return {**contract, "model": model, "similarity": vector.get("similarity")}
+
+
+def field_names(settings: Settings) -> FieldNames:
+    """Configured names of the text and the vector field, and types of the producer's own fields."""
+    es = settings.elasticsearch
+    return FieldNames(text=es.text_field, vector=es.vector_field, metadata=es.metadata_fields)
+
+
+def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
+    """Configured splitting, within the model's limit."""
+    return SplitRules(
+        max_chars=settings.split.max_chars,
+        overlap_chars=settings.split.overlap_chars,
+        max_tokens=manifest.max_tokens,
+    )
+
+
+def contract_of(settings: Settings, manifest: Manifest, partitions: int) -> dict[str, Any]:
+    """What these settings and this model would write. `cuts` begin empty: epoch 0."""
+    names = field_names(settings)
+    return {
+        "format": 1,
+        "model": manifest.contract(),
+        "similarity": "cosine",
+        "split": {
+            "max_chars": settings.split.max_chars,
+            "overlap_chars": settings.split.overlap_chars,
+            "max_tokens": manifest.max_tokens,
+        },
+        "fields": {"text": names.text, "vector": names.vector}
+        | ({"metadata": dict(names.metadata)} if names.metadata else {}),
+        "source": {"topic": settings.source.topic, "partitions": partitions},
+        "cuts": [],
+    }

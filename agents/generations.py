@@ -1,0 +1,203 @@
+"""From one generation of an index to the next: how far each is, the gates before a swap, the swap, and the way back.
+
+    index create --model B ─► workers with a source.group of their own fill it ─► promote ─► drop the old one
+                                                                                    └─► rollback
+
+Nothing here touches what a worker does: both generations are fed until somebody stops one's workers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.clock import Deadline
+from agents.elastic import explain
+from agents.index import BEFORE_NOTE, Index
+from agents.kafka import LogReader
+from agents.settings import Settings
+from agents.status import partition_rows
+from streams.contract import fingerprint
+from streams.errors import PenstockError, RefusedError
+from streams.generations import Generation
+
+LOOK_EVERY_S = 0.5
+Say = Callable[[str], None]
+
+
+def settings_of(settings: Settings, generation: Generation) -> Settings:
+    """The settings as the workers of a generation have them: its group and its model."""
+    source = settings.source.model_copy(update={"group": generation.group or settings.source.group})
+    model = settings.model.model_copy(update={"name": generation.contract["model"]["name"]})
+    return settings.model_copy(update={"source": source, "model": model})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the workers of a generation are. `settled`, `ends`: offsets by partition."""
+
+    settled: Mapping[int, int]
+    ends: Mapping[int, int]
+    workers: int
+
+    @property
+    def unsettled(self) -> int:
+        """The lag."""
+        return sum(self.ends.values()) - sum(self.settled.values())
+
+
+async def progress_of(index: Index, reader: LogReader, settings: Settings, generation: Generation) -> Progress:
+    """From the claims of its group about this very index. Raises PenstockError when it cannot be told."""
+    identity = await index.identity(generation)
+    own = settings_of(settings, generation)
+    count = int(generation.contract["source"]["partitions"])
+    rows = await partition_rows(reader, own, count, identity.sink)
+    return Progress(
+        settled={row["partition"]: row["settled_offset"] for row in rows},
+        ends={row["partition"]: row["end_offset"] for row in rows},
+        workers=len(await reader.group_members(own.source.group)),
+    )
+
+
+async def generation_rows(index: Index, reader: LogReader, settings: Settings) -> list[dict[str, Any]]:
+    """Every generation with its size and its lag; `lag` is None with the reason in `problem` where it is unknown."""
+    rows = []
+    for generation in await index.generations():
+        row: dict[str, Any] = {
+            "index": generation.index,
+            "serving": generation.serving,
+            "aliases": list(generation.aliases),
+            "group": generation.group,
+            "model": generation.contract["model"]["name"],
+            "dims": generation.contract["model"]["dims"],
+            "contract": fingerprint(generation.contract),
+            **await index.counts(generation.index),
+        }
+        try:
+            progress = await progress_of(index, reader, settings, generation)
+            row |= {"lag": progress.unsettled, "workers": progress.workers, "problem": None}
+        except PenstockError as exc:
+            row |= {"lag": None, "workers": None, "problem": str(exc)}
+        rows.append(row)
+    return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A condition for a swap, and what was found."""
+
+    name: str
+    passed: bool
+    told: str
+
+
+async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:
+    """Whether everything that is in the topic now is settled in this generation, which it may be within `wait_s`."""
+    deadline = Deadline(wait_s)
+    progress = await progress_of(index, reader, settings, generation)
+    ends = progress.ends
+    while behind := sum(max(0, end - progress.settled.get(number, 0)) for number, end in ends.items()):
+        if not deadline.left_s:
+            hint = f"start workers with source.group = {generation.group}" if not progress.workers else "let them work"
+            return Gate(
+                name="claims",
+                passed=False,
+                told=f"{generation.index} lacks {behind} records, {progress.workers} workers feed it: {hint}",
+            )
+        await asyncio.sleep(min(LOOK_EVERY_S, deadline.left_s))
+        progress = await progress_of(index, reader, settings, generation)
+    return Gate(name="claims", passed=True, told=f"everything up to {sum(ends.values())} records is settled")
+
+
+async def parity(
+    index: Index, reader: LogReader, settings: Settings, old: Generation, new: Generation, allow_missing: int
+) -> Gate:
+    """Whether both hold equally many documents, but for those that either has not settled while they are counted."""
+    before = [await progress_of(index, reader, settings, one) for one in (old, new)]
+    counts = [(await index.counts(one.index))["documents"] for one in (old, new)]
+    ends = sum((await progress_of(index, reader, settings, new)).ends.values())
+    under_way = sum(ends - sum(progress.settled.values()) for progress in before)
+    missing = counts[0] - counts[1]
+    told = f"{old.index} has {counts[0]} documents, {new.index} {counts[1]}, {under_way} records are under way"
+    if missing > under_way + allow_missing:
+        told += (
+            ": the topic no longer has them (`penstock index rebuild` takes them from the old index), or the new model "
+            "refused them (`penstock dlq list`); --allow-missing N goes on without"
+        )
+    return Gate(name="documents", passed=missing <= under_way + allow_missing, told=told)
+
+
+async def swap(
+    client: AsyncElasticsearch, settings: Settings, new: Generation, alias: str, old: Generation | None
+) -> float:
+    """Point the alias at another generation, in one step for readers. Returns the seconds that it took.
+
+    Where it was is noted first, for the way back. Raises RefusedError when the alias belongs to something else.
+    """
+    began = time.monotonic()
+    try:
+        if alias == settings.elasticsearch.alias and old is not None:
+            await Index(client, settings).note(new.index, **{BEFORE_NOTE: old.index})
+        remove = [{"remove": {"index": old.index, "alias": alias}}] if old is not None else []
+        await client.indices.update_aliases(actions=[*remove, {"add": {"index": new.index, "alias": alias}}])
+    except (ApiError, TransportError) as exc:
+        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
+    return time.monotonic() - began
+
+
+async def behind_alias(client: AsyncElasticsearch, settings: Settings, alias: str) -> Generation | None:
+    """The generation that an alias of readers points at; None when there is no such alias.
+
+    Raises RefusedError when it is the name of an index, or points at what is no generation of `elasticsearch.alias`.
+    """
+    try:
+        if not await client.indices.exists_alias(name=alias):
+            if await client.indices.exists(index=alias):
+                raise RefusedError(f"{alias} is an index, not an alias")
+            return None
+        names = list(await client.indices.get_alias(name=alias))
+    except (ApiError, TransportError) as exc:
+        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
+    found = [one for one in await Index(client, settings).generations() if one.index in names]
+    if len(names) != 1 or not found:
+        raise RefusedError(f"the alias {alias} is used for {', '.join(sorted(names))}: choose another")
+    return found[0]
+
+
+async def rollback(client: AsyncElasticsearch, settings: Settings) -> tuple[Generation, Generation, float]:
+    """Swap back to what served before. Returns (what serves now, what served, seconds).
+
+    Again swaps forth. Asks no gate: what is behind catches up while it serves.
+    """
+    index = Index(client, settings)
+    began = time.monotonic()
+    found = await index.generations()
+    serving = next((one for one in found if one.serving), None)
+    if serving is None:
+        raise PenstockError(f"there is no index behind the alias {settings.elasticsearch.alias}")
+    target = next((one for one in found if one.index == serving.before), None)
+    if target is None:
+        was = f"{serving.before} was dropped" if serving.before else f"{serving.index} is the first"
+        raise RefusedError(f"there is nothing to go back to: {was}")
+    await swap(client, settings, target, settings.elasticsearch.alias, serving)
+    return target, serving, time.monotonic() - began
+
+
+async def drop(client: AsyncElasticsearch, reader: LogReader, settings: Settings, name: str) -> Generation:
+    """Delete a generation and its registry. Raises RefusedError while readers or workers use it."""
+    generation = await Index(client, settings).generation(name)
+    if generation.aliases:
+        raise RefusedError(f"{name} is what readers of {', '.join(generation.aliases)} see: promote another one first")
+    if generation.group and (members := await reader.group_members(generation.group)):
+        raise RefusedError(
+            f"{len(members)} workers of {generation.group} feed {name}: stop them first (one that was killed counts "
+            "for another 10 s)"
+        )
+    try:
+        await client.indices.delete(index=f"{name},{name}-registry", ignore_unavailable=True)
+    except (ApiError, TransportError) as exc:
+        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
+    return generation

@@ -1,0 +1,121 @@
+"""What an index is, beyond its name: the incarnation that workers write to, and the sink that claims are about.
+
+The incarnation is made of both uuids and the epoch: a worker that knew an index which was deleted since can write
+neither into nothing (a plain bulk would make an index with a dynamic mapping) nor into the one made anew under the same
+name, and one that slept through a new epoch writes nothing at the old one. A restored shard changes the sink, too.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from agents.contract import contract_in
+from streams.contract import fingerprint
+from streams.epochs import Epochs, from_contract
+from streams.errors import PenstockError, RefusedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexIdentity:
+    """The chunk index and its registry as found now. `sink` changes when either is made anew or restored."""
+
+    index: str
+    registry: str
+    chunk_index_uuid: str
+    """The contract's own: a restored index has it, too, and its registry is about it then."""
+    incarnation: str
+    sink: str
+    contract: dict[str, Any]
+
+    @property
+    def epochs(self) -> Epochs:
+        """Which epoch a record belongs to."""
+        return from_contract(self.contract["cuts"])
+
+    @property
+    def write_alias(self) -> str:
+        """Where chunks are written."""
+        return _write_alias(self.index, self.incarnation)
+
+    @property
+    def registry_alias(self) -> str:
+        """Where registry entries are read and written."""
+        return _write_alias(self.registry, self.incarnation)
+
+
+def _incarnation(uuids: dict[str, str], contract: dict[str, Any]) -> str:
+    return fingerprint({"uuids": uuids, "epoch": len(contract["cuts"])})[:12]
+
+
+def _write_alias(index: str, incarnation: str) -> str:
+    return f"{index}-write-{incarnation}"
+
+
+async def open_for_writing(client: AsyncElasticsearch, name: str) -> None:
+    """Point the write aliases of this very incarnation at the index and its registry, and at nothing else."""
+    uuids, _ = await _uuids_and_shards(client, name)
+    mapping = await client.indices.get_mapping(index=name)
+    incarnation = _incarnation(uuids, contract_in(mapping[name]["mappings"]) or {})
+    actions: list[dict[str, Any]] = []
+    for index in (name, f"{name}-registry"):
+        actions += [
+            {"remove": {"index": index, "alias": f"{index}-write-*", "must_exist": False}},
+            {"add": {"index": index, "alias": _write_alias(index, incarnation)}},
+        ]
+    await client.indices.update_aliases(actions=actions)
+
+
+async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Uuids and numbers of shards of the index and its registry. Raises RefusedError without the latter."""
+    registry = f"{name}-registry"
+    settings = await client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
+    if registry not in settings:
+        raise RefusedError(
+            f"the registry {registry} is missing, and with it what may be stale: "
+            f"delete the index {name} too, then `penstock index create`"
+        )
+    for index in (name, registry):
+        if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
+            raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
+    stored = {index: settings[index]["settings"]["index"] for index in (name, registry)}
+    return (
+        {index: str(values["uuid"]) for index, values in stored.items()},
+        {index: int(values["number_of_shards"]) for index, values in stored.items()},
+    )
+
+
+async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) -> IndexIdentity:
+    """An index with this contract as it is now.
+
+    Raises RefusedError when it is not whole, PenstockError while a shard is not started, and what the client raises.
+    """
+    registry = f"{name}-registry"
+    uuids, counts = await _uuids_and_shards(client, name)
+    incarnation = _incarnation(uuids, stored)
+    for index in (name, registry):
+        if not await client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
+            raise RefusedError(
+                f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
+            )
+    stats = await client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
+    histories = []
+    for index in (name, registry):
+        shards = stats["indices"].get(index, {}).get("shards", {})
+        started = {
+            shard: copy["commit"]["user_data"]["history_uuid"]
+            for shard, copies in shards.items()
+            for copy in copies
+            if copy["routing"]["primary"] and "commit" in copy
+        }
+        if len(started) != counts[index]:
+            raise PenstockError(f"{len(started)} of {counts[index]} shards of {index} are started: try again later")
+        histories += [f"{index}/{shard}/{history}" for shard, history in sorted(started.items())]
+    return IndexIdentity(
+        index=name,
+        registry=registry,
+        chunk_index_uuid=stored.get("id", uuids[name]),
+        incarnation=incarnation,
+        sink=fingerprint({"uuids": uuids, "histories": histories, "contract": fingerprint(stored)}),
+        contract=stored,
+    )

@@ -1,0 +1,107 @@
+"""`penstock local up --secure`: an authority of its own, certificates, a login, and settings that use them.
+
+DIR/certs/ca.pem             the authority; its key is not kept
+DIR/certs/server.pem, .key   of both servers, for 127.0.0.1 and localhost
+DIR/certs/client.pem, .key   for Kafka's mTLS listener
+DIR/penstock.toml            SASL_SSL (SCRAM-SHA-512) and https
+DIR/penstock-mtls.toml       mTLS and https
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.errors import PenstockError
+
+USER = "penstock"
+ADMIN = "superuser"
+SETTINGS = ("penstock.toml", "penstock-mtls.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """What the servers need. `password`: of the user `penstock` on both."""
+
+    certs: Path
+    password: str
+
+    @property
+    def ca(self) -> Path:
+        """The authority's certificate."""
+        return self.certs / "ca.pem"
+
+    def pair(self, name: str) -> tuple[Path, Path]:
+        """Certificate and key, both PEM, of `server` or `client`."""
+        return self.certs / f"{name}.pem", self.certs / f"{name}.key"
+
+
+def secured(folder: Path) -> Security:
+    """Certificates and password of a stack; made the first time. Raises PenstockError when the package is missing."""
+    certs, password = folder / "certs", folder / "certs" / "password"
+    if not password.exists():
+        certs.mkdir(parents=True, exist_ok=True)
+        _make(certs)
+        _private(password, secrets.token_urlsafe(24).encode())  # last: what is there before it is made anew
+    return Security(certs=certs, password=password.read_text())
+
+
+def write_settings(folder: Path, security: Security, *, kafka: int, mtls: int, elasticsearch: int) -> list[Path]:
+    """Two files for `--config`: one for SASL_SSL, one for mTLS."""
+    certificate, key = security.pair("client")
+    scram = f"""\
+bootstrap_servers = "127.0.0.1:{kafka}"
+security_protocol = "SASL_SSL"
+sasl_mechanism = "SCRAM-SHA-512"
+sasl_username = "{USER}"
+sasl_password = "{security.password}"
+ssl_cafile = "{security.ca}"
+"""
+    client = f"""\
+bootstrap_servers = "127.0.0.1:{mtls}"
+security_protocol = "SSL"
+ssl_cafile = "{security.ca}"
+ssl_certfile = "{certificate}"
+ssl_keyfile = "{key}"
+"""
+    index = f"""\
+url = "https://127.0.0.1:{elasticsearch}"
+username = "{USER}"
+password = "{security.password}"
+ca_certs = "{security.ca}"
+replicas = 0
+"""
+    made = []
+    for name, broker in zip(SETTINGS, (scram, client), strict=True):
+        _private(folder / name, f"[kafka]\n{broker}\n[elasticsearch]\n{index}".encode())
+        made.append(folder / name)
+    return made
+
+
+def _make(certs: Path) -> None:
+    try:
+        import trustme
+        from cryptography.hazmat.primitives import serialization
+    except ImportError:
+        raise PenstockError("--secure needs the package trustme: `uv sync --group local` in a checkout") from None
+    authority = trustme.CA(organization_name="penstock local")
+    authority.cert_pem.write_to_path(str(certs / "ca.pem"))
+    for name, made in (
+        ("server", authority.issue_cert("127.0.0.1", "localhost")),
+        ("client", authority.issue_cert(f"{USER}.localhost", common_name=USER)),
+    ):
+        key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
+        _private(
+            certs / f"{name}.key",
+            key.private_bytes(  # Kafka reads PKCS #8 only
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        )
+        (certs / f"{name}.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
+
+
+def _private(path: Path, content: bytes) -> None:
+    """Written for its owner only."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)

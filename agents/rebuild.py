@@ -1,0 +1,278 @@
+"""`penstock index rebuild`: everything once more, into a generation of its own, while readers keep the present one.
+
+    1  documents whose record is older than the start   from the text in the serving index, at the records' own versions
+    2  the topic, from the start to its end             through the stations, claimed page by page
+    3  the note that it is under way is taken away
+
+The generation belongs to a group of its own, whose claims are written as a worker would write them: workers of that
+group go on where this ended. Killed, it is found again by its note, and goes on. A start that is later than what the
+serving index has settled would leave a hole between the two: it is moved back to that.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import ApiError, TransportError
+from elasticsearch.helpers import ScanError
+
+from agents.claims import Claim, read_claims
+from agents.contract import contract_of
+from agents.elastic import connect, explain, multi_get, scan
+from agents.generations import progress_of, settings_of
+from agents.index import DOCUMENTS, GROUP_NOTE, REBUILD_NOTE, Index
+from agents.kafka import LogReader, fingerprint, log_reader, record_of
+from agents.preflight import Checked, ensure_topics, load_model
+from agents.rewind import claim_writer, require_stopped
+from agents.settings import Settings
+from agents.stations import Stations
+from agents.workbench import Workbench, workbench
+from streams.epochs import epoch_of_version
+from streams.errors import PenstockError, RefusedError
+from streams.generations import Generation, next_number
+from streams.identity import chunk_id
+from streams.record import Record
+from streams.recover import record_from_chunks
+from streams.registry import Entry, from_source
+
+BATCH = 256
+"""Documents that go through the stations together."""
+CHUNKS = 2048
+"""Chunks that are read from the serving index together, but for a document that has more."""
+Report = Callable[[str, int, int], None]
+"""What, done, of how many."""
+Write = Callable[[int, Claim | None], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What was done. `changing`: documents that were being replaced meanwhile, or are damaged: the topic has them, or
+    `index verify` names them."""
+
+    index: str = ""
+    group: str = ""
+    resumed: bool = False
+    from_index: int = 0
+    from_topic: int = 0
+    changing: int = 0
+    seconds: float = 0.0
+
+
+class Pace:
+    """So many documents a second on average, from now on; None: as fast as it goes."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self._per_s = per_s
+        self._began = time.monotonic()
+        self._done = 0
+
+    @property
+    def batch(self) -> int:
+        """How many to take at once, so that a second is not exceeded by much."""
+        return max(1, min(BATCH, int(self._per_s))) if self._per_s else BATCH
+
+    async def passed(self, documents: int) -> None:
+        """Wait until these are due."""
+        self._done += documents
+        if self._per_s:
+            await asyncio.sleep(max(0.0, self._began + self._done / self._per_s - time.monotonic()))
+
+
+async def rebuild(
+    settings: Settings, *, offset: int | None, at_ms: int | None, rate: float | None, report: Report
+) -> Rebuilt:
+    """Begin, or go on with the one that has not ended. Returns when everything that is in the topic now is in it.
+
+    `offset`, `at_ms`: the start, by offset or by time; without either the topic's first record. `rate`: documents a
+    second. Twice is harmless. Raises RefusedError while workers of the new generation's group run.
+    """
+    began, result = time.monotonic(), Rebuilt()
+    embedder = load_model(settings)
+    try:
+        async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
+            index = Index(client, settings)
+            partitions = await reader.require_partitions(settings.source.topic)
+            found = await index.generations()
+            serving = next((one for one in found if one.serving), None)
+            if serving is None:
+                raise PenstockError("there is no index to rebuild: `penstock index create`, and start workers")
+            contract = contract_of(settings, embedder.manifest, partitions)
+            new = next((one for one in reversed(found) if one.rebuild), None)
+            result.resumed = new is not None
+            if new is None:
+                starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
+                note = {"base": serving.index, "from": {str(number): start for number, start in starts.items()}}
+                number = next_number(found)
+                notes = {GROUP_NOTE: f"{settings.source.group}-{number}", REBUILD_NOTE: note}
+                new = await index.make(contract, found, notes=notes)
+            elif offset is not None or at_ms is not None:
+                raise RefusedError(
+                    f"the rebuild of {new.index} has not ended: go on with it without --from, or begin anew after "
+                    f"`penstock index drop {new.index}`"
+                )
+            own = settings_of(settings, new)
+            await require_stopped(reader, own)
+            await ensure_topics(reader, own)
+            base = next((one for one in found if one.index == (new.rebuild or {}).get("base")), None)
+            checked = Checked(
+                embedder=embedder, partitions=partitions, identity=await Index(client, own).identify(contract)
+            )
+            result.index, result.group = new.index, own.source.group
+            async with workbench(own, checked) as bench, claim_writer(own) as write:
+                run = _Rebuild(own, checked, bench, reader, Pace(rate), result)
+                noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
+                bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
+                starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
+                if base:
+                    await run.from_index(base, starts, report)
+                await run.from_topic(starts, write, report)
+            await index.note(new.index, **{REBUILD_NOTE: None})
+    except (ApiError, TransportError) as exc:
+        raise PenstockError(f"{explain(exc, settings.elasticsearch.url)}; run it again to go on") from exc
+    except ScanError as exc:
+        raise PenstockError(f"Elasticsearch gave a part of an index only: {exc}; run it again to go on") from exc
+    finally:
+        embedder.close()
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+async def _starts(
+    index: Index, reader: LogReader, settings: Settings, serving: Generation, *, offset: int | None, at_ms: int | None
+) -> dict[int, int]:
+    """Where the topic takes over, by partition: not below what it still holds, nor above what `serving` has settled."""
+    settled = (await progress_of(index, reader, settings, serving)).settled
+    topic, numbers = settings.source.topic, range(await reader.require_partitions(settings.source.topic))
+    bounds = await reader.bounds(topic, numbers)
+    times = await reader.offsets_at(topic, numbers, at_ms) if at_ms is not None else {}
+    starts = {}
+    for number, bound in bounds.items():
+        wanted = bound.begin if offset is None else offset
+        if at_ms is not None:
+            wanted = times.get(number, bound.end)
+        starts[number] = max(bound.begin, min(wanted, settled.get(number, 0)))
+    return starts
+
+
+def _parts(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
+    """So many documents, and not too many chunks, at a time."""
+    part: list[Entry] = []
+    for entry in entries:
+        if part and (len(part) == most or sum(one.n for one in part) + entry.n > CHUNKS):
+            yield part
+            part = []
+        part.append(entry)
+    if part:
+        yield part
+
+
+class _Rebuild:
+    """The two sources of one generation."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        checked: Checked,
+        bench: Workbench,
+        reader: LogReader,
+        pace: Pace,
+        result: Rebuilt,
+    ) -> None:
+        self._settings = settings
+        self._checked = checked
+        self._bench = bench
+        self._reader = reader
+        self._pace = pace
+        self._result = result
+        self._stations = Stations(bench.parts)
+
+    async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
+        """Documents that the topic has lost, or that are older than the start."""
+        epochs, seen = self._bench.current, 0
+        async for hits, total in scan(self._bench.client, f"{base.index}-registry", DOCUMENTS):
+            entries = [from_source(hit["_source"]) for hit in hits]
+            old = [one for one in entries if one.version < epochs.version(one.partition, starts.get(one.partition, 0))]
+            there = await self._bench.registry.read(entry.doc_id for entry in old)
+            begun = {doc for doc, stored in there.items() if stored.entry.state == "writing"}  # and not ended
+            due = [entry for entry in old if entry.doc_id not in there or entry.doc_id in begun]
+            for part in _parts(due, self._pace.batch):
+                await self._recover(base, part)
+            seen += len(hits)
+            report("from the serving index", seen, total)
+
+    async def _recover(self, base: Generation, entries: Sequence[Entry]) -> None:
+        text = base.contract["fields"]["text"]
+        ids = [chunk_id(entry.doc_id, number) for entry in entries for number in range(entry.n)]
+        fields = f"{text},metadata,penstock"
+        answers = await multi_get(self._bench.client, self._bench.requests, base.index, ids, fields)
+        rows = iter(answer.get("_source") for answer in answers)
+        records = []
+        for entry in entries:
+            chunks = [next(rows) for _ in range(entry.n)]
+            record = record_from_chunks(entry, self._settings.source.topic, chunks, text_field=text)
+            if record is None:
+                self._result.changing += 1
+                continue
+            self._bench.epochs[record.partition, record.offset] = epoch_of_version(entry.version)
+            records.append(record)
+        await self._through(records)
+        self._bench.epochs.clear()
+        self._result.from_index += len(records)
+        await self._pace.passed(len(entries))
+
+    async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> None:
+        """Every record up to the end that the topic has now, partition by partition; a claim after each batch."""
+        topic, sink = self._settings.source.topic, self._checked.identity.sink
+        bounds = await self._reader.bounds(topic, starts)
+        claims = await read_claims(self._reader, self._settings)
+        offsets = {}
+        for number, start in starts.items():
+            claim = claims.get(number)
+            offsets[number] = max(start, claim.offset + 1) if claim and claim.sink == sink else start
+            if offsets[number] > bounds[number].begin:
+                await write(number, Claim(offset=offsets[number] - 1, sink=sink, record=None))
+        total = sum(max(0, bounds[number].end - offset) for number, offset in offsets.items())
+        passed = 0
+        for number, offset in offsets.items():
+            end = bounds[number].end
+            while offset < end:
+                await self._require_there(number, offset)
+                rows, position = await self._reader.page(topic, number, offset, end)
+                for start in range(0, len(rows), self._pace.batch):
+                    part = rows[start : start + self._pace.batch]
+                    await self._process([record_of(row) for row in part])
+                    proof = fingerprint(part[-1].timestamp, part[-1].key, part[-1].value)
+                    await write(number, Claim(offset=part[-1].offset, sink=sink, record=proof))
+                    report("from the topic", passed + part[-1].offset + 1 - offset, total)
+                if not rows or rows[-1].offset + 1 < position:  # a hole at the end of the page
+                    await write(number, Claim(offset=position - 1, sink=sink, record=None))
+                passed, offset = passed + position - offset, position
+                report("from the topic", passed, total)
+
+    async def _require_there(self, number: int, offset: int) -> None:
+        """A consumer that asks for what retention took would silently go on at the log's end."""
+        topic = self._settings.source.topic
+        begin = (await self._reader.bounds(topic, [number]))[number].begin
+        if begin > offset:
+            raise PenstockError(
+                f"{topic}/{number} begins at {begin} now, retention took what was from {offset} on: run it again, and "
+                "these documents are taken from the serving index"
+            )
+
+    async def _process(self, records: Sequence[Record]) -> None:
+        for record in records:
+            place = record.partition, record.offset
+            self._bench.epochs[place] = self._bench.current.of(*place)
+        await self._through(records)
+        self._bench.epochs.clear()
+        self._result.from_topic += len(records)
+        await self._pace.passed(len(records))
+
+    async def _through(self, records: Sequence[Record]) -> None:
+        """All stations, one after the other, as in a worker."""
+        works: Any = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
+        await self._stations.begin(works)
+        await self._stations.embed(works)
+        await self._stations.write(works)

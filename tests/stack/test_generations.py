@@ -1,0 +1,323 @@
+"""From one model to the next under load, and back; an index built again beside the one that serves."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace as with_changes
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.elastic import connect
+from agents.kafka import log_reader
+from agents.settings import Settings
+from models.embedder import load_embedder
+from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_manifest
+from models.session import Session
+from models.tokens import Tokens
+from models.verdict import Wanted, choose
+from tests.harness import PENSTOCK, Servers, World, scan, until
+from tests.stack.test_faults import text
+
+SECOND = "second"
+
+
+def second_model(original: Path, folder: Path) -> None:
+    """The same weights with another pooling, exported as `model export` does."""
+    shutil.copytree(original, folder, ignore=shutil.ignore_patterns(f"{ONNX}*"))
+    for graph in original.glob(f"{ONNX}*"):
+        (folder / graph.name).symlink_to(graph)
+    before = read_manifest(folder)
+    manifest = with_changes(before, name=SECOND, pooling="cls", files={**before.files}, quality={})
+    setup = choose(original, before, Wanted()).setup
+    golden = json.loads((folder / GOLDEN).read_text())
+    ids = Tokens(folder / "tokenizer.json").encode(golden["texts"])
+    golden["vectors"] = Session(folder, manifest, setup).embed(ids).tolist()
+    (folder / GOLDEN).write_text(json.dumps(golden))
+    manifest.files[GOLDEN] = sha256_file(folder / GOLDEN)
+    write_manifest(folder, manifest)
+    load_embedder(folder).close()
+
+
+@pytest.fixture
+def two(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """A world with two models."""
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / model_folder.name).symlink_to(model_folder)
+    second_model(model_folder, models / SECOND)
+    made = World(servers, models / model_folder.name, tmp_path)
+    yield made
+    made.close()
+
+
+def of_group(world: World, group: str, model: str | None = None) -> dict[str, str]:
+    """Environment of another group's workers and commands."""
+    found = {"PENSTOCK_SOURCE__GROUP": group}
+    return found | ({"PENSTOCK_MODEL__NAME": model} if model else {})
+
+
+def rows(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:
+    """What a command printed with --json."""
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+@asynccontextmanager
+async def load(world: World) -> AsyncIterator[None]:
+    """New documents and changed ones all the time."""
+
+    async def produce() -> None:
+        number = 0
+        while True:
+            await world.produce((f"doc-{n % 400}".encode(), {"text": text(n)}) for n in range(number, number + 5))
+            number += 5
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(produce())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled(), task.exception()
+
+
+@asynccontextmanager
+async def readers(settings: Settings, documents: int, seen: dict[str, int]) -> AsyncIterator[None]:
+    """A reader of the alias: every answer has the first `documents`, and its search finds something."""
+    query = {"bool": {"filter": [{"term": {"metadata.chunk": 0}}], "must_not": [{"term": {"penstock.stub": True}}]}}
+
+    async def read() -> None:
+        async with connect(settings.elasticsearch) as client:
+            while True:
+                alias = settings.elasticsearch.alias
+                found = await client.search(index=alias, query=query, size=1, track_total_hits=True, source=False)
+                assert found["hits"]["total"]["value"] >= documents, found["hits"]["total"]
+                nearest = await client.search(
+                    index=alias, knn={"field": "vector", "query_vector": [0.1] * 384, "k": 3, "num_candidates": 20}
+                )
+                index = nearest["hits"]["hits"][0]["_index"]
+                seen[index] = seen.get(index, 0) + 1
+                await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(read())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled(), task.exception()
+
+
+def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World, tmp_path: Path) -> None:
+    """Readers and producers go on all the time: no error, no document missing, and the way back within a second."""
+    queries = tmp_path / "queries.txt"
+    queries.write_text("# questions\n\nhow does a turbine turn\nwhere is water kept\n")
+    second = of_group(two, f"{two.name}-second", SECOND)
+    first_index, second_index = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
+
+    async def command(*arguments: str, extra: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        return await asyncio.to_thread(lambda: two.command(*arguments, extra=extra))
+
+    async def generations() -> dict[str, Any]:
+        found = rows(await command("index", "status", "--json"))["generations"]
+        return {row["index"]: row for row in found}
+
+    async def scenario() -> None:
+        await two.create(partitions=4)
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(400))
+        old = two.start_worker()
+        await two.settled(worker=old)
+        await asyncio.sleep(1.5)  # searchable
+        nothing = await command("index", "promote")
+        assert (nothing.returncode, "no further index" in nothing.stderr) == (1, True), nothing.stderr
+        alone = await command("index", "rollback")
+        assert (alone.returncode, "is the first" in alone.stderr) == (3, True), alone.stderr
+        seen: dict[str, int] = {}
+        async with load(two), readers(two.settings, 400, seen):
+            made = await command("index", "create", "--model", SECOND)
+            assert f"created {second_index}" in made.stdout, (made.stdout, made.stderr)
+            assert "exists already" in (await command("index", "create", "--model", SECOND)).stdout
+            early = await command("index", "promote", "--wait", "0", "--json")
+            assert not rows(early, code=3)["promoted"]
+            assert "is not promoted (claims)" in early.stderr
+            one_group = two.start_worker({"PENSTOCK_MODEL__NAME": SECOND})
+            assert await asyncio.to_thread(one_group.process.wait, 60) == 3
+            assert "source.group of their own" in one_group.log.read_text()
+
+            new = two.start_worker(second)
+            await two.ready(new)
+            strange = await command(
+                "index", "promote", second_index, "--queries", str(queries), "--min-overlap", "1", "--json"
+            )
+            gates = {gate["name"]: gate["passed"] for gate in rows(strange, code=3)["gates"]}
+            assert gates == {"claims": True, "documents": True, "queries": False}, strange.stdout
+            done = rows(await command("index", "promote", "--queries", str(queries), "--min-overlap", "0.05", "--json"))
+            assert (done["promoted"], done["before"]) == (True, first_index)
+            assert done["queries"]["queries"] == 2
+            await until(lambda: _sees(seen, second_index), 20)
+
+            refused = await command("index", "drop", second_index, "--yes")
+            assert (refused.returncode, "what readers of" in refused.stderr) == (3, True), refused.stderr
+            busy = await command("index", "drop", first_index, "--yes")
+            assert (busy.returncode, "1 workers of" in busy.stderr) == (3, True), busy.stderr
+            back = rows(await command("index", "rollback", "--json"))
+            assert (back["index"], back["before"], back["problem"]) == (first_index, second_index, None)
+            assert back["seconds"] < 1
+            assert rows(await command("index", "rollback", "--json"))["index"] == second_index
+            both = await generations()
+            assert {name: (row["serving"], row["workers"]) for name, row in both.items()} == {
+                first_index: (False, 1),
+                second_index: (True, 1),
+            }
+            found = await command("search", "how does a turbine turn", "--json")  # with the model of what serves
+            assert {hit["penstock"]["model"] for hit in rows(found)} == {SECOND}
+        assert seen.keys() == {first_index, second_index}, seen
+
+        again = rows(
+            await command("index", "promote", first_index, "--alias", f"{two.name}-ab", "--json")
+        )  # A/B: a second alias, the first stays
+        assert (again["before"], again["alias"]) == (None, f"{two.name}-ab")
+        likeness = rows(
+            await command(
+                "index", "compare", two.name, f"{two.name}-ab", "--queries", str(queries), "-k", "5", "--json"
+            )
+        )
+        assert (likeness["queries"], 0 < likeness["overlap"] < 1) == (2, True), likeness
+        async with connect(two.settings.elasticsearch) as client:
+            await client.indices.delete_alias(index=first_index, name=f"{two.name}-ab")
+
+        await until(lambda: _no_lag(generations), 60, every_s=0.5)
+        for extra in ({}, second):
+            verified = await command("index", "verify", "--json", extra=extra)
+            assert rows(verified)["documents"] == 400
+        both = await generations()
+        assert both[first_index]["documents"] == both[second_index]["documents"] == 400
+        assert await asyncio.to_thread(old.terminate) == 0
+        assert "dropped" in (await command("index", "drop", first_index, "--yes")).stdout
+        gone = await command("index", "rollback")
+        assert (gone.returncode, "was dropped" in gone.stderr) == (3, True), gone.stderr
+        assert await asyncio.to_thread(new.terminate) == 0
+
+    asyncio.run(scenario())
+
+
+async def _sees(seen: dict[str, int], index: str) -> bool:
+    return index in seen
+
+
+async def _no_lag(generations: Any) -> bool:
+    return all(row["lag"] == 0 for row in (await generations()).values())
+
+
+def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: World) -> None:
+    """Killed in the middle and begun again; workers of its group go on from there; readers see nothing of it."""
+    index, again = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-all-minilm-l6-v2-000002"
+
+    async def texts(name: str) -> dict[str, Any]:
+        found = await scan(two.settings, name)
+        return {
+            key: (row["text"], row["metadata"], row["_version"])
+            for key, row in found.items()
+            if not row["penstock"]["stub"]
+        }
+
+    async def scenario() -> None:
+        await two.create(partitions=2)
+        whole = {"text": "Ein Satz.\n\n" + "Noch ein Satz. " * 200, "title": "T", "metadata": {"tags": ["x"]}}
+        given = {"chunks": [{"text": "one"}, {"text": "two", "metadata": {"page": 2}}], "url": "u"}
+        await two.produce([(b"whole", whole), (b"given", given), (b"gone", {"text": "short"}), (b"bad", b"{")])
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(150))
+        async with log_reader(two.settings) as reader:
+            bounds = await reader.bounds(two.name, range(2))
+            worker = two.start_worker()
+            await two.settled(worker=worker)
+            await reader.delete_before(two.name, {number: bound.end - 20 for number, bound in bounds.items()})
+        await two.produce([(b"gone", None), (b"doc-3", {"text": "changed"}), (b"new", {"text": "new"})])
+        await two.settled(worker=worker)
+
+        told = two.command("index", "create", "--model", SECOND)
+        assert "no longer holds" in told.stdout, told.stdout
+        assert two.command("index", "drop", f"{two.name}-{SECOND}-000002", "--yes").returncode == 0
+
+        environment = two.environment()
+        slow = subprocess.Popen(  # noqa: ASYNC220 - killed below
+            [str(PENSTOCK), "index", "rebuild", "--rate", "20"],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        await until(lambda: _has(two.settings, again, 30), 60)
+        slow.send_signal(signal.SIGKILL)
+        slow.wait()
+        refused = two.command("index", "rebuild", "--from", "3")
+        assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
+        done = rows(two.command("index", "rebuild", "--json"))
+        assert (done["index"], done["group"], done["resumed"]) == (again, f"{two.name}-2", True)
+        assert (done["from_topic"], done["changing"]) == (43, 0), done
+        assert 0 < done["from_index"] < 120  # the rest was done before the kill
+        assert await texts(again) == await texts(index)
+
+        await two.produce([(b"later", {"text": "later"})])
+        await two.settled(worker=worker)
+        follower = two.start_worker(of_group(two, done["group"]))
+        promoted = two.command("index", "promote", again)
+        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        assert (await texts(again)).keys() == (await texts(index)).keys()
+        assert "later#0" in await texts(again)
+        metrics = follower.metrics()
+        assert metrics["penstock_chunks_embedded_total"] == 1  # it went on where the rebuild ended
+        third = rows(two.command("index", "rebuild", "--from", "1s", "--json", extra=of_group(two, done["group"])))
+        assert (third["group"], third["from_topic"] <= 1) == (f"{two.name}-2-3", True), third
+        assert (await texts(third["index"])).keys() == (await texts(again)).keys()
+
+    asyncio.run(scenario())
+
+
+def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two: World, tmp_path: Path) -> None:
+    queries = tmp_path / "questions.txt"
+    queries.write_text("how does a turbine turn\n")
+    first, second = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
+    names = {
+        "NEW-MODEL": SECOND,
+        "penstock-new": f"{two.name}-new",
+        "--queries questions.txt": f"--queries {queries} --min-overlap 0.1",
+        "documents-all-minilm-l6-v2-000001": first,
+    }
+
+    def serving() -> str:
+        return str(rows(two.command("index", "status", "--json"))["index"]["index"])
+
+    async def scenario() -> None:
+        await two.create(partitions=2)
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(60))
+        old = two.start_worker()
+        await two.settled(worker=old)
+        (new,) = await two.follow("Change the model", names)
+        assert serving() == second
+        await two.follow("A bad model was promoted")
+        assert serving() == first
+        assert await asyncio.to_thread(new.terminate) == 0
+        assert two.command("index", "drop", second, "--yes").returncode == 0
+        (again,) = await two.follow(
+            "Build the index again, beside the one that serves", {"penstock-2": f"{two.name}-2"}
+        )
+        assert serving() == f"{two.name}-all-minilm-l6-v2-000002"
+        assert await asyncio.to_thread(old.terminate) == 0
+        await two.follow("Change the model", names, block=1)
+        assert await asyncio.to_thread(again.terminate) == 0
+
+    asyncio.run(scenario())
+
+
+async def _has(settings: Settings, index: str, documents: int) -> bool:
+    async with connect(settings.elasticsearch) as client:
+        if not await client.indices.exists(index=f"{index}-registry"):
+            return False
+        await client.indices.refresh(index=f"{index}-registry")
+        return int((await client.count(index=f"{index}-registry"))["count"]) >= documents
