@@ -62,8 +62,13 @@ async def progress_of(index: Index, reader: LogReader, settings: Settings, gener
     )
 
 
-async def generation_rows(index: Index, reader: LogReader, settings: Settings) -> list[dict[str, Any]]:
-    """Every generation with its size and its lag; `lag` is None with the reason in `problem` where it is unknown."""
+async def generation_rows(
+    index: Index, reader: LogReader, settings: Settings, *, refresh: bool
+) -> list[dict[str, Any]]:
+    """Every generation with its size and its lag; what is unknown is None, with the reason in `problem`.
+
+    `refresh`: count what was written up to now, else what readers see.
+    """
     rows = []
     for generation in await index.generations():
         row: dict[str, Any] = {
@@ -74,13 +79,14 @@ async def generation_rows(index: Index, reader: LogReader, settings: Settings) -
             "model": generation.contract["model"]["name"],
             "dims": generation.contract["model"]["dims"],
             "contract": fingerprint(generation.contract),
-            **await index.counts(generation.index),
+            **dict.fromkeys(("documents", "chunks", "lag", "workers", "problem")),
         }
         try:
+            row |= await index.counts(generation.index, refresh=refresh)
             progress = await progress_of(index, reader, settings, generation)
-            row |= {"lag": progress.unsettled, "workers": progress.workers, "problem": None}
+            row |= {"lag": progress.unsettled, "workers": progress.workers}
         except PenstockError as exc:
-            row |= {"lag": None, "workers": None, "problem": str(exc)}
+            row["problem"] = str(exc)
         rows.append(row)
     return rows
 
@@ -92,6 +98,14 @@ class Gate:
     name: str
     passed: bool
     told: str
+
+
+def unfinished(generation: Generation) -> list[Gate]:
+    """The gate that is closed while a rebuild has not ended."""
+    if generation.rebuild is None:
+        return []
+    told = f"the rebuild of {generation.index} has not ended: `penstock index rebuild` goes on with it"
+    return [Gate(name="rebuild", passed=False, told=told)]
 
 
 async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:

@@ -203,13 +203,14 @@ class Index:
         """A generation as it is now. Raises PenstockError when it cannot be told, RefusedError when it is not whole."""
         return await self._call(lambda: look(self._client, generation.index, generation.contract))
 
-    async def counts(self, name: str) -> dict[str, int]:
-        """Documents and chunks of an index, after a refresh."""
+    async def counts(self, name: str, *, refresh: bool = True) -> dict[str, int]:
+        """Documents and chunks of an index."""
 
         async def request() -> dict[str, int]:
             registry = f"{name}-registry"
             alive = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
-            await self._client.indices.refresh(index=f"{name},{registry}", ignore_unavailable=True)
+            if refresh:
+                await self._client.indices.refresh(index=f"{name},{registry}", ignore_unavailable=True)
             chunks = await self._client.count(index=name, query=alive)
             entries = await self._client.count(index=registry, query=DOCUMENTS, ignore_unavailable=True)
             return {"documents": entries["count"], "chunks": chunks["count"]}

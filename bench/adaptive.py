@@ -21,7 +21,7 @@ WINDOW = 256
 
 def adaptive(folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """Two corpora, one thread and all; medians of cold starts. The worst of the four is the ratio."""
-    runs, windows = (2, 4) if quick else (5, 8)
+    runs, windows = (2, 3) if quick else (5, 8)
     rows: list[dict[str, Any]] = []
     for threads in (usable_cores(),) if quick else (1, usable_cores()):
         embedder = load_embedder(folder, wanted=Wanted(threads=threads), say=print)

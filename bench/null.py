@@ -38,7 +38,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
         topic = f"null-{chunks}"
         asyncio.run(fill(named(settings, topic), corpus.documents, PARTITIONS))
         rates: dict[str, list[float]] = {"null": [], "bare": []}
-        for repetition in range(3 if quick else 6):  # the first one warms the server up
+        for repetition in range(2 if quick else 6):  # the first one warms the server up
             rates["bare"].append(len(corpus.texts) / _bare(settings, topic, f"bare-{chunks}-{repetition}", count))
             own = named(settings, topic, f"null-{chunks}-{repetition}")
             samples = folder / f"samples-{chunks}.json"

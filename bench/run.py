@@ -122,7 +122,7 @@ def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bo
     for precision in ("fp32", "int8"):
         export(settings, precision)
     embedder = load_embedder(settings.model.dir / FP32, wanted=Wanted(precision="fp32"), say=print)
-    corpus = make_corpus(embedder, 550 if quick else 2000)
+    corpus = make_corpus(embedder, 350 if quick else 2000)
     tokens = embedder.tokens.encode(list(corpus.texts.values()))
     embedder.close()
     bench = Bench(settings, folder, corpus, tokens)

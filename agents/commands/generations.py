@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.commands.common import json_option, print_json, progress_bar, reporter, settings_option
 from agents.compare import compare, read_queries
 from agents.elastic import connect
-from agents.generations import Gate, behind_alias, caught_up, drop, parity, progress_of, rollback, swap
+from agents.generations import Gate, behind_alias, caught_up, drop, parity, progress_of, rollback, swap, unfinished
 from agents.index import Index
 from agents.kafka import log_reader
 from agents.load_mode import end, note_of
@@ -43,7 +43,7 @@ k_option = click.option("-k", type=click.IntRange(1, 1000), default=10, show_def
 @settings_option
 @json_option
 def promote_command(name: str | None, settings: Settings, as_json: bool, alias: str | None, **options: Any) -> None:
-    """Let readers see INDEX: the newest that does not serve, when none is named. One step, without a gap.
+    """Let readers see INDEX, the newest when none is named. One step, without a gap; twice is harmless.
 
     Three gates first: everything that is in the topic now is settled there; it has the documents that the present one
     has; and with --queries, the same questions find much the same in both, each with its own model. Refuses with exit
@@ -76,8 +76,11 @@ async def _promote(
             click.echo(f"{new.index} is behind {alias} already", err=True)
             return
         against = old or await index.generation()
-        gates = [await caught_up(index, reader, settings, new, wait_s)]
-        gates.append(await parity(index, reader, settings, against, new, allow_missing))
+        gates = [
+            *unfinished(new),
+            await caught_up(index, reader, settings, new, wait_s),
+            await parity(index, reader, settings, against, new, allow_missing),
+        ]
         found = await _canaries(client, settings, (against, new), texts, k) if texts else None
         if found:
             told = f"{found.overlap:.3f} of the top {k} of {found.queries} questions are the same"
@@ -125,10 +128,10 @@ async def _serve(
 async def _candidate(index: Index, name: str | None) -> Generation:
     if name:
         return await index.generation(name)
-    waiting = [one for one in await index.generations() if not one.serving]
-    if not waiting:
+    found = await index.generations()
+    if len(found) < 2:
         raise PenstockError("there is no further index to promote: `penstock index create --model NAME` makes one")
-    return waiting[-1]
+    return found[-1]  # also when it serves: to promote twice is harmless
 
 
 @click.command("rollback")

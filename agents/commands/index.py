@@ -108,9 +108,11 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     table = Table("index", "serving", "model", "dims", "documents", "chunks", "fed by", "workers", "lag", box=None)
     for row in rows:
         serving = "yes" if row["serving"] else ", ".join(row["aliases"]) or "no"
-        lag = [str(row[name]) if row[name] is not None else "?" for name in ("workers", "lag")]
-        sizes = (str(row["dims"]), str(row["documents"]), str(row["chunks"]))
-        table.add_row(row["index"], serving, row["model"], *sizes, row["group"] or "nobody yet", *lag)
+        dims, documents, chunks, workers, lag = (
+            "?" if row[name] is None else str(row[name]) for name in ("dims", "documents", "chunks", "workers", "lag")
+        )
+        group = row["group"] or "nobody yet"
+        table.add_row(row["index"], serving, row["model"], dims, documents, chunks, group, workers, lag)
     console().print(table)
     for row in rows:
         if row["problem"]:
@@ -246,4 +248,4 @@ async def _status(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, d
     async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
         index = Index(client, settings)
         contracts = {one.index: one.contract for one in await index.generations()}
-        return await generation_rows(index, reader, settings), contracts
+        return await generation_rows(index, reader, settings, refresh=True), contracts

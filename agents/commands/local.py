@@ -57,12 +57,12 @@ def local() -> None:
 def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_version: str, secure: bool) -> None:
     """Start the broker and Elasticsearch in the background; the first time their files are downloaded.
 
-    With --secure the broker takes SASL_SSL (SCRAM), and mTLS on a port of its own, Elasticsearch https and a login. DIR
-    then has penstock.toml and penstock-mtls.toml for --config.
+    With --secure the broker takes SASL_SSL (SCRAM), and mTLS on a port of its own, Elasticsearch https and a login.
+    DIR/secure then has penstock.toml and penstock-mtls.toml for --config.
 
     \b
     Example: penstock local up --dir /tmp/second --kafka-port 9093 --elasticsearch-port 9201
-    Example: penstock local up --secure --dir /tmp/secure && penstock config check --config /tmp/secure/penstock.toml
+    Example: penstock local up --secure --dir /tmp/s && penstock config check --config /tmp/s/secure/penstock.toml
     """
     bring_up(
         stack.StackOptions(
@@ -76,13 +76,8 @@ def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_ver
         )
     )
     if secure:
-        made = write_settings(
-            folder.absolute(),
-            secured(folder.absolute()),
-            kafka=kafka_port,
-            mtls=mtls_port(folder.absolute()),
-            elasticsearch=elasticsearch_port,
-        )
+        security = secured(folder.absolute())
+        made = write_settings(security, kafka=kafka_port, mtls=mtls_port(security), elasticsearch=elasticsearch_port)
         click.echo(f"settings: {', '.join(map(str, made))}")
 
 

@@ -49,7 +49,7 @@ async def _status(settings: Settings) -> dict[str, Any]:
     data = await read_status(settings)
     try:
         async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
-            data["generations"] = await generation_rows(Index(client, settings), reader, settings)
+            data["generations"] = await generation_rows(Index(client, settings), reader, settings, refresh=False)
     except PenstockError:
         data["generations"] = None  # `problem` says why
     return data
@@ -73,7 +73,7 @@ def _render(data: dict[str, Any]) -> Group:
     )
     others = [
         f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
-        f"{row['group'] or 'nobody yet'}, documents {row['documents']}, lag {'?' if row['lag'] is None else row['lag']}"
+        f"{row['group'] or 'nobody yet'}, {row['documents']} documents, lag {row['lag']}"
         for row in data["generations"] or []
     ]
     problem = [Text(data["problem"])] if data["problem"] else []

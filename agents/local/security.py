@@ -1,10 +1,10 @@
 """`penstock local up --secure`: an authority of its own, certificates, a login, and settings that use them.
 
-DIR/certs/ca.pem             the authority; its key is not kept
-DIR/certs/server.pem, .key   of both servers, for 127.0.0.1 and localhost
-DIR/certs/client.pem, .key   for Kafka's mTLS listener
-DIR/penstock.toml            SASL_SSL (SCRAM-SHA-512) and https
-DIR/penstock-mtls.toml       mTLS and https
+DIR/secure/ca.pem               the authority; its key is not kept
+DIR/secure/server.pem, .key     of both servers, for 127.0.0.1 and localhost
+DIR/secure/client.pem, .key     for Kafka's mTLS listener
+DIR/secure/penstock.toml        SASL_SSL (SCRAM-SHA-512) and https
+DIR/secure/penstock-mtls.toml   mTLS and https
 """
 
 import os
@@ -16,37 +16,38 @@ from streams.errors import PenstockError
 
 USER = "penstock"
 ADMIN = "superuser"
-SETTINGS = ("penstock.toml", "penstock-mtls.toml")
+FOLDER = "secure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
     """What the servers need. `password`: of the user `penstock` on both."""
 
-    certs: Path
+    folder: Path
     password: str
 
     @property
     def ca(self) -> Path:
         """The authority's certificate."""
-        return self.certs / "ca.pem"
+        return self.folder / "ca.pem"
 
     def pair(self, name: str) -> tuple[Path, Path]:
         """Certificate and key, both PEM, of `server` or `client`."""
-        return self.certs / f"{name}.pem", self.certs / f"{name}.key"
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
 
-def secured(folder: Path) -> Security:
+def secured(stack: Path) -> Security:
     """Certificates and password of a stack; made the first time. Raises PenstockError when the package is missing."""
-    certs, password = folder / "certs", folder / "certs" / "password"
+    folder = stack / FOLDER
+    password = folder / "password"
     if not password.exists():
-        certs.mkdir(parents=True, exist_ok=True)
-        _make(certs)
-        _private(password, secrets.token_urlsafe(24).encode())  # last: what is there before it is made anew
-    return Security(certs=certs, password=password.read_text())
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
+        _private(password, secrets.token_hex(16).encode())  # last: what is there before it is made anew
+    return Security(folder=folder, password=password.read_text())
 
 
-def write_settings(folder: Path, security: Security, *, kafka: int, mtls: int, elasticsearch: int) -> list[Path]:
+def write_settings(security: Security, *, kafka: int, mtls: int, elasticsearch: int) -> list[Path]:
     """Two files for `--config`: one for SASL_SSL, one for mTLS."""
     certificate, key = security.pair("client")
     scram = f"""\
@@ -72,32 +73,32 @@ ca_certs = "{security.ca}"
 replicas = 0
 """
     made = []
-    for name, broker in zip(SETTINGS, (scram, client), strict=True):
-        _private(folder / name, f"[kafka]\n{broker}\n[elasticsearch]\n{index}".encode())
-        made.append(folder / name)
+    for name, broker in (("penstock.toml", scram), ("penstock-mtls.toml", client)):
+        _private(security.folder / name, f"[kafka]\n{broker}\n[elasticsearch]\n{index}".encode())
+        made.append(security.folder / name)
     return made
 
 
-def _make(certs: Path) -> None:
+def _make(folder: Path) -> None:
     try:
         import trustme
         from cryptography.hazmat.primitives import serialization
     except ImportError:
         raise PenstockError("--secure needs the package trustme: `uv sync --group local` in a checkout") from None
     authority = trustme.CA(organization_name="penstock local")
-    authority.cert_pem.write_to_path(str(certs / "ca.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, made in (
         ("server", authority.issue_cert("127.0.0.1", "localhost")),
         ("client", authority.issue_cert(f"{USER}.localhost", common_name=USER)),
     ):
         key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
         _private(
-            certs / f"{name}.key",
+            folder / f"{name}.key",
             key.private_bytes(  # Kafka reads PKCS #8 only
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-        (certs / f"{name}.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
+        (folder / f"{name}.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
 
 def _private(path: Path, content: bytes) -> None:

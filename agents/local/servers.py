@@ -19,6 +19,7 @@ from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Servers that live for minutes: the optimising compiler and a parallel collector cost more than they bring."""
+_OPEN = "xpack.security.enabled: false\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def kafka(
     ]
     java += ["-cp", os.pathsep.join(map(str, jars))]
     config = home / "server.properties"
-    listeners = _secure_listeners(port, mtls_port(folder), security) if security else _plain_listeners(port)
+    listeners = _secure_listeners(port, mtls_port(security), security) if security else _plain_listeners(port)
     config.write_text(_kafka_properties(home, listeners, free_port()))
     if not (home / "data" / "meta.properties").exists():
         format_storage = [
@@ -180,9 +181,9 @@ def _answers(url: str, security: Security | None) -> bool:
         return False
 
 
-def mtls_port(folder: Path) -> int:
-    """The port of the listener that asks for a client's certificate; chosen once a folder."""
-    path = folder / "certs" / "mtls-port"
+def mtls_port(security: Security) -> int:
+    """The port of the listener that asks for a client's certificate; chosen once a stack."""
+    path = security.folder / "mtls-port"
     if not path.exists():
         path.write_text(str(free_port()))
     return int(path.read_text())
@@ -198,7 +199,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 def _secure_listeners(port: int, mtls: int, security: Security) -> str:
     """The broker talks to itself by mTLS; the controller's listener is for this process only."""
     certificate, key = security.pair("server")
-    store = security.certs / "server-store.pem"
+    store = security.folder / "server-store.pem"
     store.touch(0o600)
     store.write_bytes(key.read_bytes() + certificate.read_bytes())
     return f"""\
@@ -237,26 +238,6 @@ log.cleaner.dedupe.buffer.size=16777216
 """
 
 
-def _elasticsearch_yaml(home: Path, port: int, transport: int) -> str:
-    return f"""\
-cluster.name: penstock-local
-node.name: local
-path.repo: {home / "snapshots"}
-path.data: {home / "data"}
-path.logs: {home / "logs"}
-http.host: 127.0.0.1
-http.port: {port}
-transport.host: 127.0.0.1
-transport.port: {transport}
-discovery.type: single-node
-xpack.security.autoconfiguration.enabled: false
-cluster.routing.allocation.disk.threshold_enabled: false
-"""
-
-
-_OPEN = "xpack.security.enabled: false\n"
-
-
 def _secure_elasticsearch(config: Path, distribution: Path, security: Security) -> str:
     """Certificates into the folder that the server may read, and its user. Returns the options."""
     certs = config / "certs"
@@ -276,4 +257,21 @@ xpack.security.http.ssl.enabled: true
 xpack.security.http.ssl.certificate: certs/server.pem
 xpack.security.http.ssl.key: certs/server.key
 xpack.security.http.ssl.certificate_authorities: certs/ca.pem
+"""
+
+
+def _elasticsearch_yaml(home: Path, port: int, transport: int) -> str:
+    return f"""\
+cluster.name: penstock-local
+node.name: local
+path.repo: {home / "snapshots"}
+path.data: {home / "data"}
+path.logs: {home / "logs"}
+http.host: 127.0.0.1
+http.port: {port}
+transport.host: 127.0.0.1
+transport.port: {transport}
+discovery.type: single-node
+xpack.security.autoconfiguration.enabled: false
+cluster.routing.allocation.disk.threshold_enabled: false
 """

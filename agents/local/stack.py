@@ -16,7 +16,7 @@ from typing import Any
 
 from agents.local import servers
 from agents.local.downloads import Progress
-from agents.local.security import SETTINGS, secured
+from agents.local.security import FOLDER, secured
 from agents.local.servers import Launch
 from streams.errors import PenstockError
 
@@ -128,10 +128,8 @@ def status(folder: Path) -> list[Server]:
 def wipe(folder: Path) -> None:
     """Stop the servers and delete their data. Only what `up` made is deleted."""
     down(folder)
-    for name in ("kafka", "elasticsearch", "certs"):
+    for name in ("kafka", "elasticsearch", FOLDER):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in SETTINGS:
-        (folder / name).unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 

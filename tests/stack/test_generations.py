@@ -160,6 +160,7 @@ def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World,
             assert gates == {"claims": True, "documents": True, "queries": False}, strange.stdout
             done = rows(await command("index", "promote", "--queries", str(queries), "--min-overlap", "0.05", "--json"))
             assert (done["promoted"], done["before"]) == (True, first_index)
+            assert "is behind" in (await command("index", "promote")).stderr  # twice is harmless
             assert done["queries"]["queries"] == 2
             await until(lambda: _sees(seen, second_index), 20)
 
@@ -257,6 +258,8 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: W
         slow.wait()
         refused = two.command("index", "rebuild", "--from", "3")
         assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
+        early = two.command("index", "promote", again, "--wait", "0")
+        assert (early.returncode, "FAIL  rebuild" in early.stdout) == (3, True), early.stdout
         done = rows(two.command("index", "rebuild", "--json"))
         assert (done["index"], done["group"], done["resumed"]) == (again, f"{two.name}-2", True)
         assert (done["from_topic"], done["changing"]) == (43, 0), done

@@ -13,48 +13,43 @@ from pathlib import Path
 
 import pytest
 
-from agents.local import KAFKA_VERSION, stack
-from agents.local.security import secured, write_settings
-from agents.local.servers import free_port, java_home, mtls_port
+from agents.local import ELASTICSEARCH_VERSION, stack
+from agents.local.security import secured
+from agents.local.servers import free_port, java_home
 from agents.settings import cache_dir
 from tests.conftest import alone
 from tests.harness import PENSTOCK
 
 ROLES = Path(__file__).parents[2] / "ops" / "elasticsearch"
-VERSION = "9.2.4"
 
 
 @pytest.fixture(scope="module")
 def secure() -> Iterator[Path]:
-    """The folder of `penstock local up --secure`, with a user for each of the roles in ops/elasticsearch."""
+    """What `penstock local up --secure` makes, with a user for each of the roles in ops/elasticsearch."""
     with tempfile.TemporaryDirectory(prefix="penstock-secure-") as name:
         folder = Path(name)
-        ports = {"kafka": free_port(), "elasticsearch": free_port()}
-        options = stack.StackOptions(
-            folder=folder,
-            cache=cache_dir(),
-            kafka_port=ports["kafka"],
-            elasticsearch_port=ports["elasticsearch"],
-            kafka_version=KAFKA_VERSION,
-            elasticsearch_version=VERSION,
-            secure=True,
-        )
+        up = [PENSTOCK, "local", "up", "--secure", "--dir", name]
         try:
             with alone():
-                stack.up(options, lambda *_: None)
-            write_settings(folder, secured(folder), mtls=mtls_port(folder), **ports)
-            _users(folder)
-            yield folder
+                done = subprocess.run(
+                    [*up, "--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port())],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            assert done.returncode == 0, done.stderr
+            _users(folder / "secure")
+            yield folder / "secure"
         finally:
             stack.down(folder)
 
 
 def _users(folder: Path) -> None:
     """Users of the file realm: this distribution of Elasticsearch cannot store API keys, which take the same roles."""
-    config = folder / "elasticsearch" / "config"
+    config = folder.parent / "elasticsearch" / "config"
     roles = {path.stem: json.loads(path.read_text()) for path in ROLES.glob("*.json")}
     (config / "roles.yml").write_text("\n".join(f"{name}: {json.dumps(role)}" for name, role in roles.items()))
-    program = cache_dir() / f"elasticsearch-{VERSION}" / "bin" / "elasticsearch-users"
+    program = cache_dir() / f"elasticsearch-{ELASTICSEARCH_VERSION}" / "bin" / "elasticsearch-users"
     environment = {**os.environ, "ES_JAVA_HOME": str(java_home()), "ES_PATH_CONF": str(config)}
     for name in roles:
         subprocess.run([program, "useradd", name, "-p", f"secret-{name}", "-r", name], env=environment, check=True)
@@ -146,7 +141,7 @@ def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: Pa
 
     shown = penstock(secure, "worker", "config", "show")
     assert f"file {secure / 'worker.toml'}" in shown.stdout
-    for secret in ("secret-worker", secured(secure).password):
+    for secret in ("secret-worker", secured(secure.parent).password):
         assert secret not in log + shown.stdout + shown.stderr
 
 
@@ -159,7 +154,7 @@ def test_wrong_logins_and_certificates_are_clear_errors(secure: Path, tmp_path: 
         assert done.returncode == code, (done.stdout, done.stderr)
         assert all(word in done.stderr for word in words), done.stderr
         assert "Traceback" not in done.stderr
-        assert secured(secure).password not in done.stdout + done.stderr
+        assert secured(secure.parent).password not in done.stdout + done.stderr
 
     told(text.replace('sasl_password = "', 'sasl_password = "x'), 1, "Kafka at", "the login right?")
     told(re.sub(r"^ssl_cafile.*\n", "", text, flags=re.MULTILINE), 1, "Kafka at")  # nobody whom the system trusts
@@ -176,15 +171,15 @@ def test_wrong_logins_and_certificates_are_clear_errors(secure: Path, tmp_path: 
 
 def test_a_fingerprint_and_secrets_from_files(secure: Path, tmp_path: Path) -> None:
     """Instead of the authority's certificate; and passwords as an orchestrator mounts them."""
-    security = secured(secure)
+    security = secured(secure.parent)
     certificate = ssl.PEM_cert_to_DER_cert(security.pair("server")[0].read_text())
     fingerprint = hashlib.sha256(certificate).hexdigest()
     text = re.sub(r'^(sasl_)?password = ".*"\n', "", (secure / "penstock.toml").read_text(), flags=re.MULTILINE)
     text = re.sub(r"^ca_certs.*$", f'ssl_fingerprint = "{fingerprint}"', text, flags=re.MULTILINE)
     (tmp_path / "x.toml").write_text(text)
     files = {
-        "PENSTOCK_KAFKA__SASL_PASSWORD_FILE": str(security.certs / "password"),
-        "PENSTOCK_ELASTICSEARCH__PASSWORD_FILE": str(security.certs / "password"),
+        "PENSTOCK_KAFKA__SASL_PASSWORD_FILE": str(security.folder / "password"),
+        "PENSTOCK_ELASTICSEARCH__PASSWORD_FILE": str(security.folder / "password"),
     }
     listed = penstock(tmp_path, "x", "index", "list", "--json", extra=files)
     assert listed.returncode == 0, listed.stderr
