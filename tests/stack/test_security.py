@@ -28,7 +28,7 @@ def secure() -> Iterator[Path]:
     """What `penstock local up --secure` makes, with a user for each of the roles in ops/elasticsearch."""
     with tempfile.TemporaryDirectory(prefix="penstock-secure-") as name:
         folder = Path(name)
-        up = [PENSTOCK, "local", "up", "--secure", "--dir", name]
+        up = [str(PENSTOCK), "local", "up", "--secure", "--dir", name]
         try:
             with alone():
                 done = subprocess.run(
