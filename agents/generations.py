@@ -18,7 +18,7 @@ from agents.clock import Deadline
 from agents.elastic import explain
 from agents.index import BEFORE_NOTE, Index
 from agents.kafka import LogReader
-from agents.settings import Settings
+from agents.settings import Settings, with_model
 from agents.status import partition_rows
 from streams.contract import fingerprint
 from streams.errors import PenstockError, RefusedError
@@ -31,8 +31,7 @@ Say = Callable[[str], None]
 def settings_of(settings: Settings, generation: Generation) -> Settings:
     """The settings as the workers of a generation have them: its group and its model."""
     source = settings.source.model_copy(update={"group": generation.group or settings.source.group})
-    model = settings.model.model_copy(update={"name": generation.contract["model"]["name"]})
-    return settings.model_copy(update={"source": source, "model": model})
+    return with_model(settings.model_copy(update={"source": source}), generation.contract["model"]["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

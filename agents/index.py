@@ -42,7 +42,7 @@ class Index:
         self._client = client
         self._settings = settings
         self._alias = settings.elasticsearch.alias
-        self._group = settings.source.group
+        self.group = settings.source.group
 
     async def create(
         self, contract: dict[str, Any], *, load: bool = False, beside: bool = False
@@ -56,9 +56,9 @@ class Index:
         """
         found = await self.generations()
         if beside:
-            there = fed_by([one for one in found if alike(one.contract, contract)], self._group, contract)
+            there = fed_by([one for one in found if alike(one.contract, contract)], self.group, contract)
         else:
-            there = fed_by(found, self._group, contract) or next((one for one in found if one.group is None), None)
+            there = fed_by(found, self.group, contract) or next((one for one in found if one.group is None), None)
         if there:
             name = there.index
             self._require_same(there, contract)
@@ -157,12 +157,12 @@ class Index:
 
     async def mine(self, contract: dict[str, Any] | None = None) -> Generation | None:
         """The generation that a worker with these settings writes into, whatever its contract; None without one."""
-        return fed_by(await self.generations(), self._group, contract)
+        return fed_by(await self.generations(), self.group, contract)
 
     async def bind(self, name: str) -> None:
         """This group feeds it from now on."""
-        if (await self.generation(name)).group != self._group:
-            await self.note(name, **{GROUP_NOTE: self._group})
+        if (await self.generation(name)).group != self.group:
+            await self.note(name, **{GROUP_NOTE: self.group})
 
     async def note(self, name: str, **notes: Any) -> None:
         """Keep something beside the contract, or forget it (None)."""
@@ -191,7 +191,7 @@ class Index:
         fields and the command that resolves it.
         """
         found = await self.generations()
-        mine = fed_by(found, self._group, contract)
+        mine = fed_by(found, self.group, contract)
         if not found:
             await self._require_free()
             raise self._none()

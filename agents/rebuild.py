@@ -31,7 +31,7 @@ from agents.stations import Stations
 from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
-from streams.generations import Generation, next_number
+from streams.generations import Generation, alike, next_number
 from streams.identity import chunk_id
 from streams.record import Record
 from streams.recover import record_from_chunks
@@ -103,10 +103,7 @@ async def rebuild(
             result.resumed = new is not None
             if new is None:
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
-                note = {"base": serving.index, "from": {str(number): start for number, start in starts.items()}}
-                number = next_number(found)
-                notes = {GROUP_NOTE: f"{settings.source.group}-{number}", REBUILD_NOTE: note}
-                new = await index.make(contract, found, notes=notes)
+                new = await _begin(index, found, contract, serving, starts)
             elif offset is not None or at_ms is not None:
                 raise RefusedError(
                     f"the rebuild of {new.index} has not ended: go on with it without --from, or begin anew after "
@@ -137,6 +134,26 @@ async def rebuild(
         embedder.close()
     result.seconds = round(time.monotonic() - began, 1)
     return result
+
+
+async def _begin(
+    index: Index,
+    found: Sequence[Generation],
+    contract: dict[str, Any],
+    serving: Generation,
+    starts: Mapping[int, int],
+) -> Generation:
+    """A new generation; or the one that `index create` made for this contract, when no group feeds it yet."""
+    made = next((one for one in found if not one.group and not one.serving and alike(one.contract, contract)), None)
+    number = made.number if made else next_number(found)
+    notes = {
+        GROUP_NOTE: f"{index.group}-{number}",
+        REBUILD_NOTE: {"base": serving.index, "from": {str(place): start for place, start in starts.items()}},
+    }
+    if made is None:
+        return await index.make(contract, found, notes=notes)
+    await index.note(made.index, **notes)
+    return await index.generation(made.index)
 
 
 async def _starts(

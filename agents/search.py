@@ -5,7 +5,7 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic import explain
-from agents.settings import Settings
+from agents.settings import Settings, with_model
 from models.embedder import Embedder
 from models.manifest import read_manifest
 from streams.contract import differences
@@ -20,7 +20,7 @@ def with_model_of(settings: Settings, generation: Generation) -> Settings:
     """
     wanted = generation.contract["model"]
     for name in dict.fromkeys((settings.model.name, wanted["name"])):
-        chosen = settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+        chosen = with_model(settings, name)
         try:
             here = read_manifest(chosen.model_folder).contract()
         except PenstockError:

@@ -276,6 +276,11 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def with_model(settings: Settings, name: str) -> Settings:
+    """The same settings with another model."""
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a setting's value came from: `default`, `environment NAME` or `file PATH`."""

@@ -87,14 +87,14 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         """Run until stopped. Exits 0 after a clean stop, else with the error's own code."""
         try:
             super().execute_from_commandline()
-        except SystemExit as exc:
+        except (SystemExit, asyncio.CancelledError) as exc:  # the latter when a station was cancelled by the crash
             reasons = [found for found in (self.app.crash_reason, self.crash_reason) if found is not None]
             reason = next((found for found in reasons if isinstance(found, PenstockError)), next(iter(reasons), None))
             if isinstance(reason, PenstockError):  # what is cancelled because of it crashes, too
                 print(f"penstock: {reason}", file=sys.stderr)  # noqa: T201 - the last word is for people
                 code: Any = reason.exit_code
             else:
-                code = 1 if reason is not None else exc.code
+                code = exc.code if reason is None and isinstance(exc, SystemExit) else 1
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else 1)  # threads inside the model must not hold the exit up
         raise SystemExit(0)

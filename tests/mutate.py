@@ -205,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "a promotion asks for no lag",
         "agents/generations.py",
-        "passed=False,",
-        "passed=True,",
+        "while behind := sum(",
+        "while behind := 0 * sum(",
         "test_a_second_model_is_filled_promoted_and_taken_back",
     ),
     Mutation(

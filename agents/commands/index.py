@@ -19,7 +19,7 @@ from agents.kafka import log_reader
 from agents.preflight import check, create_index
 from agents.rebuild import rebuild as rebuild_index
 from agents.rewind import rewind
-from agents.settings import Settings
+from agents.settings import Settings, with_model
 from agents.vacuum import vacuum
 from streams.generations import Generation
 
@@ -51,7 +51,7 @@ def create(load: bool, model: str | None, settings: Settings) -> None:
     Example: penstock index create --model all-MiniLM-L6-v2-int8
     """
     if model:
-        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": model})})
+        settings = with_model(settings, model)
     made, new = asyncio.run(create_index(settings, load=load, beside=model is not None))
     click.echo(f"{'created' if new else 'exists already, with the same contract:'} {made.index}")
     if load and not new:
@@ -68,9 +68,9 @@ def _tell_how_to_fill(settings: Settings, made: Generation) -> None:
     )
     if lost := asyncio.run(_lost(settings)):
         click.echo(
-            f"the topic {settings.source.topic} no longer holds its first {lost} records: documents that nothing newer "
-            f"is there of are in the serving index only. `penstock index drop {made.index}`, then `penstock index "
-            "rebuild` with these settings takes them from its text"
+            f"{settings.source.topic} lacks its first {lost} records: documents without newer ones are in the "
+            f"serving index only. Before you start workers, `penstock index rebuild --model {name}` fills the new one "
+            "from the text there, and from the topic"
         )
 
 
@@ -123,9 +123,12 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 @click.option("--in-place", is_flag=True, help="Into the index that is there, while no worker runs.")
 @click.option("--from", "start", metavar="OFFSET|TIME", help="From here on; without it from the topic's start.")
 @click.option("--rate", type=click.FloatRange(1), metavar="N", help="At most N documents a second.")
+@click.option("--model", metavar="NAME", help="With this model instead of the configured one.")
 @settings_option
 @json_option
-def rebuild(in_place: bool, start: str | None, rate: float | None, settings: Settings, as_json: bool) -> None:
+def rebuild(
+    in_place: bool, start: str | None, rate: float | None, model: str | None, settings: Settings, as_json: bool
+) -> None:
     """Process the stream again, into an index of its own; readers and workers go on undisturbed meanwhile.
 
     Documents that are older than --from, or that the topic no longer holds, are taken from the text in the index that
@@ -144,10 +147,12 @@ def rebuild(in_place: bool, start: str | None, rate: float | None, settings: Set
     offset = int(start) if start is not None and start.isdecimal() else None
     at_ms = MOMENT.convert(start, None, None) if start is not None and offset is None else None
     if not in_place:
+        if model:
+            settings = with_model(settings, model)
         _rebuild_beside(settings, offset, at_ms, rate, as_json=as_json)
         return
-    if rate:
-        raise click.UsageError("--rate is for a rebuild beside: with --in-place the workers do it")
+    if rate or model:
+        raise click.UsageError("--rate and --model are for a rebuild beside: with --in-place the workers do it")
     rows = asyncio.run(rewind(settings, offset=offset, at_ms=at_ms))
     if as_json:
         print_json(rows)

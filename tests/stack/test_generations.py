@@ -244,8 +244,11 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: W
         await two.settled(worker=worker)
 
         told = two.command("index", "create", "--model", SECOND)
-        assert "no longer holds" in told.stdout, told.stdout
-        assert two.command("index", "drop", f"{two.name}-{SECOND}-000002", "--yes").returncode == 0
+        assert "lacks its first" in told.stdout, told.stdout
+        other = rows(two.command("index", "rebuild", "--model", SECOND, "--json"))
+        assert (other["index"], other["group"]) == (f"{two.name}-{SECOND}-000002", f"{two.name}-2")
+        assert (await texts(other["index"])).keys() == (await texts(index)).keys()
+        assert two.command("index", "drop", other["index"], "--yes").returncode == 0
 
         environment = two.environment()
         slow = subprocess.Popen(  # noqa: ASYNC220 - killed below
