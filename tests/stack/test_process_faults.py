@@ -211,6 +211,28 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
     asyncio.run(scenario())
 
 
+def test_a_station_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world: World) -> None:
+    """The index is found to be gone while a document is being split."""
+    slow = (
+        "import time\nfrom agents.stations import Stations\nprepare = Stations.prepare\n"
+        "Stations.prepare = lambda self, record, *rest, **options: "
+        "(b'slow' in record.value and time.sleep(60), prepare(self, record, *rest, **options))[1]"
+    )
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        worker = world.start_worker(command=changed(slow))
+        await world.ready(worker)
+        await world.produce([(b"doc", {"text": "slow"})])
+        await asyncio.sleep(1)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=f"{world.name}-{world.settings.model.name.lower()}-000001")
+        assert await asyncio.to_thread(worker.process.wait, 40) == 3, worker.log.read_text()[-2000:]
+        assert worker.log.read_text().splitlines()[-1].startswith("penstock: ")
+
+    asyncio.run(scenario())
+
+
 def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: World, embedder: Embedder) -> None:
     """The same, faster than the worker can notice."""
 
