@@ -47,6 +47,16 @@ def second_model(original: Path, folder: Path) -> None:
 @pytest.fixture
 def two(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
     """A world with two models."""
+    yield from _two(servers, model_folder, tmp_path)
+
+
+@pytest.fixture
+def two_on_8(servers8: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """The same on Elasticsearch 8."""
+    yield from _two(servers8, model_folder, tmp_path)
+
+
+def _two(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
     models = tmp_path / "models"
     models.mkdir()
     (models / model_folder.name).symlink_to(model_folder)
@@ -286,8 +296,8 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: W
     asyncio.run(scenario())
 
 
-def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two: World, tmp_path: Path) -> None:
-    queries = tmp_path / "questions.txt"
+def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two_on_8: World, tmp_path: Path) -> None:
+    two, queries = two_on_8, tmp_path / "questions.txt"
     queries.write_text("how does a turbine turn\n")
     first, second = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
     names = {
