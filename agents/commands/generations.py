@@ -74,14 +74,16 @@ async def _promote(
         new = await _candidate(index, name)
         if old and old.index == new.index:
             click.echo(f"{new.index} is behind {alias} already", err=True)
+            if as_json:
+                print_json({"index": new.index, "before": old.index, "alias": alias, "promoted": True, "gates": []})
             return
-        against = old or await index.generation()
+        against = old or next((one for one in await index.generations() if one.serving), None)
         gates = [
             *unfinished(new),
             await caught_up(index, reader, settings, new, wait_s),
-            await parity(index, reader, settings, against, new, allow_missing),
+            *([await parity(index, reader, settings, against, new, allow_missing)] if against else []),
         ]
-        found = await _canaries(client, settings, (against, new), texts, k) if texts else None
+        found = await _canaries(client, settings, (against, new), texts, k) if texts and against else None
         if found:
             told = f"{found.overlap:.3f} of the top {k} of {found.queries} questions are the same"
             gates.append(Gate(name="queries", passed=found.overlap >= min_overlap, told=told))
@@ -129,7 +131,7 @@ async def _candidate(index: Index, name: str | None) -> Generation:
     if name:
         return await index.generation(name)
     found = await index.generations()
-    if len(found) < 2:
+    if all(one.serving for one in found):
         raise PenstockError("there is no further index to promote: `penstock index create --model NAME` makes one")
     return found[-1]  # also when it serves: to promote twice is harmless
 

@@ -292,6 +292,11 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: W
         third = rows(two.command("index", "rebuild", "--from", "1s", "--json", extra=of_group(two, done["group"])))
         assert (third["group"], third["from_topic"] <= 1) == (f"{two.name}-2-3", True), third
         assert (await texts(third["index"])).keys() == (await texts(again)).keys()
+        async with connect(two.settings.elasticsearch) as client:
+            await client.indices.delete(index=again)  # by mistake: another one is there
+        rescued = two.command("index", "promote", "--json")
+        assert (rows(rescued)["index"], rows(rescued)["before"]) == (third["index"], None)
+        assert rows(two.command("index", "status", "--json"))["index"]["index"] == third["index"]
 
     asyncio.run(scenario())
 
