@@ -8,7 +8,7 @@ Nothing here touches what a worker does: both generations are fed until somebody
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,9 @@ from agents.settings import Settings, with_model
 from agents.status import partition_rows
 from streams.contract import fingerprint
 from streams.errors import PenstockError, RefusedError
-from streams.generations import Generation
+from streams.generations import Generation, serving_one
 
 LOOK_EVERY_S = 0.5
-Say = Callable[[str], None]
 
 
 def settings_of(settings: Settings, generation: Generation) -> Settings:
@@ -188,7 +187,7 @@ async def rollback(client: AsyncElasticsearch, settings: Settings) -> tuple[Gene
     index = Index(client, settings)
     began = time.monotonic()
     found = await index.generations()
-    serving = next((one for one in found if one.serving), None)
+    serving = serving_one(found)
     if serving is None:
         raise PenstockError(f"there is no index behind the alias {settings.elasticsearch.alias}")
     target = next((one for one in found if one.index == serving.before), None)

@@ -18,7 +18,7 @@ from agents.identity import IndexIdentity, look, open_for_writing
 from agents.settings import Settings
 from streams.contract import chunk_mappings, differences, registry_mappings
 from streams.errors import PenstockError, RefusedError
-from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of
+from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
 
 LOAD_NOTE = "penstock_load"
 """In a mapping's `_meta`, beside the contract: settings of an index in load mode when that ends."""
@@ -75,7 +75,7 @@ class Index:
         notes: Mapping[str, Any] | None = None,
     ) -> Generation:
         """A generation beside those that were found. `notes`: kept with it. Its epochs go on from the newest one's."""
-        first = not any(one.serving for one in found)
+        first = serving_one(found) is None
         if first:
             await self._require_free()
         name = name_of(self._alias, contract["model"]["name"], next_number(found))
@@ -195,7 +195,7 @@ class Index:
         if not found:
             await self._require_free()
             raise self._none()
-        mine = mine or next((one for one in found if one.serving), found[-1])
+        mine = mine or serving_one(found) or found[-1]
         self._require_same(mine, contract)
         return await self.identity(mine)
 

@@ -31,7 +31,7 @@ from agents.stations import Stations
 from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
-from streams.generations import Generation, alike, next_number
+from streams.generations import Generation, alike, next_number, serving_one
 from streams.identity import chunk_id
 from streams.record import Record
 from streams.recover import record_from_chunks
@@ -95,7 +95,7 @@ async def rebuild(
             index = Index(client, settings)
             partitions = await reader.require_partitions(settings.source.topic)
             found = await index.generations()
-            serving = next((one for one in found if one.serving), None)
+            serving = serving_one(found)
             if serving is None:
                 raise PenstockError("there is no index to rebuild: `penstock index create`, and start workers")
             contract = contract_of(settings, embedder.manifest, partitions)

@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streams.errors import ConfigError
+from streams.plan import METADATA
 
 PREFIX = "PENSTOCK_"
 CONFIG_VARIABLE = "PENSTOCK_CONFIG"
@@ -142,7 +143,6 @@ class BatchSettings(Section):
 
 
 MetadataType = Literal["keyword", "text", "boolean", "integer", "long", "float", "double", "date"]
-METADATA = {"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "start", "end", "custom"}
 
 
 class ElasticsearchSettings(Section):

@@ -51,6 +51,11 @@ def next_number(found: Iterable[Generation]) -> int:
     return 1 + max((generation.number for generation in found), default=0)
 
 
+def serving_one(found: Iterable[Generation]) -> Generation | None:
+    """The one that readers see."""
+    return next((one for one in found if one.serving), None)
+
+
 def fed_by(found: Sequence[Generation], group: str, contract: dict[str, Any] | None) -> Generation | None:
     """The generation that a worker of this group writes into; None when there is none for it.
 

@@ -13,6 +13,8 @@ from streams.record import Document
 from streams.split import Chunk
 
 Vectors = NDArray[np.float32]
+METADATA = frozenset({"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "start", "end", "custom"})
+"""Fields that every chunk's `metadata` may have; a producer's own typed fields have other names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 
 from streams.epochs import offset_of_version
+from streams.plan import METADATA
 from streams.record import Record
 from streams.registry import Entry
 
 SHARED = {"url": "source", "title": "title", "author": "author", "timestamp": "timestamp"}
 """Names in a record, and in a chunk's metadata."""
-OURS = {*SHARED.values(), "doc_id", "chunk", "chunks", "start", "end", "custom"}
 
 
 def record_from_chunks(
@@ -50,7 +50,7 @@ def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The producer's own fields, those with a type of their own among them."""
     return {
         **metadata.get("custom", {}),
-        **{name: value for name, value in metadata.items() if name not in OURS},
+        **{name: value for name, value in metadata.items() if name not in METADATA},
     }
 
 

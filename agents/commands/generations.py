@@ -18,7 +18,7 @@ from agents.load_mode import end, note_of
 from agents.settings import Settings
 from streams.canary import Agreements
 from streams.errors import PenstockError, RefusedError
-from streams.generations import Generation
+from streams.generations import Generation, serving_one
 
 queries_option = click.option(
     "--queries", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Canary questions, one a line."
@@ -77,7 +77,7 @@ async def _promote(
             if as_json:
                 print_json({"index": new.index, "before": old.index, "alias": alias, "promoted": True, "gates": []})
             return
-        against = old or next((one for one in await index.generations() if one.serving), None)
+        against = old or serving_one(await index.generations())
         gates = [
             *unfinished(new),
             await caught_up(index, reader, settings, new, wait_s),
