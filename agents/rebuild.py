@@ -289,7 +289,5 @@ class _Rebuild:
 
     async def _through(self, records: Sequence[Record]) -> None:
         """All stations, one after the other, as in a worker."""
-        works: Any = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
-        await self._stations.begin(works)
-        await self._stations.embed(works)
-        await self._stations.write(works)
+        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
+        await self._stations.through(works)

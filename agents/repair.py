@@ -33,9 +33,7 @@ class Repairer:
         works = await self._bench.parts.embedder.on_tokenizers(
             lambda record: self._stations.prepare(record, attempt=2, repair=True), [record]
         )
-        await self._stations.begin(works)
-        await self._stations.embed(works)
-        await self._stations.write(works)
+        await self._stations.through(works)
 
     async def letter(self, place: Place) -> None:
         """The record at this place is refused as it is, and its dead letter is missing."""

@@ -65,6 +65,12 @@ class Stations:
             work.document, work.chunks = decoded, chunks
         return work
 
+    async def through(self, works: Sequence[Work]) -> None:
+        """A prepared batch, all the way; for who has nothing to do in between."""
+        await self.begin(works)
+        await self.embed(works)
+        await self.write(works)
+
     async def begin(self, works: Sequence[Work]) -> None:
         """Intents into the registry."""
         await begin(works, self._parts.target, self._parts.registry)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,38 @@ class World:
 def changed(code: str) -> list[str]:
     """Command of a worker with a part of it changed by `code`."""
     return [sys.executable, "-c", code + "\n" + MAIN]
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Endless work beside a test, cancelled in the end; the test fails when it ended by itself."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled(), task.exception()
+
+
+@asynccontextmanager
+async def again_and_again(step: Callable[[int], Awaitable[object]], every_s: float) -> AsyncIterator[None]:
+    """A step, by its number, beside a test; the last one is let end (a producer that is cancelled stays open)."""
+    over = asyncio.Event()
+
+    async def work() -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            await step(number)
+            await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.1) -> None:

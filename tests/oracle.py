@@ -12,7 +12,7 @@ from agents.elastic import connect
 from models.embedder import Embedder
 from streams.epochs import Epochs
 from streams.verify import Place, compare, expected_of
-from tests.harness import World
+from tests.harness import World, meanwhile
 
 SAMPLE = 40
 
@@ -68,13 +68,8 @@ async def no_regress(world: World) -> AsyncIterator[None]:
                 newest[key] = row["_version"]
             await asyncio.sleep(0.2)
 
-    task = asyncio.create_task(read())
-    try:
+    async with meanwhile(read()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert task.cancelled(), task.exception()
     assert not problems, problems[:10]
     assert newest, "the reader saw nothing"
 

@@ -15,7 +15,7 @@ import yaml
 
 from agents.settings import cache_dir
 from models.session import available_providers
-from tests.harness import HANGS, World, changed, until
+from tests.harness import HANGS, World, again_and_again, changed, until
 from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
 
 DASHBOARD = OPS / "grafana" / "penstock.json"
@@ -151,19 +151,9 @@ def _shown(watching: Prometheus) -> set[str]:
 async def _publishing(world: World, timestamp_ms: int) -> AsyncIterator[None]:
     """Some hundred records a second meanwhile, dated back."""
 
-    over = asyncio.Event()
+    async def work(turn: int) -> None:
+        rows = [(b"more-%d" % i, orjson.dumps({"text": "more"})) for i in range(100 * turn + 100, 100 * turn + 200)]
+        await world.produce(rows, timestamp_ms=timestamp_ms)
 
-    async def work() -> None:
-        number = 0
-        while not over.is_set():
-            number += 100
-            rows = [(b"more-%d" % i, orjson.dumps({"text": "more"})) for i in range(number, number + 100)]
-            await world.produce(rows, timestamp_ms=timestamp_ms)
-            await asyncio.sleep(0.3)
-
-    task = asyncio.create_task(work())
-    try:
+    async with again_and_again(work, 0.3):
         yield
-    finally:
-        over.set()
-        await task

@@ -21,10 +21,12 @@ from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_mani
 from models.session import Session
 from models.tokens import Tokens
 from models.verdict import Wanted, choose
-from tests.harness import PENSTOCK, Servers, World, scan, until
+from tests.harness import PENSTOCK, Servers, World, again_and_again, meanwhile, scan, until
 from tests.stack.test_faults import text
 
 SECOND = "second"
+SURE = "The capital of France is Paris, a city on the Seine."
+"""Of `doc-0`, which never changes: asked for by its own text it is the first hit of any model."""
 
 
 def second_model(original: Path, folder: Path) -> None:
@@ -82,21 +84,12 @@ def rows(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:
 async def load(world: World) -> AsyncIterator[None]:
     """New documents and changed ones all the time."""
 
-    over = asyncio.Event()
+    async def produce(turn: int) -> None:
+        numbers = range(5 * turn, 5 * turn + 5)
+        await world.produce((f"doc-{1 + n % 399}".encode(), {"text": text(n)}) for n in numbers)
 
-    async def produce() -> None:
-        number = 0
-        while not over.is_set():
-            await world.produce((f"doc-{n % 400}".encode(), {"text": text(n)}) for n in range(number, number + 5))
-            number += 5
-            await asyncio.sleep(0.2)
-
-    task = asyncio.create_task(produce())
-    try:
+    async with again_and_again(produce, 0.2):
         yield
-    finally:
-        over.set()  # a producer that is cancelled stays open
-        await task
 
 
 @asynccontextmanager
@@ -117,19 +110,14 @@ async def readers(settings: Settings, documents: int, seen: dict[str, int]) -> A
                 seen[index] = seen.get(index, 0) + 1
                 await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(read())
-    try:
+    async with meanwhile(read()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert task.cancelled(), task.exception()
 
 
 def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World, tmp_path: Path) -> None:
     """Readers and producers go on all the time: no error, no document missing, and the way back within a second."""
     queries = tmp_path / "queries.txt"
-    queries.write_text("# questions\n\nhow does a turbine turn\nwhere is water kept\n")
+    queries.write_text(f"# questions\n\n{SURE}\nwhere is water kept\n")
     second = of_group(two, f"{two.name}-second", SECOND)
     first_index, second_index = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
 
@@ -142,7 +130,7 @@ def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World,
 
     async def scenario() -> None:
         await two.create(partitions=4)
-        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(400))
+        await two.produce((f"doc-{n}".encode(), {"text": text(n) if n else SURE}) for n in range(400))
         old = two.start_worker()
         await two.settled(worker=old)
         await asyncio.sleep(1.5)  # searchable
@@ -303,7 +291,7 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(two: W
 
 def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two_on_8: World, tmp_path: Path) -> None:
     two, queries = two_on_8, tmp_path / "questions.txt"
-    queries.write_text("how does a turbine turn\n")
+    queries.write_text(f"{SURE}\n")
     first, second = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
     names = {
         "NEW-MODEL": SECOND,
@@ -317,7 +305,7 @@ def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two
 
     async def scenario() -> None:
         await two.create(partitions=2)
-        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(60))
+        await two.produce((f"doc-{n}".encode(), {"text": text(n) if n else SURE}) for n in range(60))
         old = two.start_worker()
         await two.settled(worker=old)
         (new,) = await two.follow("Change the model", names)
