@@ -1,21 +1,19 @@
 """The same questions to two generations, each with its own model: how alike is what readers would find?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
 from agents.preflight import load_model
+from agents.progress import Report
 from agents.search import embed_query, search, with_model_of
 from agents.settings import Settings
 from models.embedder import Embedder
 from streams.canary import Agreements, agreement, summary
 from streams.errors import ConfigError
 from streams.generations import Generation
-
-Report = Callable[[str, int, int], None]
-"""What, done, of how many."""
 
 
 def read_queries(path: Path) -> list[str]:

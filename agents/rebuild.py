@@ -25,6 +25,7 @@ from agents.generations import progress_of, settings_of
 from agents.index import DOCUMENTS, GROUP_NOTE, REBUILD_NOTE, Index
 from agents.kafka import LogReader, fingerprint, log_reader, record_of
 from agents.preflight import Checked, ensure_topics, load_model
+from agents.progress import Report
 from agents.rewind import claim_writer, require_stopped
 from agents.settings import Settings
 from agents.stations import Stations
@@ -41,8 +42,6 @@ BATCH = 256
 """Documents that go through the stations together."""
 CHUNKS = 2048
 """Chunks that are read from the serving index together, but for a document that has more."""
-Report = Callable[[str, int, int], None]
-"""What, done, of how many."""
 Write = Callable[[int, Claim | None], Awaitable[None]]
 
 

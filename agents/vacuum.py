@@ -5,7 +5,7 @@ worker that slept for longer than the horizon could revive a chunk: that is what
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from elasticsearch import ApiError, TransportError
@@ -16,15 +16,13 @@ from agents.dlq import read_letters
 from agents.elastic import explain, scan
 from agents.kafka import log_reader
 from agents.preflight import Checked
+from agents.progress import Report
 from agents.settings import Settings
 from agents.status import partition_rows
 from agents.workbench import Workbench, workbench
 from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go
-
-Report = Callable[[str, int, int], None]
-"""What, done, of how many."""
 
 
 class Vacuum:

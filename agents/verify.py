@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from agents.dlq import pages
 from agents.elastic import PAGE, explain, multi_get, scan
 from agents.kafka import LogReader, log_reader, record_of
 from agents.preflight import Checked
+from agents.progress import Report
 from agents.repair import Repairer
 from agents.settings import Settings
 from agents.spool import Known, Spool
@@ -46,9 +47,6 @@ COSINE = 0.999
 TRIES = 5
 NOTES = frozenset({"no record"})
 """Kinds that are worth knowing, and no damage: retention or compaction took the record."""
-
-Report = Callable[[str, int, int], None]
-"""Pass, done, of how many."""
 
 
 @dataclass(slots=True)

@@ -32,13 +32,14 @@ WORDS = "offset partition broker consumer lag index shard vector document chunk 
 def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     """`null_over_bare`: 5 chunks a document, and 1; interleaved. Seconds by station beside it."""
     documents = {5: 4000 if quick else 12_000, 1: 6000 if quick else 30_000}
+    repetitions = {5: 4, 1: 2} if quick else {5: 6, 1: 6}
     found: dict[str, Any] = {}
     for chunks, count in documents.items():
         corpus = generated(count, chunks)
         topic = f"null-{chunks}"
         asyncio.run(fill(named(settings, topic), corpus.documents, PARTITIONS))
         rates: dict[str, list[float]] = {"null": [], "bare": []}
-        for repetition in range(2 if quick else 6):  # the first one warms the server up
+        for repetition in range(repetitions[chunks]):  # the first one warms the servers up
             rates["bare"].append(len(corpus.texts) / _bare(settings, topic, f"bare-{chunks}-{repetition}", count))
             own = named(settings, topic, f"null-{chunks}-{repetition}")
             samples = folder / f"samples-{chunks}.json"

@@ -48,21 +48,21 @@ def usable_cores() -> int:
 
 def computes_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; elsewhere that is slower than fp32. Known on Linux only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.startswith("flags") and BF16_FLAGS & set(line.split()) for line in lines)
+    return any(line.startswith("flags") and BF16_FLAGS & set(line.split()) for line in _cpuinfo())
 
 
 def processor() -> str:
     """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    names = (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def _cpuinfo() -> list[str]:
+    """Nothing where the system is not Linux."""
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def candidates(

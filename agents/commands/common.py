@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from agents.progress import Report
 from agents.settings import Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,7 +103,7 @@ def progress_bar() -> Progress:
     )
 
 
-def reporter(bar: Progress) -> Callable[[str, int, int], None]:
+def reporter(bar: Progress) -> Report:
     """Reports what is done, and of how many, as one line of the bar for each kind of work."""
     tasks: dict[str, TaskID] = {}
 

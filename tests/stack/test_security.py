@@ -184,6 +184,6 @@ def test_a_fingerprint_and_secrets_from_files(secure: Path, tmp_path: Path) -> N
     }
     listed = penstock(tmp_path, "x", "index", "list", "--json", extra=files)
     assert listed.returncode == 0, listed.stderr
-    (tmp_path / "x.toml").write_text(text.replace(fingerprint[:2], "00" if fingerprint[:2] != "00" else "11", 1))
+    (tmp_path / "x.toml").write_text(text.replace(fingerprint, fingerprint[::-1]))
     wrong = penstock(tmp_path, "x", "index", "list", "--json", extra=files)
     assert (wrong.returncode, "Elasticsearch at https" in wrong.stderr) == (1, True), wrong.stderr
