@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic import GONE, INDEX_GONE, RETRIED, SHUT, Requests, index_gone, reason_of
+from agents.elastic import GONE, INDEX_GONE, RETRIED, SHUT, Requests, answer_of, index_gone
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.errors import PenstockError
@@ -105,9 +105,7 @@ class Bulk:
         except ApiError as exc:
             if exc.status_code == 413:
                 return await self._send_halves(path, part)
-            raise PenstockError(
-                f"Elasticsearch answered {exc.status_code} to a bulk request: {reason_of(exc)}"
-            ) from exc
+            raise PenstockError(f"a bulk request failed, Elasticsearch {answer_of(exc)}") from exc
         reason = ""
         for (item, _), result in zip(part, answer.body["items"], strict=True):
             ((_, details),) = result.items()

@@ -26,6 +26,10 @@ FAILURES_TO_OPEN = 3
 RETRIED = frozenset({429, 500, 502, 503, 504})
 INDEX_GONE = "index_not_found_exception"
 GONE = frozenset({INDEX_GONE, "security_exception"})
+ACCESS = {
+    401: " (elasticsearch.api_key, or username and password: are they right, and not revoked?)",
+    403: " (ops/elasticsearch has the privileges that are needed)",
+}
 SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
 """Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
 PAGE = 500
@@ -81,14 +85,15 @@ def index_gone(alias: str) -> RefusedError:
 def explain(exc: ApiError | TransportError, url: object) -> str:
     """One line about a failed request, for people."""
     if isinstance(exc, ApiError):
-        return f"Elasticsearch at {url} answered {exc.status_code}: {reason_of(exc)}"
+        return f"Elasticsearch at {url} {answer_of(exc)}"
     return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
 
 
-def reason_of(exc: ApiError) -> str:
-    """The server's own words, cut."""
+def answer_of(exc: ApiError) -> str:
+    """The status and the server's own words, cut; with what to look at when access was refused."""
     error = exc.body.get("error", exc.body) if isinstance(exc.body, dict) else exc.body
-    return str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
+    reason = str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
+    return f"answered {exc.status_code}: {reason}{ACCESS.get(exc.status_code, '')}"
 
 
 class Requests:
@@ -195,7 +200,7 @@ async def multi_get(
         except ApiError as exc:
             if exc.status_code == 404:
                 raise index_gone(index) from exc
-            raise PenstockError(f"{index} cannot be read: {reason_of(exc)}") from exc
+            raise PenstockError(f"{index} cannot be read, Elasticsearch {answer_of(exc)}") from exc
         rows: list[Any] = answer["docs"]
         error = next((row["error"] for row in rows if "error" in row), None)
         if error is None:
@@ -203,7 +208,7 @@ async def multi_get(
         if error["type"] == INDEX_GONE:
             raise index_gone(index)
         if error["type"] in GONE:
-            raise PenstockError(f"{index} cannot be read: {error['reason']}")
+            raise PenstockError(f"{index} cannot be read: {error['reason']}{ACCESS[403]}")
         await requests.wait(attempt, error["type"])
     raise AssertionError("unreachable")
 

@@ -4,17 +4,20 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
 )
 
 from agents.clock import Deadline
@@ -27,6 +30,7 @@ READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
 FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
+REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +110,9 @@ class LogReader:
         count = await self.partitions(topic)
         if count is None:
             raise PenstockError(
-                f"the topic {topic} does not exist on {self._servers}: create it (for example `kafka-topics.sh "
-                f"--bootstrap-server {self._servers} --create --topic {topic} --partitions 8`), "
-                "or set source.topic; `penstock ingest` creates it too"
+                f"the topic {topic} does not exist on {self._servers}, or this login may not see it: create it (for "
+                f"example `kafka-topics.sh --bootstrap-server {self._servers} --create --topic {topic} --partitions "
+                "8`), or set source.topic; `penstock ingest` creates it too"
             )
         return count
 
@@ -235,6 +239,11 @@ class LogReader:
         members = answer.groups[0][5]  # error, group, state, protocol type, protocol, members
         return [{"id": member[0], "host": member[2].lstrip("/")} for member in members]
 
+    async def require_group(self, group: str) -> None:
+        """Raises PenstockError when this login may not use the consumer group: joining it would be tried for ever."""
+        with suppress(GroupCoordinatorNotAvailableError):  # a cluster without any group so far
+            await self._guard(lambda: self._admin.find_coordinator(group))
+
     async def _guard(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer, asked for again while a broker is away or a partition has no leader, for 15 s in all."""
         deadline = Deadline(CONNECT_TIMEOUT_S)
@@ -299,7 +308,12 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 
 def unreachable(servers: str, exc: BaseException) -> PenstockError:
-    """One line about a broker that does not answer."""
+    """One line about a broker that does not answer, or refuses."""
+    if isinstance(exc, REFUSALS):
+        return PenstockError(
+            f"Kafka at {servers} refuses access ({exc}): the login lacks an ACL; the runbook's section on secrets "
+            "lists those that are needed"
+        )
     return PenstockError(
         f"Kafka at {servers} cannot be reached ({str(exc) or type(exc).__name__}): "
         "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"

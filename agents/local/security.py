@@ -15,6 +15,7 @@ from pathlib import Path
 from streams.errors import PenstockError
 
 USER = "penstock"
+BROKER = "broker"
 ADMIN = "superuser"
 FOLDER = "secure"
 
@@ -88,7 +89,7 @@ def _make(folder: Path) -> None:
     authority = trustme.CA(organization_name="penstock local")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, made in (
-        ("server", authority.issue_cert("127.0.0.1", "localhost")),
+        ("server", authority.issue_cert("127.0.0.1", "localhost", common_name=BROKER)),
         ("client", authority.issue_cert(f"{USER}.localhost", common_name=USER)),
     ):
         key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.local.downloads import Progress, fetch, locked, unpack
-from agents.local.security import ADMIN, USER, Security
+from agents.local.security import ADMIN, BROKER, USER, Security
 from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -197,7 +197,10 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 
 
 def _secure_listeners(port: int, mtls: int, security: Security) -> str:
-    """The broker talks to itself by mTLS; the controller's listener is for this process only."""
+    """The broker talks to itself by mTLS; the controller's listener is for this process only.
+
+    Whoever is not named here may do only what ACLs allow. A certificate's principal is its common name.
+    """
     certificate, key = security.pair("server")
     store = security.folder / "server-store.pem"
     store.touch(0o600)
@@ -214,6 +217,9 @@ ssl.keystore.type=PEM
 ssl.keystore.location={store}
 ssl.truststore.type=PEM
 ssl.truststore.location={security.ca}
+ssl.principal.mapping.rules=RULE:^.*CN=([a-z]+).*$/$1/
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:{USER};User:{BROKER};User:ANONYMOUS
 """
 
 

@@ -1,0 +1,154 @@
+"""What `penstock local up --secure` makes, under test: API keys and ACLs by role, commands and workers with them."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaProducer
+from elasticsearch import AsyncElasticsearch
+
+from agents.elastic import connect
+from agents.kafka import connection
+from agents.local import stack
+from agents.local.security import Security, secured
+from agents.local.servers import free_port
+from agents.settings import load_settings
+from tests.harness import PENSTOCK
+from tests.kafka_tools import KafkaTools, password_of
+
+T = TypeVar("T")
+ROLES = Path(__file__).parents[1] / "ops" / "elasticsearch"
+
+
+class SecureStack:
+    """Both servers with TLS and logins. Settings of NAME are in `folder`/NAME.toml, logs of its workers in NAME.log."""
+
+    def __init__(self, home: Path, cache: Path) -> None:
+        """Start them. `cache`: a cache folder in which Elasticsearch can store API keys."""
+        self._home = home
+        command = [str(PENSTOCK), "local", "up", "--secure", "--dir", str(home)]
+        done = subprocess.run(
+            [*command, "--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port())],
+            env={**os.environ, "PENSTOCK_CACHE_DIR": str(cache)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        self.security: Security = secured(home)
+        self.folder = self.security.folder
+        self._superuser = load_settings(self.folder / "penstock.toml")
+        self.kafka = KafkaTools(home, self._superuser.kafka.bootstrap_servers)
+
+    def close(self) -> None:
+        """Stop them."""
+        stack.down(self._home)
+
+    def settings(self, name: str, role: str | None = None, *, user: str = "", base: str = "penstock.toml") -> Path:
+        """As `base`, but with a new API key of a role on Elasticsearch, and the login of a user on Kafka."""
+        text = (self.folder / base).read_text()
+        if user:
+            text = re.sub(r"^sasl_username.*$", f'sasl_username = "{user}"', text, flags=re.MULTILINE)
+            text = re.sub(r"^sasl_password.*$", f'sasl_password = "{password_of(user)}"', text, flags=re.MULTILINE)
+        if role:
+            text = re.sub(r"^username.*\n", "", text, flags=re.MULTILINE)
+            text = re.sub(r"^password.*$", f'api_key = "{self._api_key(role)}"', text, flags=re.MULTILINE)
+        path = self.folder / f"{name}.toml"
+        path.write_text(text)
+        return path
+
+    def _api_key(self, role: str) -> str:
+        """With the privileges of ops/elasticsearch."""
+
+        async def made(client: AsyncElasticsearch) -> str:
+            privileges = json.loads((ROLES / f"{role}.json").read_text())
+            answer = await client.security.create_api_key(name=role, role_descriptors={role: privileges})
+            return str(answer["encoded"])
+
+        return asyncio.run(self._as_superuser(made))
+
+    def revoke_keys(self, role: str) -> None:
+        """All that this role has."""
+
+        async def revoked(client: AsyncElasticsearch) -> None:
+            await client.security.invalidate_api_key(name=role)
+
+        asyncio.run(self._as_superuser(revoked))
+
+    async def _as_superuser(self, work: Callable[[AsyncElasticsearch], Awaitable[T]]) -> T:
+        async with connect(self._superuser.elasticsearch) as client:
+            return await work(client)
+
+    def publish(self, topic: str, key: bytes, value: bytes) -> None:
+        """A record, by the superuser."""
+
+        async def publish() -> None:
+            async with AIOKafkaProducer(**connection(self._superuser)) as producer:
+                await producer.send_and_wait(topic, value, key)
+
+        asyncio.run(publish())
+
+    def penstock(
+        self, settings: str, *arguments: str, extra: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """A command with the settings of that name."""
+        return subprocess.run(
+            [PENSTOCK, *arguments, "--config", str(self.folder / f"{settings}.toml")],
+            env={**_environment(), **(extra or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def done(self, settings: str, *arguments: str) -> Any:
+        """What a command that has to succeed prints: its JSON where it is that."""
+        found = self.penstock(settings, *arguments)
+        assert found.returncode == 0, found.stdout + found.stderr
+        return json.loads(found.stdout) if "--json" in arguments else found.stdout
+
+    @contextmanager
+    def worker(self, settings: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker with the settings of that name."""
+        with self.log(settings).open("wb") as output:
+            process = subprocess.Popen(
+                [PENSTOCK, "worker", "--config", str(self.folder / f"{settings}.toml")],
+                env=_environment(),
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def log(self, settings: str) -> Path:
+        """Of the worker with these settings."""
+        return self.folder / f"{settings}.log"
+
+    def work_off(self, settings: str) -> str:
+        """Run a worker until the lag is 0; its log."""
+        log = self.log(settings)
+        with self.worker(settings) as worker:
+            deadline = time.monotonic() + 90
+            while self.done(settings, "status", "--json")["lag"]:
+                assert worker.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.5)
+            time.sleep(7)  # load mode is looked at every 5 s
+            worker.terminate()
+            assert worker.wait(45) == 0, log.read_text()[-3000:]
+        return log.read_text()
+
+
+def _environment() -> dict[str, str]:
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_") or "CACHE" in name}
+    return {**usual, "PENSTOCK_ADMIN__PORT": "0"}
