@@ -8,18 +8,15 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from agents.progress import Report
 from models.export import require_space
 from models.manifest import sha256_file
 from streams.errors import PenstockError
-
-Progress = Callable[[str, int, int], None]
-"""Called with a file's name, bytes done so far and bytes in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +42,8 @@ def locked(server: str, version: str) -> list[Artifact]:
     return [Artifact(**item) for item in lock[version]]
 
 
-def fetch(artifacts: list[Artifact], cache: Path, progress: Progress) -> list[Path]:
-    """Paths of all artifacts in `cache`, downloading what is missing, eight at a time.
+def fetch(artifacts: list[Artifact], cache: Path, report: Report) -> list[Path]:
+    """Paths of all artifacts in `cache`, downloading what is missing, eight at a time. `report` is told bytes.
 
     Raises PenstockError when one cannot be had or is not what the lock says; nothing half done stays behind.
     """
@@ -66,7 +63,7 @@ def fetch(artifacts: list[Artifact], cache: Path, progress: Progress) -> list[Pa
         for (artifact, _), job in zip(missing, jobs, strict=True):
             job.result()
             done += artifact.bytes
-            progress(artifact.file_name, done, total)
+            report(artifact.file_name, done, total)
     return paths
 
 

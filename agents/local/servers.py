@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.local.downloads import Progress, fetch, locked, unpack
+from agents.local.downloads import fetch, locked, unpack
 from agents.local.security import ADMIN, BROKER, USER, Security
+from agents.progress import Report
 from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -35,13 +36,13 @@ class Launch:
 
 
 def kafka(
-    folder: Path, cache: Path, port: int, version: str, progress: Progress, security: Security | None = None
+    folder: Path, cache: Path, port: int, version: str, report: Report, security: Security | None = None
 ) -> Launch:
     """A single KRaft broker on loopback; formats its storage on first use. May download and block.
 
     With `security`: SASL_SSL there, and mTLS on the port that `mtls_port` tells.
     """
-    jars = fetch(locked("kafka", version), cache, progress)
+    jars = fetch(locked("kafka", version), cache, report)
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
@@ -79,10 +80,10 @@ def kafka(
 
 
 def elasticsearch(
-    folder: Path, cache: Path, port: int, version: str, progress: Progress, security: Security | None = None
+    folder: Path, cache: Path, port: int, version: str, report: Report, security: Security | None = None
 ) -> Launch:
     """A single node on loopback; with `security` https and one user. May download and block."""
-    (archive,) = fetch(locked("elasticsearch", version), cache, progress)
+    (archive,) = fetch(locked("elasticsearch", version), cache, report)
     home = folder / "elasticsearch"
     config = home / "config"
     for part in (home / "data", home / "logs", home / "tmp"):

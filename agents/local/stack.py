@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.local import servers
-from agents.local.downloads import Progress
 from agents.local.security import FOLDER, secured
 from agents.local.servers import Launch
+from agents.progress import Report
 from streams.errors import PenstockError
 
 START_TIMEOUT_S = 120
@@ -51,7 +51,7 @@ class StackOptions:
     """With TLS and logins, see `agents.local.security`."""
 
 
-def up(options: StackOptions, progress: Progress) -> dict[str, float]:
+def up(options: StackOptions, report: Report) -> dict[str, float]:
     """Start what is not running and wait until it answers. Returns seconds by server; 0 for one that ran already.
 
     Raises PenstockError with the reason and the log's place; what this call started is stopped again then.
@@ -73,7 +73,7 @@ def up(options: StackOptions, progress: Progress) -> dict[str, float]:
     options.folder.mkdir(parents=True, exist_ok=True)
     security = secured(options.folder) if options.secure else None
     launches = {
-        name: prepare(options.folder, options.cache, port, version, progress, security)
+        name: prepare(options.folder, options.cache, port, version, report, security)
         for name, (prepare, port, version, _) in wanted.items()
     }
     begun = time.monotonic()
