@@ -78,7 +78,7 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
             logger.error("second signal: exiting at once, what is in flight will be replayed")
             os._exit(128 + signal.SIGTERM)
         logger.info("stopping", extra={"drain_s": self.app.settings.lifecycle.drain_s})
-        _exit_after(self.app.settings.lifecycle.drain_s)
+        _exit_after(self.app.settings.lifecycle.drain_s, self.app)
         super()._on_sigterm()
 
     _on_sigint = _on_sigterm
@@ -106,6 +106,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     def __init__(self, settings: Settings, checked: Checked) -> None:
         self.settings = settings
         self.checked = checked
+        self.drained = False
         self.metrics = Metrics()
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
@@ -259,8 +260,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         1. drain the stations  2. Faust stops consuming and commits  3. our own connections
         """
         if self.pipeline is not None and not self.crashed:
-            drained = await self.pipeline.drain(Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S)))
-            logger.info("drained" if drained else "deadline reached: what is in flight will be replayed")
+            self.drained = await self.pipeline.drain(Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S)))
+            logger.info("drained" if self.drained else "deadline reached: what is in flight will be replayed")
+            if self.drained:
+                _exit_after(CLOSING_S * 3, self)
         await super().on_stop()
         self.checked.embedder.close()
         for close in reversed(self._closing):
@@ -346,7 +349,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             raise
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
-            _exit_after(CLOSING_S * 3, exc)
+            _exit_after(CLOSING_S * 3, self, exc)
 
     def _statusz(self) -> dict[str, Any]:
         return {
@@ -422,19 +425,21 @@ def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, bytes(value or b"")) for name, value in pairs)
 
 
-def _exit_after(seconds: float, reason: Exception | None = None) -> None:
+def _exit_after(seconds: float, app: PenstockApp, reason: Exception | None = None) -> None:
     """End the process when its stop hangs: a stopped worker must never block its replacement.
 
-    `reason`: why it stops; its own message and exit code, then. Faust's stop hangs now and then when a commit is on
-    its way.
+    `reason`: why it stops; its own message and exit code, then. Faust's stop hangs now and then when a commit or a
+    rebalance is on its way; once everything is drained, and so claimed, that is no failure.
     """
 
     def run() -> None:
         time.sleep(seconds)
-        sys.stderr.write("penstock: the stop did not finish in time; exiting, what is in flight will be replayed\n")
+        done = app.drained and reason is None
+        rest = "everything was drained" if done else "what is in flight will be replayed"
+        sys.stderr.write(f"penstock: the stop did not finish in time; exiting, {rest}\n")
         if isinstance(reason, PenstockError):
             sys.stderr.write(f"penstock: {reason}\n")
         sys.stderr.flush()
-        os._exit(reason.exit_code if isinstance(reason, PenstockError) else 1)
+        os._exit(reason.exit_code if isinstance(reason, PenstockError) else 0 if done else 1)
 
     threading.Thread(target=run, daemon=True, name="penstock-deadline").start()

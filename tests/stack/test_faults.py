@@ -9,7 +9,7 @@ import pytest
 
 from models.embedder import Embedder
 from streams.record import Rejected, decode
-from tests.harness import World, until
+from tests.harness import World, changed, until
 from tests.oracle import assert_true
 
 WORDS = ("turbine", "penstock", "weir", "sluice", "reservoir", "spillway", "gate")
@@ -132,6 +132,27 @@ def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: 
         second = world.start_worker()
         await world.settled(worker=second)
         await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(world: World) -> None:
+    """Seen in aiokafka: a rebalance begins while it stops, and it looks for the group's coordinator for ever."""
+    hangs = (
+        "import asyncio\nfrom agents.consumer import Consumer\n"
+        "async def on_stop(self): await asyncio.sleep(600)\n"
+        "Consumer.on_stop = on_stop"
+    )
+
+    async def scenario() -> None:
+        await world.create()
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__DRAIN_S": "60"}, command=changed(hangs))
+        await world.ready(worker)
+        await world.produce([(b"doc", {"text": "settled before the end"})])
+        await world.settled(worker=worker)
+        worker.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.process.wait, 30) == 0
+        assert "everything was drained" in worker.log.read_text()
 
     asyncio.run(scenario())
 
