@@ -88,9 +88,8 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         try:
             super().execute_from_commandline()
         except (SystemExit, asyncio.CancelledError) as exc:  # the latter when a station was cancelled by the crash
-            reasons = [found for found in (self.app.crash_reason, self.crash_reason) if found is not None]
-            reason = next((found for found in reasons if isinstance(found, PenstockError)), next(iter(reasons), None))
-            if isinstance(reason, PenstockError):  # what is cancelled because of it crashes, too
+            reason = self.app.crash_reason or self.crash_reason
+            if isinstance(reason, PenstockError):
                 print(f"penstock: {reason}", file=sys.stderr)  # noqa: T201 - the last word is for people
                 code: Any = reason.exit_code
             else:
@@ -268,6 +267,11 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.checked.embedder.close()
         for close in reversed(self._closing):
             await close()
+
+    def _crash(self, reason: BaseException) -> None:
+        """Keep the first reason: an agent that is cancelled because of it crashes in turn, and would hide it."""
+        first = self.crash_reason
+        super()._crash(reason if first is None or isinstance(first, asyncio.CancelledError) else first)
 
     async def _embed_agent(self, stream: Any) -> None:
         """Windows of records from Faust, unacknowledged, into the pipeline."""

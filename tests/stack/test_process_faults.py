@@ -211,17 +211,29 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
     asyncio.run(scenario())
 
 
-def test_a_station_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world: World) -> None:
-    """The index is found to be gone while a document is being split."""
-    slow = (
-        "import time\nfrom agents.stations import Stations\nprepare = Stations.prepare\n"
-        "Stations.prepare = lambda self, record, *rest, **options: "
-        "(b'slow' in record.value and time.sleep(60), prepare(self, record, *rest, **options))[1]"
-    )
+SLOW = (
+    "import time\nfrom agents.stations import Stations\nprepare = Stations.prepare\n"
+    "Stations.prepare = lambda self, record, *rest, **options: "
+    "(b'slow' in record.value and time.sleep(60), prepare(self, record, *rest, **options))[1]"
+)
+CANCELLED = (
+    "import asyncio\nfrom agents.worker import PenstockApp\ncrash = PenstockApp.crash\n"
+    "async def as_faust_does_now_and_then(self, reason):\n"
+    "    await crash(self, reason)\n"
+    "    for agent in self.agents.values():\n"
+    "        for actor in list(agent._actors):\n"
+    "            await actor.crash(asyncio.CancelledError())\n"
+    "PenstockApp.crash = as_faust_does_now_and_then"
+)
+
+
+@pytest.mark.parametrize("change", [SLOW, CANCELLED], ids=["while it splits", "which crashes in turn"])
+def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world: World, change: str) -> None:
+    """The index is found to be gone."""
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(command=changed(slow))
+        worker = world.start_worker(command=changed(change))
         await world.ready(worker)
         await world.produce([(b"doc", {"text": "slow"})])
         await asyncio.sleep(1)
