@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,18 +231,16 @@ class LogReader:
         return {tp.partition: stored.offset for tp, stored in found.items() if stored.offset >= 0}
 
     async def group_members(self, group: str) -> list[dict[str, str]]:
-        """`{id, host}` of each member of a consumer group; none when there is no such group."""
+        """`{id, host}` of each member of a consumer group; none when there is no such group.
+
+        Raises PenstockError when this login may not use it.
+        """
         try:
             (answer,) = await self._guard(lambda: self._admin.describe_consumer_groups([group]))
         except GroupCoordinatorNotAvailableError:  # a cluster without any group so far
             return []
         members = answer.groups[0][5]  # error, group, state, protocol type, protocol, members
         return [{"id": member[0], "host": member[2].lstrip("/")} for member in members]
-
-    async def require_group(self, group: str) -> None:
-        """Raises PenstockError when this login may not use the consumer group: joining it would be tried for ever."""
-        with suppress(GroupCoordinatorNotAvailableError):  # a cluster without any group so far
-            await self._guard(lambda: self._admin.find_coordinator(group))
 
     async def _guard(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer, asked for again while a broker is away or a partition has no leader, for 15 s in all."""

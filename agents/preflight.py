@@ -67,7 +67,7 @@ async def check(settings: Settings) -> Checked:
     try:
         async with log_reader(settings) as reader:
             partitions = await ensure_topics(reader, settings)
-            await reader.require_group(settings.source.group)
+            await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
             claims = await read_claims(reader, settings)
         async with connect(settings.elasticsearch) as client:
             contract = contract_of(settings, embedder.manifest, partitions)

@@ -438,12 +438,14 @@ def _exit_after(seconds: float, app: PenstockApp, reason: Exception | None = Non
 
     def run() -> None:
         time.sleep(seconds)
-        done = app.drained and reason is None
-        rest = "everything was drained" if done else "what is in flight will be replayed"
+        code, rest = 1, "what is in flight will be replayed"
+        if app.drained and reason is None:
+            code, rest = 0, "everything was drained"
         sys.stderr.write(f"penstock: the stop did not finish in time; exiting, {rest}\n")
         if isinstance(reason, PenstockError):
+            code = reason.exit_code
             sys.stderr.write(f"penstock: {reason}\n")
         sys.stderr.flush()
-        os._exit(reason.exit_code if isinstance(reason, PenstockError) else 0 if done else 1)
+        os._exit(code)
 
     threading.Thread(target=run, daemon=True, name="penstock-deadline").start()

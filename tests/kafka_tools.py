@@ -3,11 +3,10 @@
 import os
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
-from agents.local.security import USER, secured
+from agents.local.security import USER, Security
 from agents.local.servers import java_home
 from agents.settings import cache_dir
 
@@ -18,10 +17,9 @@ def password_of(user: str) -> str:
 
 
 class KafkaTools:
-    """Of the broker in a folder of `penstock local up --secure`, as its super user."""
+    """Of a broker of `penstock local up --secure`, as its super user."""
 
-    def __init__(self, stack: Path, bootstrap: str) -> None:
-        security = secured(stack)
+    def __init__(self, security: Security, bootstrap: str) -> None:
         self._config = security.folder / "tools.properties"
         self._config.write_text(f"""\
 security.protocol=SASL_SSL

@@ -30,10 +30,12 @@ ROLES = Path(__file__).parents[1] / "ops" / "elasticsearch"
 class SecureStack:
     """Both servers with TLS and logins. Settings of NAME are in `folder`/NAME.toml, logs of its workers in NAME.log."""
 
-    def __init__(self, home: Path, cache: Path) -> None:
-        """Start them. `cache`: a cache folder in which Elasticsearch can store API keys."""
+    def __init__(self, home: Path) -> None:
         self._home = home
-        command = [str(PENSTOCK), "local", "up", "--secure", "--dir", str(home)]
+
+    def start(self, cache: Path) -> None:
+        """Start them. `cache`: a cache folder in which Elasticsearch can store API keys."""
+        command = [str(PENSTOCK), "local", "up", "--secure", "--dir", str(self._home)]
         done = subprocess.run(
             [*command, "--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port())],
             env={**os.environ, "PENSTOCK_CACHE_DIR": str(cache)},
@@ -42,16 +44,16 @@ class SecureStack:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        self.security: Security = secured(home)
+        self.security: Security = secured(self._home)
         self.folder = self.security.folder
         self._superuser = load_settings(self.folder / "penstock.toml")
-        self.kafka = KafkaTools(home, self._superuser.kafka.bootstrap_servers)
+        self.kafka = KafkaTools(self.security, self._superuser.kafka.bootstrap_servers)
 
     def close(self) -> None:
-        """Stop them."""
+        """Stop what runs of them."""
         stack.down(self._home)
 
-    def settings(self, name: str, role: str | None = None, *, user: str = "", base: str = "penstock.toml") -> Path:
+    def settings(self, name: str, role: str | None = None, *, user: str = "", base: str = "penstock.toml") -> None:
         """As `base`, but with a new API key of a role on Elasticsearch, and the login of a user on Kafka."""
         text = (self.folder / base).read_text()
         if user:
@@ -60,9 +62,7 @@ class SecureStack:
         if role:
             text = re.sub(r"^username.*\n", "", text, flags=re.MULTILINE)
             text = re.sub(r"^password.*$", f'api_key = "{self._api_key(role)}"', text, flags=re.MULTILINE)
-        path = self.folder / f"{name}.toml"
-        path.write_text(text)
-        return path
+        (self.folder / f"{name}.toml").write_text(text)
 
     def _api_key(self, role: str) -> str:
         """With the privileges of ops/elasticsearch."""
@@ -139,7 +139,7 @@ class SecureStack:
         log = self.log(settings)
         with self.worker(settings) as worker:
             deadline = time.monotonic() + 90
-            while self.done(settings, "status", "--json")["lag"]:
+            while "partitions assigned" not in log.read_text() or self.done(settings, "status", "--json")["lag"]:
                 assert worker.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.5)

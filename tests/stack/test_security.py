@@ -21,10 +21,10 @@ from tests.secure import SecureStack
 def secure(model_folder: Path) -> Iterator[SecureStack]:
     """Settings of a worker, an operator and a reader, each with an API key and the ACLs that the runbook lists."""
     with tempfile.TemporaryDirectory(prefix="penstock-secure-") as name:
-        with alone():
-            cache = cache_with_api_keys(cache_dir(), Path(name) / "cache")
-        made = SecureStack(Path(name) / "stack", cache)
+        made = SecureStack(Path(name) / "stack")
         try:
+            with alone():
+                made.start(cache_with_api_keys(cache_dir(), Path(name) / "cache"))
             allow, letters = made.kafka.allow, "documents.dlq"
             made.kafka.user("worker")
             allow("worker", "Read", topics=["documents"], groups=["penstock"])
@@ -37,7 +37,7 @@ def secure(model_folder: Path) -> Iterator[SecureStack]:
             for role in ("worker", "operator"):
                 made.settings(role, role, user=role)
             made.settings("mtls", "worker", base="penstock-mtls.toml")
-            made.settings("reader", "reader", user="nobody")
+            made.settings("reader", "reader")
             yield made
         finally:
             made.close()
@@ -73,17 +73,21 @@ def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: Se
     listed = secure.done("operator", "index", "list", "--json")
     assert [(row["documents"], row["group"]) for row in listed] == [(21, "penstock")]
     secure.done("worker", "index", "verify")
-    nothing = secure.penstock("reader", "search", "water", extra={"PENSTOCK_ELASTICSEARCH__ALIAS": "others"})
-    assert (nothing.returncode, "403" in nothing.stderr) == (1, True), nothing.stderr
+    other = {"PENSTOCK_ELASTICSEARCH__ALIAS": "others"}
+    for nothing in (
+        secure.penstock("reader", "index", "verify"),
+        secure.penstock("reader", "search", "x", extra=other),
+    ):
+        assert (nothing.returncode, "403" in nothing.stderr) == (1, True), nothing.stderr
 
-    shown = secure.done("worker", "config", "show")
-    assert f"file {secure.folder / 'worker.toml'}" in shown
+    shown = secure.penstock("worker", "config", "show")
+    assert f"file {secure.folder / 'worker.toml'}" in shown.stdout
     own = load_settings(secure.folder / "worker.toml")
     assert own.elasticsearch.api_key
     assert own.kafka.sasl_password
     for secret in (own.elasticsearch.api_key, own.kafka.sasl_password):
-        assert secret.get_secret_value() not in log + shown
-    assert secure.security.password not in log + shown
+        assert secret.get_secret_value() not in log + shown.stdout + shown.stderr
+    assert secure.security.password not in log + shown.stdout + shown.stderr
 
 
 def test_a_worker_whose_key_is_revoked_ends_and_loses_nothing(secure: SecureStack) -> None:
@@ -159,7 +163,7 @@ def test_a_login_without_acls_is_told_what_it_lacks(secure: SecureStack) -> None
     assert "Traceback" not in blind.stderr + alone.stderr
 
 
-def test_a_fingerprint_and_secrets_from_files(secure: SecureStack, tmp_path: Path) -> None:
+def test_a_fingerprint_and_secrets_from_files(secure: SecureStack) -> None:
     """Instead of the authority's certificate; and passwords as an orchestrator mounts them."""
     certificate = ssl.PEM_cert_to_DER_cert(secure.security.pair("server")[0].read_text())
     fingerprint = hashlib.sha256(certificate).hexdigest()
