@@ -112,6 +112,7 @@ def test_a_worker_whose_key_is_revoked_ends_and_loses_nothing(secure: SecureStac
 
 def test_an_operator_has_the_acls_for_what_the_runbook_asks_of_one(secure: SecureStack) -> None:
     """Dead letters, a rebuild in a group of its own, and a new epoch when partitions were added."""
+    ingest(secure, "operator", {"id": "one", "text": "one"})
     secure.done("operator", "index", "create")
     secure.publish("documents", b"poison", b"no JSON")
     secure.work_off("worker")
