@@ -54,11 +54,8 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
     options: dict[str, Any] = {}
     if settings.api_key:
         options["api_key"] = settings.api_key.get_secret_value()
-    if settings.username:
-        options["basic_auth"] = (
-            settings.username,
-            settings.password.get_secret_value() if settings.password else "",
-        )
+    if settings.username and settings.password:
+        options["basic_auth"] = settings.username, settings.password.get_secret_value()
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)
     if settings.ssl_fingerprint:

@@ -161,8 +161,21 @@ class Index:
 
     async def bind(self, name: str) -> None:
         """This group feeds it from now on."""
+        await self.complete(name)
         if (await self.generation(name)).group != self.group:
             await self.note(name, **{GROUP_NOTE: self.group})
+
+    async def complete(self, name: str) -> None:
+        """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""
+
+        async def request() -> None:
+            registry = f"{name}-registry"
+            found = (await self._client.indices.get_mapping(index=registry))[registry]["mappings"]["properties"]
+            missing = {key: kind for key, kind in registry_mappings()["properties"].items() if key not in found}
+            if missing:
+                await self._client.indices.put_mapping(index=registry, properties=missing)
+
+        await self._call(request)
 
     async def note(self, name: str, **notes: Any) -> None:
         """Keep something beside the contract, or forget it (None)."""

@@ -12,7 +12,7 @@ serving index has settled would leave a hole between the two: it is moved back t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import ApiError, TransportError
@@ -22,7 +22,7 @@ from agents.claims import Claim, read_claims
 from agents.contract import contract_of
 from agents.elastic import connect, explain, multi_get, scan
 from agents.generations import progress_of, settings_of
-from agents.index import DOCUMENTS, GROUP_NOTE, REBUILD_NOTE, Index
+from agents.index import GROUP_NOTE, REBUILD_NOTE, Index
 from agents.kafka import LogReader, fingerprint, log_reader, record_of
 from agents.preflight import Checked, ensure_topics, load_model
 from agents.progress import Report
@@ -33,22 +33,26 @@ from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
-from streams.identity import chunk_id
+from streams.identity import chunk_id, entry_id
 from streams.record import Record
 from streams.recover import record_from_chunks
-from streams.registry import Entry, from_source
+from streams.registry import Entry, Stored, from_source
 
 BATCH = 256
 """Documents that go through the stations together."""
 CHUNKS = 2048
 """Chunks that are read from the serving index together, but for a document that has more."""
+TRIES = 4
+"""So often a document is looked at whose chunks are not what its entry says, over some seconds."""
 Write = Callable[[int, Claim | None], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What was done. `changing`: documents that were being replaced meanwhile, or are damaged: the topic has them, or
-    `index verify` names them."""
+    """What was done. `changing`: documents that were being replaced meanwhile: the topic has them.
+
+    `damaged`: those that nothing has: their chunks are not what the registry says, and the topic has lost their record.
+    """
 
     index: str = ""
     group: str = ""
@@ -56,6 +60,7 @@ class Rebuilt:
     from_index: int = 0
     from_topic: int = 0
     changing: int = 0
+    damaged: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -109,18 +114,18 @@ async def rebuild(
                     f"`penstock index drop {new.index}`"
                 )
             own = settings_of(settings, new)
+            noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
+            bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
+            starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
+            base = _base(new, found, starts)
             await require_stopped(reader, own)
             await ensure_topics(reader, own)
-            base = next((one for one in found if one.index == (new.rebuild or {}).get("base")), None)
             checked = Checked(
                 embedder=embedder, partitions=partitions, identity=await Index(client, own).identify(contract)
             )
             result.index, result.group = new.index, own.source.group
             async with workbench(own, checked) as bench, claim_writer(own) as write:
                 run = _Rebuild(own, checked, bench, reader, Pace(rate), result)
-                noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
-                bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
-                starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
                 if base:
                     await run.from_index(base, starts, report)
                 await run.from_topic(starts, write, report)
@@ -155,6 +160,21 @@ async def _begin(
     return await index.generation(made.index)
 
 
+def _base(new: Generation, found: Sequence[Generation], starts: Mapping[int, int]) -> Generation | None:
+    """Where documents are taken from that are older than the start; None when it is gone and the topic has them all.
+
+    Raises RefusedError when that generation was dropped since: nobody could tell which are missing.
+    """
+    name = (new.rebuild or {}).get("base")
+    base = next((one for one in found if one.index == name), None)
+    if base is None and (any(starts.values()) or new.contract["cuts"]):
+        raise RefusedError(
+            f"the rebuild of {new.index} takes what the topic does not have, or has lost, from {name}, which is gone: "
+            f"`penstock index drop {new.index}`, then `penstock index rebuild` begins anew from the index that serves"
+        )
+    return base
+
+
 async def _starts(
     index: Index, reader: LogReader, settings: Settings, serving: Generation, *, offset: int | None, at_ms: int | None
 ) -> dict[int, int]:
@@ -184,6 +204,13 @@ def _parts(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
         yield part
 
 
+def _is_due(entry: Entry, there: Stored | None) -> bool:
+    """Whether a document of the serving index is to be taken. `there`: its entry in the new one."""
+    if there is None:
+        return entry.n > 0
+    return there.entry.version < entry.version or (there.entry.version == entry.version and there.entry.state != "done")
+
+
 class _Rebuild:
     """The two sources of one generation."""
 
@@ -205,38 +232,61 @@ class _Rebuild:
         self._stations = Stations(bench.parts)
 
     async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
-        """Documents that the topic has lost, or that are older than the start."""
-        epochs, seen = self._bench.current, 0
-        async for hits, total in scan(self._bench.client, f"{base.index}-registry", DOCUMENTS):
+        """Documents that the topic has lost, or that are older than the start; and what became of those since that were
+        taken before it was interrupted."""
+        seen, uuid = 0, base.contract.get("id")
+        async for hits, total in scan(self._bench.client, f"{base.index}-registry", {"term": {"state": "done"}}):
             entries = [from_source(hit["_source"]) for hit in hits]
-            old = [one for one in entries if one.version < epochs.version(one.partition, starts.get(one.partition, 0))]
+            old = [one for one in entries if self._is_old(one, starts) and one.chunk_index_uuid == uuid]
             there = await self._bench.registry.read(entry.doc_id for entry in old)
-            begun = {doc for doc, stored in there.items() if stored.entry.state == "writing"}  # and not ended
-            due = [entry for entry in old if entry.doc_id not in there or entry.doc_id in begun]
+            due = [entry for entry in old if _is_due(entry, there.get(entry.doc_id))]
             for part in _parts(due, self._pace.batch):
-                await self._recover(base, part)
+                await self._recover(base, part, starts)
             seen += len(hits)
             report("from the serving index", seen, total)
 
-    async def _recover(self, base: Generation, entries: Sequence[Entry]) -> None:
+    def _is_old(self, entry: Entry, starts: Mapping[int, int]) -> bool:
+        """Whether its record is not among those that are read from the topic."""
+        return entry.version < self._bench.current.version(entry.partition, starts.get(entry.partition, 0))
+
+    async def _recover(self, base: Generation, entries: Sequence[Entry], starts: Mapping[int, int]) -> None:
+        """What is not as its entry says is read again: it is being replaced, or redriven, or it is damaged."""
+        waiting = entries
+        for attempt in range(TRIES):
+            left = await self._take(base, waiting)
+            if not left:
+                break
+            await asyncio.sleep(attempt)
+            registry = f"{base.index}-registry"
+            ids = [entry_id(doc) for doc in left]
+            answers = await multi_get(self._bench.client, self._bench.requests, registry, ids)
+            now = [from_source(answer["_source"]) for answer in answers if answer["found"]]
+            waiting = [entry for entry in now if self._is_old(entry, starts) and entry.state != "rejected"]
+            self._result.changing += len(left) - len(waiting)
+        else:
+            self._result.damaged += [entry.doc_id for entry in waiting]
+        await self._pace.passed(len(entries))
+
+    async def _take(self, base: Generation, entries: Sequence[Entry]) -> list[str]:
+        """Returns the documents whose chunks are not what the entries say."""
         text = base.contract["fields"]["text"]
         ids = [chunk_id(entry.doc_id, number) for entry in entries for number in range(entry.n)]
         fields = f"{text},metadata,penstock"
         answers = await multi_get(self._bench.client, self._bench.requests, base.index, ids, fields)
         rows = iter(answer.get("_source") for answer in answers)
-        records = []
+        records, left = [], []
         for entry in entries:
             chunks = [next(rows) for _ in range(entry.n)]
             record = record_from_chunks(entry, self._settings.source.topic, chunks, text_field=text)
             if record is None:
-                self._result.changing += 1
+                left.append(entry.doc_id)
                 continue
             self._bench.epochs[record.partition, record.offset] = epoch_of_version(entry.version)
             records.append(record)
         await self._through(records)
         self._bench.epochs.clear()
         self._result.from_index += len(records)
-        await self._pace.passed(len(entries))
+        return left
 
     async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> None:
         """Every record up to the end that the topic has now, partition by partition; a claim after each batch."""

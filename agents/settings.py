@@ -1,12 +1,14 @@
 """Settings: one TOML file, each key also an environment variable. The environment is read here, and only here.
 
 `kafka.bootstrap_servers` in the file is `PENSTOCK_KAFKA__BOOTSTRAP_SERVERS` in the environment, which wins.
-A secret can come from a file: `PENSTOCK_ELASTICSEARCH__API_KEY_FILE=/run/secrets/key`.
+A secret can come from a file, which wins as well: `PENSTOCK_ELASTICSEARCH__API_KEY_FILE=/run/secrets/key`.
+What Kubernetes puts into every pod about a Service whose name begins with `penstock` is no setting of ours.
 Credentials are not sent over a connection that is not encrypted, unless `allow_plaintext_credentials` says so.
 """
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,6 +45,13 @@ _SECRETS = (
     ("kafka", "ssl_password"),
 )
 
+_SERVICE_LINK = re.compile(
+    rf"{PREFIX}(?:[A-Z0-9]+_)*?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?|(?P<port>PORT))"
+)
+"""Variables that `enableServiceLinks` makes. https://kubernetes.io/docs/concepts/services-networking/service/"""
+_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
+
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -76,6 +85,13 @@ class KafkaSettings(Section):
     ssl_password: SecretStr | None = None
     ssl_check_hostname: bool = True
     allow_plaintext_credentials: bool = False
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _no_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("a login does not belong here: kafka.sasl_username and kafka.sasl_password")
+        return value
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -170,8 +186,19 @@ class ElasticsearchSettings(Section):
     replicas: int = Field(1, ge=0)
     refresh_interval: str = "1s"
 
+    @field_validator("url", mode="before")
+    @classmethod
+    def _no_credentials(cls, value: object) -> object:
+        if "@" in str(value):
+            raise ValueError("a login does not belong here: elasticsearch.username and elasticsearch.password")
+        return value
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.api_key and (self.username or self.password):
+            raise ValueError("elasticsearch.api_key beside elasticsearch.username: one of them can log in, not both")
+        if bool(self.username) != bool(self.password):
+            raise ValueError("elasticsearch.username and elasticsearch.password are needed together")
         if self.url.scheme == "https":
             return self
         if self.ca_certs or self.ssl_fingerprint:
@@ -271,7 +298,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before file; the file arrives as keyword arguments, and so do secrets from files."""
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings' own
-        files = {(_variable(*name) + "_FILE").lower() for name in _SECRETS}
+        files = {_file_variable(*name).lower() for name in _SECRETS}
         env_settings.env_vars = {n: v for n, v in env_settings.env_vars.items() if n.lower() not in files}
         return env_settings, init_settings
 
@@ -296,7 +323,8 @@ def load_settings(path: Path | None = None) -> Settings:
     raw = _read_toml(path) if path else {}
     _check_variables(os.environ)
     for (section, name), value in _secret_files(os.environ):
-        raw.setdefault(section, {}).setdefault(name, value)
+        if isinstance(values := raw.setdefault(section, {}), dict):
+            values[name] = value
     try:
         return Settings(**raw)
     except ValidationError as exc:
@@ -309,13 +337,9 @@ def origins(settings: Settings, path: Path | None = None) -> Iterator[Origin]:
     raw = _read_toml(path) if path else {}
     for section in Settings.model_fields:
         for name, value in getattr(settings, section):
-            variable = _variable(section, name)
-            if _in_environment(variable):
+            source = f"file {path}" if name in raw.get(section, {}) else "default"
+            if variable := _set_by(section, name):
                 source = f"environment {variable}"
-            elif _in_environment(variable + "_FILE"):
-                source = f"environment {variable}_FILE"
-            else:
-                source = f"file {path}" if name in raw.get(section, {}) else "default"
             yield Origin(name=f"{section}.{name}", value="" if value is None else str(value), source=source)
 
 
@@ -328,8 +352,21 @@ def _variable(section: str, name: str) -> str:
     return f"{PREFIX}{section}__{name}".upper()
 
 
-def _in_environment(variable: str) -> bool:
-    return any(name.upper() == variable for name in os.environ)
+def _file_variable(section: str, name: str) -> str:
+    return _variable(section, name) + "_FILE"
+
+
+def _in_environment(environ: Mapping[str, str], variable: str) -> str | None:
+    """The value of a variable, in whatever case its name is written; None when it is not set."""
+    return next((value for name, value in environ.items() if name.upper() == variable), None)
+
+
+def _set_by(section: str, name: str) -> str | None:
+    """The variable that a setting comes from; None when it does not come from the environment."""
+    if _in_environment(os.environ, variable := _variable(section, name)) is not None:
+        return variable
+    from_file = _file_variable(section, name)
+    return from_file if (section, name) in _SECRETS and _in_environment(os.environ, from_file) else None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -343,12 +380,20 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _secret_files(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], str]]:
     for name in _SECRETS:
-        variable = _variable(*name) + "_FILE"
-        if file := environ.get(variable):
-            try:
-                yield name, Path(file).read_text().strip()
-            except OSError as exc:
-                raise ConfigError(f"{variable} names {file}, which cannot be read: {exc.strerror}") from None
+        variable = _file_variable(*name)
+        if not (file := _in_environment(environ, variable)):
+            continue
+        if _in_environment(environ, _variable(*name)) is not None:
+            raise ConfigError(f"{_variable(*name)} and {variable} are both set: which one counts? Unset the other")
+        try:
+            secret = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            raise ConfigError(f"{variable} names {file}, which cannot be read: {exc.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{variable} names {file}, which is not UTF-8 text") from None
+        if not secret:
+            raise ConfigError(f"{variable} names {file}, which is empty")
+        yield name, secret
 
 
 def _known_names() -> list[str]:
@@ -362,22 +407,30 @@ def _known_names() -> list[str]:
 def _check_variables(environ: Mapping[str, str]) -> None:
     """pydantic-settings passes over variables of unknown sections; a typing mistake must not be silent."""
     known = {_variable(*name.split(".")) for name in _known_names()}
-    known |= {_variable(*name) + "_FILE" for name in _SECRETS} | set(_OWN_VARIABLES)
-    for variable in sorted(environ):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+    known |= {_file_variable(*name) for name in _SECRETS} | set(_OWN_VARIABLES)
+    for variable, value in sorted(environ.items()):
+        ours = variable.upper().startswith(PREFIX) and not _is_service_link(variable, value)
+        if ours and variable.upper() not in known:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"environment variable {variable}: there is no such setting{hint}")
 
 
+def _is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes made it. `PENSTOCK_ADMIN_PORT=9464` is a typing mistake: a Service's begins with `tcp://`."""
+    found = _SERVICE_LINK.fullmatch(variable)
+    return found is not None and (found["port"] is None or _LINK_VALUE.match(value) is not None)
+
+
 def _explain(error: Any, path: Path | None) -> str:
     name = ".".join(str(part) for part in error["loc"])
     section, _, key = name.partition(".")
-    where = _variable(section, key) if _in_environment(_variable(section, key)) else (path or "the settings")
+    where = _set_by(section, key) or path or "the settings"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, [*_known_names(), *Settings.model_fields], n=1)
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key:  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
-    given = "" if (section, key) in _SECRETS else f" (given: {error['input']!r})"
-    return f"{where}: {name}: {error['msg']}{given}"
+    secret = (section, key) in _SECRETS or "@" in str(error["input"])
+    given = "" if secret else f" (given: {error['input']!r})"
+    return f"{where}: {name}: {error['msg'].removeprefix('Value error, ')}{given}"

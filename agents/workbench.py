@@ -13,6 +13,7 @@ from agents.dead_letters import DeadLetters
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.flow import Budget
+from agents.index import Index
 from agents.metrics import Metrics
 from agents.preflight import Checked
 from agents.registry import Registry
@@ -44,6 +45,7 @@ async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workb
     manifest, names = checked.embedder.manifest, field_names(settings)
     epochs: dict[tuple[int, int], int] = {}
     async with connect(settings.elasticsearch) as client:
+        await Index(client, settings).complete(identity.index)
         requests = Requests(settings.delivery, metrics)
         bulk = Bulk(client, requests, metrics, points)
         registry = Registry(client, requests, bulk, identity.registry_alias)

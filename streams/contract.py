@@ -106,6 +106,7 @@ def registry_mappings() -> dict[str, Any]:
             "hi": integer,
             "content_hash": {"type": "keyword", "index": False, "doc_values": False},
             "chunk_index_uuid": keyword,
+            "content_version": {"type": "long", "index": False, "doc_values": False},
             "attempt": integer,
             "updated_at": {"type": "date"},
         },

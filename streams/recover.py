@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from streams.epochs import offset_of_version
+from streams.identity import version
 from streams.plan import METADATA
 from streams.record import Record
 from streams.registry import Entry
@@ -19,15 +20,17 @@ def record_from_chunks(
 ) -> Record | None:
     """The record of an entry, from the sources of its chunks in order (None: absent).
 
-    None when they are not the entry's chunks: it is being replaced just now, or damaged. Text between chunks was white
-    space, and is white space again; of which kind is not known. So the record says what the document says, at the same
-    offsets, but its bytes are others.
+    It is the entry's newest, at its own place, also where the chunks are of an earlier record with the same content.
+    A deleted document's is a tombstone. None when they are not the entry's chunks: it is being replaced just now, or
+    damaged. Text between chunks was white space, and is white space again; of which kind is not known. So the record
+    says what the document says, at the same offsets, but its bytes are others.
     """
-    if entry.state != "done" or not entry.n or len(rows) != entry.n:
+    if entry.state != "done" or len(rows) != entry.n:
         return None
-    offset = offset_of_version(entry.version)
-    chunks = [row for row in rows if row and text_field in row and row["penstock"]["offset"] == offset]
-    if len(chunks) != entry.n:
+    if not entry.n:
+        return _record(entry, topic, None)
+    chunks = [row for row in rows if row and text_field in row]
+    if len(chunks) != entry.n or not _of_entry(entry, {_version(row) for row in chunks}):
         return None
     first = chunks[0]["metadata"]
     body: dict[str, Any] = {name: first[stored] for name, stored in SHARED.items() if stored in first}
@@ -36,14 +39,30 @@ def record_from_chunks(
         body["metadata"] = _own(first)
     else:
         body["chunks"] = [{"text": row[text_field], "metadata": _own(row["metadata"])} for row in chunks]
+    return _record(entry, topic, orjson.dumps(body))
+
+
+def _record(entry: Entry, topic: str, value: bytes | None) -> Record:
     return Record(
         topic=topic,
         partition=entry.partition,
-        offset=offset,
+        offset=offset_of_version(entry.version),
         timestamp_ms=0,
         key=entry.doc_id.encode(),
-        value=orjson.dumps(body),
+        value=value,
     )
+
+
+def _of_entry(entry: Entry, versions: set[int]) -> bool:
+    """Whether chunks of these versions are what the entry is about."""
+    if entry.content_version is not None:
+        return versions == {entry.content_version}
+    return len(versions) == 1 and max(versions) <= entry.version
+
+
+def _version(row: Mapping[str, Any]) -> int:
+    """Of the record that a chunk was written for."""
+    return version(row["penstock"]["epoch"], row["penstock"]["offset"])
 
 
 def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:

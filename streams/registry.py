@@ -35,6 +35,9 @@ class Entry:
     chunk_index_uuid: str
     attempt: int = 1
     """Above 1 when the record was taken up again from the dead letters."""
+    content_version: int | None = None
+    """Of the record that its chunks were written for: below `version` where the same content came again since. None in
+    an entry from before it was kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """Same content as is stored: swap in the new version, embed nothing."""
+    """Same content as is stored: swap in the new version, embed nothing. The chunks keep theirs."""
 
     entry: Entry
 
@@ -111,6 +114,7 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> D
         hi=wanted.n,
         content_hash=wanted.content_hash,
         chunk_index_uuid=chunk_index_uuid,
+        content_version=wanted.version,
         attempt=wanted.attempt,
     )
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
@@ -169,6 +173,7 @@ def to_source(entry: Entry, updated_at: str) -> dict[str, Any]:
         "hi": entry.hi,
         "content_hash": entry.content_hash,
         "chunk_index_uuid": entry.chunk_index_uuid,
+        "content_version": entry.content_version,
         "attempt": entry.attempt,
         "updated_at": updated_at,
     }
@@ -176,4 +181,5 @@ def to_source(entry: Entry, updated_at: str) -> dict[str, Any]:
 
 def from_source(source: Mapping[str, Any]) -> Entry:
     """Inverse of `to_source`."""
-    return Entry(**{name: source[name] for name in Entry.__slots__})
+    kept = {"content_version": None, **source}
+    return Entry(**{name: kept[name] for name in Entry.__slots__})

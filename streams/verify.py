@@ -143,12 +143,14 @@ def _settled(
             kind, what = ("missing chunk", "no chunk is there") if row is None else ("stubbed chunk", "an empty stub")
             yield Finding(kind, chunk_id(doc_id, number), what)
         else:
-            yield from _chunk(chunk_id(doc_id, number), number, newest, row, model)
+            yield from _chunk(chunk_id(doc_id, number), number, newest, entry, row, model)
     late = {number: row for number, row in rows.items() if number >= n and not row.stub}
     yield from _orphans(doc_id, late, f"the document has {n} chunks")
 
 
-def _chunk(key: str, number: int, newest: Newest | None, row: Row, model: str | None) -> Iterator[Finding]:
+def _chunk(
+    key: str, number: int, newest: Newest | None, entry: Entry, row: Row, model: str | None
+) -> Iterator[Finding]:
     if newest is not None and row.text_hash != newest.hashes[number]:
         yield Finding("wrong text", key, "another text than the record's")
     elif row.chunk_hash != row.text_hash:
@@ -157,6 +159,8 @@ def _chunk(key: str, number: int, newest: Newest | None, row: Row, model: str | 
         yield Finding("wrong offsets", key, f"{row.span}, not {newest.spans[number]}")
     elif model is not None and row.model != model:
         yield Finding("wrong model", key, f"made by {row.model}, not {model}")
+    elif entry.content_version not in (None, row.version) and row.version <= entry.version:
+        yield Finding("wrong version", key, f"{row.version}, its content has {entry.content_version}")
 
 
 def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """`penstock index create|list|status|verify|vacuum|rebuild|epoch`; the swaps are in `generations`."""
 
 import asyncio
+import sys
 from collections import Counter
 from contextlib import closing
 from typing import Any
@@ -21,6 +22,7 @@ from agents.rebuild import rebuild as rebuild_index
 from agents.rewind import rewind
 from agents.settings import Settings, with_model
 from agents.vacuum import vacuum
+from streams.errors import PenstockError
 from streams.generations import Generation
 
 
@@ -169,18 +171,22 @@ def _rebuild_beside(
         done = asyncio.run(rebuild_index(settings, offset=offset, at_ms=at_ms, rate=rate, report=reporter(bar)))
     if as_json:
         print_json(done)
-        return
+        sys.exit(1 if done.damaged else 0)
     went = "went on with" if done.resumed else "built"
     click.echo(
         f"{went} {done.index} in {done.seconds:.0f} s: {done.from_index} documents from the index that serves, "
         f"{done.from_topic} records from the topic"
     )
-    if done.changing:
-        click.echo(f"{done.changing} documents were not as their entries say: `penstock index verify` names them")
     click.echo(
         f"start workers with source.group = {done.group}, which go on from there, then "
         f"`penstock index promote {done.index}`"
     )
+    if done.damaged:
+        shown = ", ".join(done.damaged[:20]) + (" …" if len(done.damaged) > 20 else "")
+        raise PenstockError(
+            f"{len(done.damaged)} documents are missing there: the topic has lost their records, and their chunks in "
+            f"the index that serves are not whole. Publish them again: {shown}"
+        )
 
 
 @index.group()

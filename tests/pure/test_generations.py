@@ -102,6 +102,7 @@ def indexed(body: dict[str, Any]) -> tuple[Document, Entry, list[dict[str, Any]]
         doc_id="doc",
         partition=3,
         version=version(1, 41),
+        content_version=version(1, 41),
         state="done",
         n=len(chunks),
         hi=len(chunks),
@@ -118,7 +119,9 @@ def test_a_text_is_made_again_from_its_chunks(text: str, own: bool) -> None:
         body["metadata"] = {"lang": "de", "tags": ["x"]}
     document, entry, rows = indexed(body)
     if not rows:
-        assert record_from_chunks(entry, "t", rows, text_field="text") is None
+        deleted = record_from_chunks(entry, "t", rows, text_field="text")
+        assert deleted is not None
+        assert deleted.value is None
         return
     made = record_from_chunks(entry, "t", rows, text_field="text")
     assert made is not None
@@ -155,3 +158,15 @@ def test_what_is_being_replaced_is_not_made_again() -> None:
     for found in (newer, stub, [None, *rows[1:]], rows[1:]):
         assert record_from_chunks(entry, "t", found, text_field="text") is None
     assert record_from_chunks(replace(entry, state="writing"), "t", rows, text_field="text") is None
+
+
+def test_a_document_that_came_again_unchanged_is_made_again_at_its_newest_place() -> None:
+    _, entry, rows = indexed({"text": "word " * 60})
+    touched = replace(entry, version=version(2, 7), partition=1)
+    for found in (touched, replace(touched, content_version=None)):
+        made = record_from_chunks(found, "t", rows, text_field="text")
+        assert made is not None
+        assert (made.partition, made.offset) == (1, 7)
+    mixed = [{**rows[0], "penstock": {**rows[0]["penstock"], "epoch": 0}}, *rows[1:]]
+    assert record_from_chunks(replace(touched, content_version=None), "t", mixed, text_field="text") is None
+    assert record_from_chunks(replace(touched, content_version=version(1, 42)), "t", rows, text_field="text") is None

@@ -63,6 +63,20 @@ RANDOM = {
     "the topic is made anew": replace(
         LIFE, anew=(("a", ("n",)), ("b", None), ("a", ("n", "m")), ("c", ("q",))), faults={**FAULTS, "anew": 1}
     ),
+    "the same content comes again": replace(
+        LIFE,
+        records=(
+            ("a", ("x", "y")),
+            ("b", ("q",)),
+            ("a", ("x", "y")),
+            ("a", ("x", "y")),
+            ("a", ("z",)),
+            ("b", ("q",)),
+            ("a", ("z",)),
+        ),
+        anew=(("b", ("q",)), ("a", ("x",)), ("a", ("x",))),
+        faults={**FAULTS, "anew": 1},
+    ),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
@@ -276,6 +290,18 @@ def _redrive_comes_in_between(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(registry, "_again", again)
 
 
+def _content_version_moves(patch: pytest.MonkeyPatch) -> None:
+    real = registry.decide
+
+    def decide(*arguments: Any, **about: Any) -> Any:
+        decision = real(*arguments, **about)
+        if not isinstance(decision, registry.Touch):
+            return decision
+        return registry.Touch(replace(decision.entry, content_version=decision.entry.version))
+
+    patch.setattr(protocol, "decide", decide)
+
+
 def _documents_overtake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Batch, "doc_ids", property(lambda _: set()))
 
@@ -299,5 +325,6 @@ MUTATIONS = [
     Mutation("a redrive waits for the stream", "one refused record, killed and redriven", _redrive_comes_in_between),
     Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
     Mutation("epoch in the version", "the topic is made anew", _one_epoch),
+    Mutation("the content's own version in the entry", "the same content comes again", _content_version_moves),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -33,7 +33,8 @@ from streams.errors import PenstockError
 from streams.identity import version
 from streams.plan import FieldNames, Outcome
 from streams.protocol import Target
-from streams.record import Record, Rejected, decode
+from streams.record import Document, Record, Rejected, decode
+from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
 from streams.split import SplitRules, TokenIds
 from streams.window import BatchSize
@@ -366,9 +367,20 @@ class World:
             if entry is None or entry.state == "writing" or self.damaged.get(key) == entry.version:
                 continue
             texts = self.texts_of(entry.version) if entry.state == "done" else ()
+            self.check_recoverable(entry, texts)
             wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
             if rows[key] != wanted:
                 self.fail(f"{key} is {entry.state} at version {entry.version} and holds {rows[key]}, not {wanted}")
+
+    def check_recoverable(self, entry: Any, texts: Sequence[str]) -> None:
+        """A document that is done can be made again from its chunks: the topic may have lost its record."""
+        if entry.state != "done" or not entry.n:
+            return
+        rows = [self.chunks.rows.get(f"{entry.doc_id}#{number}") for number in range(entry.n)]
+        made = record_from_chunks(entry, TOPIC, [row.source if row else None for row in rows], text_field=NAMES.text)
+        document = made and decode(made)
+        if not isinstance(document, Document) or [chunk.text for chunk in document.chunks or ()] != list(texts):
+            self.fail(f"{entry.doc_id} is done at version {entry.version} and cannot be made again from its chunks")
 
     def check_claim(self, claim: Claim) -> None:
         """Every record up to a claim is settled in the index that the claim is about."""

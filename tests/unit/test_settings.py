@@ -1,5 +1,6 @@
 """Settings: file, environment, secrets, and errors that name the setting, its source and the fix."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[kafka]\nsecurity_protocol = 'SSL'\nssl_keyfile = 'x'", "kafka.ssl_certfile, which is missing"),
         ("[kafka]\nsasl_mechanism = 'GSSAPI'", "kafka.sasl_mechanism: Input should be 'PLAIN'"),
         ("[elasticsearch]\nca_certs = 'x'", "are for https, elasticsearch.url is http"),
+        ("[elasticsearch]\nurl = 'http://u:p4ss@host:9200'", "elasticsearch.username and elasticsearch.password"),
+        ("[elasticsearch]\nurl = 'http://u:p4ss/@host'", "elasticsearch.username and elasticsearch.password"),
+        ("[elasticsearch]\nurl = 'u:p4ss@host'", "elasticsearch.username and elasticsearch.password"),
+        ("[kafka]\nbootstrap_servers = 'u:p4ss@host:9092'", "kafka.sasl_username and kafka.sasl_password"),
+        ("[elasticsearch]\napi_key = 'p4ss'\nusername = 'u'\npassword = 'p4ss'", "api_key beside elasticsearch.user"),
+        ("[elasticsearch]\nusername = 'u'", "elasticsearch.username and elasticsearch.password are needed together"),
+        ("[elasticsearch]\npassword = 'p4ss'", "elasticsearch.password are needed together"),
+        ("elasticsearch = 'p4ss'", "Input should be a valid dictionary"),
+        ("[elasticsearch.password]\nvalue = 'p4ss'", "elasticsearch.password: Input should be a valid string"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, content: str, part: str) -> None:
@@ -98,6 +108,42 @@ def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings()
 
 
+LINKS = {
+    "PENSTOCK_SERVICE_HOST": "10.0.171.239",
+    "PENSTOCK_SERVICE_PORT": "9464",
+    "PENSTOCK_SERVICE_PORT_METRICS": "9464",
+    "PENSTOCK_PORT": "tcp://10.0.171.239:9464",
+    "PENSTOCK_PORT_9464_TCP": "tcp://10.0.171.239:9464",
+    "PENSTOCK_PORT_9464_TCP_PROTO": "tcp",
+    "PENSTOCK_PORT_9464_TCP_PORT": "9464",
+    "PENSTOCK_PORT_9464_TCP_ADDR": "10.0.171.239",
+    "PENSTOCK_ADMIN_PORT": "tcp://10.0.171.239:9464",
+    "PENSTOCK_ADMIN_SERVICE_HOST": "10.0.171.239",
+}
+
+
+def test_what_kubernetes_tells_every_pod_about_a_service_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PENSTOCK_ADMIN_PORT", "9464"),
+        ("PENSTOCK_PORT", "9464"),
+        ("PENSTOCK_ADMIN__SERVICE_PORT", "9464"),
+        ("PENSTOCK_PORT_9464", "tcp://10.0.171.239:9464"),
+        ("PENSTOCK_SOURCE_TOPIC", "x"),
+    ],
+)
+def test_a_typing_mistake_is_no_service(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name}: there is no such setting"):
+        load_settings()
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read: No such file"):
         load_settings(tmp_path / "nowhere.toml")
@@ -114,6 +160,43 @@ def test_secret_from_a_file_is_masked(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.kafka.ssl_password.get_secret_value() == "s3cret"
     assert all("s3cret" not in row.value for row in origins(settings))
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("spell", [str.upper, str.lower])
+def test_a_secret_from_a_file_wins_over_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spell: Callable[[str], str]
+) -> None:
+    path = file(tmp_path, "[elasticsearch]\napi_key = 'older'\n")
+    (tmp_path / "key").write_text("s3cret\n")
+    monkeypatch.setenv(spell("PENSTOCK_ELASTICSEARCH__API_KEY_FILE"), str(tmp_path / "key"))
+    key = load_settings(path).elasticsearch.api_key
+    assert key is not None
+    assert key.get_secret_value() == "s3cret"
+    (row,) = [row for row in origins(load_settings(path), path) if row.name == "elasticsearch.api_key"]
+    assert row.source == "environment PENSTOCK_ELASTICSEARCH__API_KEY_FILE"
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__API_KEY", "another")
+    with pytest.raises(ConfigError, match="__API_KEY and PENSTOCK_ELASTICSEARCH__API_KEY_FILE are both set"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"), [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff", "is not UTF-8 text")]
+)
+def test_a_secrets_file_without_a_secret_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, part: str
+) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    monkeypatch.setenv("PENSTOCK_KAFKA__SASL_PASSWORD_FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigError, match=f"SASL_PASSWORD_FILE names .*key, which {part}"):
+        load_settings()
+
+
+def test_a_value_from_the_environment_is_named_and_its_secret_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__URL", "http://elastic:p4ss@host:9200")
+    with pytest.raises(ConfigError, match=r"^PENSTOCK_ELASTICSEARCH__URL: elasticsearch\.url: a login") as caught:
+        load_settings()
+    assert "p4ss" not in str(caught.value)
 
 
 def test_sample_file_is_valid_and_holds_defaults_only() -> None:
