@@ -22,7 +22,7 @@ ATTEMPT = "penstock.attempt"
 EPOCH = "penstock.epoch"
 SHA256 = "penstock.value.sha256"
 BYTES = "penstock.value.bytes"
-OWN = (CONNECT, ATTEMPT, EPOCH, SHA256, BYTES)
+TOPIC = CONNECT + "topic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def headers_of(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> H
     """What is added to the record's own headers. `group`: the consumer group that it was rejected in."""
     record = rejected.record
     values = {
-        CONNECT + "topic": record.topic,
+        TOPIC: record.topic,
         CONNECT + "partition": str(record.partition),
         CONNECT + "offset": str(record.offset),
         CONNECT + "connector.name": group,
@@ -87,18 +87,24 @@ def pointer_to(record: Record) -> Headers:
 
 
 def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]], at_ms: int) -> Letter:
-    """Inverse of `headers_of`. Raises ValueError for a record that is not a dead letter of Penstock."""
+    """Inverse of `headers_of`. Raises ValueError for a record that is not a dead letter of Penstock.
+
+    Ours come last and begin with the topic. What is before them belongs to the record, whatever its names: it may
+    have been a dead letter itself once.
+    """
     headers = list(headers)
-    told = {name: raw.decode(errors="replace") for name, raw in headers if name.startswith(OWN)}
+    names = [name for name, _ in headers]
+    first = len(names) - 1 - names[::-1].index(TOPIC) if TOPIC in names else len(names)
+    told = {name: raw.decode(errors="replace") for name, raw in headers[first:]}
     try:
         record = Record(
-            topic=told[CONNECT + "topic"],
+            topic=told[TOPIC],
             partition=int(told[CONNECT + "partition"]),
             offset=int(told[CONNECT + "offset"]),
             timestamp_ms=at_ms,
             key=key,
             value=value,
-            headers=tuple((name, raw) for name, raw in headers if not name.startswith(OWN)),
+            headers=tuple(headers[:first]),
         )
         return Letter(
             record=record,

@@ -9,6 +9,7 @@ from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
 
+OURS = ["__connect.errors.offset", "penstock.attempt", "penstock.epoch", "penstock.value.sha256"]
 RECORDS = st.builds(
     Record,
     topic=st.text(min_size=1),
@@ -17,7 +18,11 @@ RECORDS = st.builds(
     timestamp_ms=st.just(5),
     key=st.none() | st.binary(),
     value=st.none() | st.binary(),
-    headers=st.lists(st.tuples(st.sampled_from(["trace", "own.header"]), st.binary())).map(tuple),
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from(["", "trace", "penstock.own", "__connect.errors.topic", *OURS]) | st.text(), st.binary()
+        )
+    ).map(tuple),
 )
 
 
@@ -37,6 +42,7 @@ def entry(**changes: object) -> Entry:
 
 @given(RECORDS, st.text(), st.integers(1, 9), st.integers(0, 9))
 def test_a_letter_is_read_back_as_it_was_written(record: Record, message: str, attempt: int, epoch: int) -> None:
+    """Whatever headers the record has, those of an earlier dead letter included."""
     rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message=message)
     headers = [*record.headers, *headers_of(rejected, group="g", attempt=attempt, epoch=epoch)]
     letter = read_letter(record.key, record.value, headers, 5)
