@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from streams.errors import RefusedError
+from streams.split import EncodeError
 
 
 class Tokens:
@@ -23,7 +24,16 @@ class Tokens:
         self._prefix = prefix
 
     def encode(self, texts: Sequence[str], *, prefix: str | None = None) -> list[NDArray[np.int32]]:
-        """Token ids of each text. `prefix` replaces the document prefix (a query's, say)."""
+        """Token ids of each text. `prefix` replaces the document prefix (a query's, say).
+
+        Raises EncodeError for texts that the model's vocabulary has no tokens for.
+        """
         before = self._prefix if prefix is None else prefix
         inputs = [before + text for text in texts] if before else list(texts)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in self._tokenizer.encode_batch_fast(inputs)]
+        try:
+            encodings = self._tokenizer.encode_batch_fast(inputs)
+        except Exception as exc:
+            if type(exc) is not Exception:  # the tokenizers raise the base class itself, nothing else is about a text
+                raise
+            raise EncodeError(str(exc)) from exc
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]

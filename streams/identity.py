@@ -4,6 +4,7 @@ import hashlib
 
 EPOCH_SHIFT = 48
 MAX_OFFSET = (1 << EPOCH_SHIFT) - 2
+HASHED = "sha256:"
 MAX_ID_BYTES = 480  # Elasticsearch's limit is 512; what is left is for the chunk number
 
 
@@ -18,11 +19,16 @@ def version(epoch: int, offset: int) -> int:
 
 
 def entry_id(doc_id: str) -> str:
-    """`_id` of a document's registry entry: the document id, or its hash when over 480 bytes of UTF-8."""
+    """`_id` of a document's registry entry: the document id, or its hash.
+
+    Hashed are ids over 480 bytes of UTF-8, and those that look like a hash: no two documents have one `_id`.
+    """
     raw = doc_id.encode()
-    return doc_id if len(raw) <= MAX_ID_BYTES else "sha256:" + hashlib.sha256(raw).hexdigest()
+    if len(raw) <= MAX_ID_BYTES and not doc_id.startswith(HASHED):
+        return doc_id
+    return HASHED + hashlib.sha256(raw).hexdigest()
 
 
 def chunk_id(doc_id: str, chunk: int) -> str:
-    """`_id` of chunk number `chunk` (from 0): `<doc id>#<chunk>`, the document id hashed when over 480 bytes."""
+    """`_id` of chunk number `chunk` (from 0): `<entry id>#<chunk>`. The last `#` divides them."""
     return f"{entry_id(doc_id)}#{chunk}"

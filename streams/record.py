@@ -6,16 +6,21 @@ leaves the older version of its document as it was. The wire format is described
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+MAX_NESTING = 64  # of objects and lists in metadata; what writes JSON gives up at 254, and ours sit some levels deeper
+MAX_NAME_CHARS = (
+    64  # of an unknown field for which a near name is looked for: the search takes the square of its length
+)
+MAX_SHORT = 60  # characters of a value that is quoted
+HEADER_OVERHEAD = 200  # bytes of a header's tuple, name and value, as Python objects
 MAX_KEY_PATH_BYTES = 512  # of a metadata key path; flattened terms are path + value, Lucene's limit is 32,766
 MAX_METADATA_DEPTH = 20  # Elasticsearch's depth_limit of a flattened field
-MAX_INTEGER = 2**63 - 1
 _FIELDS = ("id", "text", "chunks", "title", "url", "author", "timestamp", "metadata")
 _CHUNK_FIELDS = ("text", "metadata")
 
@@ -34,8 +39,8 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
+        """Bytes of key, value and headers, as they are held."""
+        return size_bytes(self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +81,14 @@ class _InvalidError(ValueError):
     """Says what is wrong with a record, inside this module only."""
 
 
+def size_bytes(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """Bytes that a record holds in memory beside its own object: key, value, headers."""
+    held = sum(HEADER_OVERHEAD + len(name) + len(data or b"") for name, data in headers)
+    return len(key or b"") + len(value or b"") + held
+
+
 def decode(record: Record) -> Document | Rejected:
-    """Read and validate one record. Never raises for bad input.
+    """Read and validate one record. Never raises for bad input, and what it lets through can be written as JSON.
 
     A null value and an empty text both mean: no chunks (a deletion).
     """
@@ -117,18 +128,16 @@ def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:
     text, chunks = body.get("text"), body.get("chunks")
     if (text is None) == (chunks is None):
         raise _InvalidError("exactly one of `text` and `chunks` is needed")
-    return Document(
-        record=record,
-        id=doc_id,
-        content_hash=_hash(body),
-        text=_string(body, "text"),
-        chunks=None if chunks is None else _chunks(chunks),
-        title=_string(body, "title"),
-        url=_string(body, "url"),
-        author=_string(body, "author"),
-        timestamp=_timestamp(body.get("timestamp")),
-        metadata=_metadata(body.get("metadata"), "metadata"),
-    )
+    checked: dict[str, Any] = {
+        "text": _string(body, "text"),
+        "chunks": None if chunks is None else _chunks(chunks),
+        "title": _string(body, "title"),
+        "url": _string(body, "url"),
+        "author": _string(body, "author"),
+        "timestamp": _timestamp(body.get("timestamp")),
+        "metadata": _metadata(body.get("metadata"), "metadata"),
+    }
+    return Document(record=record, id=doc_id, content_hash=_hash(body), **checked)  # a checked body can be written
 
 
 def _chunks(value: object) -> tuple[GivenChunk, ...]:
@@ -149,7 +158,7 @@ def _chunks(value: object) -> tuple[GivenChunk, ...]:
 def _known(body: dict[str, Any], known: Sequence[str], where: str) -> None:
     for name in body:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_CHARS else []
             hint = f" (did you mean `{near[0]}`?)" if near else ""
             raise _InvalidError(f"unknown field `{where}{_short(name)}`{hint}; your own fields belong under `metadata`")
 
@@ -185,32 +194,50 @@ def _metadata(value: object, name: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise _InvalidError(f"`{name}` is a JSON {_kind(value)}; an object is needed")
-    _check_tree(value, name, "", 1)
+    _check_tree(value, name)
     return value
 
 
-def _check_tree(node: object, name: str, path: str, depth: int) -> None:
-    """What a `flattened` field takes: bounded depth and key length, no empty key and no NUL in keys."""
-    if depth > MAX_METADATA_DEPTH:
-        raise _InvalidError(f"`{name}` is nested deeper than {MAX_METADATA_DEPTH} levels")
-    if isinstance(node, dict):
-        for key, child in node.items():
-            here = f"{path}.{key}" if path else key
-            if not key or "\0" in key:
-                raise _InvalidError(f"`{name}` has an empty key or one with a NUL character")
-            if len(here.encode()) > MAX_KEY_PATH_BYTES:
-                raise _InvalidError(f"`{name}` has a key path longer than {MAX_KEY_PATH_BYTES} bytes")
-            _check_tree(child, name, here, depth + 1)
-    elif isinstance(node, list):
-        for child in node:
-            _check_tree(child, name, path, depth)
-    elif isinstance(node, str) and "\0" in node:
-        raise _InvalidError(f"`{name}` has a value with a NUL character")
+def _check_tree(root: dict[str, Any], name: str) -> None:
+    """What a `flattened` field and JSON take: bounded depth and key length, no empty key and no NUL in keys.
+
+    Without recursion: the input decides how deep it is.
+    """
+    waiting: list[tuple[dict[str, Any] | list[Any], str, int, int]] = [(root, "", 1, 1)]
+    while waiting:
+        node, path, depth, nesting = waiting.pop()
+        if nesting > MAX_NESTING:
+            raise _InvalidError(f"`{name}` has lists nested deeper than {MAX_NESTING} levels")
+        if isinstance(node, dict):
+            if node and depth >= MAX_METADATA_DEPTH:
+                raise _InvalidError(f"`{name}` is nested deeper than {MAX_METADATA_DEPTH} levels")
+            children = [(_path(path, key, name), child) for key, child in node.items()]
+            depth += 1
+        else:
+            children = [(path, child) for child in node]
+        for here, child in children:
+            if isinstance(child, dict | list):
+                waiting.append((child, here, depth, nesting + 1))
+            elif isinstance(child, str) and "\0" in child:
+                raise _InvalidError(f"`{name}` has a value with a NUL character")
+
+
+def _path(path: str, key: str, name: str) -> str:
+    if not key or "\0" in key:
+        raise _InvalidError(f"`{name}` has an empty key or one with a NUL character")
+    here = f"{path}.{key}" if path else key
+    if len(here.encode()) > MAX_KEY_PATH_BYTES:
+        raise _InvalidError(f"`{name}` has a key path longer than {MAX_KEY_PATH_BYTES} bytes")
+    return here
 
 
 def _hash(body: dict[str, Any] | None) -> str:
     """Hash of the canonical record, metadata included."""
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as exc:  # what is checked can be written; this is for what the checks do not know
+        raise _InvalidError(f"the value cannot be written as JSON again: {exc}") from exc
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _kind(value: object) -> str:
@@ -219,6 +246,8 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    """A quoted value, cut: messages go to logs and headers, whole texts must not."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A quoted value, cut: messages go to logs and headers, whole texts must not. Of a container its kind alone."""
+    if isinstance(value, dict | list):
+        return f"a JSON {_kind(value)}"
+    text = repr(value[: MAX_SHORT + 1] if isinstance(value, str) else value)
+    return text if len(text) <= MAX_SHORT else text[: MAX_SHORT - 3] + "..."

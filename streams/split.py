@@ -1,22 +1,47 @@
 """Second station: a document's text becomes chunks that fit the model, with their place in the text.
 
-First by characters (fast), at the best bound near the size asked for: paragraph, sentence, word. Then what
-still exceeds the model's token limit is split again by tokens. No token is ever truncated.
+First by characters (`streams.spans`, fast), at the best bound near the size asked for: paragraph, sentence, word. Then
+what still exceeds the model's token limit is split again by tokens. No token is ever truncated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 
-from streams.record import Document, Rejected
+from streams.record import Document, GivenChunk, Rejected
+from streams.spans import spans
 
 TokenIds = Sequence[int] | NDArray[np.int32]
 Encode = Callable[[Sequence[str]], Sequence[TokenIds]]
 """Token ids of each text, the model's special tokens and prefix included, nothing cut off."""
+
+
+Chunks = list["Chunk"] | Rejected
+
+ENCODED_AT_ONCE = 256
+HEAD_CHARS = 16
+"""Characters a token, beyond which a text is looked at by its beginning."""
+
+
+class EncodeError(ValueError):
+    """Raised by an `Encode`: the model's vocabulary has no tokens for a text."""
+
+
+class _TooLongError(ValueError):
+    """A pre-split chunk is over the limit, inside this module only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many chunks a document may have, and that in words: how many, why, and which setting says so."""
+
+    chunks: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,45 +65,108 @@ class Chunk:
     metadata: dict[str, Any]
 
 
-def chunk_document(document: Document, rules: SplitRules, encode: Encode) -> list[Chunk] | Rejected:
-    """Chunks of a document, in order; none for a deletion. Pre-split chunks over the limit are rejected."""
-    if document.chunks is not None:
-        encoded = encode([chunk.text for chunk in document.chunks])
-        for number, ids in enumerate(encoded):
-            if len(ids) > rules.max_tokens:
-                return Rejected(
-                    record=document.record,
-                    stage="split",
-                    error="ChunkTooLong",
-                    message=f"`chunks[{number}]` has {len(ids)} tokens, the model takes {rules.max_tokens}: "
-                    "split it further, or send the whole `text`",
-                )
-        return [
-            Chunk(text=given.text, ids=ids, start=None, end=None, metadata=given.metadata)
-            for given, ids in zip(document.chunks, encoded, strict=True)
-        ]
-    return split_text(document.text or "", rules, encode)
+def chunk_document(document: Document, rules: SplitRules, encode: Encode, room: Room | None = None) -> Chunks:
+    """Chunks of a document, in order; none for a deletion.
+
+    Rejected are pre-split chunks over the model's limit, texts that the tokenizer cannot take, and documents of more
+    chunks than there is room for: found before they are made.
+    """
+    try:
+        if document.chunks is None:
+            return _within(_split(document.text or "", rules, encode), document, room)
+        if room and len(document.chunks) > room.chunks:
+            return _too_large(document, room, len(document.chunks))
+        return list(_given(document.chunks, rules, encode))
+    except EncodeError as exc:
+        return _rejected(document, "TokenizerFailed", f"the model's tokenizer does not take it: {exc}")
+    except _TooLongError as exc:
+        return _rejected(document, "ChunkTooLong", str(exc))
 
 
 def split_text(text: str, rules: SplitRules, encode: Encode) -> list[Chunk]:
-    """Split one text. Every character that is not white space is in at least one chunk."""
-    splitter = TextSplitter(rules.max_chars, overlap=rules.overlap_chars)
-    spans = splitter.chunk_indices(text)
-    chunks: list[Chunk] = []
-    for (start, piece), ids in zip(spans, encode([piece for _, piece in spans]), strict=True):
+    """Split one text. Every character that is not white space is in at least one chunk.
+
+    The time is linear in the length of the text, whatever it is made of: `encode` is given at most some twenty times
+    its characters. Raises EncodeError.
+    """
+    return list(_split(text, rules, encode))
+
+
+def _within(chunks: Iterable[Chunk], document: Document, room: Room | None) -> Chunks:
+    made: list[Chunk] = []
+    for chunk in chunks:
+        if room and len(made) >= room.chunks:
+            return _too_large(document, room, len(made) + 1)
+        made.append(chunk)
+    return made
+
+
+def _given(given: Sequence[GivenChunk], rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
+    for number, text, ids in _encoded(((number, chunk.text) for number, chunk in enumerate(given)), encode):
+        if len(ids) > rules.max_tokens:
+            raise _TooLongError(
+                f"`chunks[{number}]` has {len(ids)} tokens, the model takes {rules.max_tokens}: split it further, or "
+                "send the whole `text`"
+            )
+        yield Chunk(text=text, ids=ids, start=None, end=None, metadata=given[number].metadata)
+
+
+def _split(text: str, rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
+    for start, piece, ids in _encoded(spans(text, rules.max_chars, rules.overlap_chars), encode):
         if len(ids) <= rules.max_tokens:
-            chunks.append(_chunk(start, piece, ids))
+            yield _chunk(start, piece, ids)
         else:
-            chunks.extend(_split_by_tokens(start, piece, rules.max_tokens, encode))
-    return chunks
+            yield from _split_by_tokens(start, piece, ids, rules.max_tokens, encode)
 
 
-def _split_by_tokens(offset: int, text: str, max_tokens: int, encode: Encode) -> list[Chunk]:
-    splitter = TextSplitter.from_callback(lambda piece: len(encode([piece])[0]), max_tokens)
-    spans = splitter.chunk_indices(text)
-    encoded = encode([piece for _, piece in spans])
-    return [_chunk(offset + start, piece, ids) for (start, piece), ids in zip(spans, encoded, strict=True)]
+def _split_by_tokens(start: int, text: str, ids: TokenIds, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
+    if text.isascii() and len(text.split()) == 1:
+        yield from _split_evenly(start, text, ids, max_tokens, encode)  # base64 and its like have no better bounds
+        return
+    splitter = TextSplitter.from_callback(lambda piece: _count(piece, max_tokens, encode), max_tokens)
+    for inner, piece, ids in _encoded(splitter.chunk_indices(text), encode):
+        if len(ids) <= max_tokens:
+            yield _chunk(start + inner, piece, ids)
+        else:
+            yield from _split_evenly(start + inner, piece, ids, max_tokens, encode)
+
+
+def _split_evenly(start: int, text: str, ids: TokenIds, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
+    """Parts of one length, and again those that are still too long: a part may have more tokens than it had inside."""
+    if len(text) == 1:
+        raise EncodeError(f"one character has {len(ids)} tokens, the model takes {max_tokens}")
+    count = min(len(text), max(2, -(-len(ids) * 5 // (max_tokens * 4))))
+    bounds = [len(text) * number // count for number in range(count + 1)]
+    parts = ((at, text[at:end]) for at, end in pairwise(bounds))
+    for inner, piece, ids in _encoded(parts, encode):
+        if len(ids) > max_tokens:
+            yield from _split_evenly(start + inner, piece, ids, max_tokens, encode)
+        elif not piece.isspace():
+            yield _chunk(start + inner, piece, ids)
+
+
+def _count(text: str, max_tokens: int, encode: Encode) -> int:
+    """Tokens of a text; of one that is far too long those of its beginning, when these are too many already."""
+    head = text[: max_tokens * HEAD_CHARS]
+    count = len(encode([head])[0])
+    return count if count > max_tokens or len(head) == len(text) else len(encode([text])[0])
+
+
+def _encoded(pieces: Iterable[tuple[int, str]], encode: Encode) -> Iterator[tuple[int, str, TokenIds]]:
+    """With their tokens, so many at a time: what a tokenizer returns takes far more memory than the tokens."""
+    waiting = iter(pieces)
+    while part := list(islice(waiting, ENCODED_AT_ONCE)):
+        for (start, piece), ids in zip(part, encode([piece for _, piece in part]), strict=True):
+            yield start, piece, ids
 
 
 def _chunk(start: int, text: str, ids: TokenIds) -> Chunk:
     return Chunk(text=text, ids=ids, start=start, end=start + len(text), metadata={})
+
+
+def _too_large(document: Document, room: Room, chunks: int) -> Rejected:
+    return _rejected(document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {room.text}")
+
+
+def _rejected(document: Document, error: str, message: str) -> Rejected:
+    return Rejected(record=document.record, stage="split", error=error, message=message)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.identity import MAX_ID_BYTES, chunk_id, entry_id, version
 from streams.plan import FieldNames, content_writes, first_bad_vector, stub_writes
@@ -90,3 +92,19 @@ def test_long_ids_are_hashed_within_the_servers_limit() -> None:
     assert chunk_id("a" * MAX_ID_BYTES, 3) == "a" * MAX_ID_BYTES + "#3"
     assert len(chunk_id("ü" * 400, 10**6).encode()) < 512
     assert entry_id("ü" * 400) != entry_id("ü" * 401)
+
+
+ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.sampled_from(
+    ["a#0", "a#0#1", "sha256:"]
+)
+long_ids = ids.map(lambda part: (part * MAX_ID_BYTES)[: MAX_ID_BYTES + 20])
+
+
+@given(st.lists(ids | long_ids, min_size=1, max_size=4, unique=True), st.integers(0, 3))
+def test_no_two_documents_have_one_id(documents: list[str], rounds: int) -> None:
+    """Also not where one document is named as another one's hash is."""
+    for _ in range(rounds):
+        documents += [name for document in documents if (name := entry_id(document)) not in documents]
+    assert len({entry_id(document) for document in documents}) == len(documents)
+    assert len({chunk_id(document, chunk) for document in documents for chunk in range(3)}) == 3 * len(documents)
+    assert all(len(chunk_id(document, 2**31).encode()) <= 512 for document in documents)

@@ -1,11 +1,15 @@
 """The wire format: what is taken, what is rejected, and that nothing raises."""
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.record import Document, Record, Rejected, decode
+from agents.bulk import Operation, encode
+from streams.plan import FieldNames, content_writes
+from streams.record import MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
+from streams.split import Chunk
 
 
 def record(value: object, key: bytes | None = b"doc") -> Record:
@@ -121,7 +125,8 @@ fields = st.sampled_from(["id", "text", "chunks", "title", "url", "author", "tim
 
 @given(st.none() | st.binary() | st.dictionaries(fields, json_values).map(lambda value: _dump(value)))
 def test_decode_never_raises(value: bytes | None) -> None:
-    assert isinstance(decode(record(value)), Document | Rejected)
+    result = decode(record(value))
+    assert isinstance(result, Rejected) or written(result)
 
 
 def _dump(value: object) -> bytes:
@@ -129,3 +134,110 @@ def _dump(value: object) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate
         return b"{"
+
+
+def written(document: Document) -> bytes:
+    """The document's first chunk as the body of a bulk request."""
+    chunks = [Chunk(text="text", ids=[1], start=0, end=4, metadata=document.metadata)]
+    vectors = np.ones((1, 2), dtype=np.float32)
+    (write,) = content_writes(document, chunks, vectors, epoch=0, model="m", indexed_at="", names=FieldNames())
+    return encode(Operation(action="index", meta={"_id": write.id}, source=write.source))
+
+
+def nested(around: bytes, inside: bytes, depth: int) -> bytes:
+    """Objects (`around` is `{"k":`) or lists (`[`), one in another."""
+    return around * depth + inside + (b"}" if around.startswith(b"{") else b"]") * depth
+
+
+DEPTHS = [
+    *range(1, 30),
+    *range(MAX_NESTING - 3 + 4),
+    *range(120, 130),
+    *range(245, 260),
+    300,
+    1000,
+    1023,
+    2000,
+]
+
+
+@pytest.mark.parametrize("around", [b'{"k":', b"[", b'[{"k":1},'])
+@pytest.mark.parametrize("place", ["id", "text", "chunks", "title", "timestamp", "metadata", "unknown", "in a chunk"])
+def test_json_of_any_depth_is_written_or_rejected(around: bytes, place: str) -> None:
+    """Before the record was looked at it was hashed, and a number of libraries have limits of their own."""
+    for depth in DEPTHS:
+        value = nested(around, b"1", depth)
+        if place == "in a chunk":
+            body = b'{"chunks": [{"text": "a", "metadata": {"k": %b}}]}' % value
+        elif place == "metadata":
+            body = b'{"text": "a", "metadata": {"k": %b}}' % value
+        else:
+            body = b'{"%b": %b}' % (place.encode(), value)
+        result = decode(record(body))
+        if isinstance(result, Document):
+            assert written(result)
+        else:
+            assert len(result.message) < 300, result.message
+
+
+def test_metadata_up_to_the_limits_is_taken() -> None:
+    assert written(accepted(b'{"text": "a", "metadata": %b}' % nested(b'{"k":', b"1", MAX_METADATA_DEPTH - 1)))
+    assert written(accepted(b'{"text": "a", "metadata": {"k": %b}}' % nested(b"[", b"1", MAX_NESTING - 1)))
+    assert "20 levels" in reason(b'{"text": "a", "metadata": %b}' % nested(b'{"k":', b"1", MAX_METADATA_DEPTH))
+    assert "lists nested deeper" in reason(b'{"text": "a", "metadata": {"k": %b}}' % nested(b"[", b"1", MAX_NESTING))
+
+
+def test_an_id_that_is_a_deep_list_is_named_and_not_quoted() -> None:
+    assert "`id` in the body (a JSON list) is not" in reason(b'{"text": "a", "id": %b}' % nested(b"[", b"", 1000))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"1e-999",
+        b"-0",
+        b"01",
+        b"123456789012345678901234567890",
+        b"-9223372036854775809",
+        b"18446744073709551615",
+        b'"\\ud800"',
+        b'"\\udc00\\ud800"',
+        b'"\\ud83d\\ude00"',
+        b'"\\u0000"',
+        b'"\xff"',
+        b"",
+    ],
+)
+@pytest.mark.parametrize(
+    "body", [b'{"text": %b}', b'{"text": "a", "timestamp": %b}', b'{"text": "a", "metadata": {"k": %b}}']
+)
+def test_odd_values_are_written_or_rejected(value: bytes, body: bytes) -> None:
+    result = decode(record(body % value))
+    assert isinstance(result, Rejected) or written(result)
+
+
+def test_of_a_repeated_key_the_last_counts() -> None:
+    assert accepted(b'{"text": "a", "text": "b", "metadata": {"k": 1, "k": 2}}').metadata == {"k": 2}
+
+
+def test_very_many_keys_are_taken() -> None:
+    document = accepted({"text": "a", "metadata": {f"k{number}": number for number in range(100_000)}})
+    assert written(document)
+
+
+def test_for_an_unknown_name_of_megabytes_no_near_one_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search took 590 MB for a name of 15 MB."""
+    monkeypatch.setattr("difflib.get_close_matches", lambda *_, **__: pytest.fail("looked for a near name"))
+    message = reason(b'{"text": "a", "%b": 1}' % (b"x" * 15_000_000))
+    assert "unknown field `'xxx" in message
+    assert len(message) < 300
+
+
+def test_headers_count() -> None:
+    one = Record(
+        topic="t", partition=0, offset=0, timestamp_ms=0, key=b"k", value=None, headers=(("name", b"x" * 900),)
+    )
+    assert one.size_bytes > 900
