@@ -44,6 +44,7 @@ from agents.preflight import Checked, check
 from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
 from agents.stations import Parts
+from agents.terminal import shown
 from agents.tracker import Assignment, Subject
 from agents.watchdog import Watchdog
 from streams.errors import PenstockError
@@ -90,7 +91,7 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         except (SystemExit, asyncio.CancelledError) as exc:  # the latter when a station was cancelled by the crash
             reason = self.app.crash_reason or self.crash_reason
             if isinstance(reason, PenstockError):
-                print(f"penstock: {reason}", file=sys.stderr)  # noqa: T201 - the last word is for people
+                print(shown(f"penstock: {reason}"), file=sys.stderr)  # noqa: T201 - the last word is for people
                 code: Any = reason.exit_code
             else:
                 code = exc.code if reason is None and isinstance(exc, SystemExit) else 1
@@ -384,7 +385,7 @@ def app_for_faust() -> PenstockApp:
     try:
         app = create_app(load_settings())
     except PenstockError as exc:
-        print(f"penstock: {exc}", file=sys.stderr)  # noqa: T201 - for people
+        print(shown(f"penstock: {exc}"), file=sys.stderr)  # noqa: T201 - for people
         raise SystemExit(exc.exit_code) from None
     return app
 

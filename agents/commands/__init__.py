@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from agents.commands.common import say
 from agents.commands.config import config
 from agents.commands.demo import demo
 from agents.commands.dlq import dlq
@@ -14,6 +15,7 @@ from agents.commands.model import model
 from agents.commands.search import search
 from agents.commands.status import status
 from agents.commands.worker import worker
+from agents.terminal import shown
 from streams.errors import PenstockError
 
 
@@ -42,10 +44,11 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as exc:
+        exc.message = shown(exc.message)
         exc.show()
         sys.exit(exc.exit_code)
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except PenstockError as exc:
-        click.echo(f"penstock: {exc}", err=True)
+        say(f"penstock: {exc}", err=True)
         sys.exit(exc.exit_code)

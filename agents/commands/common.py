@@ -2,14 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import orjson
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +21,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
 
 from agents.progress import Report
 from agents.settings import Settings, load_settings
+from agents.terminal import in_json, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,14 +82,33 @@ def when(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """A line for people, on stdout or stderr."""
+    click.echo(shown(text), err=err)
+
+
 def print_json(data: Any) -> None:
     """Indented JSON on stdout."""
-    click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+    click.echo(in_json(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()))
 
 
-def console() -> Console:
-    """Stdout. What is no terminal has room: a log or a pipe gets whole names, not the 80 columns of one."""
-    return Console() if Console().is_terminal else Console(width=WIDE)
+class _SafeConsole(Console):
+    """Prints what it is given and obeys nothing in it: neither control characters nor rich's own markup."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **options)  # before it is measured
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """What is no terminal has room: a log or a pipe gets whole names, not the 80 columns of one."""
+    made = _SafeConsole(stderr=stderr, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = WIDE
+    return made
 
 
 def progress_bar() -> Progress:
@@ -99,7 +121,7 @@ def progress_bar() -> Progress:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
     )
 
 
@@ -125,5 +147,5 @@ def byte_progress() -> Progress:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
     )

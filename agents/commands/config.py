@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 from rich.table import Table
 
-from agents.commands.common import CONFIG, console, json_option, print_json, settings_option
+from agents.commands.common import CONFIG, console, json_option, print_json, say, settings_option
 from agents.preflight import check
 from agents.settings import Settings, origins
 
@@ -26,7 +26,7 @@ def check_command(settings: Settings) -> None:
     """
     checked = asyncio.run(check(settings))
     checked.embedder.close()
-    click.echo(
+    say(
         f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "
         f"model {checked.embedder.manifest.name} on {checked.embedder.session.setup}"
     )

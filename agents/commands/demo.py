@@ -10,11 +10,10 @@ from typing import TypeVar
 
 import click
 from pydantic import AnyHttpUrl
-from rich.console import Console
 from rich.text import Text
 
 from agents import demo as steps
-from agents.commands.common import progress_bar
+from agents.commands.common import console, progress_bar, say
 from agents.commands.local import bring_up
 from agents.elastic import connect
 from agents.index import Index
@@ -50,7 +49,7 @@ def demo(keep: bool) -> None:
         _run(settings, folder)
     finally:
         if not keep:
-            click.echo("stopping the servers", err=True)
+            say("stopping the servers", err=True)
             stack.wipe(folder)
             shutil.rmtree(folder, ignore_errors=True)
     if keep:
@@ -69,14 +68,14 @@ def _run(settings: Settings, folder: Path) -> None:
             name=settings.model.name,
             models=settings.model.dir,
             cache=cache_dir(),
-            say=lambda line: click.echo(f"    {line}", err=True),
+            say=lambda line: say(f"    {line}", err=True),
         )
     with _step("3/6 publish the standard library's documentation"):
         documents = reading.result()
         published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))
     with _step("4/6 create the index"):
         made, _ = asyncio.run(create_index(settings))
-        click.echo(f"    {made.index}", err=True)
+        say(f"    {made.index}", err=True)
     with _step("5/6 split, embed and index until the lag is 0"):
         log = folder / "worker.log"
         with steps.worker_process(settings, log) as process:
@@ -90,23 +89,23 @@ def _run(settings: Settings, folder: Path) -> None:
 
 
 async def _answer(settings: Settings) -> None:
-    console = Console()
+    out = console()
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
         with closing(load_model(settings)) as embedder:
             for question in steps.QUESTIONS:
-                console.print(Text(f"\n  “{question}”", style="bold"))
+                out.print(Text(f"\n  “{question}”", style="bold"))
                 for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
                     line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
-                    console.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
-    console.print()
+                    out.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
+    out.print()
 
 
 def _print(summary: steps.Summary) -> None:
     if not summary.complete:
         raise PenstockError("the index is not complete: a document lacks chunks")
     rate = summary.embedded / summary.seconds
-    click.echo(
+    say(
         f"documents {summary.documents}   chunks {summary.chunks}   embedded {summary.embedded}   "
         f"in {summary.seconds:.1f} s\n"
         f"docs/s {summary.documents / summary.seconds:.1f}   chunks/s {rate:.1f}   "
@@ -163,12 +162,12 @@ def _kept(settings: Settings, folder: Path) -> None:
         ]
     )
     lines += ['  penstock search "your own question"', "  penstock worker", f"  penstock local down --dir {folder}"]
-    click.echo("\nthe servers are still up; try (in the environment: . .venv/bin/activate)\n" + "\n".join(lines))
+    say("\nthe servers are still up; try (in the environment: . .venv/bin/activate)\n" + "\n".join(lines))
 
 
 @contextmanager
 def _step(title: str) -> Iterator[None]:
-    click.echo(title, err=True)
+    say(title, err=True)
     try:
         yield
     except PenstockError as exc:

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from agents.commands.common import MOMENT, console, json_option, print_json, progress_bar, settings_option, when
+from agents.commands.common import MOMENT, console, json_option, print_json, progress_bar, say, settings_option, when
 from agents.dlq import Filter, Listed, listed, pages, purgeable, read_letters, reasons
 from agents.kafka import LogReader, log_reader
 from agents.preflight import check
@@ -21,6 +21,7 @@ from agents.redrive import Replayed, replay
 from agents.rewind import resume
 from agents.settings import Settings
 from agents.status import identity_or_problem
+from agents.terminal import in_line
 from streams.dead_letter import Letter
 from streams.errors import ConfigError, PenstockError
 
@@ -35,7 +36,7 @@ def filter_options(function: F) -> F:
         click.option("--since", "since_ms", type=MOMENT, help="Dead-lettered since: ISO 8601, or `2h` ago."),
         click.option("--key", help="Of one document."),
         click.option("--error", help="As the list shows it, for example InvalidRecord."),
-        click.option("--stage", help="decode, split, registry, embed or index."),
+        click.option("--stage", type=click.Choice(["decode", "split", "registry", "embed", "index"]), help="Where."),
     ):
         function = option(function)
     return function
@@ -117,7 +118,9 @@ def _row(row: Listed) -> dict[str, Any]:
 def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], problem: str | None) -> Group:
     histogram = Table("stage", "error", "records", "open", box=None)
     for reason in reasons(rows):
-        histogram.add_row(reason["stage"], reason["error"], str(reason["letters"]), str(reason["open"]))
+        histogram.add_row(
+            Text(_short(reason["stage"])), Text(_short(reason["error"])), str(reason["letters"]), str(reason["open"])
+        )
     letters = Table("place", "key", "error", "attempt", "at", "standing", "message", box=None)
     for row in newest:
         shown = _row(row)
@@ -125,7 +128,7 @@ def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], proble
         letters.add_row(
             f"{row.letter.record.partition}@{row.letter.record.offset}",
             Text(_short(shown["key"])),
-            row.letter.error,
+            Text(_short(row.letter.error)),
             str(row.letter.attempt),
             shown["at"],
             state,
@@ -139,6 +142,7 @@ def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], proble
 
 
 def _short(text: str) -> str:
+    text = in_line(text)
     return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
 
 
@@ -166,8 +170,8 @@ def show(place: str, raw: bool, settings: Settings, as_json: bool) -> None:
         print_json(data | {"value_base64": base64.b64encode(value).decode()})
         return
     for name, content in data.items():
-        click.echo(f"{name:>14}  {content}")
-    click.echo("\n" + value.decode(errors="backslashreplace"))
+        say(f"{name:>14}  {in_line(str(content))}")
+    say("\n" + value.decode(errors="backslashreplace"))
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -213,11 +217,11 @@ def replay_command(dry_run: bool, max_attempts: int, settings: Settings, as_json
         print_json({"dry_run": dry_run, "outcomes": dict(result.outcomes), "problems": result.problems})
     else:
         for problem in result.problems[:20]:
-            click.echo(problem)
+            say(in_line(problem))
         if len(result.problems) > 20:
-            click.echo(f"… and {len(result.problems) - 20} more: `penstock dlq list`")
+            say(f"… and {len(result.problems) - 20} more: `penstock dlq list`")
         told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
-        click.echo(f"{'would be ' if dry_run and told else ''}{told or 'no open dead letters that match'}")
+        say(f"{'would be ' if dry_run and told else ''}{told or 'no open dead letters that match'}")
     sys.exit(1 if result.problems else 0)
 
 
@@ -247,7 +251,7 @@ def resume_command(settings: Settings) -> None:
     Example: penstock dlq resume
     """
     count = asyncio.run(resume(settings))
-    click.echo(f"forgot the rejected records of {count} partitions" if count else "nothing to forget")
+    say(f"forgot the rejected records of {count} partitions" if count else "nothing to forget")
 
 
 @dlq.command()
@@ -264,12 +268,12 @@ def purge(before_ms: int | None, yes: bool, settings: Settings) -> None:
     """
     ends, count = asyncio.run(_purgeable(settings, before_ms))
     if not count:
-        click.echo("nothing to delete")
+        say("nothing to delete")
         return
     if not yes:
         click.confirm(f"delete {count} records from {settings.dead_letter_topic} for good?", abort=True)
     asyncio.run(_delete(settings, ends))
-    click.echo(f"deleted {count} records from {settings.dead_letter_topic}")
+    say(f"deleted {count} records from {settings.dead_letter_topic}")
 
 
 async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[int, int], int]:

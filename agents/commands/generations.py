@@ -8,7 +8,7 @@ from typing import Any
 import click
 from elasticsearch import AsyncElasticsearch
 
-from agents.commands.common import json_option, print_json, progress_bar, reporter, settings_option
+from agents.commands.common import json_option, print_json, progress_bar, reporter, say, settings_option
 from agents.compare import compare, read_queries
 from agents.elastic import connect
 from agents.generations import Gate, behind_alias, caught_up, drop, parity, progress_of, rollback, swap, unfinished
@@ -73,7 +73,7 @@ async def _promote(
         old = await behind_alias(client, settings, alias)
         new = await _candidate(index, name)
         if old and old.index == new.index:
-            click.echo(f"{new.index} is behind {alias} already", err=True)
+            say(f"{new.index} is behind {alias} already", err=True)
             if as_json:
                 print_json({"index": new.index, "before": old.index, "alias": alias, "promoted": True, "gates": []})
             return
@@ -103,19 +103,17 @@ async def _promote(
         )
     else:
         for gate in gates:
-            click.echo(f"{'ok  ' if gate.passed else 'FAIL'}  {gate.name}: {gate.told}")
+            say(f"{'ok  ' if gate.passed else 'FAIL'}  {gate.name}: {gate.told}")
         if found:
             _print_agreements(found)
         elif not failed:
-            click.echo("      queries: not asked (--queries FILE)")
+            say("      queries: not asked (--queries FILE)")
     if failed:
         raise RefusedError(
             f"{new.index} is not promoted ({', '.join(gate.name for gate in failed)}): nothing was changed"
         )
     if not as_json:
-        click.echo(
-            f"{alias} now means {new.index}" + (f"; `penstock index rollback` goes back to {old.index}" if old else "")
-        )
+        say(f"{alias} now means {new.index}" + (f"; `penstock index rollback` goes back to {old.index}" if old else ""))
 
 
 async def _serve(
@@ -166,9 +164,9 @@ async def _rollback(settings: Settings, *, as_json: bool) -> None:
         data = {"index": now.index, "before": before.index, "seconds": seconds, "lag": lag, "problem": problem}
         print_json(data)
         return
-    click.echo(f"{settings.elasticsearch.alias} means {now.index} again, after {seconds:.2f} s; its lag is {lag}")
+    say(f"{settings.elasticsearch.alias} means {now.index} again, after {seconds:.2f} s; its lag is {lag}")
     if problem:
-        click.echo(problem, err=True)
+        say(problem, err=True)
 
 
 @click.command("drop")
@@ -182,7 +180,7 @@ def drop_command(name: str, settings: Settings) -> None:
     Example: penstock index drop documents-a-000001 --yes
     """
     dropped = asyncio.run(_drop(settings, name))
-    click.echo(f"dropped {dropped.index}")
+    say(f"dropped {dropped.index}")
 
 
 async def _drop(settings: Settings, name: str) -> Generation:
@@ -236,10 +234,6 @@ async def _canaries(
 
 def _print_agreements(found: Agreements) -> None:
     correlation = "unknown" if found.correlation is None else f"{found.correlation:.3f}"
-    click.echo(
-        f"      {found.queries} questions: overlap {found.overlap:.3f}, rank correlation {correlation}; least alike:"
-    )
+    say(f"      {found.queries} questions: overlap {found.overlap:.3f}, rank correlation {correlation}; least alike:")
     for row in found.worst:
-        click.echo(
-            f"      {row.overlap:.2f}  {row.query}" + (f"  (lost: {', '.join(row.missing)})" if row.missing else "")
-        )
+        say(f"      {row.overlap:.2f}  {row.query}" + (f"  (lost: {', '.join(row.missing)})" if row.missing else ""))

@@ -9,7 +9,16 @@ from typing import Any
 import click
 from rich.table import Table
 
-from agents.commands.common import MOMENT, console, json_option, print_json, progress_bar, reporter, settings_option
+from agents.commands.common import (
+    MOMENT,
+    console,
+    json_option,
+    print_json,
+    progress_bar,
+    reporter,
+    say,
+    settings_option,
+)
 from agents.commands.generations import compare_command, drop_command, promote_command, rollback_command
 from agents.commands.verify import verify_command
 from agents.elastic import connect
@@ -55,21 +64,21 @@ def create(load: bool, model: str | None, settings: Settings) -> None:
     if model:
         settings = with_model(settings, model)
     made, new = asyncio.run(create_index(settings, load=load, beside=model is not None))
-    click.echo(f"{'created' if new else 'exists already, with the same contract:'} {made.index}")
+    say(f"{'created' if new else 'exists already, with the same contract:'} {made.index}")
     if load and not new:
-        click.echo("--load is for a new index: this one stays as it is", err=True)
+        say("--load is for a new index: this one stays as it is", err=True)
     if not made.serving:
         _tell_how_to_fill(settings, made)
 
 
 def _tell_how_to_fill(settings: Settings, made: Generation) -> None:
     name = made.contract["model"]["name"]
-    click.echo(
+    say(
         f"it does not serve yet. Fill it with workers that have source.group = {made.group or 'a name of its own'} and "
         f"model.name = {name}, then `penstock index promote {made.index}`"
     )
     if lost := asyncio.run(_lost(settings)):
-        click.echo(
+        say(
             f"{settings.source.topic} lacks its first {lost} records: documents without newer ones are in the "
             f"serving index only. Before you start workers, `penstock index rebuild --model {name}` fills the new one "
             "from the text there, and from the topic"
@@ -100,12 +109,12 @@ def status(settings: Settings, as_json: bool) -> None:
         return
     _print_rows(rows)
     for name, value in (contract or {}).items():
-        click.echo(f"{name:>12}  {value}")
+        say(f"{name:>12}  {value}")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     if not rows:
-        click.echo("no indices: `penstock index create`")
+        say("no indices: `penstock index create`")
         return
     table = Table("index", "serving", "model", "dims", "documents", "chunks", "fed by", "workers", "lag", box=None)
     for row in rows:
@@ -118,7 +127,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     console().print(table)
     for row in rows:
         if row["problem"]:
-            click.echo(f"{row['index']}: {row['problem']}", err=True)
+            say(f"{row['index']}: {row['problem']}", err=True)
 
 
 @index.command()
@@ -160,8 +169,8 @@ def rebuild(
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{settings.source.topic}/{row.partition}: settled offset {row.before} -> {row.after}")
-    click.echo("start the workers" if rows else "nothing to set back: no claim is above that")
+        say(f"{settings.source.topic}/{row.partition}: settled offset {row.before} -> {row.after}")
+    say("start the workers" if rows else "nothing to set back: no claim is above that")
 
 
 def _rebuild_beside(
@@ -173,11 +182,11 @@ def _rebuild_beside(
         print_json(done)
         sys.exit(1 if done.damaged else 0)
     went = "went on with" if done.resumed else "built"
-    click.echo(
+    say(
         f"{went} {done.index} in {done.seconds:.0f} s: {done.from_index} documents from the index that serves, "
         f"{done.from_topic} records from the topic"
     )
-    click.echo(
+    say(
         f"start workers with source.group = {done.group}, which go on from there, then "
         f"`penstock index promote {done.index}`"
     )
@@ -208,7 +217,7 @@ def bump_command(why: str, settings: Settings) -> None:
     Example: penstock index epoch bump --why "8 partitions instead of 4"
     """
     done = asyncio.run(bump(settings, why))
-    click.echo(f"epoch {done.epoch} {'begins' if done.made else 'goes on'}: {done.reason}")
+    say(f"epoch {done.epoch} {'begins' if done.made else 'goes on'}: {done.reason}")
 
 
 @index.command("vacuum")
@@ -230,7 +239,7 @@ def vacuum_command(before_ms: int, dry_run: bool, settings: Settings, as_json: b
         print_json({"dry_run": dry_run, "stubs": deleted["stubs"], "entries": deleted["entries"]})
         return
     told = f"{deleted['stubs']} stubs and {deleted['entries']} entries of deleted documents"
-    click.echo(f"{'would delete' if dry_run else 'deleted'} {told}")
+    say(f"{'would delete' if dry_run else 'deleted'} {told}")
 
 
 async def _vacuum(settings: Settings, before_ms: int, dry_run: bool) -> Counter[str]:

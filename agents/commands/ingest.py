@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.commands.common import progress_bar, settings_option
+from agents.commands.common import progress_bar, say, settings_option
 from agents.ingest import publish
 from agents.settings import Settings
 from agents.sources import Outgoing
@@ -53,4 +53,4 @@ def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: Sett
                 bar.advance(task)
 
         count = asyncio.run(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
-    click.echo(f"published {count} documents to {settings.source.topic}")
+    say(f"published {count} documents to {settings.source.topic}")

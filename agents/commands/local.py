@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agents.commands.common import byte_progress, json_option, print_json
+from agents.commands.common import byte_progress, json_option, print_json, say
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,
@@ -78,7 +78,7 @@ def up(folder: Path, kafka_port: int, elasticsearch_port: int, elasticsearch_ver
     if secure:
         security = secured(folder.absolute())
         made = write_settings(security, kafka=kafka_port, mtls=mtls_port(security), elasticsearch=elasticsearch_port)
-        click.echo(f"settings: {', '.join(map(str, made))}")
+        say(f"settings: {', '.join(map(str, made))}")
 
 
 def bring_up(options: stack.StackOptions) -> None:
@@ -96,7 +96,7 @@ def bring_up(options: stack.StackOptions) -> None:
     for server in stack.status(options.folder):
         took = seconds[server.name]
         state = f"started in {took:.1f} s" if took else "was running"
-        click.echo(f"{server.name} {server.version} on 127.0.0.1:{server.port} ({state}; log {server.log})")
+        say(f"{server.name} {server.version} on 127.0.0.1:{server.port} ({state}; log {server.log})")
 
 
 @local.command()
@@ -108,7 +108,7 @@ def down(folder: Path) -> None:
     Example: penstock local down
     """
     stopped = stack.down(folder.absolute())
-    click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+    say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
 
 
 @local.command()
@@ -124,9 +124,9 @@ def status(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json([asdict(server) for server in running])
     for server in () if as_json else running:
-        click.echo(f"{server.name} {server.version} on 127.0.0.1:{server.port} (pid {server.pid}; log {server.log})")
+        say(f"{server.name} {server.version} on 127.0.0.1:{server.port} (pid {server.pid}; log {server.log})")
     if not running and not as_json:
-        click.echo(f"nothing runs in {folder}")
+        say(f"nothing runs in {folder}")
 
 
 @local.command()
@@ -139,4 +139,4 @@ def wipe(folder: Path) -> None:
     Example: penstock local wipe --yes
     """
     stack.wipe(folder.absolute())
-    click.echo(f"wiped {folder}")
+    say(f"wiped {folder}")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import click
 from rich.table import Table
 
-from agents.commands.common import console, json_option, print_json, settings_option
+from agents.commands.common import console, json_option, print_json, say, settings_option
 from agents.preflight import wanted_setup
 from agents.settings import Settings, cache_dir
 from agents.sources.pydocs import real_texts
@@ -49,7 +49,7 @@ def export(source: str, name: str, precision: PrecisionName, settings: Settings)
     )
     manifest = embedder.manifest
     embedder.close()
-    click.echo(f"exported {name}: {manifest.dims} dims, {manifest.max_tokens} tokens, in {settings.model.dir / name}")
+    say(f"exported {name}: {manifest.dims} dims, {manifest.max_tokens} tokens, in {settings.model.dir / name}")
 
 
 @model.command("list")
@@ -85,8 +85,8 @@ def verify(name: str, settings: Settings) -> None:
     embedder = load_embedder(folder, wanted=wanted_setup(settings), say=_say)
     least = golden_cosine(embedder, folder / GOLDEN)
     embedder.close()
-    click.echo(f"ok: {name} on {embedder.session.setup}, files unchanged, least golden cosine {least:.6f}")
+    say(f"ok: {name} on {embedder.session.setup}, files unchanged, least golden cosine {least:.6f}")
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    say(line, err=True)

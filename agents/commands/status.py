@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +38,7 @@ def status(settings: Settings, as_json: bool, watch: bool) -> None:
     if not watch:
         console().print(_render(asyncio.run(_status(settings))))
         return
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(_render(asyncio.run(_status(settings))), refresh=True)
             time.sleep(WATCH_EVERY_S)

@@ -10,9 +10,10 @@ from typing import Any
 import click
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from agents.commands.common import json_option, print_json, progress_bar, reporter, settings_option
+from agents.commands.common import json_option, print_json, progress_bar, reporter, say, settings_option
 from agents.preflight import check
 from agents.settings import Settings
+from agents.terminal import in_line
 from agents.verify import Verified, verify
 
 
@@ -44,7 +45,7 @@ def verify_command(
     else:
         _print(found, limit)
         if left:
-            click.echo("\nafter the repair:")
+            say("\nafter the repair:")
             _print(left, limit)
     sys.exit(1 if last.damaged else 0)
 
@@ -70,13 +71,13 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
 
 def _print(verified: Verified, limit: int) -> None:
     for finding in verified.findings[:limit]:
-        click.echo(f"{finding.kind}: {finding.where}: {finding.what}")
+        say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
     if len(verified.findings) > limit:
-        click.echo(f"… {sum(verified.kinds.values()) - limit} more")
+        say(f"… {sum(verified.kinds.values()) - limit} more")
     told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or "nothing wrong"
-    click.echo(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
+    say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
     if verified.unsettled:
-        click.echo(f"{verified.unsettled} records are not settled yet, and were not looked at")
+        say(f"{verified.unsettled} records are not settled yet, and were not looked at")
 
 
 def _write_metrics(path: Path, verified: Verified) -> None:

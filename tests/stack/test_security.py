@@ -56,7 +56,13 @@ def first_hit(secure: SecureStack, question: str) -> str:
 
 
 def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: SecureStack, model_folder: Path) -> None:
-    """A worker over SASL_SSL, one over mTLS; the operator makes the index, the reader searches; no secret is told."""
+    """A worker over SASL_SSL, one over mTLS; the operator makes the index, the reader searches; no secret is told.
+
+    Nor a document's text, though both log at debug.
+    """
+    for name in ("worker", "mtls"):
+        with (secure.folder / f"{name}.toml").open("a") as file:
+            file.write('\n[log]\nlevel = "debug"\n')
     ingest(secure, "operator", *({"id": f"d-{n}", "text": f"water {n}"} for n in range(20)))
     assert "created" in secure.done("operator", "index", "create", "--load")
     other = {"PENSTOCK_SPLIT__MAX_CHARS": "99"}
@@ -68,6 +74,8 @@ def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: Se
     assert "load mode ended" in log
     ingest(secure, "mtls", {"id": "late", "text": "over mTLS"})
     log += secure.work_off("mtls")
+    assert "Join group response" in log
+    assert all(text not in log for text in ("water 1", "over mTLS"))
 
     assert first_hit(secure, "over mTLS") == "late"
     listed = secure.done("operator", "index", "list", "--json")

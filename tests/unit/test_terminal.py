@@ -1,0 +1,103 @@
+"""What came from elsewhere is printed, and never obeyed."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import click
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from agents import commands
+from agents.commands.common import console, print_json, say
+from agents.commands.dlq import _tables
+from agents.dlq import Listed
+from agents.log import setup_logging
+from agents.settings import LogSettings, Settings
+from agents.terminal import in_line
+from streams.dead_letter import Letter
+from streams.errors import PenstockError
+from streams.record import Record
+
+TITLE, CLEAR, C1, BIDI, BACK = "\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\u202ecod.exe", "\rall is well"
+HOSTILE = f"key {TITLE}{CLEAR}{C1}{BIDI}{BACK}\x7f\udc80 [red]red[/] :warning:"
+SHOWN = r"key \x1b]0;owned\x07\x1b[2J\x9b31m\u202ecod.exe\rall is well\x7f\udc80 [red]red[/] :warning:"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_lines_and_tables_show_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("key", "again", box=None)
+    table.add_row(HOSTILE, Text(HOSTILE))
+    say(HOSTILE)
+    console().print(HOSTILE)
+    console().print(table)
+    told = capsys.readouterr().out
+    assert told.count(SHOWN) == 3
+    assert told.count(r"\x1b]0;owned") == 4  # rich leaves out BEL and CR of its own texts
+    assert not OBEYED.search(told)
+
+
+def test_a_text_keeps_its_lines_and_a_line_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\n\tb\u2028c")
+    assert capsys.readouterr().out == "a\n\tb\\u2028c\n"
+    assert in_line("a\n\tb") == r"a\n\tb"
+
+
+def test_json_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {HOSTILE.replace("\udc80", ""): ["\x85\u2067\x7f", "ü"]}
+    print_json(row)
+    told = capsys.readouterr().out
+    assert json.loads(told) == row
+    assert "ü" in told
+    assert not OBEYED.search(told)
+
+
+def test_the_list_of_dead_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    record = Record(topic="t", partition=0, offset=1, timestamp_ms=0, key=HOSTILE[:40].encode(), value=b"")
+    letter = Letter(record=record, stage="decode", error=HOSTILE, message=HOSTILE, attempt=1, epoch=0, at_ms=0)
+    rows = [Listed(letter=letter, standing="open", serves_older=False)]
+    console().print(_tables(Settings(), rows, rows, None))
+    told = capsys.readouterr().out
+    assert not OBEYED.search(told)
+    assert r"\x1b]0;owned\x07" in told
+
+
+@pytest.mark.parametrize("error", [PenstockError(HOSTILE), click.UsageError(HOSTILE)])
+def test_errors(error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "cli", fail)
+    with pytest.raises(SystemExit):
+        commands.main()
+    told = capsys.readouterr().err
+    assert SHOWN in told
+    assert not OBEYED.search(told)
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_logs(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        setup_logging(LogSettings.model_validate({"format": form}))
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            logging.getLogger("agents.x").exception("read %s", HOSTILE, extra={"doc_id": f"{HOSTILE}\nforged"})
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    told = capsys.readouterr().err
+    assert not OBEYED.search(told)
+    assert "\nforged" not in told
+    assert told.count("owned") == 3
+
+
+def test_commands_print_by_these_ways_only() -> None:
+    """Each of the others would obey what it prints."""
+    for path in Path(commands.__file__).parent.glob("*.py"):
+        if path.name != "common.py":
+            assert not re.search(r"click\.s?echo|(?<![.\w])print\(|\bConsole\(", path.read_text()), path
