@@ -119,6 +119,13 @@ class Metrics:
             ["name", "sha256", "provider", "precision"],
             registry=r,
         )
+        # width: tokens of the widest run of a class; absent when every width is right
+        self.shapes_refused = Gauge(
+            "penstock_model_shapes_refused",
+            "1 for each width of runs that this machine computes wrongly; texts of that width are padded past it.",
+            ["width"],
+            registry=r,
+        )
         self.event_loop_lag = Gauge(
             "penstock_event_loop_lag_seconds",
             "How late the last timer of the event loop fired, seconds.",

@@ -11,7 +11,7 @@ from agents.elastic import connect, index_gone
 from agents.identity import IndexIdentity
 from agents.index import Index
 from agents.kafka import LogReader, log_reader
-from agents.settings import Settings
+from agents.settings import Settings, cache_dir
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
@@ -42,11 +42,11 @@ class Checked:
 def wanted_setup(settings: Settings) -> Wanted:
     """How the model should be run."""
     model = settings.model
-    return Wanted(provider=model.provider, precision=model.precision, threads=model.threads)
+    return Wanted(provider=model.provider, precision=model.precision, threads=model.threads, cache=cache_dir())
 
 
 def load_model(settings: Settings) -> Embedder:
-    """The configured model, verified and warm. Blocks for about a second, the first time on a machine for some ten."""
+    """The configured model, verified and warm. Blocks for about a second, the first time on a machine for twenty."""
     batch = settings.batch
     return load_embedder(
         settings.model_folder,

@@ -233,6 +233,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.metrics.model_info.labels(
             manifest.name, manifest.files["model.onnx"], setup.provider, setup.precision
         ).set(1)
+        for width in checked.embedder.verdict.proof.refused:
+            self.metrics.shapes_refused.labels(str(width)).set(1)
         for station in (
             *[self.pipeline.run_embedding] * EMBEDDING,
             self.pipeline.run_writing,
@@ -363,6 +365,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             "model": self.checked.embedder.manifest.name,
             "setup": asdict(self.checked.embedder.session.setup),
             "measured": self.checked.embedder.verdict.measured,
+            "refused_widths": {str(width): cos for width, cos in self.checked.embedder.verdict.proof.refused.items()},
             "budgets": {str(width): tokens for width, tokens in self.checked.embedder.shapes.budgets.items()},
             "partitions": self.assignment.snapshot() if self.assignment else [],
         }

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from models.cosines import GOLDEN as GOLDEN_COSINE
+from models.cosines import cosines
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
 from models.runtime import Setup, usable_cores
 from models.session import Session
@@ -26,10 +28,6 @@ from streams.errors import RefusedError
 from streams.plan import Vectors
 from streams.shapes import Run, Shapes
 from streams.split import TokenIds
-
-GOLDEN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99}
-"""Least cosine of this session's vectors to the stored ones, by what it computes in. fp32 on other hardware differs by
-about 1e-6; bf16 and fp16 by what still may share an index; int8 kernels differ between processors."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -147,7 +145,7 @@ def load_embedder(
 ) -> Embedder:
     """Read the manifest, verify every file, choose and prove the setup, warm up, compare the golden texts.
 
-    Blocks for about a second, and for some ten the first time on a machine. Raises PenstockError (no model, no
+    Blocks for about a second, and for some twenty the first time on a machine. Raises PenstockError (no model, no
     provider) or RefusedError (changed files, vectors that are not the exported model's).
     """
     manifest = read_manifest(folder)
@@ -155,7 +153,16 @@ def load_embedder(
     tokens = Tokens(folder / TOKENIZER, prefix=manifest.document_prefix)
     verdict = choose(folder, manifest, wanted or Wanted(), say=say)
     session = Session(folder, manifest, verdict.setup)
-    embedder = Embedder(manifest, tokens, session, shapes or Shapes(), verdict)
+    if refused := verdict.proof.refused:
+        session.pad_past(refused)
+        for bound, least in refused.items():
+            say(
+                f"{verdict.setup} gives wrong vectors at a width of {bound} tokens (least cosine to fp32 {least:.3f}): "
+                f"such texts are padded to {session.widths.of(bound)}"
+            )
+    shapes = shapes or Shapes()
+    shapes.bound(verdict.proof.most)
+    embedder = Embedder(manifest, tokens, session, shapes, verdict)
     least, needed = golden_cosine(embedder, folder / GOLDEN), GOLDEN_COSINE[verdict.setup.precision]
     if least < needed:
         raise RefusedError(
@@ -172,5 +179,4 @@ def golden_cosine(embedder: Embedder, golden: Path) -> float:
     found = embedder.session.embed(embedder.tokens.encode(stored["texts"]))
     if found.shape != expected.shape:
         return -1.0
-    products = (found * expected).sum(axis=1)
-    return float((products / (np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1))).min())
+    return float(cosines(found, expected).min())

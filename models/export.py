@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from models.cosines import cosines
 from models.embedder import Embedder, load_embedder
 from models.golden import GOLDEN_TEXTS
 from models.manifest import (
@@ -32,6 +34,7 @@ from models.manifest import (
     GOLDEN,
     MANIFEST,
     ONNX,
+    REFERENCE,
     TOKENIZER,
     Manifest,
     Pooling,
@@ -40,9 +43,11 @@ from models.manifest import (
     sha256_file,
     write_manifest,
 )
-from models.runtime import Setup, usable_cores
+from models.reference import Reference, singly, texts_of_all_widths, write_reference
+from models.runtime import PROVIDERS, Setup, usable_cores
 from models.session import Session, available_providers
 from models.tokens import Tokens
+from streams.batch import plan_batches
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.plan import Vectors
 from streams.split import TokenIds
@@ -212,14 +217,17 @@ def _convert(
     """Replace the fp32 graph by one of another precision, with what that costs in quality."""
     if len(texts) < 2 * NEIGHBOURS:
         raise ConfigError(f"{precision} is measured against fp32 on real texts: {len(texts)} are too few")
-    encoded = Tokens(made / TOKENIZER, prefix=manifest.document_prefix).encode(texts)
-    ids = [row[: manifest.max_tokens] for row in encoded]
+    tokens = Tokens(made / TOKENIZER, prefix=manifest.document_prefix)
+    ids = [row[: manifest.max_tokens] for row in tokens.encode(texts)]
     calibrating, measuring = ids[: len(ids) // 2][:CALIBRATION_TEXTS], ids[len(ids) // 2 :]
     kind: str = precision
     if precision == "int8":
         kind = "int8-calibrated" if "OpenVINOExecutionProvider" in available_providers() else "int8-dynamic"
     say(f"converting the graph: {kind}")
-    before = _session(made, manifest).embed(measuring)
+    fp32 = _session(made, manifest, "cpu")
+    before = in_batches(fp32, measuring)
+    proving = texts_of_all_widths(tokens, manifest, texts[len(ids) // 2 :])
+    reference = Reference(texts=proving, vectors=singly(fp32, proving))
     ids_file, converted = made / "ids.json", made / "converted.onnx"
     ids_file.write_text(json.dumps([row.tolist() for row in calibrating]))
     script = str(files("models").joinpath("quantize_script.py"))
@@ -228,8 +236,14 @@ def _convert(
         file.unlink()
     converted.rename(made / ONNX)
     manifest = replace(manifest, precision=precision, exporter={**manifest.exporter, "converted": kind})
-    quality = compare_vectors(before, _session(made, manifest).embed(measuring))
-    say(", ".join(f"{name} {value:.4f}" for name, value in quality.items()))
+    quality = {
+        provider: _quality(_session(made, manifest, provider), before, measuring)
+        for provider, full_name in PROVIDERS.items()
+        if full_name in available_providers()
+    }
+    for provider, figures in quality.items():
+        say(f"{provider}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    write_reference(made / REFERENCE, reference)
     if precision == "int8":
         _write_golden(made, _embed_golden(made, manifest).tolist(), "onnxruntime")
     shares = manifest.shares if precision == "fp16" else {}
@@ -261,11 +275,29 @@ def compare_vectors(reference: Vectors, vectors: Vectors) -> dict[str, float]:
     }
 
 
-def _session(made: Path, manifest: Manifest) -> Session:
-    """For vectors, not for speed: on the provider that an int8 graph was made for."""
-    provider = "openvino" if "OpenVINOExecutionProvider" in available_providers() else "cpu"
-    setup = Setup(provider=provider, precision=manifest.precision, lanes=1, threads=usable_cores())
-    return Session(made, manifest, setup)
+def _quality(session: Session, reference: Vectors, texts: Sequence[TokenIds]) -> dict[str, float]:
+    """In the batches of a worker, and one text a run: a provider may be right in one and off in the other."""
+    alone = float(cosines(singly(session, texts), reference).min())
+    return {**compare_vectors(reference, in_batches(session, texts)), "cosine_min_alone": alone}
+
+
+def in_batches(session: Session, texts: Sequence[TokenIds], max_tokens: int = 1024) -> Vectors:
+    """Vectors of texts sorted and padded as a worker does it, on all lanes."""
+    vectors = np.empty((len(texts), session.dims), dtype=np.float32)
+    batches = plan_batches([len(ids) for ids in texts], lambda _: max_tokens)
+    with ThreadPoolExecutor(session.setup.lanes) as lanes:
+        runs = lanes.map(lambda batch: session.run([texts[index] for index in batch]), batches)
+        for batch, found in zip(batches, runs, strict=True):
+            vectors[batch] = found
+    return vectors
+
+
+def _session(made: Path, manifest: Manifest, provider: str | None = None) -> Session:
+    """For vectors, not for speed: on the provider that an int8 graph was made for, or on this one."""
+    provider = provider or ("openvino" if "OpenVINOExecutionProvider" in available_providers() else "cpu")
+    return Session(
+        made, manifest, Setup(provider=provider, precision=manifest.precision, lanes=usable_cores(), threads=1)
+    )
 
 
 def _embed_golden(made: Path, manifest: Manifest) -> Vectors:

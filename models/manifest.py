@@ -1,7 +1,7 @@
 """What belongs to an exported model, with the proof that none of it changed.
 
-A model is a folder: `model.onnx` (and external data), `tokenizer.json`, `golden.json` and `manifest.json`,
-which names the sha256 of every other file.
+A model is a folder: `model.onnx` (and external data), `tokenizer.json`, `golden.json`, `reference.npz` where the graph
+is not fp32, and `manifest.json`, which names the sha256 of every other file.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.json"
+REFERENCE = "reference.npz"
 FORMAT = 2
 
 Pooling = Literal["mean", "cls"]
@@ -26,8 +27,9 @@ class Manifest:
     """`max_tokens` counts special tokens; prefixes are put before a text as they stand; `files`: name → sha256.
 
     `shares`: graph files of the fp32 model whose index these vectors may share, name → sha256; of an fp32 model its
-    own. `quality`: against that model's vectors on real texts (`texts`, `cosine_min`, `cosine_mean`,
-    `overlap_top10`); empty for fp32, which the golden texts compare with the original.
+    own. `quality`: against that model's vectors on real texts, by provider of the machine that exported it: `texts`,
+    `cosine_min`, `cosine_mean` and `overlap_top10` in a worker's batches, `cosine_min_alone` one text a run; empty for
+    fp32, which the golden texts compare with the original.
     """
 
     format: int
@@ -42,7 +44,7 @@ class Manifest:
     query_prefix: str
     files: dict[str, str]
     shares: dict[str, str]
-    quality: dict[str, float]
+    quality: dict[str, dict[str, float]]
     exported_at: str
     exporter: dict[str, str]
 
@@ -70,7 +72,7 @@ class Manifest:
 
 def graph_files(files: dict[str, str]) -> dict[str, str]:
     """Those of a model's files that hold the graph and its weights."""
-    return {name: sha256 for name, sha256 in files.items() if name not in (TOKENIZER, GOLDEN)}
+    return {name: sha256 for name, sha256 in files.items() if name not in (TOKENIZER, GOLDEN, REFERENCE)}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -95,6 +97,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise RefusedError(f"{path} lacks {exc}: export the model again with this version of Penstock") from exc
     if manifest.format != FORMAT:
         raise RefusedError(f"{path} has format {manifest.format}, this Penstock reads {FORMAT}: export it again")
+    if manifest.precision != "fp32" and REFERENCE not in manifest.files:
+        raise RefusedError(
+            f"{folder} has no {REFERENCE}, the fp32 vectors that its runs in {manifest.precision} are proved against: "
+            f"export it again with `penstock model export SOURCE --name {folder.name} --precision {manifest.precision}`"
+        )
     return manifest
 
 

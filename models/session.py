@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from models.bound import POOLING, Bound, Ids
 from models.manifest import ONNX, Manifest
 from models.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
+from models.widths import UNIT, Widths, bounds_up_to
 from streams.batch import plan_batches
 from streams.errors import PenstockError
 from streams.plan import Vectors
@@ -23,9 +25,11 @@ from streams.split import TokenIds
 
 _NO_MEMORY = re.compile(r"allocat|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _ERRORS = (ort_errors.Fail, ort_errors.RuntimeException, ort_errors.EPFail, RuntimeError)
-PAD_TO = {"openvino": (1, 8), "cuda": (8, 16)}
-"""Texts and tokens of a run are rounded up to multiples: OpenVINO prepares its kernels anew for every shape that it has
-not met, and buffers on a GPU are kept by shape."""
+ROWS = {"cuda": 8}
+"""Texts of a run are rounded up to a multiple: buffers on a GPU are kept by shape."""
+WIDTHS = {"openvino": UNIT, "cuda": 2 * UNIT}
+"""Tokens of a run too, and OpenVINO prepares its kernels anew for every shape that it has not met; the plain CPU
+provider takes any width."""
 
 
 def available_providers() -> list[str]:
@@ -58,8 +62,19 @@ class Session:
         self._manifest = manifest
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
-        self._pad_to = PAD_TO.get(setup.provider, (1, 1))
+        self._rows = ROWS.get(setup.provider, 1)
+        unit = WIDTHS.get(setup.provider)
+        self.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, unit or UNIT), exact=unit is None)
         self._bound = bind(self._session, manifest, "cuda") if setup.provider == "cuda" else None
+
+    @property
+    def dims(self) -> int:
+        """Width of a vector."""
+        return self._manifest.dims
+
+    def pad_past(self, bounds: Iterable[int]) -> None:
+        """From now on no run is made in these classes of widths: its texts are padded to the next one that is right."""
+        self.widths = replace(self.widths, refused=frozenset(bounds))
 
     def embed(self, tokens: Sequence[TokenIds], max_tokens: int = 1024) -> Vectors:
         """Vectors of all texts, in the order given: float32 (len(tokens), dims). One run after the other.
@@ -72,17 +87,14 @@ class Session:
         return vectors
 
     def run(self, batch: Sequence[TokenIds]) -> Vectors:
-        """One run over one batch, padded to its longest text. Blocks, and releases the GIL.
+        """One run over one batch, padded to its longest text or beyond. Blocks, and releases the GIL.
 
         Raises ValueError for a text over the model's limit, MemoryError when the batch does not fit.
         """
         longest = max(len(ids) for ids in batch)
         if longest > self._manifest.max_tokens:
             raise ValueError(f"{longest} tokens, the model takes {self._manifest.max_tokens}")
-        rows, columns = (
-            -(-size // unit) * unit for size, unit in zip((len(batch), longest), self._pad_to, strict=True)
-        )
-        shape = rows, min(columns, self._manifest.max_tokens)
+        shape = -(-len(batch) // self._rows) * self._rows, self.widths.of(longest)
         try:
             feeds = padded(batch, shape)
             if self._bound is not None:

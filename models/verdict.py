@@ -1,26 +1,26 @@
-"""Which setup is fastest on this machine: measured once, kept beside the model's files, never silent.
+"""Which setup is fastest on this machine and right: found out once, kept beside the model's files, never silent.
 
-    model.provider, model.precision ─► candidates ─► each loaded and timed on the same texts ─► the fastest
-    setups.json: {machine: {setup: tokens a second, or why it cannot be had}}
+    model.provider, model.precision ─► candidates ─► each loaded and timed on the same texts ─► the fastest one
+    whose vectors are right in every shape (`models.proof`)
 
-A machine is its processor, cores, runtime and the model's file; another one measures for itself.
+A machine is its processor, cores, runtime and the model's file; another one finds out for itself.
 """
 
-import json
-import os
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.golden import GOLDEN_TEXTS
 from models.manifest import ONNX, TOKENIZER, Manifest
+from models.proof import Proof, prove
+from models.reference import Reference, reference_of
 from models.runtime import (
     Precision,
     ProviderName,
@@ -34,11 +34,11 @@ from models.runtime import (
     usable_cores,
 )
 from models.session import Session, available_providers
+from models.setups import SETUPS, Kept
 from models.tokens import Tokens
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 from streams.split import TokenIds
 
-SETUPS = "setups.json"
 MEASURED_S = 0.7
 """Each candidate is timed for so long, after a warm-up."""
 RUN_TOKENS = 1024
@@ -47,48 +47,70 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The setup to use, and what was found: tokens a second by setup, or why a setup cannot be had."""
+    """The setup to use, its proof, and what was measured: tokens a second by setup, or why it cannot be had."""
 
     setup: Setup
     measured: dict[str, float | str]
+    proof: Proof = field(default_factory=Proof)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the settings ask for; `threads` None: all usable cores."""
+    """What the settings ask for; `threads` None: all usable cores. `cache`: a folder for what was found out where the
+    model's own is read-only."""
 
     provider: ProviderName = "auto"
     precision: Precision = "auto"
     threads: int | None = None
+    cache: Path | None = None
 
 
 def choose(folder: Path, manifest: Manifest, wanted: Wanted, *, say: Say = lambda _: None) -> Verdict:
-    """The fastest setup that the settings allow. Measures what this machine has not measured yet: seconds each.
+    """The fastest setup that the settings allow and whose vectors are right, whatever the shape of a run.
 
-    With one candidate nothing is measured. Raises ConfigError or PenstockError when there is none that works.
+    Measures and proves what this machine does not know yet: seconds each. With one candidate nothing is measured.
+    Raises ConfigError or PenstockError when there is none that works, RefusedError when its vectors are wrong.
     """
     found = _candidates(manifest, wanted)
-    if len(found) == 1:
-        return Verdict(setup=found[0], measured={})
-    machine = _machine(manifest, wanted)
-    known = _read(folder).get(machine, {})
-    missing = [setup for setup in found if str(setup) not in known]
+    store = _store(folder, manifest, wanted)
+    rates = store.rates() if len(found) > 1 else {}
+    missing = [setup for setup in found if len(found) > 1 and str(setup) not in rates]
     if missing:
         say(f"measuring what is fastest here, once: {len(missing)} setups, some {2 * len(missing)} s")
-        known |= {str(setup): _measure(folder, manifest, setup, say) for setup in missing}
-        _keep(folder, machine, known, say)
-    verdict = _fastest(found, known)
-    if verdict is None:
-        raise PenstockError(f"the model runs on no provider here: {known}")
-    return verdict
+        new = {str(setup): _measure(folder, manifest, setup, say) for setup in missing}
+        rates |= new
+        _keep(store, say, rates=new)
+    proofs, reference = store.proofs(), None
+    for setup in _fastest_first(found, rates):
+        if str(setup) not in proofs:
+            say(f"proving {setup}, once: every width that a run may have")
+            reference = reference or reference_of(folder, manifest, wanted.threads or usable_cores())
+            proofs[str(setup)] = _prove(folder, manifest, setup, reference)
+            _keep(store, say, proofs={str(setup): proofs[str(setup)]})
+        proof = proofs[str(setup)]
+        if proof.out is None:
+            return Verdict(setup=setup, measured=_of(found, rates), proof=proof)
+        say(f"{setup} is not used: {proof.out}")
+    wrong = {name: proof.out for name, proof in proofs.items() if proof.out and name in map(str, found)}
+    if wrong:
+        raise RefusedError(
+            f"the model {manifest.name} gives wrong vectors here: "
+            + "; ".join(f"{name}: {why}" for name, why in wrong.items())
+            + ". Choose another model.provider or model.precision, or a model of another precision"
+        )
+    raise PenstockError(f"the model runs on no provider here: {rates}")
 
 
 def kept(folder: Path, manifest: Manifest, wanted: Wanted) -> Verdict | None:
-    """What `choose` found before, on this machine. Measures nothing."""
+    """What `choose` found before, on this machine. Measures and proves nothing."""
     found = _candidates(manifest, wanted)
-    if len(found) == 1:
-        return Verdict(setup=found[0], measured={})
-    return _fastest(found, _read(folder).get(_machine(manifest, wanted), {}))
+    store = _store(folder, manifest, wanted)
+    rates, proofs = store.rates() if len(found) > 1 else {}, store.proofs()
+    for setup in _fastest_first(found, rates):
+        proof = proofs.get(str(setup))
+        if proof is None or proof.out is None:
+            return Verdict(setup=setup, measured=_of(found, rates), proof=proof) if proof else None
+    return None
 
 
 def _candidates(manifest: Manifest, wanted: Wanted) -> list[Setup]:
@@ -105,12 +127,23 @@ def _candidates(manifest: Manifest, wanted: Wanted) -> list[Setup]:
     )
 
 
-def _fastest(found: list[Setup], known: dict[str, float | str]) -> Verdict | None:
-    rates = {setup: rate for setup in found if isinstance(rate := known.get(str(setup)), float)}
-    if not rates:
-        return None
-    measured = {str(setup): known[str(setup)] for setup in found if str(setup) in known}
-    return Verdict(setup=max(rates, key=lambda setup: rates[setup]), measured=measured)
+def _fastest_first(found: list[Setup], rates: Mapping[str, float | str]) -> list[Setup]:
+    """Of several, those that were measured."""
+    if len(found) == 1:
+        return found
+    known = {setup: rate for setup in found if isinstance(rate := rates.get(str(setup)), float)}
+    return sorted(known, key=lambda setup: -known[setup])
+
+
+def _of(found: list[Setup], rates: Mapping[str, float | str]) -> dict[str, float | str]:
+    return {str(setup): rates[str(setup)] for setup in found if str(setup) in rates}
+
+
+def _prove(folder: Path, manifest: Manifest, setup: Setup, reference: Reference) -> Proof:
+    try:
+        return prove(Session(folder, manifest, setup), reference)
+    except MemoryError as exc:
+        return Proof(out=f"not enough memory to prove it: {exc}")
 
 
 def _measure(folder: Path, manifest: Manifest, setup: Setup, say: Say) -> float | str:
@@ -155,26 +188,16 @@ def _samples(folder: Path, manifest: Manifest) -> list[list[NDArray[np.int32]]]:
     ]
 
 
-def _machine(manifest: Manifest, wanted: Wanted) -> str:
+def _store(folder: Path, manifest: Manifest, wanted: Wanted) -> Kept:
     (runtime,) = installed_runtimes()
     cores = wanted.threads or usable_cores()
-    return f"{processor()}, {cores} cores, {runtime} {version(runtime)}, {manifest.files[ONNX][:12]}"
+    machine = f"{processor()}, {cores} cores, {runtime} {version(runtime)}, {manifest.files[ONNX][:12]}"
+    places = [folder / SETUPS]
+    if wanted.cache:
+        places.append(wanted.cache / "setups" / f"{manifest.files[ONNX][:12]}.json")
+    return Kept(machine, *places)
 
 
-def _read(folder: Path) -> dict[str, dict[str, float | str]]:
-    try:
-        found: dict[str, dict[str, float | str]] = json.loads((folder / SETUPS).read_text())
-        return found
-    except (OSError, ValueError):
-        return {}
-
-
-def _keep(folder: Path, machine: str, known: dict[str, float | str], say: Say) -> None:
-    """A model's folder may be read-only; then every start measures."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f".{SETUPS}-", delete=False) as file:
-            json.dump({**_read(folder), machine: known}, file, indent=2)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, folder / SETUPS)
-    except OSError as exc:
-        say(f"{folder / SETUPS} cannot be written ({exc.strerror}): every start measures again")
+def _keep(store: Kept, say: Say, **found: Any) -> None:
+    if not store.add(**found):
+        say(f"{store} cannot be written: every start finds out again, seconds each")

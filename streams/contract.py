@@ -21,14 +21,31 @@ def fingerprint(contract: dict[str, Any]) -> str:
 def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
     """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal.
 
-    Cuts and the id belong to the index alone, and a model's name is only a name.
+    Cuts, the id and the libraries' versions belong to the index alone, and a model's name is only a name. A probe is
+    compared where both have one, and where nothing else says why it must differ.
     """
     left, right = _flat(index), _flat(worker)
-    return [
+    named = sorted(left.keys() | right.keys())
+    names = [name for name in named if left.get(name) != right.get(name) and name not in ("cuts", "id", "model.name")]
+    rows = [
         f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
-        for name in sorted(left.keys() | right.keys())
-        if name not in ("cuts", "id", "model.name") and left.get(name) != right.get(name)
+        for name in names
+        if not name.startswith(("probe.", "libraries."))
     ]
+    explained = any(name.startswith(("split.", "model.")) for name in names)
+    return rows + [
+        f"{name}: {_LIBRARIES[name]} {_at(right, name)} here makes other {name.partition('.')[2]} of the same texts "
+        f"than {_at(left, name)}, which the index was made with: install that one"
+        for name in names
+        if name in _LIBRARIES and left.get(name) and right.get(name) and not explained
+    ]
+
+
+_LIBRARIES = {"probe.chunks": "semantic-text-splitter", "probe.tokens": "tokenizers"}
+
+
+def _at(flat: dict[str, Any], name: str) -> str:
+    return str(flat.get(f"libraries.{_LIBRARIES[name]}", "of an unknown version"))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -104,6 +104,10 @@ class Shapes:
         self._fixed = fixed
         self._classes: dict[int, _Class] = {}
 
+    def bound(self, tokens: int) -> None:
+        """Plan no run of more tokens. A fixed budget stays: whoever fixed it knows why."""
+        self._most = min(self._most, tokens)
+
     def plan(self, lengths: Sequence[int]) -> list[Run]:
         """Divide texts of these lengths into runs. Each run must be followed by `observe`, `failed` or `dropped`."""
         budgets: list[int] = []

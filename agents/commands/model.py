@@ -67,7 +67,9 @@ def list_command(settings: Settings, as_json: bool) -> None:
         return
     table = Table("name", "dims", "max tokens", "precision", "least cosine", "top-10 overlap", "exported", box=None)
     for m in manifests:
-        figures = (f"{m.quality[name]:.3f}" if m.quality else "" for name in ("cosine_min", "overlap_top10"))
+        least = (f"{name} {min(q['cosine_min'], q['cosine_min_alone']):.3f}" for name, q in m.quality.items())
+        overlap = (f"{name} {q['overlap_top10']:.3f}" for name, q in m.quality.items())
+        figures = (", ".join(least), ", ".join(overlap))
         table.add_row(m.name, str(m.dims), str(m.max_tokens), m.precision, *figures, m.exported_at)
     console().print(table if manifests else f"no models in {settings.model.dir}")
 

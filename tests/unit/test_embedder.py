@@ -18,10 +18,12 @@ from models import verdict as verdict_module
 from models.embedder import Embedder, load_embedder
 from models.export import compare_vectors
 from models.manifest import Manifest, read_manifest
+from models.proof import Proof
 from models.runtime import Setup
 from models.session import Session
+from models.setups import SETUPS
 from models.tokens import Tokens
-from models.verdict import SETUPS, Verdict, Wanted, choose, kept
+from models.verdict import Verdict, Wanted, choose, kept
 from streams.contract import differences
 from streams.errors import PenstockError
 from streams.shapes import Shapes
@@ -132,6 +134,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
         return "no such library" if setup.provider == "openvino" else 100.0 * setup.lanes
 
     monkeypatch.setattr(verdict_module, "_measure", measure)
+    monkeypatch.setattr(verdict_module, "_prove", lambda *_: Proof())
+    monkeypatch.setattr(verdict_module, "reference_of", lambda *_: None)
     monkeypatch.setattr(
         verdict_module, "available_providers", lambda: ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
     )
@@ -149,7 +153,8 @@ def test_a_setup_is_measured_once_and_kept(model_folder: Path, tmp_path: Path, m
     assert len(measured) == 4
     assert kept(tmp_path, manifest, Wanted()) == found == choose(tmp_path, manifest, Wanted())
     assert len(measured) == 4
-    assert len(json.loads((tmp_path / SETUPS).read_text())) == 1
+    kept_there = json.loads((tmp_path / SETUPS).read_text())
+    assert [len(kept_there), len(kept_there["proofs"])] == [2, 1]
     choose(tmp_path, manifest, Wanted(threads=1))  # another machine, as far as that goes
     assert len(measured) == 6
 
@@ -166,7 +171,7 @@ def test_a_folder_that_cannot_be_written_is_said(model_folder: Path, tmp_path: P
     said: list[str] = []
     choose(tmp_path / "missing", read_manifest(model_folder), Wanted(), say=said.append)
     assert measured
-    assert "every start measures again" in said[-1]
+    assert "every start finds out again" in said[-1]
 
 
 def test_fp16_shares_an_index_with_fp32_and_int8_does_not(model_folder: Path) -> None:

@@ -24,7 +24,8 @@ from models import export
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.runtime import Setup, candidates, prove_provider, require_one_runtime, require_provider
-from models.session import PAD_TO, Session, bind, padded
+from models.session import ROWS, WIDTHS, Session, bind, padded
+from models.widths import Widths, bounds_up_to
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
 from tests.harness import PENSTOCK
@@ -114,7 +115,8 @@ def test_bound_runs_give_the_same_vectors(
     manifest = replace(read_manifest(model_folder), pooling=pooling)
     setup = Setup(provider="cpu", precision="fp32", lanes=2, threads=1)
     plain, bound = (Session(model_folder, manifest, setup) for _ in range(2))
-    bound._bound, bound._pad_to = bind(bound._session, manifest, "cpu"), PAD_TO["cuda"]
+    bound._bound, bound._rows = bind(bound._session, manifest, "cpu"), ROWS["cuda"]
+    bound.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, WIDTHS["cuda"]), exact=False)
     tokens = embedder.tokens.encode(real_texts(embedder, 24))
     with ThreadPoolExecutor(2) as lanes:
         runs = [tokens[start : start + size] for size in (1, 3, 8) for start in range(0, 24, size)] * 2
