@@ -19,7 +19,7 @@ from streams.generations import Generation
 def read_queries(path: Path) -> list[str]:
     """One question a line; empty lines and those that begin with # are left out. Raises ConfigError without any."""
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"--queries {path} cannot be read: {exc}") from exc
     queries = [line for line in lines if line and not line.startswith("#")]

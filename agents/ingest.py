@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from agents.kafka import LogReader, connection, log_reader, unreachable
 from agents.settings import Settings
-from agents.sources import Outgoing
+from agents.sources import LARGEST_BYTES, Outgoing
 from agents.status import partition_rows
 from streams.errors import PenstockError
 
@@ -17,7 +17,6 @@ PENDING = 500
 LOOK_EVERY = 10_000
 """Documents between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
-MAX_REQUEST_BYTES = 16 * 1024**2
 
 Report = Callable[[int, str], None]
 """Called with documents published since the last call, and what is going on."""
@@ -41,7 +40,7 @@ async def publish(
             acks="all",
             enable_idempotence=True,
             linger_ms=20,
-            max_request_size=MAX_REQUEST_BYTES,
+            max_request_size=LARGEST_BYTES,
         )
         try:
             await producer.start()

@@ -30,7 +30,9 @@ def ingest() -> None:
 @click.option("--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now.")
 @settings_option
 def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: Settings) -> None:
-    """Publish text, Markdown and JSON-lines files; folders are searched. Ids are relative paths.
+    """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
+
+    Ids are relative paths, and the `id` of each JSON line.
 
     Publishing a file again replaces its document; an unchanged one costs almost nothing.
 

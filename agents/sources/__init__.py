@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+LARGEST_BYTES = 16 * 1024**2
+"""Of a record that is published; brokers take 1 MiB unless they are told otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:

@@ -1,29 +1,34 @@
-"""Text, Markdown and JSON-lines files. Document ids are relative paths, or the `id` of each JSON line."""
+"""Text, Markdown and JSON-lines files. Document ids are relative paths, or the `id` of each JSON line.
 
+Files are UTF-8, with or without a byte order mark. A JSON line ends with a line feed, and with nothing else: the other
+line breaks that Unicode has may stand in its strings.
+"""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from agents.sources import Outgoing
+from agents.sources import LARGEST_BYTES, Outgoing
 from streams.errors import ConfigError
 from streams.record import Record, Rejected, decode
 
 TEXT, MARKDOWN, LINES = (".txt", ".text", ".rst"), (".md", ".markdown"), (".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *MARKDOWN, *LINES)
+BOM = b"\xef\xbb\xbf"
 
 
 def find_files(paths: list[Path]) -> list[tuple[Path, str]]:
     """Files under `paths` with the id that each gets: its path relative to the folder named, else its name.
 
-    Raises ConfigError for a path that does not exist, a named file of an unknown kind, or two equal ids.
+    Links to folders inside them are not followed. Raises ConfigError for a path that does not exist or cannot be read,
+    a named file of an unknown kind, a name that is not UTF-8, two equal ids, and when nothing is found.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-            pairs = [(file.relative_to(path).as_posix(), file) for file in inside]
+            pairs = [(file.relative_to(path).as_posix(), file) for file in sorted(_inside(path))]
         elif not path.exists():
             raise ConfigError(f"{path} does not exist")
         elif path.suffix.lower() not in SUFFIXES:
@@ -31,39 +36,83 @@ def find_files(paths: list[Path]) -> list[tuple[Path, str]]:
         else:
             pairs = [(path.name, path)]
         for name, file in pairs:
+            _require_utf8(name, file)
             if found.setdefault(name, file) != file:
                 raise ConfigError(f"{found[name]} and {file} would both become the document {name}: ingest them apart")
+    if not found:
+        raise ConfigError(f"nothing to publish: no {', '.join(SUFFIXES)} in {', '.join(map(str, paths))}")
     return [(file, name) for name, file in found.items()]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Raises ConfigError for a folder that cannot be read: its documents would be missing without a word."""
+
+    def unreadable(exc: OSError) -> None:
+        raise ConfigError(f"{exc.filename} cannot be read: {exc.strerror}")
+
+    for inside, _, names in os.walk(folder, onerror=unreadable):
+        for name in names:
+            file = Path(inside) / name
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                yield file
+
+
+def _require_utf8(name: str, file: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{file}: its name is not UTF-8, and would be the document's id: rename it") from None
 
 
 def read_file(file: Path, name: str) -> Iterator[Outgoing]:
     """Documents of one file, validated as a worker does. Raises ConfigError naming the file and the line."""
     try:
-        content = file.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as exc:
-        raise ConfigError(f"{file} cannot be read as UTF-8 text: {exc}") from exc
-    if file.suffix.lower() in LINES:
-        for number, line in enumerate(content.splitlines(), 1):
-            if line.strip():
-                yield _checked(*_json_line(line, f"{file}:{number}"), f"{file}:{number}")
-        return
+        if file.suffix.lower() in LINES:
+            yield from _read_lines(file)
+        else:
+            yield _read_text(file, name)
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be read: {exc.strerror}") from exc
+
+
+def _read_text(file: Path, name: str) -> Outgoing:
+    with file.open("rb") as opened:
+        raw = opened.read(LARGEST_BYTES + 1)
+    if len(raw) > LARGEST_BYTES:
+        raise ConfigError(f"{file} is larger than {LARGEST_BYTES} bytes: divide it")
+    try:
+        content = raw.removeprefix(BOM).decode()
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{file} is not UTF-8 text: {exc}") from exc
+    content = content.replace("\r\n", "\n").replace("\r", "\n")
     title = _heading(content) if file.suffix.lower() in MARKDOWN else None
     body = {"text": content, "title": title or file.stem, "url": file.resolve().as_uri()}
-    yield _checked(name, body, str(file))
+    return _checked(name.encode(), orjson.dumps(body), str(file))
 
 
-def _json_line(line: str, origin: str) -> tuple[str, dict[str, Any]]:
+def _read_lines(file: Path) -> Iterator[Outgoing]:
+    with file.open("rb") as opened:
+        number = 0
+        while line := opened.readline(LARGEST_BYTES + 1):
+            number += 1
+            origin = f"{file}:{number}"
+            if len(line) > LARGEST_BYTES:
+                raise ConfigError(f"{origin}: longer than {LARGEST_BYTES} bytes: divide it")
+            if value := (line.removeprefix(BOM) if number == 1 else line).strip():
+                yield _checked(_id_of(value, origin), value, origin)
+
+
+def _id_of(line: bytes, origin: str) -> bytes:
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
         raise ConfigError(f"{origin}: not JSON: {exc}") from exc
     if not isinstance(body, dict) or not isinstance(body.get("id"), str) or not body["id"]:
         raise ConfigError(f"{origin}: an object with a string `id` is needed; it becomes the record's key")
-    return body["id"], body
+    return str(body["id"]).encode()
 
 
-def _checked(name: str, body: dict[str, Any], origin: str) -> Outgoing:
-    key, value = name.encode(), orjson.dumps(body)
+def _checked(key: bytes, value: bytes, origin: str) -> Outgoing:
     result = decode(Record(topic="", partition=0, offset=0, timestamp_ms=0, key=key, value=value))
     if isinstance(result, Rejected):
         raise ConfigError(f"{origin}: {result.message}")
@@ -71,7 +120,7 @@ def _checked(name: str, body: dict[str, Any], origin: str) -> Outgoing:
 
 
 def _heading(content: str) -> str | None:
-    for line in content.splitlines():
+    for line in content.split("\n"):
         if line.startswith("# "):
             return line[2:].strip() or None
     return None
