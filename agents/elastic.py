@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
     """A client without retries of its own. Opens no connection yet.
 
-    Raises ConfigError when the credentials would be sent unencrypted.
+    Raises ConfigError when the credentials would be sent unencrypted, or the file of the authorities cannot be used.
     """
     login = settings.api_key or settings.password
     if login and settings.url.scheme == "http" and not settings.allow_plaintext_credentials:
@@ -60,14 +60,17 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
         options["ca_certs"] = str(settings.ca_certs)
     if settings.ssl_fingerprint:
         options["ssl_assert_fingerprint"] = settings.ssl_fingerprint
-    return AsyncElasticsearch(
-        str(settings.url),
-        max_retries=0,
-        retry_on_timeout=False,
-        request_timeout=REQUEST_TIMEOUT_S,
-        serializers={"application/json": OrjsonSerializer()},
-        **options,
-    )
+    try:
+        return AsyncElasticsearch(
+            str(settings.url),
+            max_retries=0,
+            retry_on_timeout=False,
+            request_timeout=REQUEST_TIMEOUT_S,
+            serializers={"application/json": OrjsonSerializer()},
+            **options,
+        )
+    except (OSError, ValueError) as exc:  # the only file among them
+        raise ConfigError(f"elasticsearch.ca_certs = {settings.ca_certs} cannot be used: {exc}") from exc
 
 
 def index_gone(alias: str) -> RefusedError:

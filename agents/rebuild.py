@@ -234,7 +234,8 @@ class _Rebuild:
     async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
         """Documents that the topic has lost, or that are older than the start; and what became of those since that were
         taken before it was interrupted."""
-        seen, uuid = 0, base.contract.get("id")
+        identity = await Index(self._bench.client, self._settings).identity(base)
+        seen, uuid = 0, identity.chunk_index_uuid
         async for hits, total in scan(self._bench.client, f"{base.index}-registry", {"term": {"state": "done"}}):
             entries = [from_source(hit["_source"]) for hit in hits]
             old = [one for one in entries if self._is_old(one, starts) and one.chunk_index_uuid == uuid]

@@ -72,6 +72,9 @@ async def replay(
             for batch in _batches(due):
                 await redrive.run(batch, reader, result)
             report(total - len(chosen), total)
+        for letter in chosen.values():
+            result.outcomes["letter_gone"] += 1
+            result.problems.append(f"{_name(letter)}: its letter was deleted meanwhile")
     return result
 
 

@@ -174,7 +174,7 @@ class ElasticsearchSettings(Section):
     username: str | None = None
     password: SecretStr | None = None
     ca_certs: Path | None = None
-    ssl_fingerprint: str | None = None
+    ssl_fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
     allow_plaintext_credentials: bool = False
     text_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "text"
     vector_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "vector"
@@ -191,6 +191,23 @@ class ElasticsearchSettings(Section):
     def _no_credentials(cls, value: object) -> object:
         if "@" in str(value):
             raise ValueError("a login does not belong here: elasticsearch.username and elasticsearch.password")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _address_only(cls, value: AnyHttpUrl) -> AnyHttpUrl:
+        if value.query or value.fragment:
+            raise ValueError("scheme, host, port and path only")
+        return value
+
+    @field_validator("api_key", "username", "password")
+    @classmethod
+    def _fits_a_header(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("letters, digits and signs of ASCII only: it is sent in a header")
+        if info.field_name == "username" and ":" in text:
+            raise ValueError("a colon would end it")
         return value
 
     @model_validator(mode="after")
@@ -431,6 +448,6 @@ def _explain(error: Any, path: Path | None) -> str:
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key:  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
-    secret = (section, key) in _SECRETS or "@" in str(error["input"])
+    secret = (section, key) in _SECRETS or re.search("[@?]", str(error["input"]))  # of a URL, where a secret may be
     given = "" if secret else f" (given: {error['input']!r})"
     return f"{where}: {name}: {error['msg'].removeprefix('Value error, ')}{given}"

@@ -73,6 +73,11 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[elasticsearch]\napi_key = 'p4ss'\nusername = 'u'\npassword = 'p4ss'", "api_key beside elasticsearch.user"),
         ("[elasticsearch]\nusername = 'u'", "elasticsearch.username and elasticsearch.password are needed together"),
         ("[elasticsearch]\npassword = 'p4ss'", "elasticsearch.password are needed together"),
+        ("[elasticsearch]\nurl = 'http://host:9200/?x=p4ss'", "elasticsearch.url: scheme, host, port and path only"),
+        ("[elasticsearch]\napi_key = 'p4ssü'", "elasticsearch.api_key: letters, digits and signs"),
+        ('[elasticsearch]\npassword = "p4ss\\n"', "elasticsearch.password: letters, digits and signs"),
+        ("[elasticsearch]\nusername = 'a:b'", "elasticsearch.username: a colon"),
+        ("[elasticsearch]\nssl_fingerprint = 'ab'", "elasticsearch.ssl_fingerprint: String should match pattern"),
         ("elasticsearch = 'p4ss'", "Input should be a valid dictionary"),
         ("[elasticsearch.password]\nvalue = 'p4ss'", "elasticsearch.password: Input should be a valid string"),
     ],
@@ -83,6 +88,17 @@ def test_mistakes_are_explained(tmp_path: Path, content: str, part: str) -> None
     assert part in str(caught.value)
     assert "p4ss" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    settings = load_settings(
+        file(tmp_path, f"[elasticsearch]\nurl = 'https://host:9200'\nca_certs = '{tmp_path / 'ca.pem'}'")
+    )
+    with pytest.raises(ConfigError, match=r"^elasticsearch\.ca_certs = .*ca\.pem cannot be used: "):
+        connect(settings.elasticsearch)
 
 
 def test_credentials_are_not_sent_in_the_clear_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
