@@ -9,6 +9,9 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "app":
+        from agents.main import end_at_signals
+
+        end_at_signals()
         from agents.worker import app_for_faust
 
         return app_for_faust()

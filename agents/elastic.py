@@ -11,14 +11,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, OrjsonSerializer, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, OrjsonSerializer, SSLError, TransportError
 from elasticsearch import ConnectionError as ElasticConnectionError
 from elasticsearch.helpers import async_scan
 
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
 from streams.breaker import Breaker
-from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.errors import AwayError, ConfigError, PenstockError, RefusedError
 
 BACKOFF_CAP_S = 30.0
 RETRY_AFTER_CAP_S = 600.0
@@ -87,6 +87,15 @@ def explain(exc: ApiError | TransportError, url: object) -> str:
     if isinstance(exc, ApiError):
         return f"Elasticsearch at {url} {answer_of(exc)}"
     return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
+
+
+def failed(exc: ApiError | TransportError, url: object) -> PenstockError:
+    """A failed request: AwayError when the same one may succeed later."""
+    if isinstance(exc, ApiError):
+        away = exc.status_code in RETRIED
+    else:
+        away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
+    return (AwayError if away else PenstockError)(explain(exc, url))
 
 
 def answer_of(exc: ApiError) -> str:

@@ -13,7 +13,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.contract import contract_in
 from streams.contract import fingerprint
 from streams.epochs import Epochs, from_contract
-from streams.errors import PenstockError, RefusedError
+from streams.errors import AwayError, RefusedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
 async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) -> IndexIdentity:
     """An index with this contract as it is now.
 
-    Raises RefusedError when it is not whole, PenstockError while a shard is not started, and what the client raises.
+    Raises RefusedError when it is not whole, AwayError while a shard is not started, and what the client raises.
     """
     registry = f"{name}-registry"
     uuids, counts = await _uuids_and_shards(client, name)
@@ -109,7 +109,7 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) ->
             if copy["routing"]["primary"] and "commit" in copy
         }
         if len(started) != counts[index]:
-            raise PenstockError(f"{len(started)} of {counts[index]} shards of {index} are started: try again later")
+            raise AwayError(f"{len(started)} of {counts[index]} shards of {index} are started: try again later")
         histories += [f"{index}/{shard}/{history}" for shard, history in sorted(started.items())]
     return IndexIdentity(
         index=name,

@@ -13,7 +13,7 @@ from uuid import uuid4
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.contract import contract_in, field_names
-from agents.elastic import explain
+from agents.elastic import failed
 from agents.identity import IndexIdentity, look, open_for_writing
 from agents.settings import Settings
 from streams.contract import chunk_mappings, differences, registry_mappings
@@ -281,4 +281,4 @@ class Index:
         try:
             return await request()
         except (ApiError, TransportError) as exc:
-            raise PenstockError(explain(exc, self._settings.elasticsearch.url)) from exc
+            raise failed(exc, self._settings.elasticsearch.url) from exc

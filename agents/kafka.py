@@ -10,11 +10,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -22,7 +24,7 @@ from aiokafka.errors import (
 
 from agents.clock import Deadline
 from agents.settings import Settings
-from streams.errors import ConfigError, PenstockError
+from streams.errors import AwayError, ConfigError, PenstockError
 from streams.record import Record
 
 CONNECT_TIMEOUT_S = 15.0
@@ -305,17 +307,34 @@ def connection(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def unreachable(servers: str, exc: BaseException) -> PenstockError:
-    """One line about a broker that does not answer, or refuses."""
+def unreachable(servers: str, exc: BaseException, *, listening: bool = False) -> PenstockError:
+    """One line about a broker that does not answer, or refuses; AwayError when it may answer later.
+
+    `listening`: it takes connections, so that one that was closed is for the login or the certificates.
+    """
     if isinstance(exc, REFUSALS):
         return PenstockError(
             f"Kafka at {servers} refuses access ({exc}): the login lacks an ACL; the runbook's section on secrets "
             "lists those that are needed"
         )
-    return PenstockError(
+    closed = isinstance(exc, KafkaConnectionError) and listening
+    away = isinstance(exc, TimeoutError) or (getattr(exc, "retriable", False) and not closed)
+    return (AwayError if away else PenstockError)(
         f"Kafka at {servers} cannot be reached ({str(exc) or type(exc).__name__}): "
         "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"
     )
+
+
+async def _listening(servers: str) -> bool:
+    """Whether one of the brokers takes connections."""
+    for host, port, _ in collect_hosts(servers):
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), READ_TIMEOUT_S)
+        except (OSError, TimeoutError):
+            continue
+        writer.close()
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -341,7 +360,7 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
         try:
             await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
         except (KafkaError, TimeoutError) as exc:
-            raise unreachable(servers, exc) from exc
+            raise unreachable(servers, exc, listening=await _listening(servers)) from exc
         yield LogReader(consumer, admin, servers)
     finally:
         await consumer.stop()

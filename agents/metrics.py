@@ -126,6 +126,12 @@ class Metrics:
             ["width"],
             registry=r,
         )
+        self.worker_info = Gauge(
+            "penstock_worker_info",
+            "1, with what the worker works for: joined to other metrics, it tells the groups apart.",
+            ["group", "topic", "index"],
+            registry=r,
+        )
         self.event_loop_lag = Gauge(
             "penstock_event_loop_lag_seconds",
             "How late the last timer of the event loop fired, seconds.",

@@ -65,20 +65,25 @@ async def check(settings: Settings) -> Checked:
     """
     embedder = load_model(settings)
     try:
-        async with log_reader(settings) as reader:
-            partitions = await ensure_topics(reader, settings)
-            await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
-            claims = await read_claims(reader, settings)
-        async with connect(settings.elasticsearch) as client:
-            contract = contract_of(settings, embedder.manifest, partitions)
-            index = Index(client, settings)
-            if claims and not await index.generations():
-                raise index_gone(f"the index behind {settings.elasticsearch.alias}")
-            identity = await index.identify(contract)
-        _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
+        return await check_servers(settings, embedder)
     except BaseException:
         embedder.close()
         raise
+
+
+async def check_servers(settings: Settings, embedder: Embedder) -> Checked:
+    """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
+    async with log_reader(settings) as reader:
+        partitions = await ensure_topics(reader, settings)
+        await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
+        claims = await read_claims(reader, settings)
+    async with connect(settings.elasticsearch) as client:
+        contract = contract_of(settings, embedder.manifest, partitions)
+        index = Index(client, settings)
+        if claims and not await index.generations():
+            raise index_gone(f"the index behind {settings.elasticsearch.alias}")
+        identity = await index.identify(contract)
+    _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
     return Checked(embedder=embedder, partitions=partitions, identity=identity)
 
 

@@ -40,9 +40,10 @@ from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
-from agents.preflight import Checked, check
+from agents.preflight import Checked
 from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
+from agents.startup import prepare
 from agents.stations import Parts
 from agents.terminal import shown
 from agents.tracker import Assignment, Subject
@@ -103,11 +104,11 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
 class PenstockApp(faust.App):  # type: ignore[misc]
     """One worker: the Faust app, and what it works with between start and stop."""
 
-    def __init__(self, settings: Settings, checked: Checked) -> None:
+    def __init__(self, settings: Settings, checked: Checked, metrics: Metrics) -> None:
         self.settings = settings
         self.checked = checked
         self.drained = False
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.assignment: Assignment | None = None
         self.pipeline: Pipeline | None = None
         self.requests: Requests | None = None
@@ -235,6 +236,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         ).set(1)
         for width in checked.embedder.verdict.proof.refused:
             self.metrics.shapes_refused.labels(str(width)).set(1)
+        self.metrics.worker_info.labels(settings.source.group, settings.source.topic, identity.index).set(1)
         for station in (
             *[self.pipeline.run_embedding] * EMBEDDING,
             self.pipeline.run_writing,
@@ -372,12 +374,16 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
 
 def create_app(settings: Settings) -> PenstockApp:
-    """Check everything, then make the application. Blocks for seconds; raises as `agents.preflight.check`."""
+    """Check everything, then make the application. Blocks for seconds, or until Kafka and Elasticsearch answer.
+
+    Raises as `agents.startup.prepare`.
+    """
     setup_logging(settings.log)  # the checks have something to say, such as which setup of the model is fastest here
+    metrics = Metrics()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        checked = runner.run(check(settings))
+        checked = runner.run(prepare(settings, metrics))
     asyncio.set_event_loop(uvloop.new_event_loop())
-    app = PenstockApp(settings, checked)
+    app = PenstockApp(settings, checked, metrics)
     gc.collect()
     gc.freeze()  # what is here now stays: else every collection looks at it again, a quarter of the loop's time
     return app

@@ -1,6 +1,7 @@
 """What can go wrong, and the exit code that says so.
 
-    PenstockError            1  failed: a server is away, a file is missing, a step did not work
+    PenstockError            1  failed: a file is missing, a step did not work
+    ├── AwayError            1  Kafka or Elasticsearch does not answer now: whoever can wait asks again
     ├── ConfigError          2  wrong usage or settings: nothing was started
     └── RefusedError         3  would damage what is there (another model, another topic): nothing was touched
 
@@ -12,6 +13,10 @@ class PenstockError(Exception):
     """The step failed; the message says what to do."""
 
     exit_code = 1
+
+
+class AwayError(PenstockError):
+    """A server cannot be reached, or is not ready yet; the message names it. It may come back by itself."""
 
 
 class ConfigError(PenstockError):

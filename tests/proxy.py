@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,30 @@ async def proxy(elasticsearch_port: int) -> AsyncIterator[Proxy]:
             yield made
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def forwarded(port: int, to: int) -> AsyncIterator[None]:
+    """Bytes between a port and another one of the loopback interface, as they are."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        writers.discard(writer)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", to)
+        await asyncio.gather(pipe(reader, back), pipe(there, writer))
+
+    async with await asyncio.start_server(handle, "127.0.0.1", port):
+        yield
+    for writer in writers:
+        writer.transport.abort()
 
 
 def is_chunks(path: str) -> bool:

@@ -12,7 +12,8 @@ def worker(settings: Settings) -> None:
     """Read, embed and index until stopped. Start as many as the topic has partitions.
 
     Checks the settings, the model's files and the index contract first, and refuses with exit code 3 when
-    they differ. SIGTERM drains within lifecycle.drain_s and exits 0; a second one exits at once.
+    they differ; waits while Kafka or Elasticsearch is away. SIGTERM drains within lifecycle.drain_s and
+    exits 0; a second one exits at once.
 
     \b
     Example: penstock worker --config penstock.toml

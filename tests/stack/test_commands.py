@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from agents.elastic import connect
+from agents.local.servers import free_port
 from tests.harness import PENSTOCK, World, until
+from tests.proxy import forwarded
 
 NOTHING = "127.0.0.1:1"
 
@@ -82,19 +84,54 @@ def test_a_strangers_own_documents(world: World, tmp_path: Path) -> None:
 
 
 def test_no_broker(world: World) -> None:
-    for command in (["worker"], ["status"], ["config", "check"], ["index", "create"]):
+    for command in (["status"], ["config", "check"], ["index", "create"]):
         done = world.command(*command, extra={"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": NOTHING})
         assert_message(done, 1, f"Kafka at {NOTHING} cannot be reached")
 
 
 def test_no_elasticsearch(world: World) -> None:
     create(world)
-    for command in (["worker"], ["index", "list"], ["search", "x"], ["config", "check"]):
+    for command in (["index", "list"], ["search", "x"], ["config", "check"]):
         done = world.command(*command, extra={"PENSTOCK_ELASTICSEARCH__URL": f"http://{NOTHING}"})
         assert_message(done, 1, "cannot be reached")
     done = world.command("status", extra={"PENSTOCK_ELASTICSEARCH__URL": f"http://{NOTHING}"})
     assert done.returncode == 0  # the lag needs no Elasticsearch
     assert "cannot be reached" in done.stdout.replace("\n", " ")
+
+
+def test_a_worker_waits_for_servers_that_are_away_and_answers_probes(world: World) -> None:
+    """A restart would change nothing. What is wrong for good still ends it (the tests around this one)."""
+    kafka, elasticsearch = free_port(), free_port()
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"doc", {"text": "published while nobody was there"})])
+        worker = world.start_worker(
+            {
+                "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka}",
+                "PENSTOCK_ELASTICSEARCH__URL": f"http://127.0.0.1:{elasticsearch}",
+            }
+        )
+
+        async def waits_for(server: str) -> None:
+            async def check() -> bool:
+                assert worker.process.poll() is None, worker.log.read_text()
+                code, body = await asyncio.to_thread(worker.get, "/readyz")
+                return code == 503 and server in str(body["reasons"])
+
+            await until(check, 90)
+            assert (await asyncio.to_thread(worker.get, "/livez"))[0] == 200
+
+        await waits_for(f"Kafka at 127.0.0.1:{kafka} cannot be reached")
+        async with forwarded(kafka, world.servers.kafka_port):
+            await waits_for(f"Elasticsearch at http://127.0.0.1:{elasticsearch}/ cannot be reached")
+            async with forwarded(elasticsearch, world.servers.elasticsearch_port):
+                await world.ready(worker, 90)
+                await world.settled(worker=worker)
+                assert await asyncio.to_thread(worker.terminate) == 0
+        assert len(await world.chunks()) == 1
+
+    asyncio.run(scenario())
 
 
 def test_missing_topic_and_missing_index(world: World) -> None:

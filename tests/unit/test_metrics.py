@@ -31,6 +31,7 @@ CONTRACT = {
     "penstock_rebalances": ("counter", set()),
     "penstock_model_info": ("gauge", {"name", "sha256", "provider", "precision"}),
     "penstock_model_shapes_refused": ("gauge", {"width"}),
+    "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }
 """Counters without their `_total`. Rows may be added; none may be changed or go."""

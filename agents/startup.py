@@ -1,0 +1,51 @@
+"""A worker before it has an application: it answers probes, loads its model, and waits for servers that are away."""
+
+import asyncio
+import itertools
+import logging
+
+from agents.admin import Admin
+from agents.elastic import backoff_s
+from agents.metrics import Metrics
+from agents.preflight import Checked, check_servers, load_model
+from agents.settings import Settings
+from streams.errors import AwayError
+
+WAIT_MS = 500
+"""The first wait for a server is half as long on average; later ones are up to 30 s."""
+
+logger = logging.getLogger(__name__)
+
+
+async def prepare(settings: Settings, metrics: Metrics) -> Checked:
+    """All checks. Meanwhile `/livez` is 200, and `/readyz` 503 with what is waited for.
+
+    Kafka or Elasticsearch may be away, however long: a restart would change nothing. Raises as
+    `agents.preflight.check` for everything else, and PenstockError when the admin port is taken.
+    """
+    reasons = ["the model is being loaded"]
+    admin = Admin(
+        settings.admin,
+        metrics.registry,
+        live=list,
+        ready=lambda: reasons,
+        status=lambda: {"group": settings.source.group, "waiting_for": reasons},
+    )
+    await admin.start()
+    try:
+        embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
+        reasons[:] = ["Kafka and Elasticsearch are being asked"]
+        try:
+            for attempt in itertools.count():
+                try:
+                    return await check_servers(settings, embedder)
+                except AwayError as exc:
+                    reasons[:] = [str(exc)]
+                    logger.warning("waiting for a server that is away", extra={"reason": str(exc)})
+                await asyncio.sleep(backoff_s(attempt, WAIT_MS))
+        except BaseException:
+            embedder.close()
+            raise
+    finally:
+        await admin.stop()
+    raise AssertionError("unreachable")
