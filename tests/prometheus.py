@@ -56,10 +56,10 @@ def faster(rules: str, factor: int = FASTER) -> str:
 
     def shorter(found: re.Match[str]) -> str:
         number, unit = (found[1] or found[3]), (found[2] or found[4])
-        seconds = int(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        seconds = int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
         return f"{max(1, seconds // factor)}s"
 
-    return re.sub(r"(?<=[\[:])(\d+)(s|m|h)(?=[\]:])|(?<=for: )(\d+)(s|m|h)$", shorter, rules, flags=re.MULTILINE)
+    return re.sub(r"(?<=[\[:])(\d+)([smhd])(?=[\]:])|(?:(?<=for: )|(?<=offset ))(\d+)([smhd])\b", shorter, rules)
 
 
 class Prometheus:
