@@ -1,8 +1,11 @@
 """What the worker is made of, and whether any of it was withdrawn or has a known hole: `make audit`.
 
 1. a bill of materials of the worker's environment (CycloneDX), as locked      dist/sbom.cdx.json
-2. releases that their authors have withdrawn since (PEP 592), of all that is locked: fails
-3. known vulnerabilities (OSV), of all that is locked: fails; where no database can be reached, that is said
+2. releases that their authors have withdrawn since (PEP 592), of all that is locked
+3. known vulnerabilities (OSV), of all that is locked
+
+Exit code: 1 when something was found; else 3 when something could not be looked up, which is no finding and no clean
+bill either; 0 when all was looked up, or with `--offline-ok`: it is said all the same, but is not the code's fault.
 """
 
 import json
@@ -13,6 +16,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,8 @@ JSON = "application/vnd.pypi.simple.v1+json"
 TIMEOUT_S = 30
 
 
-def main(uv: str, extra: str) -> int:
-    """Exit code: 1 when something was found."""
+def main(uv: str, extra: str, *flags: str) -> int:
+    """Exit code, as above. `flags`: `--offline-ok`, or none."""
     bill = ROOT / "dist" / "sbom.cdx.json"
     bill.parent.mkdir(exist_ok=True)
     options = ["--quiet", "--preview", "--locked", "--no-dev", "--extra", extra, "--format", "cyclonedx1.5"]
@@ -32,22 +36,46 @@ def main(uv: str, extra: str) -> int:
     )
     components = json.loads(bill.read_text())["components"]
     print(f"bill of materials: {len(components)} packages in {bill.relative_to(ROOT)}")
-    withdrawn = _withdrawn()
-    for line in withdrawn:
-        print(f"withdrawn: {line}")
-    return int(bool(withdrawn) + _vulnerable(uv) > 0)
+    return verdict([_withdrawn(), _vulnerable(uv)], offline_ok=flags == ("--offline-ok",))
 
 
-def _withdrawn() -> list[str]:
+@dataclass(frozen=True)
+class Looked:
+    """What came of one look: findings, and what it could not look up."""
+
+    found: list[str]
+    unknown: str = ""
+
+
+def verdict(looks: list[Looked], *, offline_ok: bool) -> int:
+    """Prints all, and returns the exit code."""
+    found = [line for look in looks for line in look.found]
+    unknown = [look.unknown for look in looks if look.unknown]
+    for line in found:
+        print(line)
+    for line in unknown:
+        print(f"NOT LOOKED UP: {line}")
+    if found:
+        return 1
+    if unknown and not offline_ok:
+        print("audit: not complete; where that cannot be had: make audit OFFLINE_OK=1")
+        return 3
+    print("audit: nothing found" + " in what could be looked up" * bool(unknown))
+    return 0
+
+
+def _withdrawn() -> Looked:
     locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     wanted = [(row["name"], row["version"]) for row in locked if "registry" in row["source"]]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(reason_of, wanted))
-    unknown = sum(reason is None for reason in found)
-    print(
-        f"withdrawn releases: {len(wanted) - unknown} looked at" + (f", {unknown} unknown to the index" * bool(unknown))
+        reasons = dict(zip(wanted, pool.map(reason_of, wanted), strict=True))
+    unknown = [f"{name} {version}" for (name, version), reason in reasons.items() if reason is None]
+    print(f"withdrawn releases: {len(wanted) - len(unknown)} of {len(wanted)} looked up")
+    told = f"whether {len(unknown)} releases were withdrawn: {', '.join(unknown[:5])}" + ", …" * (len(unknown) > 5)
+    return Looked(
+        [f"withdrawn: {name} {version}: {reason}" for (name, version), reason in reasons.items() if reason],
+        told if unknown else "",
     )
-    return [f"{name} {version}: {reason}" for (name, version), reason in zip(wanted, found, strict=True) if reason]
 
 
 def reason_of(package: tuple[str, str]) -> str | None:
@@ -71,13 +99,15 @@ def reason_of(package: tuple[str, str]) -> str | None:
     return "" if not all(reasons) else str(reasons[0] if isinstance(reasons[0], str) else "no reason given")
 
 
-def _vulnerable(uv: str) -> bool:
+def _vulnerable(uv: str) -> Looked:
     done = subprocess.run([uv, "audit", "--preview", "--locked"], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode and "error sending request" in done.stderr:
-        print("known vulnerabilities: not looked up, the database cannot be reached from here")
-        return False
-    print(done.stdout + done.stderr)
-    return done.returncode != 0
+        return Looked([], "known vulnerabilities: the database cannot be reached from here")
+    told = (done.stdout + done.stderr).strip()
+    if done.returncode:
+        return Looked([told])
+    print(told)
+    return Looked([])
 
 
 if __name__ == "__main__":

@@ -50,14 +50,49 @@ def index() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_audit_finds_withdrawn_releases(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def audit() -> Any:
+    """The script `ops/audit.py` as a module."""
     spec = spec_from_file_location("audit", Path(__file__).parents[2] / "ops" / "audit.py")
     assert spec is not None
     assert spec.loader is not None
-    audit: Any = module_from_spec(spec)
+    audit = module_from_spec(spec)
     spec.loader.exec_module(audit)
+    return audit
+
+
+def test_the_audit_finds_withdrawn_releases(index: str, audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "INDEX", index)
     assert audit.reason_of(("some-thing", "1.0")) == ""
     assert audit.reason_of(("some-thing", "1.0.1")) == "deletes files"
     assert audit.reason_of(("some-thing", "2.0")) is None
     assert audit.reason_of(("another", "1.0")) is None
+
+
+@pytest.mark.parametrize(
+    ("withdrawn", "holes", "offline_ok", "code"),
+    [
+        ("found", "", False, 1),
+        ("found", "unknown", True, 1),
+        ("", "unknown", False, 3),
+        ("", "unknown", True, 0),
+        ("unknown", "", False, 3),
+        ("", "", False, 0),
+    ],
+)
+def test_an_audit_that_could_not_look_does_not_pass(
+    audit: Any, capsys: pytest.CaptureFixture[str], withdrawn: str, holes: str, offline_ok: bool, code: int
+) -> None:
+    looks = [
+        audit.Looked(["some 1.0"] if state == "found" else [], "some 2.0" if state == "unknown" else "")
+        for state in (withdrawn, holes)
+    ]
+    assert audit.verdict(looks, offline_ok=offline_ok) == code
+    assert ("NOT LOOKED UP: some 2.0" in capsys.readouterr().out) == ("unknown" in (withdrawn, holes))
+
+
+def test_an_audit_without_a_network_says_so(audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens at the index: every release is unknown, and none is clean."""
+    monkeypatch.setattr(audit, "INDEX", "http://127.0.0.1:1/simple")
+    look = audit._withdrawn()
+    assert (look.found, "releases were withdrawn" in look.unknown) == ([], True)
