@@ -169,7 +169,8 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
     finally:
         watching.close()
     rest = {alert["alert"] for alert in alerts()} - fired
-    assert rest <= ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
+    unseen = {"PenstockRecordsLost"}  # by promtool only
+    assert rest <= unseen | ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
     assert set(queries()) - shown == set()
 
 
