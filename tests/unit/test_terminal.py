@@ -1,12 +1,16 @@
 """What came from elsewhere is printed, and never obeyed."""
 
+import functools
 import json
 import logging
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from rich.table import Table
 from rich.text import Text
 
@@ -101,3 +105,65 @@ def test_commands_print_by_these_ways_only() -> None:
     for path in Path(commands.__file__).parent.glob("*.py"):
         if path.name != "common.py":
             assert not re.search(r"click\.s?echo|(?<![.\w])print\(|\bConsole\(", path.read_text()), path
+
+
+KEY = HOSTILE.replace("\udc80", "")
+LETTER = Letter(
+    record=Record(
+        topic="t",
+        partition=0,
+        offset=1,
+        timestamp_ms=0,
+        key=KEY.encode(),
+        value=f"{KEY}\xff".encode("latin-1", "replace"),
+        headers=((KEY, KEY.encode()),),
+    ),
+    stage="decode",
+    error=KEY,
+    message=KEY,
+    attempt=1,
+    epoch=0,
+    at_ms=0,
+)
+HIT = {"score": 1.0, "id": KEY, "text": KEY, "metadata": {"doc_id": KEY, "title": KEY, "source": KEY, "chunk": 0}}
+STATUS = {
+    "lag": 0,
+    "partitions": [],
+    "index": KEY,
+    "model": KEY,
+    "setup": None,
+    "workers": [KEY],
+    "problem": KEY,
+    "dead_letters": {},
+    "generations": [
+        {"index": KEY, "serving": False, "model": KEY, "group": KEY, "documents": 1, "lag": 0, "problem": KEY}
+        | {"aliases": [KEY], "dims": 1, "chunks": 1, "workers": 0}
+    ]
+    * 2,
+}
+
+
+async def _given(what: Any, *_: object, **__: object) -> Any:
+    return what
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("command", "reader", "answer"),
+    [
+        (["dlq", "show", "0@1"], "dlq._find", LETTER),
+        (["dlq", "list"], "dlq._list", ([Listed(letter=LETTER, standing="open", serves_older=True)], KEY)),
+        (["search", "x"], "search._search", [HIT]),
+        (["status"], "status._status", STATUS),
+        (["index", "status"], "index._status", (STATUS["generations"], {})),
+    ],
+)
+def test_what_commands_read_from_elsewhere(
+    command: list[str], reader: str, answer: Any, as_json: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name = reader.split(".")
+    monkeypatch.setattr(sys.modules[f"agents.commands.{module}"], name, functools.partial(_given, answer))
+    found = CliRunner().invoke(commands.cli, [*command, *as_json])
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert "owned" in found.output
+    assert not OBEYED.search(found.output), found.output
