@@ -4,21 +4,18 @@
 2. the registry                             every entry with its chunks, held against that record (`examine`)
 3. the topic's documents that no entry names
 4. the chunk index, ids only                chunks that no entry knows of
-5. a sample of the chunks                   embedded again
+5. a sample of the chunks, of all widths    embedded again; where one is wrong, all others of its width, too
 
 What a pass finds suspicious is read again, realtime and of one moment, before it counts. Only records below the
 settled offsets count: what workers write meanwhile is newer, and left alone.
 """
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
@@ -32,6 +29,7 @@ from agents.settings import Settings
 from agents.spool import Known, Spool
 from agents.stations import Stations
 from agents.status import partition_rows
+from agents.vectors import ALIVE, StoredVectors
 from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
@@ -42,8 +40,6 @@ from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
-COSINE = 0.999
-"""fp32, bf16 and fp16 vectors of one model agree so far."""
 TRIES = 5
 NOTES = frozenset({"no record"})
 """Kinds that are worth knowing, and no damage: retention or compaction took the record."""
@@ -51,7 +47,10 @@ NOTES = frozenset({"no record"})
 
 @dataclass(slots=True)
 class Verified:
-    """The result. `kinds`: how often each kind was found; `findings`: the first 10,000; `unsettled`: the lag."""
+    """The result. `kinds`: how often each kind was found; `findings`: the first 10,000; `unsettled`: the lag.
+
+    `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
+    """
 
     documents: int = 0
     chunks: int = 0
@@ -60,6 +59,7 @@ class Verified:
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    widths: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Count them, and keep the first."""
@@ -97,8 +97,7 @@ class Verifier:
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
-        self.wrong_vectors: dict[str, str] = {}
-        """Documents by chunk id, found in the sample."""
+        self._vectors = StoredVectors(checked, bench)
 
     async def run(self, result: Verified, report: Report, sample: int) -> None:
         """All passes. What was found is in `result`, and what to repair in the spool."""
@@ -111,7 +110,10 @@ class Verifier:
                 for doc in docs:
                     self._spool.suspect(doc)
             await self._check_chunks(result, report)
-            result.vectors = await self._check_vectors(report, sample)
+            await self._vectors.check(report, sample)
+            result.vectors, result.widths = self._vectors.seen, self._vectors.widths
+            for doc in self._vectors.damaged:
+                self._spool.suspect(doc)
             await self.confirm(result, report)
         except (ApiError, TransportError) as exc:
             raise PenstockError(explain(exc, self._settings.elasticsearch.url)) from exc
@@ -124,10 +126,7 @@ class Verifier:
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             result.add(self.judge(doc, self._spool.known([doc])[doc], await self.look(doc, numbers)))
             report("looking again", done, self._spool.suspected)
-        wrong = list(self.wrong_vectors)
-        for start in range(0, len(wrong), PAGE):
-            still = await self._wrong_vectors(wrong[start : start + PAGE])
-            result.add(Finding("wrong vector", key, "another vector than its text's") for key in still)
+        result.add(await self._vectors.still_wrong())
         await self._read_letters()
         for place in self._lost_letters:
             if not self._spool.has_letter(self._epochs.of(*place), place):
@@ -135,12 +134,13 @@ class Verifier:
 
     async def repair(self, repairer: Repairer, report: Report) -> None:
         """Mend every suspect that is damaged."""
+        wrong_vectors = self._vectors.damaged
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             known = self._spool.known([doc])[doc]
             seen = await self.look(doc, numbers)
             asked = asked_for(known, self._mine(seen.stored))
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
-            if asked and (kinds - {"orphan chunk"} or doc in self.wrong_vectors.values()):
+            if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                 await repairer.document(asked.place)
             if "orphan chunk" in kinds:
                 n = asked.newest.n if asked else 0
@@ -252,9 +252,8 @@ class Verifier:
 
     async def _check_chunks(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.index
-        alive = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
         fields = ["metadata.doc_id", "metadata.chunk"]
-        async for hits, total in scan(self._bench.client, index, alive, fields):
+        async for hits, total in scan(self._bench.client, index, ALIVE, fields):
             rows = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
             highest = self._spool.highest(sorted({doc for doc, _ in rows}))
             for doc, number in rows:
@@ -262,47 +261,6 @@ class Verifier:
                     self._spool.suspect(doc, [number])
             result.chunks += len(rows)
             report("checking the chunks", result.chunks, total)
-
-    async def _check_vectors(self, report: Report, sample: int) -> int:
-        """Of a random sample of chunks, text and vector of the same row. Returns how many."""
-        ids = await self._sample(sample)
-        for start in range(0, len(ids), PAGE):
-            self.wrong_vectors |= await self._wrong_vectors(ids[start : start + PAGE])
-            report("embedding a sample again", min(len(ids), start + PAGE), len(ids))
-        for doc in self.wrong_vectors.values():
-            self._spool.suspect(doc)
-        return len(ids)
-
-    async def _wrong_vectors(self, ids: Sequence[str]) -> dict[str, str]:
-        """Documents by chunk id, of those whose vector is not their text's."""
-        parts = self._bench.parts
-        names = parts.target.names
-        fields = f"{names.text},{names.vector},metadata.doc_id"
-        alias = self._checked.identity.write_alias
-        found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
-        rows = [row for row in found if names.text in row.get("_source", {})]
-        texts = [row["_source"][names.text] for row in rows]
-        tokens = await parts.embedder.on_tokenizers(lambda text: parts.embedder.tokens.encode([text])[0], texts)
-        vectors = (await parts.embedder.embed(tokens)).vectors
-        return {
-            row["_id"]: row["_source"]["metadata"]["doc_id"]
-            for row, vector in zip(rows, vectors, strict=True)
-            if not _alike(np.asarray(row["_source"].get(names.vector, []), dtype=np.float32), vector)
-        }
-
-    async def _sample(self, size: int) -> list[str]:
-        if not size:
-            return []
-        query = {
-            "function_score": {
-                "query": {"bool": {"must_not": {"term": {"penstock.stub": True}}}},
-                "random_score": {"seed": random.randrange(2**31), "field": "_seq_no"},  # noqa: S311 - a sample
-            }
-        }
-        answer = await self._bench.client.search(
-            index=self._checked.identity.index, query=query, size=min(size, KEPT), source=False
-        )
-        return [hit["_id"] for hit in answer["hits"]["hits"]]
 
     # reading
 
@@ -350,8 +308,3 @@ def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
     if entry and entry.version > floor:
         return next((item for item in known if item.newest.version == entry.version), newest)
     return newest
-
-
-def _alike(found: np.ndarray[Any, Any], again: np.ndarray[Any, Any]) -> bool:
-    norm = float(np.linalg.norm(found) * np.linalg.norm(again))
-    return found.shape == again.shape and norm > 0 and float(found @ again) / norm >= COSINE

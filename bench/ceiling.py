@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.manifest import Manifest
+from models.proof import prove
+from models.reference import reference_of
 from models.runtime import Precision, ProviderName, candidates, computes_bf16, usable_cores
 from models.session import Session, available_providers
 from streams.batch import plan_batches
@@ -39,7 +41,7 @@ def find_ceiling(
     provider: ProviderName = "auto",
     budgets: Sequence[int] = BUDGETS,
 ) -> Ceiling:
-    """Every setup of this precision, with every budget: the fastest on these texts."""
+    """Every setup of this precision whose vectors are right, with every budget: the fastest on these texts."""
     setups = candidates(
         available_providers(),
         provider=provider,
@@ -49,8 +51,12 @@ def find_ceiling(
         bf16=computes_bf16(),
     )
     best, fastest = None, 0.0
+    reference = reference_of(folder, manifest, usable_cores())
     for setup in setups:
         session = Session(folder, manifest, setup)
+        if why := prove(session, reference).out:
+            print(f"{setup} is left out: {why}", flush=True)
+            continue
         rate_of(Ceiling(session, budgets[0]), tokens[:40])
         for budget in budgets:
             rate = rate_of(Ceiling(session, budget), tokens)
@@ -58,7 +64,8 @@ def find_ceiling(
                 best, fastest = Ceiling(session, budget), rate
             elif rate < HOPELESS * fastest:
                 break
-    assert best is not None
+    if best is None:
+        raise RuntimeError(f"{manifest.name} gives wrong vectors in every setup")
     return best
 
 

@@ -19,6 +19,7 @@ from bench.ceiling import Ceiling, rate_of
 from bench.corpus import Corpus
 from bench.servers import fill, named
 from bench.worker import Measured, measure
+from models.cosines import TO_FP32, cosines
 from models.export import make_environment
 from models.manifest import ONNX, TOKENIZER
 from models.session import Session
@@ -38,12 +39,27 @@ class Row:
     cosines: list[float] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def needed(self) -> float:
+        """Least cosine to fp32 that its vectors must have. Peers compute in fp32; on a GPU all rows do in fp16."""
+        kind = self.name.rpartition("_")[2]
+        return TO_FP32[kind] if kind in TO_FP32 else TO_FP32["fp16" if self.name.startswith("gpu_") else "fp32"]
+
+    @property
+    def wrong(self) -> str | None:
+        """Why its rate counts for nothing; None when its vectors are right."""
+        if (least := min(self.cosines)) >= self.needed:
+            return None
+        return f"{self.name}: least cosine to fp32 {least:.6f}, needed {self.needed}"
+
     def as_json(self) -> dict[str, Any]:
         """As the results have it."""
         return {
             "name": self.name,
             "chunks_per_s": {"median": statistics.median(self.rates), "min": min(self.rates), "max": max(self.rates)},
             "cosine_min": min(self.cosines),
+            "cosine_needed": self.needed,
+            "wrong": self.wrong,
             "complete": True,  # a row that is not raises
             "notes": self.notes,
         }
@@ -160,8 +176,7 @@ class Bench:
     def _cosine(self, vectors: Vectors) -> float:
         if not self.reference.size:
             self.reference = vectors
-        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(self.reference, axis=1)
-        return float(((vectors * self.reference).sum(axis=1) / lengths).min())
+        return float(cosines(vectors, self.reference).min())
 
     async def _peer_index(self, name: str) -> None:
         async with connect(self.settings.elasticsearch) as client:

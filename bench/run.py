@@ -1,7 +1,7 @@
 """The benchmark: `make bench`, or `make bench QUICK=1` for a shorter run with all ratios of the processor.
 
 One corpus, one machine, interleaved repetitions; medians with least and greatest. Every row's vectors are compared with
-the fp32 session's, and its index is checked complete: a fast wrong row is no row. See docs/speed.md.
+the fp32 session's, and its index is checked complete: a fast wrong row is no row, and fails the run. See docs/speed.md.
 """
 
 import argparse
@@ -58,6 +58,8 @@ def main() -> None:
     with servers(folder) as settings:
         result = measure(settings, folder, quick=arguments.quick, only=arguments.only)
     show(result)
+    if wrong := [row["wrong"] for row in result["rows"] if row["wrong"]]:
+        sys.exit("wrong vectors, so nothing is written:\n" + "\n".join(f"  {why}" for why in wrong))
     if not arguments.only:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(result, indent=2) + "\n")
@@ -75,6 +77,7 @@ def measure(settings: Settings, folder: Path, *, quick: bool, only: str) -> dict
         "rows": [],
         "ratios": {},
     }
+    load_embedder(settings.model.dir / export(settings, "fp32"), say=print).close()  # proved before a row replaces it
     parts: dict[str, Callable[[], None]] = {
         "null": lambda: null_rows(settings, folder, result, quick=quick),  # first: it warms the servers up
         "record": lambda: record_cost(settings, folder, result, quick=quick),

@@ -4,6 +4,7 @@ Serves the tests, which have the whole log and the whole index in memory, and `p
 one document at a time (`examine`).
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,6 +167,15 @@ def _chunk(
 def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Finding]:
     for number in rows:
         yield Finding("orphan chunk", chunk_id(doc_id, number), what)
+
+
+def evenly(items: Sequence[tuple[str, int]], size: int) -> list[str]:
+    """So many of these, in turn from each class, in the order given: rare classes are in it as well. (Item, class)."""
+    classes: dict[int, list[str]] = defaultdict(list)
+    for item, number in items:
+        classes[number].append(item)
+    turns = itertools.zip_longest(*(classes[number] for number in sorted(classes)))
+    return list(itertools.islice((item for turn in turns for item in turn if item is not None), size))
 
 
 def expected_of(records: Sequence[Record], rules: SplitRules, encode: Encode, epochs: Epochs | None = None) -> Expected:

@@ -57,11 +57,13 @@ async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verifi
 
 
 def _data(verified: Verified, limit: int) -> dict[str, Any]:
+    widths = sorted(verified.widths.items())
     return {
         "clean": not verified.damaged,
         "documents": verified.documents,
         "chunks": verified.chunks,
         "vectors": verified.vectors,
+        "widths": {str(width): dict(zip(("vectors", "wrong"), counts, strict=True)) for width, counts in widths},
         "unsettled": verified.unsettled,
         "seconds": verified.seconds,
         "kinds": dict(verified.kinds),

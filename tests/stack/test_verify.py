@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,12 @@ def test_planted_damage_is_found_and_mended(world: World, embedder: Embedder, tm
 
         found, code = verified(world, "--metrics", str(tmp_path / "verify.prom"))
         assert (code, found["kinds"]) == (1, EXPECTED), found["findings"]
+        told = [finding["what"] for finding in found["findings"] if finding["kind"] == "wrong vector"]
+        assert all(
+            re.fullmatch(r"not its text's: cosine -?[01]\.\d+, needed 0\.999, at \d+ tokens", what) for what in told
+        )
+        assert sum(row["wrong"] for row in found["widths"].values()) == 2
+        assert sum(row["vectors"] for row in found["widths"].values()) == found["vectors"]
         assert 'penstock_verify_findings{kind="wrong text"} 1.0' in (tmp_path / "verify.prom").read_text()
         mended, code = verified(world, "--repair")
         assert (code, mended["kinds"]) == (0, EXPECTED), mended

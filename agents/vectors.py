@@ -1,0 +1,149 @@
+"""Stored vectors held against those of their texts: a sample of all widths, and all of the widths that are wrong."""
+
+import bisect
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.elastic import PAGE, multi_get, scan
+from agents.preflight import Checked
+from agents.progress import Report
+from agents.workbench import Workbench
+from models.cosines import IN_ONE_INDEX, cosines
+from models.widths import bounds_up_to
+from streams.split import TokenIds
+from streams.verify import Finding, evenly
+
+ALIVE = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
+"""Chunks, and no stubs."""
+POOL, MOST = 8, 10_000
+"""The sample is taken from so many times as many chunks, at random, and at most so many: rare widths are in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vector:
+    """A stored vector held against its text's. `tokens`: of the text."""
+
+    doc: str
+    tokens: int
+    cosine: float
+
+
+class StoredVectors:
+    """Of one index, by a model whose own runs are proved. `seen`: chunks that were embedded again.
+
+    `widths`: of these, by tokens of their class at most: how many, and how many had a wrong vector.
+    """
+
+    def __init__(self, checked: Checked, bench: Workbench) -> None:
+        self._checked = checked
+        self._bench = bench
+        self._bounds = bounds_up_to(checked.embedder.manifest.max_tokens)
+        self._needed = IN_ONE_INDEX[checked.embedder.manifest.contract()["precision"]]
+        self._wrong: dict[str, Vector] = {}
+        self.seen = 0
+        self.widths: dict[int, tuple[int, int]] = {}
+
+    @property
+    def damaged(self) -> set[str]:
+        """Documents with a wrong vector."""
+        return {vector.doc for vector in self._wrong.values()}
+
+    async def still_wrong(self) -> list[Finding]:
+        """What was found wrong and still is, read again."""
+        wrong, findings = list(self._wrong), list[Finding]()
+        for start in range(0, len(wrong), PAGE):
+            findings += [
+                Finding("wrong vector", key, self._what(vector))
+                for key, vector in (await self._vectors(wrong[start : start + PAGE])).items()
+                if self._is_wrong(vector)
+            ]
+        return findings
+
+    def _what(self, vector: Vector) -> str:
+        return f"not its text's: cosine {vector.cosine:.3f}, needed {self._needed}, at {vector.tokens} tokens"
+
+    async def check(self, report: Report, sample: int) -> None:
+        """Of a random sample of chunks, text and vector of the same row; then of all in the classes with wrong ones."""
+        if not sample:
+            return
+        ids = evenly([(key, self._class(tokens)) for key, tokens in (await self._pool(POOL * sample)).items()], sample)
+        for start in range(0, len(ids), PAGE):
+            await self._hold(ids[start : start + PAGE])
+            report("embedding a sample again", min(len(ids), start + PAGE), len(ids))
+        suspicious = {bound for bound, (_, wrong) in self.widths.items() if wrong}
+        if suspicious:
+            await self._check_classes(suspicious, set(ids), report)
+
+    async def _check_classes(self, classes: set[int], seen: set[str], report: Report) -> None:
+        """A kernel that is wrong for one width is wrong for all texts of it."""
+        names = self._bench.parts.target.names
+        passed = 0
+        async for hits, total in scan(self._bench.client, self._checked.identity.index, ALIVE, [names.text]):
+            tokens = await self._tokens([hit["_source"][names.text] for hit in hits])
+            found = [hit["_id"] for hit, ids in zip(hits, tokens, strict=True) if self._class(len(ids)) in classes]
+            await self._hold([key for key in found if key not in seen])
+            passed += len(hits)
+            report("embedding all chunks of the widths that are wrong", passed, total)
+
+    async def _hold(self, ids: Sequence[str]) -> None:
+        """Remember which vectors are wrong."""
+        for key, vector in (await self._vectors(ids)).items() if ids else ():
+            bound = self._class(vector.tokens)
+            count, wrong = self.widths.get(bound, (0, 0))
+            self.widths[bound] = count + 1, wrong + self._is_wrong(vector)
+            self.seen += 1
+            if self._is_wrong(vector):
+                self._wrong[key] = vector
+
+    async def _vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        """Stored vectors held against those of their texts, by chunk id; of what is there."""
+        parts = self._bench.parts
+        names = parts.target.names
+        fields = f"{names.text},{names.vector},metadata.doc_id"
+        alias = self._checked.identity.write_alias
+        found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
+        rows = [row for row in found if names.text in row.get("_source", {})]
+        tokens = await self._tokens([row["_source"][names.text] for row in rows])
+        limit = parts.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector
+        vectors = (await parts.embedder.embed([ids[:limit] for ids in tokens])).vectors
+        return {
+            row["_id"]: Vector(
+                doc=row["_source"]["metadata"]["doc_id"],
+                tokens=len(ids),
+                cosine=_cosine(row["_source"].get(names.vector, []), vector),
+            )
+            for row, ids, vector in zip(rows, tokens, vectors, strict=True)
+        }
+
+    async def _tokens(self, texts: Sequence[str]) -> list[TokenIds]:
+        embedder = self._bench.parts.embedder
+        return await embedder.on_tokenizers(lambda text: embedder.tokens.encode([text])[0], texts)
+
+    def _class(self, tokens: int) -> int:
+        """A text over the limit, which nobody but others can have written, is of the last class."""
+        bounds = self._bounds
+        return bounds[min(bisect.bisect_left(bounds, tokens), len(bounds) - 1)]
+
+    def _is_wrong(self, vector: Vector) -> bool:
+        return vector.cosine < self._needed
+
+    async def _pool(self, size: int) -> dict[str, int]:
+        """Tokens by id of so many chunks, at random."""
+        text = self._bench.parts.target.names.text
+        seed = random.randrange(2**31)  # noqa: S311 - a sample
+        query = {"function_score": {"query": ALIVE, "random_score": {"seed": seed, "field": "_seq_no"}}}
+        answer = await self._bench.client.search(
+            index=self._checked.identity.index, query=query, size=min(size, MOST), source={"includes": [text]}
+        )
+        hits = answer["hits"]["hits"]
+        tokens = await self._tokens([hit["_source"][text] for hit in hits])
+        return {hit["_id"]: len(ids) for hit, ids in zip(hits, tokens, strict=True)}
+
+
+def _cosine(stored: Sequence[float], again: np.ndarray[Any, Any]) -> float:
+    found = np.asarray(stored, dtype=np.float32)
+    return float(cosines(found, again)) if found.shape == again.shape else -1.0

@@ -1,0 +1,86 @@
+"""At length: a text's vector does not depend on the batch that it is in, for every precision and provider here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.demo import bundled_model
+from agents.settings import cache_dir
+from agents.sources.pydocs import real_texts
+from models.cosines import AMONG_RUNS, TO_FP32, cosines
+from models.export import PrecisionName, ensure_model
+from models.manifest import TOKENIZER, read_manifest
+from models.proof import prove
+from models.reference import reference_of, singly
+from models.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
+from models.session import Session, available_providers
+from models.tokens import Tokens
+from tests.conftest import MODEL
+
+MODELS: dict[str, PrecisionName] = {MODEL: "fp32", f"{MODEL}-fp16": "fp16", f"{MODEL}-int8": "int8"}
+
+
+def setups() -> Iterator[tuple[str, Setup]]:
+    """Every model on every provider, and in bf16 where this processor has it."""
+    for name, precision in MODELS.items():
+        for provider, full_name in PROVIDERS.items():
+            if full_name not in available_providers() or (precision == "fp16" and provider != "cuda"):
+                continue
+            bf16 = provider == "openvino" and precision == "fp32" and computes_bf16()
+            for computed in (precision, *(["bf16"] if bf16 else [])):
+                yield name, Setup(provider=provider, precision=computed, lanes=usable_cores(), threads=1)
+
+
+@pytest.mark.parametrize(("name", "setup"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in setups()])
+def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary: dict[str, Any]) -> None:
+    """1,000 runs of all widths, rows and mixtures by a setup that is used: proved, and not out."""
+    folder = cache_dir() / "models" / name
+    ensure_model(
+        str(bundled_model()),
+        name=name,
+        models=folder.parent,
+        cache=cache_dir(),
+        say=print,
+        precision=MODELS[name],
+        texts=real_texts() if MODELS[name] != "fp32" else (),
+    )
+    manifest = read_manifest(folder)
+    session, reference = Session(folder, manifest, setup), reference_of(folder, manifest, usable_cores())
+    if out := prove(session, reference).out:
+        pytest.skip(f"{setup} is not used here: {out}")
+    least = {"to fp32": 1.0, "among runs": 1.0}
+    texts = pool(folder, manifest.max_tokens)
+    alone = singly(session, texts)
+
+    @settings(max_examples=1000)
+    @given(runs(len(texts)))
+    def check(members: list[int]) -> None:
+        found = float(cosines(session.run([texts[place] for place in members]), alone[members]).min())
+        least["among runs"] = min(least["among runs"], found)
+        assert found >= AMONG_RUNS[setup.precision]
+
+    check()
+    least["to fp32"] = float(cosines(singly(session, reference.texts), reference.vectors).min())
+    assert least["to fp32"] >= TO_FP32[setup.precision]
+    summary[f"least cosines, {name} on {setup}"] = least
+
+
+def pool(folder: Path, limit: int) -> list[Any]:
+    """A real text of every width from 3 to the limit."""
+    tokens = Tokens(folder / TOKENIZER).encode([" ".join(real_texts()[start : start + 3]) for start in range(0, 60, 3)])
+    long = [ids for ids in tokens if len(ids) >= limit]
+    return [[*long[width % len(long)][: width - 1], long[0][-1]] for width in range(3, limit + 1)]
+
+
+def runs(texts: int) -> st.SearchStrategy[list[int]]:
+    """Any mixture, or texts of nearly one width; many rows where they are short."""
+    place = st.integers(0, texts - 1)
+    mixed = st.lists(place, min_size=1, max_size=12)
+    alike = st.tuples(place, st.lists(st.integers(0, 9), min_size=1, max_size=64)).map(
+        lambda drawn: [max(0, drawn[0] - step) for step in drawn[1][: max(1, 4096 // (drawn[0] + 3))]]
+    )
+    return mixed | alike
