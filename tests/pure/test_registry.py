@@ -73,6 +73,15 @@ def test_same_content_only_moves_the_version() -> None:
     result = decision(before, wanted(8, 4, "same"))
     assert isinstance(result, Touch)
     assert (result.entry.version, result.entry.n, result.entry.state) == (8, 4, "done")
+    assert result.entry.content_version == 5
+
+
+def test_an_entry_from_before_content_versions_is_read_and_touched() -> None:
+    older = to_source(done(begin(wanted(5, 4, "same"))), "")
+    del older["content_version"]
+    result = decision(stored(from_source(older)), wanted(8, 4, "same"))
+    assert isinstance(result, Touch)
+    assert (result.entry.version, result.entry.content_version) == (8, None)
 
 
 def test_entry_about_another_chunk_index_counts_as_absent() -> None:

@@ -46,6 +46,7 @@ def entry(doc: str, offset: int, n: int) -> dict[str, Any]:
         doc_id=doc,
         partition=0,
         version=version(0, offset),
+        content_version=version(0, offset),
         state="done",
         n=n,
         hi=n,
@@ -70,6 +71,14 @@ def test_a_true_index_has_no_findings() -> None:
     assert kinds(index()) == []
 
 
+def test_chunks_of_content_that_came_again_are_older_than_their_entry() -> None:
+    for content in (version(0, 0), None):  # None: from before it was kept
+        made = index()
+        made[0]["a#0"].update(_version=version(0, 0))
+        made[1]["a"].update(content_version=content)
+        assert kinds(made) == []
+
+
 DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
     ("missing chunk", lambda made: made[0].pop("a#0")),
     ("stubbed chunk", lambda made: made[0].update({"a#0": row("a", 0, 1, None)})),
@@ -87,6 +96,7 @@ DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
     ("missing entry", lambda made: made[1].pop("a")),
     ("no record", lambda made: made[1].update(z=entry("a", 1, 0) | {"doc_id": "z"})),
     ("version ahead", lambda made: made[0]["a#1"].update(_version=version(0, 2))),
+    ("wrong version", lambda made: made[0]["a#0"].update(_version=version(0, 0))),
     ("dead letter missing", lambda made: made[2].clear()),
     ("dead letter extra", lambda made: made[2].append((0, 1))),
 ]
