@@ -4,7 +4,9 @@ The client's own bulk helper raises in mid-stream and retries 429 only.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import logging
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,8 +24,17 @@ MAX_BODY_BYTES = 1024**2
 AT_A_TIME = 2
 """Bodies on their way at once, of one call of `Bulk.send`; found likewise."""
 MAX_BODY_ITEMS = 1000
+KEPT_BYTES = 4 * MAX_BODY_BYTES
+"""Of items that have to be sent again, beyond which no others are drawn."""
+DIVIDED_AFTER = 4
+"""Tries with 429, after which a body is sent in halves, in case it is for the size of a single item."""
+THROTTLED = "429"
+PRESSURE = re.compile(r"operation_bytes=(?P<wanted>\d+).*?max_\w*bytes=(?P<limit>\d+)")
+"""In the reason of a rejection by indexing pressure: what the operation takes, and what all may take together."""
 ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 """What is looked at, of each item."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +48,58 @@ class Operation:
 
 @dataclass(slots=True)
 class _Item:
-    operation: Operation
-    outcome: Outcome | None = None
+    """An operation that has no outcome yet. `together`: with how many others it may be sent, itself included.
+
+    `about`: what names it in the log.
+    """
+
+    number: int
+    body: bytes
+    about: dict[str, Any]
+    tries: int = 0
+    together: int = MAX_BODY_ITEMS
 
 
-_Part = list[tuple[_Item, bytes]]
+@dataclass(slots=True)
+class _Sending:
+    """One call of `Bulk.send`: what is drawn of its operations, which outcomes are there, what has to be sent again."""
+
+    operations: Iterator[Operation]
+    outcomes: list[Outcome | None] = field(default_factory=list)
+    again: list[_Item] = field(default_factory=list)
+    kept: int = 0
+    """Bytes of `again`."""
+    reason: str = ""
+    drawn: bool = False
+    """Whether all operations are."""
+
+    def items(self) -> Iterator[_Item]:
+        """Those to send again, then new ones while few have to be sent again."""
+        again, self.again, self.kept = self.again, [], 0
+        yield from sorted(again, key=lambda item: -item.together)
+        while self.kept < KEPT_BYTES:
+            operation = next(self.operations, None)
+            if operation is None:
+                self.drawn = True
+                return
+            self.outcomes.append(None)
+            yield _Item(len(self.outcomes) - 1, encode(operation), _about(operation))
+
+    def not_now(self, part: "_Part", items: Iterable[_Item], reason: str, tries: int = 1) -> None:
+        """Send these again; after some tries in less company: of one that is too large the neighbours pass."""
+        for item in items:
+            before, item.tries = item.tries, item.tries + tries
+            if reason == THROTTLED and item.tries >= DIVIDED_AFTER:
+                item.together = max(1, len(part) // 2)
+                if len(part) == 1 and item.tries // DIVIDED_AFTER > before // DIVIDED_AFTER:
+                    told = {"tries": item.tries, "bytes": len(item.body)}
+                    logger.warning("Elasticsearch does not take this item for now", extra=item.about | told)
+            self.again.append(item)
+            self.kept += len(item.body)
+            self.reason = reason
+
+
+_Part = list[_Item]
 
 
 class Bulk:
@@ -55,74 +113,93 @@ class Bulk:
         self._metrics = metrics
         self._fail_points = fail_points
 
-    async def send(self, index: str, operations: Sequence[Operation], *, require_alias: bool = False) -> list[Outcome]:
+    async def send(self, index: str, operations: Iterable[Operation], *, require_alias: bool = False) -> list[Outcome]:
         """Outcomes in the order of `operations`. May take as long as the server is away.
 
-        All are sent once before any is repeated, and only items without an outcome are: a throttled one neither
-        delays nor repeats its neighbours. With a time-out the write may have happened, and is then repeated:
-        callers send versioned or compare-and-swap writes only. Raises PenstockError when the index or alias is
-        gone, access is refused, or `delivery.max_retries` is used up.
+        Operations are drawn and encoded body by body: those of a large document are never all in memory. What has to be
+        sent again is kept encoded, and nothing more is drawn when that is more than `KEPT_BYTES`. Only items without an
+        outcome are sent again: a throttled one neither delays nor repeats its neighbours. With a time-out the write may
+        have happened, and is then repeated: callers send versioned or compare-and-swap writes only. Raises
+        PenstockError when the index or alias is gone, access is refused, or `delivery.max_retries` is used up.
         """
-        items = [_Item(operation) for operation in operations]
+        sending = _Sending(iter(operations))
         path = f"/{index}/_bulk?{ANSWER}" + ("&require_alias=true" if require_alias else "")
-        waiting, attempt = items, 0
-        while waiting:
-            parts = _parts(waiting)
-            senders = [asyncio.create_task(self._send_parts(path, parts, len(waiting))) for _ in range(AT_A_TIME)]
+        while True:
+            parts = _parts(sending.items())
+            senders = [asyncio.create_task(self._send_parts(path, parts, sending)) for _ in range(AT_A_TIME)]
             try:
-                reasons = await asyncio.gather(*senders)
+                await asyncio.gather(*senders)
             finally:  # of one that failed, the others end too
                 for sender in senders:
                     sender.cancel()
-            waiting = [item for item in waiting if item.outcome is None]
-            if waiting:
-                await self._requests.wait(attempt, max(reasons))
-                attempt += 1
-        return [item.outcome for item in items if item.outcome is not None]
+            if sending.again:
+                await self._requests.wait(max(item.tries for item in sending.again) - 1, sending.reason)
+            elif sending.drawn:
+                return [outcome for outcome in sending.outcomes if outcome is not None]
 
-    async def _send_parts(self, path: str, parts: Iterator[_Part], total: int) -> str:
-        """Send what the others, who take from the same `parts`, leave. As `_send_part`."""
-        reason = ""
+    async def _send_parts(self, path: str, parts: Iterator[_Part], sending: _Sending) -> None:
+        """Send what the others, who take from the same `parts`, leave."""
         for part in parts:
             with self._metrics.bulk_seconds.time():
-                reason = await self._send_part(path, part) or reason
-            if len(part) < total:
+                await self._send_part(path, part, sending)
+            if len(part) < len(sending.outcomes) or not sending.drawn:
                 self._fail_points.passing("mid_chunks")
-        return reason
 
-    async def _send_part(self, path: str, part: _Part) -> str:
-        """Set the outcomes of one request. Returns why some of its items have to be sent again, if any."""
-        try:
-            answer = await self._requests.until_answered(
-                lambda: self._client.perform_request(
+    async def _send_part(self, path: str, part: _Part, sending: _Sending) -> None:
+        """Set the outcomes of one request, or put its items among those that have to be sent again."""
+        tries = 0
+
+        async def post() -> Any:
+            nonlocal tries
+            tries += 1
+            try:
+                return await self._client.perform_request(
                     "POST",
                     path,
                     headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                    body=b"".join(body for _, body in part),
+                    body=b"".join(item.body for item in part),
+                )
+            except ApiError as exc:
+                if exc.status_code != 429 or (tries < DIVIDED_AFTER and not _never(part, exc.body)):
+                    raise
+                return exc  # for its size, perhaps: others go on meanwhile
+
+        try:
+            answer = await self._requests.until_answered(
+                post,
+                lambda answer: (
+                    isinstance(answer, ApiError) or all(_refused_for_now(item) for item in answer.body["items"])
                 ),
-                lambda answer: all(_refused_for_now(item) for item in answer.body["items"]),
             )
         except ApiError as exc:
             if exc.status_code == 413:
-                return await self._send_halves(path, part)
+                await self._send_halves(path, part, sending)
+                return
             raise PenstockError(f"a bulk request failed, Elasticsearch {answer_of(exc)}") from exc
-        reason = ""
-        for (item, _), result in zip(part, answer.body["items"], strict=True):
+        if isinstance(answer, ApiError):
+            if _never(part, answer.body):
+                sending.outcomes[part[0].number] = Refused("too_large", _reason(answer.body))
+            else:
+                sending.not_now(part, part, THROTTLED, tries)
+            return
+        for item, result in zip(part, answer.body["items"], strict=True):
             ((_, details),) = result.items()
-            item.outcome = outcome_of(details)
-            if item.outcome is None:
-                reason = str(details["status"])
-        return reason
+            outcome = sending.outcomes[item.number] = outcome_of(details)
+            if outcome is None and details["status"] == 429 and _never(part, details):
+                sending.outcomes[item.number] = Refused("too_large", _reason(details))
+            elif outcome is None:
+                sending.not_now(part, [item], str(details["status"]))
 
-    async def _send_halves(self, path: str, part: _Part) -> str:
+    async def _send_halves(self, path: str, part: _Part, sending: _Sending) -> None:
         """The server takes no body of this size. A single item that is too large can never be written."""
         if len(part) == 1:
-            ((item, body),) = part
-            item.outcome = Refused("too_large", f"{len(body)} bytes are more than the server takes")
-            return ""
+            (item,) = part
+            text = f"{len(item.body)} bytes are more than the server takes"
+            sending.outcomes[item.number] = Refused("too_large", text)
+            return
         half = len(part) // 2
-        first = await self._send_part(path, part[:half])
-        return await self._send_part(path, part[half:]) or first
+        await self._send_part(path, part[:half], sending)
+        await self._send_part(path, part[half:], sending)
 
 
 def encode(operation: Operation) -> bytes:
@@ -133,19 +210,47 @@ def encode(operation: Operation) -> bytes:
     return header + orjson.dumps(operation.source, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 
 
-def _parts(items: list[_Item]) -> Iterator[_Part]:
-    """Encoded one part at a time: a large document's bodies are never all in memory."""
+def _parts(items: Iterable[_Item]) -> Iterator[_Part]:
+    """As many as fit one body, and as may be sent together."""
     part: _Part = []
     size = 0
     for item in items:
-        body = encode(item.operation)
-        if part and (size + len(body) > MAX_BODY_BYTES or len(part) == MAX_BODY_ITEMS):
+        most = min(item.together, MAX_BODY_ITEMS, *(other.together for other in part[:1]))
+        if part and (size + len(item.body) > MAX_BODY_BYTES or len(part) >= most):
             yield part
             part, size = [], 0
-        part.append((item, body))
-        size += len(body)
+        part.append(item)
+        size += len(item.body)
     if part:
         yield part
+
+
+def _about(operation: Operation) -> dict[str, Any]:
+    """What names an operation in the log: the record that it comes from."""
+    provenance = operation.source.get("penstock", {})
+    return {"id": operation.meta["_id"]} | {
+        name: provenance[name] for name in ("topic", "partition", "offset") if name in provenance
+    }
+
+
+def _never(part: _Part, answer: Any) -> bool:
+    """Whether a single item is by itself larger than a limit of the server, as its answer has it.
+
+    The breaker's `durability` says what fills the server's memory, not what the request is: it is no reason to give a
+    document up. Transient or permanent, a body below the limit passes when there is room.
+    """
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if len(part) != 1 or not isinstance(error, dict):
+        return False
+    causes = [error, error.get("caused_by") or {}, *error.get("root_cause", [])]
+    if any(len(part[0].body) > cause.get("bytes_limit", float("inf")) for cause in causes):
+        return True
+    found = [PRESSURE.search(str(cause.get("reason", ""))) for cause in causes]
+    return any(int(match["wanted"]) > int(match["limit"]) for match in found if match)
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    return str(answer["error"].get("reason", ""))[:1000]
 
 
 def _refused_for_now(item: dict[str, Any]) -> bool:

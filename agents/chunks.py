@@ -1,7 +1,7 @@
 """Adapter of `streams.protocol.Chunks`: versioned writes through the write alias, vectors read back by hash."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from elasticsearch import AsyncElasticsearch
@@ -53,36 +53,47 @@ class ChunkIndex:
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         """Versions by id of those that are stubs now."""
-        rows = await multi_get(self._client, self._requests, self._alias, ids, "penstock.stub")
-        return {row["_id"]: row["_version"] for row in rows if row.get("_source", {}).get("penstock", {}).get("stub")}
+        found: dict[str, int] = {}
+        for start in range(0, len(ids), READ_AT_ONCE):
+            part = ids[start : start + READ_AT_ONCE]
+            for row in await multi_get(self._client, self._requests, self._alias, part, "penstock.stub"):
+                if row.get("_source", {}).get("penstock", {}).get("stub"):
+                    found[row["_id"]] = row["_version"]
+        return found
 
-    async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
-        """One outcome a write, in order. `require_alias`: a plain bulk re-creates a deleted index."""
-        if not writes:
-            return []
-        operations = [
-            Operation(
-                action="index",
-                meta={
-                    "_id": write.id,
-                    "version": write.version,
-                    "version_type": "external_gte" if write.over_equal else "external",
-                },
-                source=write.source,
-            )
-            for write in writes
-        ]
-        outcomes = await self._bulk.send(self._alias, operations, require_alias=True)
-        self._fail_points.passing("after_chunks")
-        for kind, count in Counter(map(_kind, writes, outcomes)).items():
+    async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
+        """One outcome a write, in order; they are drawn as the server takes them.
+
+        `require_alias`: a plain bulk re-creates a deleted index.
+        """
+        stubs = bytearray()
+        outcomes = await self._bulk.send(self._alias, _operations(writes, stubs), require_alias=True)
+        if outcomes:
+            self._fail_points.passing("after_chunks")
+        for kind, count in Counter(map(_kind, stubs, outcomes)).items():
             self._metrics.chunks.labels(kind).inc(count)
         return outcomes
 
 
-def _kind(write: ChunkWrite, outcome: Outcome) -> str:
+def _operations(writes: Iterable[ChunkWrite], stubs: bytearray) -> Iterator[Operation]:
+    """Each as it is drawn; whether it is a stub is added to `stubs`."""
+    for write in writes:
+        stubs.append(write.stub)
+        yield Operation(
+            action="index",
+            meta={
+                "_id": write.id,
+                "version": write.version,
+                "version_type": "external_gte" if write.over_equal else "external",
+            },
+            source=write.source,
+        )
+
+
+def _kind(stub: int, outcome: Outcome) -> str:
     match outcome:
         case Refused():
             return "rejected"
         case Conflict():
             return "superseded"
-    return "stub" if write.stub else "indexed"
+    return "stub" if stub else "indexed"

@@ -6,17 +6,17 @@ way from the broker already comes on top: up to 1 MiB a partition, or one record
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from faust.types import TP
 
 from agents.metrics import Metrics
+from streams.record import size_bytes
+from streams.size import COPIES
 
 RECORD_OVERHEAD = 3 * 1024
-"""Bytes that a record costs beside its key and value, in Faust's objects and ours (measured: `make chaos`)."""
-COPIES = 2
-"""A record is there as it came, and as the texts that are made of it: both are counted when it comes."""
+"""Bytes that a record costs beside its key, value and headers, in Faust's objects and ours (measured: `make chaos`)."""
 RESUME_AT = 0.75
 """Share of the budget below which fetching goes on."""
 
@@ -73,7 +73,8 @@ class Flow:
     def fetched(self, consumer: Any, message: Any) -> None:
         """Faust has this record now; its consumer calls this for each."""
         if message.topic == self._topic:
-            size = len(message.key or b"") + len(message.value or b"")
+            headers = message.headers or ()
+            size = size_bytes(message.key, message.value, headers.items() if isinstance(headers, Mapping) else headers)
             self.budget.hold(message.partition, message.offset, COPIES * size + RECORD_OVERHEAD)
             if self.budget.full:
                 consumer.on_buffer_full(message.tp)

@@ -21,9 +21,9 @@ from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Position
 from streams.protocol import Work
 from streams.record import Record
+from streams.size import made_bytes
 
 SLICE_BYTES = 4 * 1024**2
-CHUNK_OVERHEAD = 3 * 1024
 WAITING = 2
 """Batches that are prepared beforehand, the last of them perhaps not full yet."""
 EMBEDDING = 2
@@ -87,7 +87,7 @@ class Pipeline:
 
     @property
     def progressed(self) -> float:
-        """When a run of the model or a batch was last finished, monotonic seconds."""
+        """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
         return max(self._settled, self._stations.progressed)
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
@@ -169,8 +169,9 @@ class Pipeline:
         return True
 
     def _made_of(self, work: Work) -> int:
-        """Bytes of vectors, and of what is around the chunks; their texts are counted already."""
-        return len(work.chunks) * (CHUNK_OVERHEAD + 4 * self._parts.embedder.manifest.dims)
+        if work.document is None:
+            return 0
+        return made_bytes(work.document, len(work.chunks), self._parts.embedder.manifest.dims)
 
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from agents.clock import utc_now
 from agents.dead_letters import DeadLetters
@@ -12,7 +13,8 @@ from agents.metrics import Metrics
 from models.embedder import Embedder
 from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
-from streams.split import SplitRules, chunk_document
+from streams.size import room
+from streams.split import SplitRules, TokenIds, chunk_document
 from streams.window import BatchSize
 
 LARGEST_SHARE = 4
@@ -40,7 +42,7 @@ class Stations:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.progressed = time.monotonic()
-        """When a run of the model was last finished, monotonic seconds."""
+        """When a part of the work at any station was last finished, monotonic seconds: a document may take minutes."""
 
     def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False) -> Work:
         """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input."""
@@ -58,12 +60,21 @@ class Stations:
         if isinstance(decoded, Rejected):
             work.refused = decoded
             return work
-        chunks = chunk_document(decoded, self._parts.rules, self._parts.embedder.tokens.encode)
+        space = room(decoded, self._parts.embedder.manifest.dims, self._parts.budget.limit)
+        chunks = chunk_document(decoded, self._parts.rules, self._encode, space)
         if isinstance(chunks, Rejected):
             work.refused = chunks
         else:
-            work.document, work.chunks = decoded, chunks
+            work.document, work.chunks = replace(decoded, text=None), chunks  # the chunks have it
         return work
+
+    def _encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:
+        ids = self._parts.embedder.tokens.encode(texts)
+        self._progress()
+        return ids
+
+    def _progress(self) -> None:
+        self.progressed = time.monotonic()
 
     async def through(self, works: Sequence[Work]) -> None:
         """A prepared batch, all the way; for who has nothing to do in between."""
@@ -78,13 +89,12 @@ class Stations:
 
     async def embed(self, works: Sequence[Work]) -> None:
         """Vectors of all begun documents: those of unchanged chunks are read back, the others computed."""
-        await reuse(works, self._parts.chunks, self._parts.embedder.manifest.dims)
-        missing = [
+        await reuse(works, self._parts.chunks, self._parts.embedder.manifest.dims, self._progress)
+        missing = (
             (work, number) for work in begun(works) for number in range(len(work.chunks)) if number not in work.known
-        ]
-        size = self._parts.batch.chunks
-        for start in range(0, len(missing), size):
-            await self._embed_slice(missing[start : start + size])
+        )
+        while part := list(islice(missing, self._parts.batch.chunks)):
+            await self._embed_slice(part)
         self._count_skipped(works)
 
     async def write(self, works: Sequence[Work]) -> None:
@@ -97,7 +107,7 @@ class Stations:
         """
         parts = self._parts
         # 1
-        await write(works, parts.target, parts.chunks, utc_now())
+        await write(works, parts.target, parts.chunks, utc_now(), self._progress)
         # 2
         for work in works:
             if work.refused:
@@ -127,7 +137,7 @@ class Stations:
             metrics.tokens.inc(run.tokens)
             metrics.padding_tokens.inc(run.padding)
             metrics.batch_tokens.observe(run.tokens + run.padding)
-        self.progressed = time.monotonic()
+        self._progress()
 
     def _count_skipped(self, works: Sequence[Work]) -> None:
         for work in works:

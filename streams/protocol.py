@@ -11,8 +11,9 @@ The caller then settles, claims and acknowledges. A crash between any two reques
 by replay or by the next version: see `streams.registry`. Everything here may happen twice, and on two workers.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,9 @@ from streams.registry import (
 from streams.registry import rejected as rejected_entry
 from streams.split import Chunk
 
+READ_AT_ONCE = 256
+"""Old chunks whose vectors are in memory together: some 1 MB of 384 dims, as JSON."""
+
 
 class Entries(Protocol):
     """The registry: reads are realtime, swaps are compare-and-swap."""
@@ -66,8 +70,8 @@ class Chunks(Protocol):
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         """Versions by id of those that are stubs now."""
 
-    async def write(self, writes: Sequence[ChunkWrite]) -> list[Outcome]:
-        """One outcome a write, in order."""
+    async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
+        """One outcome a write, in order. Draws as many as it sends at once: all of a document's may not fit memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,31 +146,42 @@ async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None
                 work.outcome = "unchanged"
 
 
-async def reuse(batch: Sequence[Work], chunks: Chunks, dims: int) -> None:
+async def reuse(
+    batch: Sequence[Work], chunks: Chunks, dims: int, progressed: Callable[[], None] = lambda: None
+) -> None:
     """Fill in the vectors whose input did not change since the version before. `dims`: width of a vector.
 
     Hash and vector are read from the same row, so a pair is right whoever wrote it, and however old it is.
+    `progressed`: called now and then.
     """
     for work in begun(batch):
         work.vectors = np.empty((len(work.chunks), dims), dtype=np.float32)
-    ids = [
-        chunk_id(work.document.id, n) for work in begun(batch) if work.document and work.chunks for n in range(work.old)
-    ]
-    if not ids:
+    works = [work for work in begun(batch) if work.document and work.chunks and work.old]
+    if not works:
         return
-    found = await chunks.read(ids)
-    for work in begun(batch):
-        if not work.old or work.vectors is None:
-            continue
+    wanted: dict[str, list[tuple[Work, int]]] = {}
+    for work in works:
         for number, chunk in enumerate(work.chunks):
-            vector = found.get(chunk_hash(chunk.text))
-            if vector is not None and vector.shape == (dims,) and first_bad_vector(vector[None]) is None:
-                work.vectors[number] = vector
-                work.known.add(number)
+            wanted.setdefault(chunk_hash(chunk.text), []).append((work, number))
+    ids = (chunk_id(work.document.id, number) for work in works if work.document for number in range(work.old))
+    while part := list(islice(ids, READ_AT_ONCE)):
+        for key, vector in (await chunks.read(part)).items():
+            if vector.shape == (dims,) and first_bad_vector(vector[None]) is None:
+                for work, number in wanted.pop(key, ()):
+                    if work.vectors is not None:
+                        work.vectors[number] = vector
+                        work.known.add(number)
+        progressed()
 
 
-async def write(batch: Sequence[Work], target: Target, chunks: Chunks, indexed_at: str) -> None:
-    """Make the chunks of the begun documents durable. `indexed_at`: UTC, ISO 8601.
+async def write(
+    batch: Sequence[Work],
+    target: Target,
+    chunks: Chunks,
+    indexed_at: str,
+    progressed: Callable[[], None] = lambda: None,
+) -> None:
+    """Make the chunks of the begun documents durable. `indexed_at`: UTC, ISO 8601. `progressed`: called now and then.
 
     1. chunks and stubs
     2. a chunk that lost to a stub of its own version: an earlier attempt was refused halfway, and so is this one
@@ -177,21 +192,39 @@ async def write(batch: Sequence[Work], target: Target, chunks: Chunks, indexed_a
         if work.vectors is not None and (bad := first_bad_vector(work.vectors)) is not None:
             work.refuse("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
     # 1
-    writes = [
-        (work, write) for work in works if not work.refused for write in _content_and_stubs(work, target, indexed_at)
-    ]
+    sound = [work for work in works if not work.refused]
+    outcomes = await chunks.write(
+        _drawn((write for work in sound for write in _content_and_stubs(work, target, indexed_at)), progressed)
+    )
     lost: dict[str, Work] = {}
-    for (work, write), outcome in zip(writes, await chunks.write([write for _, write in writes]), strict=True):
+    for (work, number), outcome in zip(_numbers(sound), outcomes, strict=True):
         if isinstance(outcome, Refused):
-            work.refuse("index", outcome.error, f"{write.id}: {outcome.reason}")
-        elif isinstance(outcome, Conflict) and not write.over_equal:
-            lost[write.id] = work
+            assert work.document is not None  # noqa: S101 - begun works have one
+            work.refuse("index", outcome.error, f"{chunk_id(work.document.id, number)}: {outcome.reason}")
+        elif isinstance(outcome, Conflict) and number < len(work.chunks) and work.attempt == 1:
+            assert work.document is not None  # noqa: S101
+            lost[chunk_id(work.document.id, number)] = work
     # 2
     for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
         if found == target.version(lost[key].record):
             lost[key].refuse("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
-    await chunks.write(_stubs_over_refused(works, target, indexed_at))
+    await chunks.write(_drawn(_stubs_over_refused(works, target, indexed_at), progressed))
+
+
+def _drawn(writes: Iterable[ChunkWrite], progressed: Callable[[], None]) -> Iterator[ChunkWrite]:
+    """More is drawn when the server has taken what was drawn before: that is progress."""
+    for write in writes:
+        progressed()
+        yield write
+
+
+def _numbers(works: Sequence[Work]) -> Iterator[tuple[Work, int]]:
+    """In the order of `_content_and_stubs`: chunks and stubs by work."""
+    for work in works:
+        assert work.intent is not None  # noqa: S101 - begun works have one
+        for number in range(max(len(work.chunks), work.intent.entry.hi)):
+            yield work, number
 
 
 async def finish(batch: Sequence[Work], entries: Entries) -> None:
@@ -288,8 +321,8 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
     yield from _stubs(work, len(work.chunks), target, indexed_at)
 
 
-def _stubs_over_refused(works: list[Work], target: Target, indexed_at: str) -> list[ChunkWrite]:
-    return [write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at)]
+def _stubs_over_refused(works: list[Work], target: Target, indexed_at: str) -> Iterator[ChunkWrite]:
+    return (write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at))
 
 
 def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:

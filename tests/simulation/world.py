@@ -6,7 +6,7 @@ where the group committed, may skip), the changelog, Elasticsearch, and the mode
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -599,11 +599,9 @@ class Process:
 
         await self.step(f"dead letter {rejected.record.offset}", run)
 
-    async def send_bulk(
-        self, alias: str, operations: Sequence[Operation], *, require_alias: bool = False
-    ) -> list[Outcome]:
+    async def send_bulk(self, alias: str, drawn: Iterable[Operation], *, require_alias: bool = False) -> list[Outcome]:
         """Items one by one, in any order; an answer may be lost, and a copy of the request may arrive later."""
-        world = self.world
+        world, operations = self.world, list(drawn)
         # of a redrive that is refused once more, a late copy may do harm: see ADR 9
         if (isinstance(self, Worker) or world.chunks.mended) and world.spend("late"):
             world.late += [(alias, operation) for operation in operations]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import AnyHttpUrl
 
 from agents import bulk as bulk_module
+from agents import elastic as elastic_module
 from agents.bulk import Bulk, Operation
 from agents.elastic import BACKOFF_CAP_S, Requests, backoff_s, connect
 from agents.fail_points import FailPoints
@@ -83,7 +84,7 @@ def send(
                 delivery = DeliverySettings(max_retries=max_retries, retry_backoff_ms=1)
                 metrics = Metrics()
                 bulk = Bulk(client, Requests(delivery, metrics), metrics, FailPoints())
-                source = {"text": "x" * size}
+                source = {"text": "x" * size, "penstock": {"topic": "t", "partition": 1, "offset": 41}}
                 return await bulk.send("i", [Operation(action="index", meta={"_id": i}, source=source) for i in ids])
 
     return asyncio.run(scenario()), fake
@@ -196,3 +197,90 @@ def test_denied_request_is_an_error() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
 def test_backoff_is_jittered_and_capped(attempt: int, base_ms: int) -> None:
     assert 0 <= backoff_s(attempt, base_ms) <= min(BACKOFF_CAP_S, base_ms / 1000 * 2 ** min(attempt, 20))
+
+
+def error(kind: str, reason: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "reason": reason, **more}
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait between two tries is long."""
+    monkeypatch.setattr(elastic_module, "BACKOFF_CAP_S", 0.005)
+
+
+def throttle(key: str, told: dict[str, Any]) -> Answer:
+    """An item of this id is refused with 429, whatever it comes with; others are taken."""
+
+    def answer(ids: list[str]) -> dict[str, Any]:
+        found = ok(ids)
+        for row in found["items"]:
+            if row["index"]["_id"] == key:
+                row["index"] |= {"status": 429, "error": told}
+        return found
+
+    return answer
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_body_that_is_throttled_again_and_again_is_divided_and_its_neighbours_pass(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was sent as it was for ever: the partition stood still, and nothing said which record it was."""
+    refusals = 40
+
+    def refuse(ids: list[str]) -> dict[str, Any] | tuple[int, str]:
+        nonlocal refusals
+        if "big" in ids and refusals:
+            refusals -= 1
+            return 429, "circuit_breaking_exception"
+        return ok(ids)
+
+    ids = ["a", "b", "c", "big", "d", "e", "f", "g"]
+    outcomes, fake = send([refuse] * 200, ids)
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    alone = fake.requests.index(["big"])
+    assert {key for request in fake.requests[: alone + 8] for key in request} == set(ids)
+    assert sum(request == ["big"] for request in fake.requests) > 8
+    told = [record for record in caplog.records if "does not take this item" in record.message]
+    assert told
+    assert {(record.id, record.topic, record.partition, record.offset) for record in told} == {("big", "t", 1, 41)}  # type: ignore[attr-defined]
+
+
+PRESSED = (
+    "rejected execution of coordinating operation [coordinating_and_primary_bytes=0, replica_bytes=0, all_bytes=0, "
+    "coordinating_operation_bytes=%d, max_coordinating_and_primary_bytes=1000]"
+)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        (error("circuit_breaking_exception", "Data too large", bytes_wanted=9_000, bytes_limit=100), True),
+        (error("circuit_breaking_exception", "x", bytes_wanted=9e9, bytes_limit=8e9, durability="PERMANENT"), False),
+        (error("es_rejected_execution_exception", PRESSED % 2000), True),
+        (error("es_rejected_execution_exception", PRESSED % 900), False),
+        (error("es_rejected_execution_exception", "queue full"), False),
+    ],
+)
+def test_an_item_larger_than_the_limit_that_the_answer_names_is_refused(told: dict[str, Any], refused: bool) -> None:
+    """By its own size alone: what fills the server's memory beside it says nothing about the record."""
+    outcomes, fake = send([throttle("big", told)] * 12, ["a", "big", "c"], size=400)
+    assert [isinstance(outcome, Refused) for outcome in outcomes] == [False, refused, False]
+    if refused:
+        assert isinstance(outcomes[1], Refused)
+        assert outcomes[1].error == "too_large"
+    else:
+        assert len(fake.requests) == 13
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_is_kept_to_be_sent_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_module, "MAX_BODY_ITEMS", 2)
+    monkeypatch.setattr(bulk_module, "KEPT_BYTES", 1000)
+    refuse: Answer = lambda ids: items(dict.fromkeys(ids, (503, "x")), ids)  # noqa: E731
+    outcomes, fake = send([refuse] * 3, [f"{number}" for number in range(20)], size=600)
+    assert len(outcomes) == 20
+    drawn = {key for request in fake.requests[:4] for key in request}
+    assert len(drawn) <= 8

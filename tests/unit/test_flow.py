@@ -23,8 +23,10 @@ class FakeConsumer:
         self.paused.discard(tp)
 
 
-def record(offset: int) -> SimpleNamespace:
-    return SimpleNamespace(topic="documents", partition=0, offset=offset, key=b"k", value=b"v" * 1000, tp=PARTITIONS[0])
+def record(offset: int, headers: tuple[tuple[str, bytes], ...] = ()) -> SimpleNamespace:
+    return SimpleNamespace(
+        topic="documents", partition=0, offset=offset, key=b"k", value=b"v" * 1000, headers=headers, tp=PARTITIONS[0]
+    )
 
 
 def test_fetching_stops_above_the_budget_and_goes_on_below_it() -> None:
@@ -50,3 +52,10 @@ def test_fetching_stops_above_the_budget_and_goes_on_below_it() -> None:
     flow.balance(consumer, PARTITIONS)
     assert consumer.paused == set()
     assert flow.open.is_set()
+
+
+def test_headers_are_held_and_counted() -> None:
+    flow = Flow("documents", Budget(1_000_000), Metrics(), lambda: True)
+    flow.fetched(FakeConsumer(), record(1, (("trace", b"x" * 900_000),)))
+    assert flow.budget.used > 900_000
+    assert not flow.open.is_set()

@@ -1,0 +1,127 @@
+"""What one document takes: its writes are drawn body by body, and one that would take too much is a dead letter."""
+
+import asyncio
+import tracemalloc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from streams.plan import ChunkWrite, FieldNames, Outcome, Vectors, Written
+from streams.protocol import Target, Work, reuse, write
+from streams.record import Document, Record, decode
+from streams.registry import Entry, Stored
+from streams.size import CHUNK_BYTES, VALUE_BYTES, made_bytes, room
+from streams.split import Chunk, SplitRules, chunk_document
+
+DIMS = 8
+TARGET = Target(chunk_index_uuid="u", model="m", names=FieldNames(), epoch=lambda *_: 0)
+
+
+class Server:
+    """Takes writes one at a time; remembers how many were drawn beforehand."""
+
+    def __init__(self) -> None:
+        self.drawn = self.taken = self.ahead = self.asked = 0
+
+    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        self.asked = max(self.asked, len(ids))
+        return {}
+
+    async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
+        return {}
+
+    async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
+        found: list[Outcome] = []
+        for _ in self._counted(writes):
+            self.ahead = max(self.ahead, self.drawn - self.taken)
+            self.taken += 1
+            found.append(Written(1, 1))
+        return found
+
+    def _counted(self, writes: Iterable[ChunkWrite]) -> Iterator[ChunkWrite]:
+        for one in writes:
+            self.drawn += 1
+            yield one
+
+
+def document(body: Any) -> Document:
+    value = orjson.dumps(body)
+    found = decode(Record(topic="t", partition=0, offset=0, timestamp_ms=0, key=b"doc", value=value))
+    assert isinstance(found, Document)
+    return found
+
+
+def work(chunks: int, metadata: dict[str, Any], old: int = 0) -> Work:
+    found = document({"chunks": [{"text": f"{n}"} for n in range(chunks)], "metadata": metadata})
+    made = [Chunk(text=f"{n}", ids=[1], start=None, end=None, metadata={}) for n in range(chunks)]
+    intent = Entry(
+        doc_id="doc",
+        partition=0,
+        version=1,
+        state="writing",
+        n=chunks,
+        hi=chunks,
+        content_hash="",
+        chunk_index_uuid="u",
+    )
+    stored = Stored(entry=intent, seq_no=0, primary_term=1)
+    vectors = np.ones((chunks, DIMS), dtype=np.float32)
+    return Work(found.record, document=found, chunks=made, intent=stored, old=old, vectors=vectors)
+
+
+def test_writes_of_a_document_are_drawn_as_the_server_takes_them() -> None:
+    """They were a list, each with its own copy of the metadata: 2.4 GB at a budget of 64 MiB."""
+    server, one = Server(), work(2000, {f"key-{number}": number for number in range(2000)})
+    beats: list[int] = []
+    tracemalloc.start()
+    try:
+        asyncio.run(write([one], TARGET, server, "2026-11-21T12:00:00Z", lambda: beats.append(server.taken)))
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert (server.taken, server.ahead) == (2000, 1)
+    assert beats == list(range(2000)), "and progress is seen"
+
+
+def test_old_chunks_are_read_some_at_a_time() -> None:
+    server, beats = Server(), []
+    asyncio.run(reuse([work(10, {}, old=2000)], server, DIMS, lambda: beats.append(1)))
+    assert server.asked <= 256
+    assert len(beats) == 8
+
+
+def test_a_document_has_room_for_what_fits_the_budget() -> None:
+    limit = 1024**2
+    small = room(document({"text": "a"}), DIMS, limit)
+    assert small.chunks == pytest.approx(limit / (CHUNK_BYTES + 4 * DIMS), rel=0.01)
+    assert "batch.max_inflight_bytes (1048576)" in small.text
+    heavy = room(document({"text": "a", "metadata": {f"key-{n:05}": n for n in range(4000)}}), DIMS, limit)
+    assert heavy.chunks < 20
+    assert "each is written with" in heavy.text
+    assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).chunks == 0
+    assert made_bytes(document({"text": "a", "metadata": {"k": [1, [2, {"a": 3}]]}}), 0, DIMS) == 6 * VALUE_BYTES
+
+
+@pytest.mark.parametrize("tokens", [8, 256])
+def test_a_chunk_takes_no_more_than_it_is_counted_for(tokens: int) -> None:
+    """Beside its text, which is counted with the record, and its vector."""
+    count = 5000
+    texts = [f"{number:06}" for number in range(count)]
+    given = document({"chunks": [{"text": text} for text in texts]})
+
+    def encode(texts: Sequence[str]) -> list[Any]:
+        return [np.ones(tokens, dtype=np.int32) for _ in texts]
+
+    tracemalloc.start()
+    try:
+        made = chunk_document(given, SplitRules(max_chars=1000, overlap_chars=0, max_tokens=256), encode)
+        outcomes = [Written(10**6 + number, 10**6) for number in range(count)]
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(made, list)
+    assert len(outcomes) == count
+    assert held / count < CHUNK_BYTES
