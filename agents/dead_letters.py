@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -9,12 +10,15 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from agents.kafka import connection
 from agents.metrics import Metrics
 from agents.settings import Settings
-from streams.dead_letter import headers_of, pointer_to
+from streams.dead_letter import Headers, headers_of, pointer_to, pointer_to_all
 from streams.errors import PenstockError
 from streams.record import Rejected
 
 WRITE_TIMEOUT_S = 60.0
 MAX_REQUEST_BYTES = 16 * 1024**2  # the producer's own default of 1 MiB would refuse what the source topic took
+
+Form = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a dead letter."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +45,8 @@ class DeadLetters:
         await self._producer.stop()
 
     async def send(self, rejected: Rejected, *, attempt: int, epoch: int) -> None:
-        """Returns when the broker has it, or a pointer to it where the topic does not take its size.
+        """Returns when the broker has it, or a pointer to it where the topic does not take its size:
+        without its value, or without its key and its headers as well.
 
         It may be there twice after a crash, with the same coordinates. Raises PenstockError after a minute: the
         source record is not acked then, a restart tries again.
@@ -61,17 +66,30 @@ class DeadLetters:
         )
         group = self._settings.source.group
         headers = [*record.headers, *headers_of(rejected, group=group, attempt=attempt, epoch=epoch)]
+        forms: list[Callable[[], Form]] = [
+            lambda: (record.key, record.value, headers),
+            lambda: (record.key, None, [*headers, *pointer_to(record)]),
+            lambda: (None, None, pointer_to_all(rejected, group=group, attempt=attempt, epoch=epoch)),
+        ]
         try:
-            try:
-                await self._write(record.key, record.value, headers)
-            except MessageSizeTooLargeError:  # its place and its hash, then
-                await self._write(record.key, None, [*headers, *pointer_to(record)])
+            await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
                 f"({type(exc).__name__}): it stays unacknowledged; check that topic"
             ) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
+
+    async def _write_first(self, forms: Sequence[Callable[[], Form]]) -> None:
+        """The first of them that the topic takes. Raises MessageSizeTooLargeError when it takes none."""
+        for number, form in enumerate(forms, 1):
+            try:
+                await self._write(*form())
+            except MessageSizeTooLargeError:
+                if number == len(forms):
+                    raise
+            else:
+                return
 
     async def _write(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         sent = self._producer.send_and_wait(self._topic, key=key, value=value, headers=headers)

@@ -9,11 +9,11 @@ from agents.bulk import Bulk
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.identity import IndexIdentity
-from agents.kafka import LogReader
+from agents.kafka import LogReader, record_of
 from agents.metrics import Metrics
 from agents.registry import Registry
 from agents.settings import Settings
-from streams.dead_letter import Letter, Standing, newest, read_letter, serves_older, standing
+from streams.dead_letter import Letter, Standing, made_whole, newest, read_letter, serves_older, standing
 from streams.registry import Entry
 
 ENTRIES_AT_ONCE = 500
@@ -80,9 +80,20 @@ async def read_letters(
     """The newest letter of each record, without its value: that may be large. `report`: offsets passed."""
     letters: list[Letter] = []
     async for found, passed in pages(reader, settings, last):
-        letters += [replace(letter, record=replace(letter.record, value=None)) for letter, _ in found]
+        for letter, _ in found:
+            whole = (await whole_letter(letter, reader) if letter.key_left_out else None) or letter  # for its key
+            letters.append(replace(whole, record=replace(whole.record, value=None)))
         report(passed)
     return newest(letters)
+
+
+async def whole_letter(letter: Letter, reader: LogReader) -> Letter | None:
+    """With what was too large for the dead letters; None when the source topic does not have it any more."""
+    if letter.left_out is None:
+        return letter
+    record = letter.record
+    found = (await reader.next_from(record.topic, record.partition, record.offset)).record
+    return made_whole(letter, record_of(found) if found else None)
 
 
 async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:

@@ -4,14 +4,13 @@ Nothing is produced to the source topic, so an old record never becomes the newe
 document is in the index, the letter is superseded. No claim is touched. Workers may run meanwhile.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from agents.dlq import Filter, listed, pages, read_letters
+from agents.dlq import Filter, listed, pages, read_letters, whole_letter
 from agents.kafka import LogReader, log_reader
 from agents.preflight import Checked
 from agents.settings import Settings
@@ -107,19 +106,13 @@ class _Redrive:
                 result.problems.append(f"{_name(letter)}: {work.refused.error}: {work.refused.message}")
 
     async def _whole(self, letter: Letter, reader: LogReader, result: Replayed) -> Letter | None:
-        """With its value, from the source topic where the dead letter only points there."""
-        if letter.left_out is None:
-            return letter
-        record = letter.record
-        found = (await reader.next_from(record.topic, record.partition, record.offset)).record
-        if (
-            found
-            and found.offset == record.offset
-            and hashlib.sha256(found.value or b"").hexdigest() == letter.left_out
-        ):
-            return replace(letter, record=replace(record, value=found.value))
+        """With its value, and its key, from the source topic where the dead letter only points there."""
+        if whole := await whole_letter(letter, reader):
+            return whole
         result.outcomes["value_gone"] += 1
-        result.problems.append(f"{_name(letter)}: too large for the dead letters, and no longer in {record.topic}")
+        result.problems.append(
+            f"{_name(letter)}: too large for the dead letters, and no longer in {letter.record.topic}"
+        )
         return None
 
 

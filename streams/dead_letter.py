@@ -6,7 +6,7 @@ the record belongs to, and, where the topic did not take the value, its hash.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streams.epochs import epoch_of_version
@@ -22,6 +22,9 @@ ATTEMPT = "penstock.attempt"
 EPOCH = "penstock.epoch"
 SHA256 = "penstock.value.sha256"
 BYTES = "penstock.value.bytes"
+KEY_SHA256 = "penstock.key.sha256"
+MAX_MESSAGE = 1000
+"""Characters of a message, where the dead-letter topic takes no more than a pointer."""
 TOPIC = CONNECT + "topic"
 
 
@@ -29,7 +32,8 @@ TOPIC = CONNECT + "topic"
 class Letter:
     """One dead letter. `record`: as it was in its own topic, without our headers.
 
-    `at_ms`: when it was written, epoch milliseconds. `left_out`: sha256 of a value that was too large to keep.
+    `at_ms`: when it was written, epoch milliseconds. `left_out`: sha256 of a value that was too large to keep;
+    `key_left_out`: of a key that was, and then the record's own headers are left out too.
     """
 
     record: Record
@@ -40,6 +44,7 @@ class Letter:
     epoch: int
     at_ms: int
     left_out: str | None = None
+    key_left_out: str | None = None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -83,7 +88,31 @@ def headers_of(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> H
 def pointer_to(record: Record) -> Headers:
     """In place of a value that the dead-letter topic does not take; it is still where the other headers say."""
     value = record.value or b""
-    return [(SHA256, hashlib.sha256(value).hexdigest().encode()), (BYTES, str(len(value)).encode())]
+    return [(SHA256, _sha256(value).encode()), (BYTES, str(len(value)).encode())]
+
+
+def pointer_to_all(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> Headers:
+    """In place of a record whose key or headers the dead-letter topic does not take: some 3 KB, whatever it is."""
+    cut = replace(rejected, message=rejected.message[:MAX_MESSAGE])
+    headers = headers_of(cut, group=group, attempt=attempt, epoch=epoch)
+    return [*headers, *pointer_to(rejected.record), (KEY_SHA256, _sha256(rejected.record.key or b"").encode())]
+
+
+def made_whole(letter: Letter, record: Record | None) -> Letter | None:
+    """With what was left out, from the record that is at its place now; None when that is another one, or none."""
+    if letter.left_out is None:
+        return letter
+    if record is None or record.offset != letter.record.offset or _sha256(record.value or b"") != letter.left_out:
+        return None
+    if letter.key_left_out is None:
+        return replace(letter, record=replace(letter.record, value=record.value))
+    if _sha256(record.key or b"") != letter.key_left_out:
+        return None
+    return replace(letter, record=replace(letter.record, key=record.key, value=record.value, headers=record.headers))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]], at_ms: int) -> Letter:
@@ -115,6 +144,7 @@ def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[
             epoch=int(told.get(EPOCH, "0")),
             at_ms=at_ms,
             left_out=told.get(SHA256),
+            key_left_out=told.get(KEY_SHA256),
         )
     except KeyError as exc:
         raise ValueError(f"no header {exc.args[0]}") from exc

@@ -85,7 +85,7 @@ MUTATIONS = [
     Mutation(
         "chunks without versions",
         "agents/chunks.py",
-        '"version": write.version,\n                    '
+        '"version": write.version,\n                '
         '"version_type": "external_gte" if write.over_equal else "external",',
         "",
         "test_a_zombie_wakes_up_after_its_successor_wrote",
@@ -191,8 +191,8 @@ MUTATIONS = [
     Mutation(
         "vectors are not read back",
         "streams/protocol.py",
-        "    found = await chunks.read(ids)",
-        "    found: dict[str, Vectors] = {}",
+        "(await chunks.read(part)).items()",
+        "()",
         "test_in_a_changed_document_only_changed_chunks_are_embedded and 9.2.4",
     ),
     Mutation(

@@ -1,10 +1,21 @@
 """Dead letters: what goes into the headers comes out of them, and what became of a record is told by its entry."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.dead_letter import headers_of, newest, pointer_to, read_letter, serves_older, standing
+from streams.dead_letter import (
+    headers_of,
+    made_whole,
+    newest,
+    pointer_to,
+    pointer_to_all,
+    read_letter,
+    serves_older,
+    standing,
+)
 from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
@@ -49,6 +60,32 @@ def test_a_letter_is_read_back_as_it_was_written(record: Record, message: str, a
     assert letter.record == record
     assert (letter.stage, letter.error, letter.message) == ("decode", "InvalidRecord", message)
     assert (letter.attempt, letter.epoch, letter.left_out) == (attempt, epoch, None)
+
+
+@given(RECORDS, st.text(), st.binary())
+def test_what_was_left_out_is_taken_from_the_record_at_its_place(record: Record, message: str, other: bytes) -> None:
+    rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message=message)
+    letter = read_letter(None, None, pointer_to_all(rejected, group="g", attempt=1, epoch=0), 5)
+    assert (letter.record.key, letter.record.value, letter.record.headers, letter.doc_id) == (None, None, (), None)
+    assert (letter.place, letter.stage) == ((record.partition, record.offset), "decode")
+    whole = made_whole(letter, record)
+    assert whole is not None
+    assert whole.record == record
+    assert made_whole(letter, None) is None
+    for changed in ({"key": other}, {"value": other}, {"offset": record.offset + 1}):
+        if made_whole(letter, replace(record, **changed)):
+            assert (changed.get("key") or b"") == (record.key or b"") or (changed.get("value") or b"") == (
+                record.value or b""
+            )
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_pointer_to_all_is_small_whatever_the_record_is(size: int) -> None:
+    large = b"x" * size
+    record = Record(topic="t", partition=0, offset=1, timestamp_ms=0, key=large, value=large, headers=(("h", large),))
+    rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message="m" * size)
+    headers = pointer_to_all(rejected, group="g", attempt=1, epoch=0)
+    assert sum(len(name) + len(value) for name, value in headers) < 4096
 
 
 def letter_at(offset: int, attempt: int = 1, key: bytes = b"k", epoch: int = 0):  # type: ignore[no-untyped-def]

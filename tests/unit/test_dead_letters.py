@@ -1,0 +1,75 @@
+"""What is written where the dead-letter topic takes less than the source topic did."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+
+from agents.dead_letters import DeadLetters
+from agents.metrics import Metrics
+from agents.settings import Settings
+from streams.dead_letter import read_letter
+from streams.errors import PenstockError
+from streams.record import Record, Rejected
+
+
+class Topic:
+    """Takes messages of so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken: list[dict[str, Any]] = []
+
+    async def send_and_wait(self, _: str, **message: Any) -> None:
+        size = len(message["key"] or b"") + len(message["value"] or b"")
+        if size + sum(len(name) + len(value) for name, value in message["headers"]) > self.most:
+            raise MessageSizeTooLargeError
+        self.taken.append(message)
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, most: int, **sizes: int) -> dict[str, Any]:
+    topic = Topic(most)
+    monkeypatch.setattr("agents.dead_letters.AIOKafkaProducer", lambda **_: topic)
+    record = Record(
+        topic="documents",
+        partition=2,
+        offset=41,
+        timestamp_ms=0,
+        key=b"k" * sizes.get("key", 1),
+        value=b"v" * sizes.get("value", 1),
+        headers=(("trace", b"h" * sizes.get("header", 1)),),
+    )
+    rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message="no text")
+    asyncio.run(DeadLetters(Settings(), Metrics()).send(rejected, attempt=1, epoch=0))
+    (message,) = topic.taken
+    letter = read_letter(message["key"], message["value"], message["headers"], 0)
+    assert (letter.place, letter.error, letter.message) == ((2, 41), "InvalidRecord", "no text")
+    return message
+
+
+MOST = 1_048_000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "key", "value"),
+    [
+        ({}, True, True),
+        ({"value": 2_000_000}, True, False),
+        ({"key": 1_040_000, "value": 10_000}, True, False),
+        ({"key": 1_047_900}, False, False),
+        ({"header": 1_047_900}, False, False),
+        ({"key": 20_000_000, "header": 20_000_000}, False, False),
+    ],
+)
+def test_as_much_is_kept_as_the_topic_takes(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int], key: bool, value: bool
+) -> None:
+    """With a key of 1 MB the pointer did not fit either, and the worker ended in a loop."""
+    message = sent(monkeypatch, MOST, **sizes)
+    assert (message["key"] is not None, message["value"] is not None) == (key, value)
+
+
+def test_a_topic_that_takes_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PenstockError, match=r"documents.dlq did not take documents/2@41 \(MessageSizeTooLargeError\)"):
+        sent(monkeypatch, 10)
