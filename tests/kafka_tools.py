@@ -1,8 +1,10 @@
 """Users and ACLs of a broker with logins, by Kafka's own tools from the broker's jars."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
@@ -65,6 +67,12 @@ ssl.truststore.location={security.ca}
     def partitions(self, topic: str, count: int) -> None:
         """Give a topic more partitions."""
         self._run("org.apache.kafka.tools.TopicCommand", "--alter", "--topic", topic, "--partitions", str(count))
+
+    def topics_script(self, path: Path) -> None:
+        """What the broker's image has as `kafka-topics.sh`."""
+        command = shlex.join([*self._java, "org.apache.kafka.tools.TopicCommand"])
+        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        path.chmod(0o755)
 
     def _run(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+import os
 import re
 import ssl
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agents.settings import cache_dir, load_settings
 from tests.api_keys import cache_with_api_keys
 from tests.conftest import alone
+from tests.kafka_tools import password_of
 from tests.secure import SecureStack
 
 
@@ -130,6 +134,31 @@ def test_an_operator_has_the_acls_for_what_the_runbook_asks_of_one(secure: Secur
     secure.kafka.partitions("documents", 16)
     secure.done("operator", "index", "epoch", "bump", "--why", "twice the partitions")
     secure.work_off("worker")
+
+
+def test_the_job_of_the_manifests_makes_the_topic_with_an_operators_login(secure: SecureStack, tmp_path: Path) -> None:
+    """Its script as it stands, with the paths of a pod put elsewhere; twice, as a Job may be tried again."""
+    manifests = Path(__file__).parents[2] / "ops" / "kubernetes"
+    job = yaml.safe_load((manifests / "index.yaml").read_text())["spec"]["template"]["spec"]["initContainers"][0]
+    variables = dict(line.split("=", 1) for line in (manifests / "settings.env").read_text().splitlines())
+    login = load_settings(secure.folder / "operator.toml").kafka
+    (tmp_path / "kafka-password").write_text(password_of("operator"))
+    secure.kafka.topics_script(tmp_path / "kafka-topics.sh")
+    script = job["args"][0]
+    for there, here in (("/opt/kafka/bin", tmp_path), ("/run/secrets/operator", tmp_path), ("/tmp/", f"{tmp_path}/")):  # noqa: S108
+        assert there in script
+        script = script.replace(there, str(here))
+    variables |= {
+        "PATH": os.environ["PATH"],
+        "PENSTOCK_KAFKA__SASL_USERNAME": "operator",
+        "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": login.bootstrap_servers,
+        "PENSTOCK_KAFKA__SSL_CAFILE": str(login.ssl_cafile),
+    }
+    assert variables["PENSTOCK_SOURCE__TOPIC"] == "documents"
+    for _ in range(2):
+        done = subprocess.run([*job["command"], script], env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "topic documents does not exist" not in secure.penstock("operator", "status").stderr
 
 
 def test_wrong_logins_and_certificates_are_clear_errors(secure: SecureStack) -> None:
