@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import yaml
 
 from agents.local.servers import free_port
@@ -86,6 +87,7 @@ def test_jobs_have_the_name_that_the_alert_goes_by() -> None:
     assert pods["metadata"]["labels"][monitor["jobLabel"]] == name  # without it: NAMESPACE/NAME of the monitor
 
 
+@pytest.mark.timeout(900)  # a dozen starts and stops, and the clocks of a real Prometheus
 def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: Path) -> None:
     rules = faster(RULES.read_text())
     for window in ("rebalances_total[{}s]", "worker_info[{}s]", "offset {}s"):  # starts take seconds all the same
