@@ -30,8 +30,12 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def queries() -> dict[str, str]:
-    """Of the dashboard, by panel; what Grafana fills in is filled in."""
-    found = {}
+    """Of the dashboard, by panel, what Grafana fills in filled in; and those by which KEDA scales, of any topic."""
+    scaled = yaml.safe_load((OPS / "kubernetes" / "scaledobject.yaml").read_text())["spec"]["triggers"]
+    found = {
+        f"KEDA: {number}": re.sub(r'(topic|group)="\w+"', r'\1=~".*"', trigger["metadata"]["query"])
+        for number, trigger in enumerate(scaled)
+    }
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel["targets"]:
             text = target["expr"].replace("$topic", ".*").replace("$group", ".*").replace("$__rate_interval", "10s")

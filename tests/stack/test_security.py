@@ -145,9 +145,9 @@ def test_the_job_of_the_manifests_makes_the_topic_with_an_operators_login(secure
     (tmp_path / "kafka-password").write_text(password_of("operator"))
     secure.kafka.topics_script(tmp_path / "kafka-topics.sh")
     script = job["args"][0]
-    for there, here in (("/opt/kafka/bin", tmp_path), ("/run/secrets/operator", tmp_path), ("/tmp/", f"{tmp_path}/")):  # noqa: S108
+    for there in ("/tmp/client", "/opt/kafka/bin/kafka", "/run/secrets/operator/kafka"):  # noqa: S108
         assert there in script
-        script = script.replace(there, str(here))
+        script = script.replace(there, str(tmp_path / Path(there).name))
     variables |= {
         "PATH": os.environ["PATH"],
         "PENSTOCK_KAFKA__SASL_USERNAME": "operator",
