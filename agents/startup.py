@@ -1,7 +1,6 @@
 """A worker before it has an application: it answers probes, loads its model, and waits for servers that are away."""
 
 import asyncio
-import itertools
 import logging
 
 from agents.admin import Admin
@@ -36,16 +35,17 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
         embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
         reasons[:] = ["Kafka and Elasticsearch are being asked"]
         try:
-            for attempt in itertools.count():
+            attempt = 0
+            while True:
                 try:
                     return await check_servers(settings, embedder)
                 except AwayError as exc:
                     reasons[:] = [str(exc)]
                     logger.warning("waiting for a server that is away", extra={"reason": str(exc)})
                 await asyncio.sleep(backoff_s(attempt, WAIT_MS))
+                attempt += 1
         except BaseException:
             embedder.close()
             raise
     finally:
         await admin.stop()
-    raise AssertionError("unreachable")

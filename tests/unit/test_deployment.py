@@ -88,7 +88,7 @@ def test_manifests_are_valid(key: tuple[str, str]) -> None:
 
 
 def test_the_compose_file_is_valid() -> None:
-    text = re.sub(r"\$\{PENSTOCK_MODELS:-\$\{HOME\}", "/home/me", (OPS / "compose.yml").read_text()).replace(
+    text = re.sub(r"\$\{PENSTOCK_MODEL__DIR:-\$\{HOME\}", "/home/me", (OPS / "compose.yml").read_text()).replace(
         "models}", "models"
     )
     compose = PyCompose.from_yaml(text)  # which does not fill in variables, as compose does first
@@ -168,7 +168,7 @@ def test_compose_finds_the_models_where_the_export_puts_them(monkeypatch: pytest
         assert mount["target"] == image()["PENSTOCK_MODEL__DIR"]
         assert mount["read_only"]
         assert mount["bind"] == {"create_host_path": False}
-        default = re.fullmatch(r"\$\{PENSTOCK_MODELS:-\$\{HOME\}(/.*)\}", mount["source"])
+        default = re.fullmatch(r"\$\{PENSTOCK_MODEL__DIR:-\$\{HOME\}(/.*)\}", mount["source"])
         assert default
         for variable in (CACHE_VARIABLE, "XDG_CACHE_HOME"):
             monkeypatch.delenv(variable, raising=False)
