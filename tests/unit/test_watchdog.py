@@ -1,0 +1,46 @@
+"""What `/livez` says about servers that are away: as the manifests' comments have it."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agents import watchdog
+from agents.settings import Settings
+from agents.watchdog import Watchdog
+
+STALL_S = Settings().lifecycle.stall_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its last value is now, for the watchdog."""
+    times = [0.0]
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: times[-1]))
+    return times
+
+
+def made(*, elasticsearch: bool) -> Watchdog:
+    """Of a worker without partitions; `elasticsearch`: whether it answers."""
+    parts: dict[str, Any] = {
+        "assignment": SimpleNamespace(snapshot=list),
+        "pipeline": SimpleNamespace(progressed=0.0),
+        "requests": SimpleNamespace(closed=elasticsearch),
+        "incarnations": None,
+    }
+    return Watchdog(Settings(), **cast(Any, parts))
+
+
+def test_a_worker_that_has_not_heard_of_kafka_is_not_alive_after_a_while(clock: list[float]) -> None:
+    """Its client may not recover; its successor waits for the broker, alive (`agents.startup`)."""
+    found = made(elasticsearch=True)
+    clock.append(STALL_S - 1)
+    assert found.stalled() == []
+    clock.append(STALL_S + 1)
+    assert "has not answered" in found.stalled()[0]
+
+
+def test_elasticsearch_may_be_away_without_end(clock: list[float]) -> None:
+    found = made(elasticsearch=False)
+    clock.append(100 * STALL_S)
+    assert found.stalled() == []
