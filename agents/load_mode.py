@@ -1,10 +1,11 @@
-"""First fills: an index without refreshes and replicas until it holds everything, then with what was asked for.
+"""First fills: an index without refreshes and replicas until it holds what was there, then with what was asked for.
 
     index create --load ─► refresh_interval -1, no replicas, and in the mapping's `_meta` what to set in the end
-    a worker sees lag 0 on all partitions ─► settings ─► refresh ─► the note is taken away
+    what was in the topic when a worker started is settled ─► settings ─► refresh ─► the note is taken away
 
-The note is in the index itself, so whichever worker is there when the lag reaches 0 ends it, also after a crash. Every
-step may happen twice, on two workers.
+The end is that of the topic when a worker first looked, and not lag 0: under constant input there may never be one, and
+readers would see nothing for ever. The note is in the index itself, so whichever worker is first ends it, also after a
+crash. Every step may happen twice, on two workers.
 """
 
 import asyncio
@@ -27,20 +28,23 @@ logger = logging.getLogger(__name__)
 
 
 async def end_when_filled(settings: Settings, checked: Checked, reader: LogReader, client: AsyncElasticsearch) -> None:
-    """Until the index is in no load mode: look at the lag of all partitions, and end it at 0.
+    """Until the index is in no load mode: end it when all that was in the topic at the first look is settled.
 
     Returns at once when the index is in none. Waits while Kafka or Elasticsearch is away.
     """
     name = checked.identity.index
+    goal: dict[int, int] = {}
     while True:
         try:
             note = await note_of(client, name)
             if note is None:
                 return
             rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
-            if not sum(row["lag"] for row in rows):
+            goal = goal or {row["partition"]: row["end_offset"] for row in rows}
+            if all(row["settled_offset"] >= goal[row["partition"]] for row in rows):
                 await end(client, name, note)
-                logger.info("load mode ended: everything is indexed", extra={"index": name, **note})
+                told = {"index": name, "lag": sum(row["lag"] for row in rows), **note}
+                logger.info("load mode ended: all that was there at the start is indexed", extra=told)
                 return
         except (ApiError, TransportError) as exc:
             logger.warning("load mode goes on", extra={"reason": explain(exc, settings.elasticsearch.url)})

@@ -45,7 +45,9 @@ for command in (verify_command, promote_command, rollback_command, drop_command,
 
 
 @index.command()
-@click.option("--load", is_flag=True, help="For a first fill: no refreshes and no replicas until the lag is 0.")
+@click.option(
+    "--load", is_flag=True, help="For a first fill: no refreshes and no replicas until what is there is indexed."
+)
 @click.option("--model", metavar="NAME", help="For this model, beside what is there: the next generation.")
 @settings_option
 def create(load: bool, model: str | None, settings: Settings) -> None:
@@ -54,8 +56,9 @@ def create(load: bool, model: str | None, settings: Settings) -> None:
     The first one of an alias serves at once. A further one, for another model or another source.group, is filled by
     workers with a source.group of their own, and serves when it is promoted.
 
-    With --load readers see nothing until a worker has indexed all there is: it then sets refresh_interval and replicas
-    as configured. The note about that is in the index itself, so a crash changes nothing.
+    With --load readers see nothing until all that was in the topic when a worker started is indexed: it then sets
+    refresh_interval and replicas as configured, whatever came in meanwhile. So publish first, then start workers. The
+    note about that is in the index itself, so a crash changes nothing.
 
     \b
     Example: penstock index create

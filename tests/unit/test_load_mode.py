@@ -1,0 +1,69 @@
+"""Load mode ends, whatever comes in meanwhile."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+
+from agents import load_mode
+from agents.index import LOAD_NOTE
+from agents.kafka import LogReader
+from agents.load_mode import end_when_filled
+from agents.preflight import Checked
+from agents.settings import Settings
+
+INDEX = "i"
+
+
+class Index:
+    """An index in load mode, and what is set on it; as much of a client as is used."""
+
+    def __init__(self) -> None:
+        self.meta: dict[str, Any] = {"other": 1, LOAD_NOTE: {"refresh_interval": "1s", "number_of_replicas": "1"}}
+        self.settings: dict[str, Any] = {}
+        self.indices = self
+
+    async def get_mapping(self, **_: Any) -> Any:
+        return {INDEX: {"mappings": {"_meta": self.meta}}}
+
+    async def put_mapping(self, *, meta: dict[str, Any], **_: Any) -> None:
+        self.meta = meta
+
+    async def put_settings(self, *, index: str, settings: dict[str, Any]) -> None:
+        self.settings[index] = settings
+
+    async def refresh(self, **_: Any) -> None:
+        """Nothing to see."""
+
+
+@pytest.mark.parametrize("ahead", [3, 40])
+def test_load_mode_ends_under_constant_input(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker stays `ahead` records behind for ever, or falls further back: what it first saw is settled once."""
+    looks: list[int] = []
+    index = Index()
+
+    async def rows(*_: Any) -> list[dict[str, Any]]:
+        looks.append(len(looks))
+        settled = 10 * len(looks)
+        ends = (settled + ahead, settled + ahead + 5 * len(looks))
+        return [
+            {"partition": p, "settled_offset": settled, "end_offset": end, "lag": end - settled}
+            for p, end in enumerate(ends)
+        ]
+
+    monkeypatch.setattr(load_mode, "partition_rows", rows)
+    monkeypatch.setattr(load_mode, "LOOK_EVERY_S", 0)
+
+    async def scenario() -> None:
+        checked = SimpleNamespace(partitions=2, identity=SimpleNamespace(index=INDEX, sink="s"))
+        client = cast(AsyncElasticsearch, index)
+        async with asyncio.timeout(5):
+            await end_when_filled(Settings(), cast(Checked, checked), cast(LogReader, None), client)
+
+    asyncio.run(scenario())
+    first = max(10 + ahead, 10 + ahead + 5)
+    assert len(looks) == -(-first // 10), "as soon as the ends of the first look are settled, and no sooner"
+    assert index.meta == {"other": 1}
+    assert index.settings[INDEX] == {"refresh_interval": "1s", "number_of_replicas": "1"}
