@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+DAY_MS = 24 * 3600 * 1000
+
 
 class Deadline:
     """One moment to be done by, handed down so that time-outs do not add up."""
@@ -19,3 +21,13 @@ class Deadline:
 def utc_now() -> str:
     """Now, as stored in documents: ISO 8601 in UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def age_s(timestamp_ms: int) -> float | None:
+    """Age of a record by the wall clock, seconds; 0 when a clock is ahead.
+
+    None for what is no moment in milliseconds: -1 stands for no time, and microseconds or nanoseconds lie in the far
+    future.
+    """
+    age_ms = time.time() * 1000 - timestamp_ms
+    return max(0.0, age_ms / 1000) if timestamp_ms >= 0 and age_ms > -DAY_MS else None

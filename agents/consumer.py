@@ -1,8 +1,10 @@
-"""Faust's consumer, with what Faust has no setting for: committed records only, and a budget of bytes."""
+"""Faust's consumer, with what Faust has no setting for: committed records only, a budget of bytes, exact times."""
 
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
+
+from agents.batches import take_any_header_key
 
 LOOK_EVERY_S = 1.0
 """For partitions to fetch, such as those of a table that is recovered."""
@@ -10,6 +12,7 @@ LOOK_EVERY_S = 1.0
 
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
     def _create_worker_consumer(self, transport: Any) -> Any:
+        take_any_header_key()
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # Faust sets it for its own transactions only
         return consumer
@@ -34,6 +37,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await self.wait(self.app.flow.open, timeout=LOOK_EVERY_S)
             return {}, set()
         return await super()._wait_next_records(timeout)
+
+    def _to_message(self, tp: Any, record: Any) -> Any:
+        message = super()._to_message(tp, record)
+        message.timestamp_ms = record.timestamp  # Faust's own is a float of seconds, which holds no large integer
+        return message
 
     def _new_consumer_thread(self) -> Any:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

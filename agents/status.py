@@ -1,9 +1,9 @@
 """Lag and settlement as the broker and the changelog tell them, with or without a running worker."""
 
-import time
 from typing import Any
 
 from agents.claims import Claim, read_claims
+from agents.clock import age_s
 from agents.contract import contract_of
 from agents.dlq import listed, read_letters
 from agents.elastic import connect
@@ -94,7 +94,8 @@ def _next(claim: Claim | None, sink: str | None) -> int:
 
 async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> float | None:
     record = (await reader.next_from(topic, partition, offset)).record
-    return None if record is None else round(max(0.0, time.time() - record.timestamp / 1000), 1)
+    age = None if record is None else age_s(record.timestamp)
+    return None if age is None else round(age, 1)
 
 
 async def identity_or_problem(settings: Settings, partitions: int) -> tuple[IndexIdentity | None, str | None]:

@@ -427,7 +427,7 @@ def _record(message: Any) -> Record:
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,
-        timestamp_ms=round(message.timestamp * 1000),
+        timestamp_ms=message.timestamp_ms,
         key=message.key,
         value=message.value,
         headers=_headers(message.headers),
