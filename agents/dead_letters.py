@@ -91,14 +91,14 @@ class DeadLetters:
             else:
                 return
 
-    async def _write(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+    async def _write(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         if key is None and value is None:
             sent = self._write_neither(headers)
         else:
             sent = self._producer.send_and_wait(self._topic, key=key, value=value, headers=headers)
         await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
 
-    async def _write_neither(self, headers: list[tuple[str, bytes]]) -> None:
+    async def _write_neither(self, headers: Headers) -> None:
         """Without key and value, as the source topic takes it too; aiokafka does so only in a batch."""
         batch = self._producer.create_batch()
         batch.append(key=None, value=None, timestamp=None, headers=headers)

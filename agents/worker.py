@@ -434,9 +434,9 @@ def _record(message: Any) -> Record:
     )
 
 
-def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+def _headers(headers: Any) -> tuple[tuple[str, bytes | None], ...]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    return tuple((name, bytes(value or b"")) for name, value in pairs)
+    return tuple((name, None if value is None else bytes(value)) for name, value in pairs)
 
 
 def _exit_after(seconds: float, app: PenstockApp, reason: Exception | None = None) -> None:

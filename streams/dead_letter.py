@@ -14,7 +14,7 @@ from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
 Standing = Literal["open", "resolved", "superseded"]
 
 CONNECT = "__connect.errors."
@@ -115,7 +115,9 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]], at_ms: int) -> Letter:
+def read_letter(
+    key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], at_ms: int
+) -> Letter:
     """Inverse of `headers_of`. Raises ValueError for a record that is not a dead letter of Penstock.
 
     Ours come last and begin with the topic. What is before them belongs to the record, whatever its names: it may
@@ -124,7 +126,7 @@ def read_letter(key: bytes | None, value: bytes | None, headers: Iterable[tuple[
     headers = list(headers)
     names = [name for name, _ in headers]
     first = len(names) - 1 - names[::-1].index(TOPIC) if TOPIC in names else len(names)
-    told = {name: raw.decode(errors="replace") for name, raw in headers[first:]}
+    told = {name: (raw or b"").decode(errors="replace") for name, raw in headers[first:]}
     try:
         record = Record(
             topic=told[TOPIC],

@@ -162,7 +162,10 @@ def show(place: str, raw: bool, settings: Settings, as_json: bool) -> None:
     if raw:
         click.get_binary_stream("stdout").write(value)
         return
-    headers = {name: content.decode(errors="backslashreplace") for name, content in letter.record.headers}
+    headers = {
+        name: None if content is None else content.decode(errors="backslashreplace")
+        for name, content in letter.record.headers
+    }
     data = _row(Listed(letter=letter, standing=None, serves_older=False))
     del data["standing"], data["older_version_served"]
     data |= {"epoch": letter.epoch, "headers": headers, "bytes": len(value), "value_sha256": letter.left_out}

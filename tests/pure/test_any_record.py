@@ -45,7 +45,7 @@ def tokens(texts: Sequence[str]) -> list[list[int]]:
 
 
 def record(baked: Baked) -> Record:
-    headers = tuple((name.decode(errors="surrogateescape"), value or b"") for name, value in baked.headers)
+    headers = tuple((name.decode(errors="surrogateescape"), value) for name, value in baked.headers)
     return Record(
         topic="t",
         partition=1,

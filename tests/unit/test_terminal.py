@@ -116,7 +116,7 @@ LETTER = Letter(
         timestamp_ms=0,
         key=KEY.encode(),
         value=f"{KEY}\xff".encode("latin-1", "replace"),
-        headers=((KEY, KEY.encode()),),
+        headers=((KEY, KEY.encode()), ("null", None)),
     ),
     stage="decode",
     error=KEY,
