@@ -27,10 +27,15 @@ Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | tuple[int, str
 
 
 class FakeElasticsearch:
-    """Answers bulk requests by script; remembers the ids of each request. None: close without an answer."""
+    """Answers bulk requests by script; remembers the ids of each request. None: close without an answer.
 
-    def __init__(self, script: list[Answer]) -> None:
+    Answers none before `together` of them are here.
+    """
+
+    def __init__(self, script: list[Answer], together: int = 1) -> None:
         self.script = script
+        self.together = together
+        self.all_here = asyncio.Event()
         self.requests: list[list[str]] = []
         self.answering = self.most = 0
 
@@ -40,7 +45,10 @@ class FakeElasticsearch:
         self.requests.append(ids)
         self.answering += 1
         self.most = max(self.most, self.answering)
-        await asyncio.sleep(0.02)
+        if self.most >= self.together:
+            self.all_here.set()
+        await self.all_here.wait()
+        await asyncio.sleep(0.02)  # for one too many to come
         self.answering -= 1
         answer = (self.script.pop(0) if self.script else ok)(ids)
         if answer is None:
@@ -71,9 +79,9 @@ def items(statuses: dict[str, tuple[int, str]], ids: list[str]) -> dict[str, Any
 
 
 def send(
-    script: list[Answer], ids: list[str], max_retries: int | None = None, size: int = 1
+    script: list[Answer], ids: list[str], max_retries: int | None = None, size: int = 1, together: int = 1
 ) -> tuple[list[Outcome], FakeElasticsearch]:
-    fake = FakeElasticsearch(script)
+    fake = FakeElasticsearch(script, together)
 
     async def scenario() -> list[Outcome]:
         app = web.Application(client_max_size=2**30)
@@ -157,7 +165,7 @@ def test_bodies_are_cut_by_bytes_and_by_items(monkeypatch: pytest.MonkeyPatch) -
 
 def test_so_many_bodies_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk_module, "MAX_BODY_ITEMS", 1)
-    outcomes, fake = send([], list("abcdefg"))
+    outcomes, fake = send([], list("abcdefg"), together=bulk_module.AT_A_TIME)
     assert len(outcomes) == 7
     assert fake.most == bulk_module.AT_A_TIME
 
