@@ -40,7 +40,7 @@ def alone() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_folder() -> Path:
-    """The exported model, its fastest setup proved; exported now when the cache has none (minutes, the first time)."""
+    """The exported model, proved as the tests run it; exported when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
     with alone():
         ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)

@@ -35,9 +35,10 @@ def setups() -> Iterator[tuple[str, Setup]]:
                 yield name, Setup(provider=provider, precision=computed, lanes=usable_cores(), threads=1)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "setup"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in setups()])
 def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary: dict[str, Any]) -> None:
-    """1,000 runs of all widths, rows and mixtures by a setup that is used: proved, and not out."""
+    """400 runs of all widths, rows and mixtures by a setup that is used: proved, and not out."""
     folder = cache_dir() / "models" / name
     ensure_model(
         str(bundled_model()),
@@ -56,7 +57,7 @@ def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary:
     texts = pool(folder, manifest.max_tokens)
     alone = singly(session, texts)
 
-    @settings(max_examples=1000)
+    @settings(max_examples=400)
     @given(runs(len(texts)))
     def check(members: list[int]) -> None:
         found = float(cosines(session.run([texts[place] for place in members]), alone[members]).min())
