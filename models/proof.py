@@ -52,36 +52,32 @@ class _Run:
 def prove(session: Session, reference: Reference) -> Proof:
     """Run them all, some 27,000 tokens for a model of 256; refused classes are padded past by the session from here on.
 
-    Raises what the session raises, MemoryError only for runs of up to `BUDGETS`.
+    A run that is out of memory proves nothing, and a worker plans none of its size.
     """
     needed = TO_FP32[session.setup.precision]
     runs = list(planned(session.widths.bounds, [len(ids) for ids in reference.texts]))
     begun = time.monotonic()
-    found = _least(session, reference, runs)
+    found, fits = _least(session, reference, runs)
     rate = sum(_tokens(run) for run in runs) / (time.monotonic() - begun) / session.setup.lanes
     refused = {bound: least for bound, least in found.items() if least < needed}
     right = [least for bound, least in found.items() if bound not in refused]
-    proof = Proof(least=min(right, default=1.0), most=max(BUDGETS), refused=refused)
+    proof = Proof(least=min(right, default=1.0), most=min(max(BUDGETS), fits), refused=refused)
     last = session.widths.bounds[-1]
     if last in refused:
         return replace(proof, out=_wrong(last, refused[last], needed))
     if refused:
         session.pad_past(refused)
-        again = _least(session, reference, [run for run in runs if run.bound in refused])
-        worst = min(again, key=lambda bound: again[bound])
-        if again[worst] < needed:
+        again, _ = _least(session, reference, [run for run in runs if run.bound in refused])
+        worst = min(again, key=lambda bound: again[bound], default=last)
+        if again.get(worst, 1.0) < needed:
             return replace(proof, out=_wrong(worst, again[worst], needed))
         proof = replace(proof, least=min(proof.least, *again.values()))
-    for budget in (budget for budget in GRID if budget > proof.most and budget / rate <= LONG_RUN_S):
+    for budget in (budget for budget in GRID if fits > budget > max(BUDGETS) and budget / rate <= LONG_RUN_S):
         large = list(_larger(session.widths.bounds, [len(ids) for ids in reference.texts], budget))
-        try:
-            least = _least(session, reference, large)
-        except MemoryError:
+        least, fits = _least(session, reference, large)
+        if not least or min(least.values()) < needed or fits < budget:
             break
-        worst = min(least, key=lambda bound: least[bound])
-        if least[worst] < needed:
-            break
-        proof = replace(proof, most=budget, least=min(proof.least, least[worst]))
+        proof = replace(proof, most=budget, least=min(proof.least, *least.values()))
     return proof
 
 
@@ -118,18 +114,25 @@ def _tokens(run: _Run) -> int:
     return run.bound * len(run.members)
 
 
-def _least(session: Session, reference: Reference, runs: Sequence[_Run]) -> dict[int, float]:
-    """Least cosine to the reference by class, over these runs."""
+def _least(session: Session, reference: Reference, runs: Sequence[_Run]) -> tuple[dict[int, float], int]:
+    """Least cosine to the reference by class, over those of these runs that fit into memory; and how many tokens do."""
 
-    def work(run: _Run) -> float:
-        vectors = session.run([reference.texts[place] for place in run.members])
+    def work(run: _Run) -> float | None:
+        try:
+            vectors = session.run([reference.texts[place] for place in run.members])
+        except MemoryError:
+            return None
         return float(cosines(vectors, reference.vectors[run.members]).min())
 
     least: dict[int, float] = {}
+    fits = 2 * GRID[-1]
     with ThreadPoolExecutor(session.setup.lanes) as lanes:
         for run, cosine in zip(runs, lanes.map(work, runs), strict=True):
-            least[run.bound] = min(cosine, least.get(run.bound, 1.0))
-    return least
+            if cosine is None:
+                fits = min(fits, max(GRID[0], _tokens(run) // 2))
+            else:
+                least[run.bound] = min(cosine, least.get(run.bound, 1.0))
+    return least, fits
 
 
 def _wrong(width: int, cosine: float, needed: float) -> str:

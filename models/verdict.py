@@ -140,10 +140,7 @@ def _of(found: list[Setup], rates: Mapping[str, float | str]) -> dict[str, float
 
 
 def _prove(folder: Path, manifest: Manifest, setup: Setup, reference: Reference) -> Proof:
-    try:
-        return prove(Session(folder, manifest, setup), reference)
-    except MemoryError as exc:
-        return Proof(out=f"not enough memory to prove it: {exc}")
+    return prove(Session(folder, manifest, setup), reference)
 
 
 def _measure(folder: Path, manifest: Manifest, setup: Setup, say: Say) -> float | str:

@@ -164,6 +164,17 @@ def test_a_fault_of_some_rows_only_is_found(rows: Any, reference: Reference) -> 
     assert (list(found.refused), found.out) == ([40], None)
 
 
+def test_a_run_that_does_not_fit_into_memory_proves_nothing_and_is_not_planned(reference: Reference) -> None:
+    def short(_: Session, batch: Sequence[TokenIds], width: int) -> bool:
+        if width * len(batch) > 400:
+            raise MemoryError("Failed to allocate memory")
+        return width == 32
+
+    found = prove(fake(reference, short), reference)
+    assert (list(found.refused), found.out) == ([32], None)
+    assert found.most <= 400
+
+
 def test_the_next_setup_is_taken_and_the_wrong_one_is_remembered(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if len(PROVIDERS) < 2:
         pytest.skip("one provider here")
