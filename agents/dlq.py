@@ -54,16 +54,17 @@ async def pages(
 ) -> AsyncIterator[tuple[list[tuple[Letter, Any]], int]]:
     """The dead-letter topic, page by page: letters with their rows, and how many offsets were passed.
 
-    Records that are no dead letters of this source topic are left out. `last`: only so many of each partition.
+    Records that are no dead letters of this source topic are left out, and those that are purged meanwhile. `last`:
+    only so many of each partition.
     """
     topic = settings.dead_letter_topic
     bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
     for partition, bound in bounds.items():
         offset = bound.begin if last is None else max(bound.begin, bound.end - last)
         while offset < bound.end:
-            rows, position = await reader.page(topic, partition, offset, bound.end)
-            yield [(letter, row) for row in rows if (letter := _letter(row, settings))], position - offset
-            offset = position
+            page = await reader.page(topic, partition, offset, bound.end)
+            yield [(letter, row) for row in page.rows if (letter := _letter(row, settings))], page.position - offset
+            offset = page.position
 
 
 def _letter(row: Any, settings: Settings) -> Letter | None:

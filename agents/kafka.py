@@ -18,10 +18,12 @@ from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
+    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
 
+from agents.batches import take_any_header_key
 from agents.clock import Deadline
 from agents.settings import Settings
 from streams.errors import AwayError, ConfigError, PenstockError
@@ -43,12 +45,25 @@ class Bounds:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
-    """`record`: the first one found, or None; from where it was asked up to `position` the log holds no other."""
+    """`record`: the first one found, or None; from `start` up to `position` the log holds no other.
+
+    `start`: the offset that was asked for, or the log's start where that is later: what was between the two is lost.
+    """
 
     record: Any
     position: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Records in order, and where to go on. `start`: as in `Next`; the first offset that was looked at."""
+
+    rows: list[Any]
+    position: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,16 +157,17 @@ class LogReader:
         end = (await self._guard(lambda: self._consumer.end_offsets([tp])))[tp]
         async with self._at({tp: offset}) as consumer:
             deadline = Deadline(READ_TIMEOUT_S)
-            position = offset
+            position = start = offset
             while position < end and deadline.left_s:
-                found = await self._guard(lambda: consumer.getmany(tp, timeout_ms=200, max_records=1))
+                found, begun = await self._fetch([tp], timeout_ms=200, max_records=1)
                 if found.get(tp):
-                    return Next(found[tp][0], found[tp][0].offset)
+                    return Next(record=found[tp][0], position=found[tp][0].offset, start=start)
+                start = begun.get(tp, start)
                 position = await self._guard(lambda: consumer.position(tp))
-        return Next(None, position)
+        return Next(record=None, position=position, start=start)
 
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Any]:
-        """The records at exactly these offsets, by partition; absent where the log holds none there.
+        """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 
         One request for all. Raises PenstockError after 15 s.
         """
@@ -162,7 +178,7 @@ class LogReader:
         async with self._at(wanted) as consumer:
             deadline, waiting = Deadline(CONNECT_TIMEOUT_S), list(wanted)
             while waiting:
-                answer = await self._guard(lambda: consumer.getmany(*waiting, timeout_ms=200))  # noqa: B023
+                answer, _ = await self._fetch(waiting, timeout_ms=200)
                 for tp, rows in answer.items():
                     if rows and rows[0].offset == wanted[tp]:
                         found[tp.partition] = rows[0]
@@ -172,22 +188,46 @@ class LogReader:
                     raise unreachable(self._servers, TimeoutError(f"{topic} gave nothing at {offsets}"))
         return found
 
-    async def page(self, topic: str, partition: int, offset: int, end: int) -> tuple[list[Any], int]:
-        """Committed records from `offset` on, as many as one fetch holds, and where to go on; none at `end`.
+    async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
+        """Committed records from `offset` on, as many as one fetch holds; none at `end`.
 
-        At least one record or a step over a hole, else raises PenstockError after 15 s.
+        At least one record, a step over a hole or to the log's start, else raises PenstockError after 15 s.
         """
         tp = TopicPartition(topic, partition)
+        start = offset
         async with self._at({tp: offset}) as consumer:
             deadline = Deadline(CONNECT_TIMEOUT_S)
-            while offset < end:
-                found = await self._guard(lambda: consumer.getmany(tp, timeout_ms=500))
+            while start < end:
+                found, begun = await self._fetch([tp], timeout_ms=500)
+                start = min(end, begun.get(tp, start))
                 position = await self._guard(lambda: consumer.position(tp))
-                if position > offset:
-                    return [row for row in found.get(tp, []) if row.offset < end], min(end, position)
+                if position > start:
+                    rows = [row for row in found.get(tp, []) if row.offset < end]
+                    return Page(rows=rows, position=min(end, position), start=start)
                 if not deadline.left_s:
                     raise unreachable(self._servers, TimeoutError(f"{topic}/{partition} gave nothing at {offset}"))
-        return [], end
+        return Page(rows=[], position=end, start=start)
+
+    async def _fetch(
+        self, tps: list[TopicPartition], *, timeout_ms: int, max_records: int | None = None
+    ) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:
+        """Records that came, and the log's start of each partition that lost what it was to read: it goes on there.
+
+        The broker refuses an offset below the log's start; only `auto_offset_reset="none"` lets that be seen.
+        """
+        fetch = self._consumer.getmany
+        try:
+            return await self._guard(lambda: fetch(*tps, timeout_ms=timeout_ms, max_records=max_records)), {}
+        except OffsetOutOfRangeError:  # of now, or of an earlier read: the bounds tell
+            begin = await self._guard(lambda: self._consumer.beginning_offsets(tps))
+        begun = {}
+        for tp in tps:
+            if await self._guard(lambda: self._consumer.position(tp)) < begin[tp]:  # noqa: B023
+                self._consumer.seek(tp, begin[tp])
+                begun[tp] = begin[tp]
+        if not begun:  # a leader that knows less than the one before it
+            await asyncio.sleep(RETRY_EVERY_S)
+        return {}, begun
 
     async def last(self, topic: str) -> dict[int, Any]:
         """The last record of each partition, of a topic without transactions; absent where there is none."""
@@ -250,7 +290,7 @@ class LogReader:
         while True:
             try:
                 return await asyncio.wait_for(call(), deadline.left_s)
-            except GroupCoordinatorNotAvailableError:
+            except (GroupCoordinatorNotAvailableError, OffsetOutOfRangeError):
                 raise
             except ConsumerStoppedError as exc:
                 raise PenstockError("the connection to Kafka was closed meanwhile") from exc
@@ -344,11 +384,13 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
     `fetch_bytes`: of one partition at a time; one record may be larger. Small for whoever reads single records.
     """
     servers = settings.kafka.bootstrap_servers
+    take_any_header_key()
     try:
         consumer = AIOKafkaConsumer(
             **connection(settings),
             group_id=None,
             enable_auto_commit=False,
+            auto_offset_reset="none",  # else what retention took is answered by the log's end, as if nothing was there
             isolation_level="read_committed",
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=FETCH_WAIT_MS,

@@ -112,6 +112,12 @@ class Metrics:
             "penstock_retries_total", "Retries, by target and reason.", ["target", "reason"], registry=r
         )
         self.dead_letters = Counter("penstock_dead_letters_total", "Dead letters, by stage.", ["stage"], registry=r)
+        self.records_lost = Counter(
+            "penstock_records_lost_total",
+            "Offsets that retention took before they were read.",
+            ["topic", "partition"],
+            registry=r,
+        )
         self.rebalances = Counter("penstock_rebalances_total", "Assignments received.", registry=r)
         self.model_info = Gauge(
             "penstock_model_info",

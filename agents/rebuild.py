@@ -305,8 +305,13 @@ class _Rebuild:
         for number, offset in offsets.items():
             end = bounds[number].end
             while offset < end:
-                await self._require_there(number, offset)
-                rows, position = await self._reader.page(topic, number, offset, end)
+                page = await self._reader.page(topic, number, offset, end)
+                if page.start > offset:
+                    raise PenstockError(
+                        f"{topic}/{number} begins at {page.start} now, retention took what was from {offset} on: run "
+                        "it again, and these documents are taken from the serving index"
+                    )
+                rows, position = page.rows, page.position
                 for start in range(0, len(rows), self._pace.batch):
                     part = rows[start : start + self._pace.batch]
                     await self._process([record_of(row) for row in part])
@@ -317,16 +322,6 @@ class _Rebuild:
                     await write(number, Claim(offset=position - 1, sink=sink, record=None))
                 passed, offset = passed + position - offset, position
                 report("from the topic", passed, total)
-
-    async def _require_there(self, number: int, offset: int) -> None:
-        """A consumer that asks for what retention took would silently go on at the log's end."""
-        topic = self._settings.source.topic
-        begin = (await self._reader.bounds(topic, [number]))[number].begin
-        if begin > offset:
-            raise PenstockError(
-                f"{topic}/{number} begins at {begin} now, retention took what was from {offset} on: run it again, and "
-                "these documents are taken from the serving index"
-            )
 
     async def _process(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agents.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
+from agents.clock import age_s
 from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
 from agents.metrics import Metrics
@@ -110,25 +111,33 @@ class Assignment:
         self.received = False
 
     async def assign(self, numbers: Iterable[int]) -> None:
-        """Take these partitions, each from its claim on. Raises RefusedError when the topic was replaced."""
+        """Take these partitions, each from its claim on, or from the log's start where that is later by now.
+
+        Raises RefusedError when the topic was replaced.
+        """
         claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._reader, self.topic, claims, self._sink)
         fresh = {}
         for number, claim in claims.items():
             fresh[number] = Partition(number, starts[number], self._now())
             if claim is not None and claim.sink == self._sink:
-                fresh[number].stored, fresh[number].share = claim, claim.share
+                fresh[number].stored, fresh[number].share, fresh[number].claimed = claim, claim.share, claim.offset
         self.revoke()
         self._partitions = fresh
         self.received = True
         self._metrics.rebalances.inc()
         for partition in fresh.values():
-            self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))  # there, as 0, from the start
+            for metric in (self._metrics.end_to_end_seconds, self._metrics.records_lost):
+                metric.labels(self.topic, str(partition.number))  # there, as 0, from the start
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
         logger.info(
             "partitions assigned",
             extra={"topic": self.topic, "start": {p.number: p.ledger.expected for p in fresh.values()}},
         )
+        for partition in fresh.values():
+            if partition.stored is not None and (after := partition.stored.offset + 1) < partition.ledger.expected:
+                self._lose(partition, after, partition.ledger.expected)
+                await self._claim(partition)  # so that they are counted once
 
     @property
     def empty(self) -> bool:
@@ -215,13 +224,13 @@ class Assignment:
         partition.stored = claim
         partition.claimed = max(partition.claimed, claimable)
         partition.last_progress = self._now()
-        now_ms = time.time() * 1000
         end_to_end = self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))
         for entry in covered:  # 3
             partition.open.popleft()
             self._budget.release(partition.number, entry.offset)
             entry.event.ack()
-            end_to_end.observe(max(0.0, now_ms - entry.record.timestamp_ms) / 1000)
+            if (age := age_s(entry.record.timestamp_ms)) is not None:
+                end_to_end.observe(age)
         current = self._partitions.get(partition.number)
         if current is None:  # revoked meanwhile
             self._metrics.forget(self.topic, partition.number)
@@ -271,8 +280,8 @@ class Assignment:
         labels = self.topic, str(partition.number)
         if partition.end == partition.claimed + 1:
             self._metrics.oldest_age.labels(*labels).set(0)
-        elif partition.open and (oldest_ms := partition.open[0].record.timestamp_ms) >= 0:
-            self._metrics.oldest_age.labels(*labels).set(max(0.0, time.time() - oldest_ms / 1000))
+        elif partition.open and (age := age_s(partition.open[0].record.timestamp_ms)) is not None:
+            self._metrics.oldest_age.labels(*labels).set(age)
         else:  # not fetched yet, or published without a time
             self._metrics.oldest_age.remove(*labels)
 
@@ -326,13 +335,35 @@ class Assignment:
         await self._seek({partition.number: expected})
 
     async def _step_over_hole(self, partition: Partition) -> None:
-        """Compaction, retention and transactions leave holes, also at the end of the log: expect what follows."""
+        """Compaction and transactions leave holes, also at the end of the log: expect what follows.
+
+        What retention took before we saw it is no hole: it is lost, and counted.
+        """
         expected = partition.ledger.expected
-        position = (await self._reader.next_from(self.topic, partition.number, expected)).position
-        if position <= partition.ledger.expected or partition.ledger.expected != expected:
+        found = await self._reader.next_from(self.topic, partition.number, expected)
+        ours = self._partitions.get(partition.number) is partition
+        if found.position <= expected or partition.ledger.expected != expected or not ours:
             return
-        logger.info("a hole in the log", extra={"partition": partition.number, "from": expected, "to": position})
-        partition.ledger.step_over(position)
+        if found.start > expected:
+            self._lose(partition, expected, found.start)
+        if found.position > found.start:
+            hole = {"partition": partition.number, "from": found.start, "to": found.position}
+            logger.info("a hole in the log", extra=hole)
+        partition.ledger.step_over(found.position)
         partition.seeks_at_expected = 0
         if not partition.open:
             await self._claim(partition)
+
+    def _lose(self, partition: Partition, first: int, start: int) -> None:
+        """Retention took what is below `start`; from `first` on nobody had read it."""
+        self._metrics.records_lost.labels(self.topic, str(partition.number)).inc(start - first)
+        logger.error(
+            "records were lost to retention: it took them before they were read; see the runbook",
+            extra={
+                "topic": self.topic,
+                "partition": partition.number,
+                "records": start - first,
+                "from": first,
+                "to": start - 1,
+            },
+        )

@@ -41,7 +41,7 @@ from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
 TRIES = 5
-NOTES = frozenset({"no record"})
+NOTES = frozenset({"no record", "lost meanwhile"})
 """Kinds that are worth knowing, and no damage: retention or compaction took the record."""
 
 
@@ -97,6 +97,8 @@ class Verifier:
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
+        self._lost: list[tuple[int, range]] = []
+        """Partitions and offsets that retention took while they were read."""
         self._vectors = StoredVectors(checked, bench)
 
     async def run(self, result: Verified, report: Report, sample: int) -> None:
@@ -104,7 +106,7 @@ class Verifier:
         began = time.monotonic()
         try:
             await self._read_letters()
-            result.unsettled = await self._read_topic(report)
+            result.unsettled = await self._read_topic(result, report)
             await self._check_registry(result, report)
             for docs in self._spool.unseen():
                 for doc in docs:
@@ -138,7 +140,7 @@ class Verifier:
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             known = self._spool.known([doc])[doc]
             seen = await self.look(doc, numbers)
-            asked = asked_for(known, self._mine(seen.stored))
+            asked = self._asked_for(known, self._mine(seen.stored))
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
             if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                 await repairer.document(asked.place)
@@ -154,7 +156,7 @@ class Verifier:
         entry = self._mine(seen.stored)
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
-        asked = asked_for(known, entry)
+        asked = self._asked_for(known, entry)
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
         if entry and entry.state == "rejected" and newest and entry.version == newest.version:
@@ -185,6 +187,15 @@ class Verifier:
             return None
         return stored.entry
 
+    def _asked_for(self, known: Sequence[Known], entry: Entry | None) -> Known | None:
+        """As `asked_for`; None when the entry's record is one that nobody could read: then nothing is known."""
+        if entry is not None:
+            offset = offset_of_version(entry.version)
+            mine = self._epochs.version(entry.partition, offset) == entry.version
+            if mine and any(entry.partition == number and offset in lost for number, lost in self._lost):
+                return None
+        return asked_for(known, entry)
+
     def _is_old(self, entry: Entry) -> bool:
         return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
 
@@ -197,7 +208,7 @@ class Verifier:
         async for found, _ in pages(self._reader, self._settings):
             self._spool.add_letters((letter.epoch, letter.place) for letter, _ in found)
 
-    async def _read_topic(self, report: Report) -> int:
+    async def _read_topic(self, result: Verified, report: Report) -> int:
         """Returns the lag: records that were not looked at."""
         settings, sink = self._settings, self._checked.identity.sink
         rows = await partition_rows(self._reader, settings, self._checked.partitions, sink)
@@ -209,9 +220,13 @@ class Verifier:
         for partition, settled in self._bounds.items():
             offset = self._begin[partition]
             while offset < settled:
-                found, position = await self._reader.page(settings.source.topic, partition, offset, settled)
-                await self._remember([record_of(row) for row in found])
-                passed, offset = passed + position - offset, position
+                page = await self._reader.page(settings.source.topic, partition, offset, settled)
+                if page.start > offset:
+                    told = f"retention took {page.start - offset} records before they were compared"
+                    result.add([Finding("lost meanwhile", f"{partition}@{offset}", told)])
+                    self._lost.append((partition, range(offset, page.start)))
+                await self._remember([record_of(row) for row in page.rows])
+                passed, offset = passed + page.position - offset, page.position
                 report("reading the topic", passed, total)
         return sum(row["lag"] for row in rows)
 

@@ -147,6 +147,27 @@ MUTATIONS = [
         "test_transactional_producer and commit",
     ),
     Mutation(
+        "out of range is the log's end",
+        "agents/kafka.py",
+        'auto_offset_reset="none",  # else',
+        'auto_offset_reset="latest",  # else',
+        "test_retention_overtakes",
+    ),
+    Mutation(
+        "header keys are UTF-8",
+        "agents/batches.py",
+        "fetcher.PartitionRecords = _Records",
+        "",
+        "test_whatever_producers_send",
+    ),
+    Mutation(
+        "timestamps are floats of seconds",
+        "agents/worker.py",
+        "timestamp_ms=message.timestamp_ms",
+        "timestamp_ms=round(message.timestamp * 1000)",
+        "test_whatever_producers_send",
+    ),
+    Mutation(
         "epochs are not told apart",
         "streams/registry.py",
         "same_epoch = epoch_of_version(entry.version) == epoch_of_version(wanted.version)",

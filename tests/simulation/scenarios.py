@@ -9,6 +9,7 @@ import pytest
 from agents import claims, tracker
 from agents.bulk import Operation
 from agents.chunks import ChunkIndex
+from agents.kafka import Next
 from agents.pipeline import Batch
 from agents.registry import Registry
 from agents.tracker import Assignment
@@ -78,6 +79,7 @@ RANDOM = {
         faults={**FAULTS, "anew": 1},
     ),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
+    "retention overtakes": replace(LIFE, holes=frozenset({3}), faults={**FAULTS, "retention": 2}),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
@@ -224,6 +226,21 @@ def _claim_of_any_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tracker, "start_offsets", start)
 
 
+def _out_of_range_is_the_end(patch: pytest.MonkeyPatch) -> None:
+    real = Worker.next_from
+
+    async def next_from(self: Worker, topic: str, partition: int, offset: int) -> Next:
+        if offset < self.world.begin:
+            return Next(record=None, position=self.world.end, start=offset)
+        return await real(self, topic, partition, offset)
+
+    patch.setattr(Worker, "next_from", next_from)
+
+
+def _losses_untold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Assignment, "_lose", lambda *_: None)
+
+
 def _no_fence(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(World, "resolve", lambda self, alias: self.chunks if alias.startswith("chunks") else self.registry)
 
@@ -316,6 +333,8 @@ MUTATIONS = [
     Mutation("stub (a delete instead)", "life of two documents", _delete_for_stub),
     Mutation("index uuid in the claim", "the chunk index is made anew", _claim_of_any_index),
     Mutation("index uuid in the entry", "the chunk index is made anew", _entries_of_any_index),
+    Mutation("retention is no hole up to the log's end", "retention overtakes", _out_of_range_is_the_end),
+    Mutation("what is lost is counted", "retention overtakes", _losses_untold),
     Mutation("write alias of this very index", "the chunk index is made anew", _no_fence),
     Mutation("highest chunk number in the entry", "life of two documents", _forget_highest),
     Mutation("stubs over a refused document", "chunks refused halfway", _rejected_left_half),

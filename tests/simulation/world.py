@@ -69,7 +69,7 @@ class Scenario:
     anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
     """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """crash, rebalance, gap, lost, late, order, reopen, mend, replace: see `World`."""
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention: see `World`."""
 
 
 class World:
@@ -88,7 +88,10 @@ class World:
         self.epoch = 0
         self.before: dict[int, Record] = {}
         """The log of the epoch before."""
-        self.end = len(scenario.records)
+        self.begin, self.end = 0, len(scenario.records)
+        self.gone: dict[int, Record] = {}
+        """What retention took since the first claim."""
+        self.counted = lost_total()
         self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew)})
         self.registry = MemoryIndex("registry", "r0")
         self.chunks = MemoryIndex("chunks", "c0")
@@ -190,6 +193,9 @@ class World:
             yield None, "the shards reopen", self.reopen
         if self.left.get("mend"):
             yield None, "the mapping is mended", self.mend
+        if self.left.get("retention"):
+            for offset in [*sorted(self.log)[1:], self.end]:
+                yield None, f"retention up to {offset}", lambda offset=offset: self.retain(offset)  # type: ignore[misc]
         if self.left.get("replace"):
             yield None, "the chunk index is deleted and made anew", self.replace
 
@@ -270,7 +276,8 @@ class World:
         self.left["anew"] -= 1
         self.before = self.log
         self.log = {offset: _record(offset, key, texts) for offset, (key, texts) in enumerate(self.scenario.anew)}
-        self.end = len(self.log)
+        self.begin, self.end = 0, len(self.log)
+        self.gone = {}
         self.epoch += 1
         self.changelog, self.committed, self.ever_claimed = None, 0, -1
         self.dead, self.redriven, self.damaged = {}, {}, {}
@@ -322,6 +329,14 @@ class World:
         """From here on the server takes what it refused."""
         self.left["mend"] -= 1
         self.chunks.mended = True
+
+    def retain(self, begin: int) -> None:
+        """Retention takes what is below an offset, read or not."""
+        self.left["retention"] -= 1
+        self.begin = begin
+        if self.changelog is not None:  # before the first claim nothing was promised
+            self.gone |= {offset: record for offset, record in self.log.items() if offset < begin}
+        self.log = {offset: record for offset, record in self.log.items() if offset >= begin}
 
     def replace(self) -> None:
         """The chunk index is deleted and made anew, the registry stays; claims about the old one are void."""
@@ -462,8 +477,11 @@ class World:
             self.happen(f"{steps[0].actor} {steps[0].label}", lambda steps=steps: self.take(steps[0]))  # type: ignore[misc]
 
     def check_end(self) -> None:
-        """The oracle: each document's newest valid record, and nothing else."""
+        """The oracle: each document's newest valid record, and nothing else. What retention took unread is counted."""
         self.check_documents()
+        lost = {offset for offset, record in self.gone.items() if not self.is_settled(offset, record)}
+        if lost_total() - self.counted < len(lost):
+            self.fail(f"{lost} were lost, and {lost_total() - self.counted} are counted")
         for key in self.keys:
             valid = [
                 offset
@@ -504,7 +522,7 @@ class World:
             frozenset((key, row.seq_no, row.version) for key, row in self.registry.rows.items()),
             frozenset(_entry(row.source) for row in self.registry.rows.values()),
             self.changelog,
-            (self.committed, self.epoch),
+            (self.committed, self.epoch, self.begin),
             tuple(sorted(self.dead.items())),
             tuple(sorted(self.redriven.items())),
             frozenset(self.vacuumed),
@@ -696,18 +714,19 @@ class Worker(Process):
         await self.step("seek", run)
 
     async def bounds(self, _: str, partitions: Sequence[int]) -> dict[int, Bounds]:
-        return {partition: Bounds(begin=0, end=self.world.end) for partition in partitions}
+        return {partition: Bounds(begin=self.world.begin, end=self.world.end) for partition in partitions}
 
     async def records_at(self, _: str, offsets: Mapping[int, int]) -> dict[int, Any]:
         return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
 
     async def next_from(self, _: str, __: int, offset: int) -> Next:
         found = next((o for o in self.world.log if o >= offset), None)
+        start = max(offset, self.world.begin)
         if found is None:
-            return Next(None, self.world.end)
+            return Next(record=None, position=self.world.end, start=start)
         record = self.world.log[found]
         row = SimpleNamespace(offset=found, timestamp=record.timestamp_ms, key=record.key, value=record.value)
-        return Next(row, found)
+        return Next(record=row, position=found, start=start)
 
     def read(self, _: int) -> Claim | None:
         self.history = hash((self.history, self.world.changelog))
@@ -787,6 +806,11 @@ class SimulatedModel:
 def vector_of(text: str) -> tuple[float, ...]:
     """Any function of the text that tells texts apart; exact in float32."""
     return 1.0, float(sum(text.encode()) % 1000 + 1)
+
+
+def lost_total() -> float:
+    """Records counted as lost, in all runs so far."""
+    return METRICS.registry.get_sample_value("penstock_records_lost_total", {"topic": TOPIC, "partition": "0"}) or 0.0
 
 
 def _record(offset: int, key: str, texts: tuple[str, ...] | None) -> Record:

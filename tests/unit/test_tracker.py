@@ -37,10 +37,12 @@ class Log:
         return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
 
     async def next_from(self, _: str, __: int, offset: int) -> Next:
-        found = next((o for o in self.offsets if o >= offset), None)
+        start = max(offset, self.begin)
+        found = next((o for o in self.offsets if o >= start), None)
         if found is None:
-            return Next(None, self.end)
-        return Next(SimpleNamespace(offset=found, timestamp=found, key=b"k", value=b"v"), found)
+            return Next(record=None, position=self.end, start=start)
+        row = SimpleNamespace(offset=found, timestamp=found, key=b"k", value=b"v")
+        return Next(record=row, position=found, start=start)
 
     @property
     def end(self) -> int:
@@ -133,6 +135,73 @@ def test_a_hole_is_stepped_over_only_when_it_is_proved() -> None:
             assert await assignment.admit(log.deliver(7)) == []
         assert log.events == [("seek", 0), ("seek", 0), ("claim", 6), ("seek", 7)]
         assert offsets(await assignment.admit(log.deliver(7))) == [7]
+
+    asyncio.run(scenario())
+
+
+def lost(assignment: Assignment) -> float | None:
+    labels = {"topic": "t", "partition": "0"}
+    return assignment._metrics.registry.get_sample_value("penstock_records_lost_total", labels)
+
+
+def test_what_retention_took_is_lost_and_counted_and_what_is_left_enters(caplog: pytest.LogCaptureFixture) -> None:
+    """Records 2-5 were fetched by nobody: the consumer goes on at the log's start, 6, which is a gap here."""
+
+    async def scenario() -> None:
+        log = Log(list(range(10)))
+        assignment = await assigned(log)
+        await assignment.admit(log.deliver(0, 1))
+        assert lost(assignment) == 0
+        log.offsets, log.begin = [6, 8, 9], 6
+        for _ in range(3):
+            log.now += 1.5
+            assert await assignment.admit(log.deliver(6)) == []
+        assert lost(assignment) == 4
+        assert ("seek", 6) in log.events
+        assert ("claim", 5) not in log.events, "0 and 1 are in work"
+        assert offsets(await assignment.admit(log.deliver(6))) == [6]
+        assert lost(assignment) == 4
+
+    asyncio.run(scenario())
+    (told,) = [row for row in caplog.records if row.levelname == "ERROR"]
+    assert (vars(told)["records"], vars(told)["from"], vars(told)["to"]) == (4, 2, 5)
+
+
+def test_a_log_that_retention_emptied_is_all_lost(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        log = Log([0, 1])
+        assignment = await assigned(log)
+        log.offsets, log.begin, log.markers = [], 2, 2
+        log.now += STILL_S + 1
+        await assignment.watch()
+        assert (lost(assignment), log.claims[0].offset) == (2, 1)
+        assert assignment.snapshot()[0]["settled_offset"] == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_was_lost_while_no_worker_ran_is_counted_once() -> None:
+    async def scenario() -> None:
+        log = Log([8, 9], begin=8, claims={0: claim(3)})
+        assignment = await assigned(log)
+        assert (lost(assignment), log.claims[0].offset) == (4, 7)
+        assert lost(await assigned(log)) == 0
+        assert offsets(await assignment.admit(log.deliver(8))) == [8]
+        assert lost(await assigned(Log([8, 9], begin=8))) == 0, "without a claim nothing was promised"
+        assert lost(await assigned(Log([8, 9], begin=8, claims={0: claim(3, sink="another index")}))) == 0
+
+    asyncio.run(scenario())
+
+
+def test_what_was_revoked_while_the_log_was_asked_is_stepped_over_by_nobody() -> None:
+    async def scenario() -> None:
+        log = Log([6, 7], begin=6)
+        assignment = await assigned(Log([0, 1]))
+        (partition,) = assignment._partitions.values()
+        assignment._reader = cast(LogReader, log)
+        assignment.revoke()
+        await assignment._step_over_hole(partition)
+        assert (lost(assignment), partition.ledger.expected) == (0, 0)
 
     asyncio.run(scenario())
 
@@ -238,6 +307,24 @@ def test_too_many_rejected_records_are_remembered_with_the_claim_and_counted_fro
         (first, *_) = await again.admit(log.deliver(3))
         with pytest.raises(RefusedError):
             await again.judge([first[0]], [False])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, -(2**63), 2**63 - 1, 1_700_000_000_000_000, 1_700_000_000_000_000_001])
+def test_a_timestamp_that_is_no_moment_is_no_age_and_no_other_record(timestamp_ms: int) -> None:
+    async def scenario() -> None:
+        log = Log([0])
+        assignment = await assigned(log)
+        ((odd, event),) = log.deliver(0)
+        ((position, _),) = await assignment.admit([(replace(odd, timestamp_ms=timestamp_ms), event)])
+        await assignment.watch(paused=True)
+        await assignment.settle([position])
+        labels = {"topic": "t", "partition": "0"}
+        value = assignment._metrics.registry.get_sample_value
+        assert value("penstock_oldest_unsettled_age_seconds", labels) is None
+        assert value("penstock_end_to_end_seconds_count", labels) == 0
+        assert from_bytes(to_bytes(log.claims[0])) == replace(claim(0), record=fingerprint(timestamp_ms, b"k", b"v"))
 
     asyncio.run(scenario())
 

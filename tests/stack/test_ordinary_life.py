@@ -1,0 +1,192 @@
+"""Faults 39-41: what happens to every topic, and what every producer may send."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import aiokafka.producer.message_accumulator as accumulator
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from agents.contract import contract_of
+from agents.elastic import connect
+from agents.index import Index
+from agents.kafka import LogReader, Page, connection, log_reader, record_of
+from agents.local import KAFKA_VERSION
+from agents.local.downloads import fetch, locked
+from agents.local.servers import java_home
+from agents.preflight import Checked
+from agents.settings import cache_dir
+from agents.verify import verify
+from models.embedder import Embedder
+from tests.harness import World, changed, read_topic, until
+from tests.oracle import assert_true
+
+GATED = """\
+import os, time
+import numpy as np
+import models.embedder
+from models.session import Session
+models.embedder.golden_cosine = lambda *_: 1.0
+def run(self, batch):
+    while not os.path.exists(os.environ["GATE"]):
+        time.sleep(0.02)
+    return np.full((len(batch), self._manifest.dims), self._manifest.dims**-0.5, dtype=np.float32)
+Session.run = run
+"""
+"""A model that costs nothing, and waits for a file to be there."""
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+TIMES = (-1, 0, 1, 1_700_000_000_000_000, 2**63 - 1, 1_700_000_000_000_000_001)
+
+
+class NotUtf8(str):
+    """A header key of other bytes, for aiokafka's producer in Python."""
+
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"key \xff\xc3("
+
+
+def lost(worker: Any, topic: str) -> float:
+    """What a worker has counted as lost on partition 0."""
+    return float(worker.metrics()[f'penstock_records_lost_total{{partition="0",topic="{topic}"}}'])
+
+
+def test_retention_overtakes_a_worker_and_whoever_else_reads(
+    world: World, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 39: what is left is indexed, what is lost is counted, exactly; nobody goes on at the log's end."""
+    gate = world.tmp / "gate"
+    extra = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2), "GATE": str(gate)}
+
+    async def documents() -> set[int]:
+        return {int(row["metadata"]["doc_id"]) for row in (await world.chunks()).values()}
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((str(i).encode(), {"text": f"Record {i}."}) for i in range(6000))
+        worker = world.start_worker(extra, changed(GATED))
+        await world.ready(worker)
+        assert lost(worker, world.name) == 0
+
+        async def held_back() -> bool:
+            return worker.metrics()["penstock_paused"] == 1
+
+        await until(held_back, 60)
+        async with log_reader(world.settings) as reader:
+            await reader.delete_before(world.name, {0: 3000})
+            gate.touch()
+            await world.settled(worker=worker)
+            missing = sorted(set(range(6000)) - await documents())
+            assert missing == list(range(missing[0], 3000)), (missing[:3], missing[-3:], len(missing))
+            assert lost(worker, world.name) == len(missing)
+            assert "records were lost to retention" in worker.log.read_text()
+            assert worker.terminate() == 0
+
+            await world.produce((str(i).encode(), {"text": f"Record {i}."}) for i in range(6000, 7000))
+            await reader.delete_before(world.name, {0: 6500})
+            worker = world.start_worker(extra, changed(GATED))
+            await world.settled(worker=worker)
+            assert lost(worker, world.name) == 500
+            assert set(range(6000, 7000)) - await documents() == set(range(6000, 6500))
+
+            real = LogReader.page
+
+            async def page(self: LogReader, topic: str, partition: int, offset: int, end: int) -> Page:
+                await reader.delete_before(world.name, {0: 6800})
+                return await real(self, topic, partition, offset, end)
+
+            monkeypatch.setattr(LogReader, "page", page)
+            async with connect(world.settings.elasticsearch) as client:
+                contract = contract_of(world.settings, embedder.manifest, 1)
+                identity = await Index(client, world.settings).identify(contract)
+            checked = Checked(embedder=embedder, partitions=1, identity=identity)
+            found, _ = await verify(world.settings, checked, repair=False, sample=0, report=lambda *_: None)
+            assert found.kinds["lost meanwhile"] == 1
+            assert (found.damaged, found.documents) == (0, 7000 - 500 - len(missing)), found.kinds
+
+    asyncio.run(scenario())
+
+
+def java_producer(world: World, codec: str) -> None:
+    """Publish five records by Kafka's own producer."""
+    rows = [f"{codec}-java-{i}" + '|{"text": "' + "Written in Java. " * 9 + '"}' for i in range(5)]
+    jars = fetch(locked("kafka", KAFKA_VERSION), cache_dir(), lambda *_: None)
+    java = [str(java_home() / "bin" / "java"), "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(map(str, jars))]
+    bootstrap = world.settings.kafka.bootstrap_servers
+    options = ["--bootstrap-server", bootstrap, "--topic", world.name, "--compression-codec", codec]
+    options += ["--property", "parse.key=true", "--property", "key.separator=|"]
+    done = subprocess.run(
+        [*java, "org.apache.kafka.tools.ConsoleProducer", *options],
+        input="\n".join(rows),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_whatever_producers_send_is_indexed(world: World, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults 40 and 41: codecs, transactions, both kinds of timestamps of any size, header keys of any bytes."""
+    configs = {"message.timestamp.after.max.ms": str(2**63 - 1), "retention.ms": "-1"}
+
+    async def send(keys: Sequence[str], *, times: Sequence[int | None] = (None,), **options: Any) -> None:
+        producer = AIOKafkaProducer(**connection(world.settings), linger_ms=50, **options)
+        await producer.start()
+        if "transactional_id" in options:
+            await producer.begin_transaction()
+        sent = []
+        for number, key in enumerate(keys):
+            headers = [(NotUtf8("x") if "odd" in key else "h", b"1")]
+            value = b"bad" if "bad" in key else b'{"text": "Text of %s. %s"}' % (key.encode(), b"More of it. " * 20)
+            at = times[number % len(times)]
+            sent.append(await producer.send(world.name, value, key.encode(), timestamp_ms=at, headers=headers))
+        await asyncio.gather(*sent)
+        if "transactional_id" in options:
+            await producer.commit_transaction()
+        await producer.stop()
+
+    async def append_time() -> None:
+        admin = AIOKafkaAdminClient(**connection(world.settings))
+        await admin.start()
+        changes = {**configs, "message.timestamp.type": "LogAppendTime"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, world.name, configs=changes)])
+        await admin.close()
+
+    async def scenario() -> None:
+        await world.create(partitions=1, configs=configs)
+        for codec in CODECS:
+            kind = None if codec == "none" else codec
+            await send([f"{codec}-{i}" for i in range(5)], compression_type=kind)
+            await send([f"{codec}-idempotent-{i}" for i in range(5)], compression_type=kind, enable_idempotence=True)
+            await send(
+                [f"{codec}-transaction-{i}" for i in range(5)], compression_type=kind, transactional_id=world.name
+            )
+        await asyncio.gather(*(asyncio.to_thread(java_producer, world, codec) for codec in CODECS))
+        with monkeypatch.context() as patch:
+            patch.setattr(accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+            await send(["before", "odd", "between", "odd bad", "after"], compression_type="zstd")
+        for at in TIMES:  # one a batch: what is added to the first timestamp of a batch has its limits in producers
+            await send([f"at {at}"], times=[at])
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        again = world.start_worker()  # the last record that is claimed has nanoseconds
+        await world.ready(again)
+        await append_time()
+        await send([f"appended-{i}" for i in range(3)], times=TIMES, compression_type="lz4")
+        await world.settled(worker=again)
+        world.produced = [record_of(row) for row in await read_topic(world.settings, world.name)]
+        assert len(world.produced) == len(CODECS) * 20 + 5 + len(TIMES) + 3
+        assert world.produced[-4].timestamp_ms == TIMES[-1]
+        await assert_true(world, embedder)
+        (letter,) = await world.dead_letters()
+        assert (letter.key, letter.headers[0]) == (b"odd bad", ("key \\xff\\xc3(", b"1"))
+
+    asyncio.run(scenario())
