@@ -50,12 +50,13 @@ class Operation:
 class _Item:
     """An operation that has no outcome yet. `together`: with how many others it may be sent, itself included.
 
-    `about`: what names it in the log.
+    `key`: its `_id`; `provenance`: the record that it comes from, where its source says so.
     """
 
     number: int
     body: bytes
-    about: dict[str, Any]
+    key: str
+    provenance: dict[str, Any]
     tries: int = 0
     together: int = MAX_BODY_ITEMS
 
@@ -83,7 +84,8 @@ class _Sending:
                 self.drawn = True
                 return
             self.outcomes.append(None)
-            yield _Item(len(self.outcomes) - 1, encode(operation), _about(operation))
+            provenance = operation.source.get("penstock") or {}
+            yield _Item(len(self.outcomes) - 1, encode(operation), operation.meta["_id"], provenance)
 
     def not_now(self, part: "_Part", items: Iterable[_Item], reason: str, tries: int = 1) -> None:
         """Send these again; after some tries in less company: of one that is too large the neighbours pass."""
@@ -93,7 +95,7 @@ class _Sending:
                 item.together = max(1, len(part) // 2)
                 if len(part) == 1 and item.tries // DIVIDED_AFTER > before // DIVIDED_AFTER:
                     told = {"tries": item.tries, "bytes": len(item.body)}
-                    logger.warning("Elasticsearch does not take this item for now", extra=item.about | told)
+                    logger.warning("Elasticsearch does not take this item for now", extra=_about(item) | told)
             self.again.append(item)
             self.kept += len(item.body)
             self.reason = reason
@@ -225,12 +227,10 @@ def _parts(items: Iterable[_Item]) -> Iterator[_Part]:
         yield part
 
 
-def _about(operation: Operation) -> dict[str, Any]:
-    """What names an operation in the log: the record that it comes from."""
-    provenance = operation.source.get("penstock", {})
-    return {"id": operation.meta["_id"]} | {
-        name: provenance[name] for name in ("topic", "partition", "offset") if name in provenance
-    }
+def _about(item: _Item) -> dict[str, Any]:
+    """What names an item in the log."""
+    place = {name: item.provenance[name] for name in ("topic", "partition", "offset") if name in item.provenance}
+    return {"id": item.key} | place
 
 
 def _never(part: _Part, answer: Any) -> bool:

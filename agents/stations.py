@@ -65,7 +65,7 @@ class Stations:
         if isinstance(chunks, Rejected):
             work.refused = chunks
         else:
-            work.document, work.chunks = replace(decoded, text=None), chunks  # the chunks have it
+            work.document, work.chunks = replace(decoded, text=None) if decoded.text else decoded, chunks
         return work
 
     def _encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:

@@ -27,18 +27,22 @@ def room(document: Document, dims: int, limit: int) -> Room:
     left = limit - COPIES * document.record.size_bytes - made_bytes(document, 0, dims)
     shared = len(orjson.dumps((document.title, document.url, document.author, document.metadata)))
     held, written = max(0, left // (CHUNK_BYTES + 4 * dims)), max(1, limit // shared)
-    each = f", as each is written with {shared} bytes of metadata" if written < held else ""
-    chunks = min(held, written)
-    return Room(
-        chunks=chunks,
-        text=f"{chunks}{each}: what is made of a document fits batch.max_inflight_bytes ({limit}): raise that, or "
-        "divide the document",
-    )
+
+    def why(chunks: int) -> str:
+        each = f", as each is written with {shared} bytes of metadata" if written < held else ""
+        return (
+            f"{chunks}{each}: what is made of a document fits batch.max_inflight_bytes ({limit}): raise that, or "
+            "divide the document"
+        )
+
+    return Room(chunks=min(held, written), why=why)
 
 
 def _values(document: Document) -> int:
     """How many values its metadata and that of its given chunks have."""
-    waiting: list[Any] = [document.metadata, *(chunk.metadata for chunk in document.chunks or ())]
+    if not document.metadata and not document.chunks:
+        return 0
+    waiting: list[Any] = [document.metadata, *(chunk.metadata for chunk in document.chunks or () if chunk.metadata)]
     count = 0
     while waiting:
         node: Iterable[Any] = waiting.pop()

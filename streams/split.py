@@ -38,10 +38,10 @@ class _TooLongError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """How many chunks a document may have, and that in words: how many, why, and which setting says so."""
+    """How many chunks a document may have. `why`: says so, with the setting, when it has more."""
 
     chunks: int
-    text: str
+    why: Callable[[int], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,9 @@ def _chunk(start: int, text: str, ids: TokenIds) -> Chunk:
 
 
 def _too_large(document: Document, room: Room, chunks: int) -> Rejected:
-    return _rejected(document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {room.text}")
+    return _rejected(
+        document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {room.why(room.chunks)}"
+    )
 
 
 def _rejected(document: Document, error: str, message: str) -> Rejected:

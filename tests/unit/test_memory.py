@@ -97,10 +97,10 @@ def test_a_document_has_room_for_what_fits_the_budget() -> None:
     limit = 1024**2
     small = room(document({"text": "a"}), DIMS, limit)
     assert small.chunks == pytest.approx(limit / (CHUNK_BYTES + 4 * DIMS), rel=0.01)
-    assert "batch.max_inflight_bytes (1048576)" in small.text
+    assert "batch.max_inflight_bytes (1048576)" in small.why(3)
     heavy = room(document({"text": "a", "metadata": {f"key-{n:05}": n for n in range(4000)}}), DIMS, limit)
     assert heavy.chunks < 20
-    assert "each is written with" in heavy.text
+    assert "each is written with" in heavy.why(3)
     assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).chunks == 0
     assert made_bytes(document({"text": "a", "metadata": {"k": [1, [2, {"a": 3}]]}}), 0, DIMS) == 6 * VALUE_BYTES
 
