@@ -20,7 +20,13 @@ class Deadline:
 
 def utc_now() -> str:
     """Now, as stored in documents: ISO 8601 in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(time.time() * 1000)
+
+
+def moment(epoch_ms: float) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    found = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def age_s(timestamp_ms: int) -> float | None:

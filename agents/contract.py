@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from agents.settings import Settings
+from agents.topic_id import Described
 from models.manifest import TOKENIZER, Manifest
 from models.tokens import Tokens
 from streams.plan import FieldNames
@@ -36,10 +37,10 @@ def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
     )
 
 
-def contract_of(settings: Settings, manifest: Manifest, partitions: int) -> dict[str, Any]:
-    """What these settings and this model would write. `cuts` begin empty: epoch 0. Reads the tokenizer: some 50 ms.
+def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dict[str, Any]:
+    """What these settings and this model would write. `topic`: as it is now. `cuts` begin empty: epoch 0.
 
-    Raises RefusedError when that cannot be read.
+    Reads the tokenizer: some 50 ms. Raises RefusedError when that cannot be read.
     """
     names = field_names(settings)
     tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
@@ -56,6 +57,6 @@ def contract_of(settings: Settings, manifest: Manifest, partitions: int) -> dict
         "libraries": {name: version(name) for name in ("semantic-text-splitter", "tokenizers")},
         "fields": {"text": names.text, "vector": names.vector}
         | ({"metadata": dict(names.metadata)} if names.metadata else {}),
-        "source": {"topic": settings.source.topic, "partitions": partitions},
+        "source": {"topic": settings.source.topic, "partitions": topic.partitions, "log": topic.log},
         "cuts": [],
     }

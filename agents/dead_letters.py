@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from agents.kafka import connection
 from agents.metrics import Metrics
 from agents.settings import Settings
-from streams.dead_letter import Headers, headers_of, pointer_to, pointer_to_all
+from streams.dead_letter import Headers, Home, headers_of, pointer_to, pointer_to_all
 from streams.errors import PenstockError
 from streams.record import Rejected
 
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class DeadLetters:
-    """The dead-letter topic. Start it before use, stop it after."""
+    """The dead-letter topic, for what is rejected here. Start it before use, stop it after."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, home: Home, metrics: Metrics) -> None:
+        self._home = home
         self._topic = settings.dead_letter_topic
         self._metrics = metrics
         self._producer = AIOKafkaProducer(
@@ -64,12 +64,11 @@ class DeadLetters:
                 "reason": "see the dead letter" if rejected.stage == "index" else rejected.message,
             },
         )
-        group = self._settings.source.group
-        headers = [*record.headers, *headers_of(rejected, group=group, attempt=attempt, epoch=epoch)]
+        headers = [*record.headers, *headers_of(rejected, home=self._home, attempt=attempt, epoch=epoch)]
         forms: list[Callable[[], Form]] = [
             lambda: (record.key, record.value, headers),
             lambda: (record.key, None, [*headers, *pointer_to(record)]),
-            lambda: (None, None, pointer_to_all(rejected, group=group, attempt=attempt, epoch=epoch)),
+            lambda: (None, None, pointer_to_all(rejected, home=self._home, attempt=attempt, epoch=epoch)),
         ]
         try:
             await self._write_first(forms)

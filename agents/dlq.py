@@ -1,7 +1,8 @@
 """The dead letters as a list: what was rejected, why, and what became of it since."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,14 +10,28 @@ from agents.bulk import Bulk
 from agents.elastic import Requests, connect
 from agents.fail_points import FailPoints
 from agents.identity import IndexIdentity
+from agents.index import Index, settings_of
 from agents.kafka import LogReader, record_of
 from agents.metrics import Metrics
 from agents.registry import Registry
 from agents.settings import Settings
-from streams.dead_letter import Letter, Standing, made_whole, newest, read_letter, serves_older, standing
+from streams.dead_letter import (
+    Home,
+    Letter,
+    Standing,
+    belongs,
+    made_whole,
+    newest,
+    placed,
+    read_letter,
+    serves_older,
+    standing,
+)
+from streams.errors import PenstockError
 from streams.registry import Entry
 
 ENTRIES_AT_ONCE = 500
+Key = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +64,13 @@ class Listed:
     serves_older: bool
 
 
-async def pages(
+async def rows_of(
     reader: LogReader, settings: Settings, last: int | None = None
-) -> AsyncIterator[tuple[list[tuple[Letter, Any]], int]]:
-    """The dead-letter topic, page by page: letters with their rows, and how many offsets were passed.
+) -> AsyncIterator[tuple[list[tuple[Letter | None, Any]], int]]:
+    """The dead-letter topic, page by page: every row with its letter, and how many offsets were passed.
 
-    Records that are no dead letters of this source topic are left out, and those that are purged meanwhile. `last`:
-    only so many of each partition.
+    None: no dead letter of this source topic. What is purged meanwhile is left out. `last`: only so many of each
+    partition.
     """
     topic = settings.dead_letter_topic
     bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
@@ -63,8 +78,24 @@ async def pages(
         offset = bound.begin if last is None else max(bound.begin, bound.end - last)
         while offset < bound.end:
             page = await reader.page(topic, partition, offset, bound.end)
-            yield [(letter, row) for row in page.rows if (letter := _letter(row, settings))], page.position - offset
+            yield [(_letter(row, settings), row) for row in page.rows], page.position - offset
             offset = page.position
+
+
+async def pages(
+    reader: LogReader, settings: Settings, home: Home | None, last: int | None = None
+) -> AsyncIterator[tuple[list[Letter], int]]:
+    """The letters of this group, or about this index, page by page, and how many offsets were passed.
+
+    `home`: the index that they are looked at from; None when it is not known.
+    """
+    group = settings.source.group
+    async for rows, passed in rows_of(reader, settings, last):
+        found = [letter for letter, _ in rows if letter]
+        if home is None:
+            yield [letter for letter in found if letter.group == group], passed
+        else:
+            yield [placed(letter, home) for letter in found if belongs(letter, home)], passed
 
 
 def _letter(row: Any, settings: Settings) -> Letter | None:
@@ -76,12 +107,16 @@ def _letter(row: Any, settings: Settings) -> Letter | None:
 
 
 async def read_letters(
-    reader: LogReader, settings: Settings, report: Callable[[int], None] = lambda _: None, last: int | None = None
+    reader: LogReader,
+    settings: Settings,
+    home: Home | None,
+    report: Callable[[int], None] = lambda _: None,
+    last: int | None = None,
 ) -> list[Letter]:
     """The newest letter of each record, without its value: that may be large. `report`: offsets passed."""
     letters: list[Letter] = []
-    async for found, passed in pages(reader, settings, last):
-        for letter, _ in found:
+    async for found, passed in pages(reader, settings, home, last):
+        for letter in found:
             whole = (await whole_letter(letter, reader) if letter.key_left_out else None) or letter  # for its key
             letters.append(replace(whole, record=replace(whole.record, value=None)))
         report(passed)
@@ -101,7 +136,8 @@ async def listed(settings: Settings, identity: IndexIdentity | None, letters: Se
     """What became of each letter. Raises PenstockError when the registry cannot be read."""
     if identity is None:
         return [Listed(letter=letter, standing=None, serves_older=False) for letter in letters]
-    entries = await _entries(settings, identity, [letter.doc_id for letter in letters if letter.doc_id])
+    ours = [letter.doc_id for letter in letters if letter.doc_id and letter.origin != "foreign"]
+    entries = await _entries(settings, identity, ours)
     return [
         Listed(
             letter=letter,
@@ -118,7 +154,7 @@ async def _entries(settings: Settings, identity: IndexIdentity, doc_ids: Sequenc
     async with connect(settings.elasticsearch) as client:
         requests = Requests(settings.delivery, metrics)
         bulk = Bulk(client, requests, metrics, FailPoints())
-        registry = Registry(client, requests, bulk, identity.registry_alias)
+        registry = Registry(client, requests, bulk, identity.registry)
         for start in range(0, len(doc_ids), ENTRIES_AT_ONCE):
             for doc_id, stored in (await registry.read(doc_ids[start : start + ENTRIES_AT_ONCE])).items():
                 if stored.entry.chunk_index_uuid == identity.chunk_index_uuid:
@@ -141,19 +177,59 @@ async def purgeable(
 ) -> tuple[dict[int, int], int]:
     """Up to which offset each partition of the topic can be emptied, and how many records that are.
 
-    Records up to the first open letter, or all that are older than `before_ms`, whatever became of them.
+    Records up to the first that has to stay: an open letter of this group (with `before_ms`: one that is younger,
+    whatever became of it), or of another group that feeds an index of this topic; or what is no letter of this topic.
     """
     topic = settings.dead_letter_topic
-    keep: set[tuple[int, int, int]] = set()
+    home = identity.home(settings.source.group) if identity else None
+    open_here = set[Key]()
     if before_ms is None:
-        rows = await listed(settings, identity, await read_letters(reader, settings))
-        keep = {(row.letter.epoch, *row.letter.place) for row in rows if row.standing in ("open", None)}
+        rows = await listed(settings, identity, await read_letters(reader, settings, home))
+        open_here = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
+    others = await _open_elsewhere(settings, reader)
     bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
     ends = {partition: bound.end for partition, bound in bounds.items()}
-    async for found, _ in pages(reader, settings):
+    async for found, _ in rows_of(reader, settings):
         for letter, row in found:
-            kept = letter.at_ms >= before_ms if before_ms is not None else (letter.epoch, *letter.place) in keep
-            if kept:
+            if letter is None:
+                stays = True
+            else:
+                mine = belongs(letter, home) if home else letter.group == settings.source.group
+                old = before_ms is not None and letter.at_ms < before_ms
+                stays = mine and not old and (before_ms is not None or _is_among(letter, home, open_here))
+                stays |= any(belongs(letter, one) and _is_among(letter, one, keep) for one, keep in others)
+            if stays:
                 ends[row.partition] = min(ends[row.partition], row.offset)
     ends = {partition: end for partition, end in ends.items() if end > bounds[partition].begin}
     return ends, sum(end - bounds[partition].begin for partition, end in ends.items())
+
+
+def _is_among(letter: Letter, home: Home | None, keys: Set[Key]) -> bool:
+    return key_of(placed(letter, home) if home else letter) in keys
+
+
+async def _open_elsewhere(settings: Settings, reader: LogReader) -> list[tuple[Home, set[Key]]]:
+    """Of each other group that feeds an index from this topic: its open letters; all, where that index cannot be asked.
+
+    Groups that feed no index any more hold nothing up.
+    """
+    found: list[tuple[Home, set[Key]]] = []
+    async with connect(settings.elasticsearch) as client:
+        index = Index(client, settings)
+        fed = {one.group: one for one in await index.fed_from(settings.source.topic)}
+        for group, generation in fed.items():
+            if group in (None, settings.source.group):
+                continue
+            own, identity = settings_of(settings, generation), None
+            with suppress(PenstockError):
+                identity = await index.identity(generation, opened=False)
+            home = identity.home(own.source.group) if identity else None
+            rows = await listed(own, identity, await read_letters(reader, own, home))
+            keep = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
+            found.append((home or Home(group=own.source.group, index="", log=""), keep))
+    return found
+
+
+def key_of(letter: Letter) -> Key:
+    """Of the record that a letter is about."""
+    return letter.epoch, *letter.place

@@ -2,20 +2,36 @@
 
 More partitions move keys, and a topic made anew begins its offsets anew: neither compares with what was before. A cut
 in the index contract says from where on everything is newer. Only while no worker runs.
+
+1. what began: another log, other partitions, or by hand
+2. where it is cut: nowhere (another log), at the ends, or at a moment
+3. the changelog topic gets as many partitions, claims beyond the cut are set back
+4. the cut, with the log and the partitions that it leads to, in one write: claims about another log are void by it
+A crash in between is mended by another run.
 """
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.claims import changelog_topic, read_claims, require_same_log
-from agents.clock import utc_now
+from elasticsearch import AsyncElasticsearch
+
+from agents.claims import changelog_topic, read_claims
+from agents.clock import moment, utc_now
 from agents.elastic import connect
-from agents.index import Index
+from agents.identity import IndexIdentity
+from agents.index import Index, settings_of
 from agents.kafka import LogReader, log_reader
-from agents.rewind import require_stopped, void_claims
+from agents.logs import newest_versions, require_indexed_log
+from agents.preflight import CHANGELOG_CONFIG
+from agents.rewind import lower_claims, require_stopped
 from agents.settings import Settings
 from agents.status import partition_rows
-from streams.epochs import Cut, from_contract, grown_cut, only_to_new_partitions, to_contract
-from streams.errors import PenstockError, RefusedError
+from agents.topic_id import Described
+from streams.contract import same_log
+from streams.epochs import Cut, epoch_of_version, grown_cut, only_to_new_partitions, to_contract
+from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.generations import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +43,13 @@ class Bumped:
     made: bool
 
 
-async def bump(settings: Settings, why: str) -> Bumped:
-    """Cut. Raises RefusedError while workers run, or while what is unread belongs on both sides of the cut.
+async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped:
+    """Cut. `at_ms`: at this moment instead of the log's present end, epoch milliseconds.
 
-    Idempotent: again, without anything new in the topic, it changes nothing. A crash in between is mended by another
-    run.
+    Raises RefusedError while workers run, or while what is unread belongs on both sides of the cut. Idempotent: again,
+    without anything new in the topic, it changes nothing.
     """
-    topic = settings.source.topic
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
-        await require_stopped(reader, settings)
         index = Index(client, settings)
         found = await index.mine()
         if found is None:
@@ -43,47 +57,130 @@ async def bump(settings: Settings, why: str) -> Bumped:
                 f"the group {settings.source.group} feeds no index of the alias {settings.elasticsearch.alias}: "
                 "`penstock index list` shows which group feeds which"
             )
-        name, contract = found.index, found.contract
-        before, now = int(contract["source"]["partitions"]), await reader.require_partitions(topic)
-        bounds = await reader.bounds(topic, range(now))
-        ends = {partition: bound.end for partition, bound in bounds.items()}
-        epochs = from_contract(contract["cuts"])
-        anew = now < before or await _made_anew(reader, settings, now)
-        rows = await partition_rows(reader, settings, min(before, now), None)
-        lag = sum(row["lag"] for row in rows)
-        if anew:
-            reason, offsets = "the topic was made anew", {}
-        elif now != before:
-            reason, offsets = f"{before} partitions became {now}", grown_cut(ends, before)
-            if lag and not only_to_new_partitions(before, now):
-                raise RefusedError(
-                    f"the lag is {lag}, and {before} partitions became {now}: keys also move between old ones, so that "
-                    "old and new records of a key cannot be told apart. Records that were not settled before the "
-                    "partitions were added can only be indexed into a new index; next time grow by a multiple, or "
-                    "stop the producers and wait for lag 0 first"
-                )
-        else:
-            reason, offsets = "by hand", ends
-            if epochs.cuts and dict(epochs.cuts[-1].offsets) == ends:
-                return Bumped(epoch=len(epochs.cuts), reason="nothing came since the last cut", made=False)
-            if lag:
-                raise RefusedError(
-                    f"the lag is {lag}: stop the producers, let the workers settle everything, stop them, and try again"
-                )
-        grown = epochs.then(Cut(at=utc_now(), why=f"{reason}: {why}", offsets=offsets))
-        await reader.grow_topic(changelog_topic(settings), now)
-        await index.set_epochs(name, to_contract(grown), now)
-        if anew:  # last: without its cut, the new topic's records would look older than what is there
-            await void_claims(reader, settings)
+        groups = [settings_of(settings, found)]
+        if groups[0].source.group != settings.source.group:  # whose index it was before
+            groups.append(settings)
+        for one in groups:
+            await require_stopped(reader, one)
+        identity = await index.identity(found, opened=False)
+        topic = await reader.require_topic(settings.source.topic)
+        run = _Bump(reader, client, groups[0], found, identity, topic)
+        now = len(identity.epochs.cuts)
+        try:
+            made = await run.cut(at_ms)
+        except RefusedError:  # the group may be from another topic: then its changelog is all that does not fit
+            fitted = topic.partitions == run.before and await _fit_changelogs(reader, groups, topic.partitions)
+            if not fitted:
+                raise
+            return Bumped(epoch=now, reason="the changelog topic has as many partitions as the topic now", made=False)
+        await _fit_changelogs(reader, groups, topic.partitions)
+        if made is None:
+            return Bumped(epoch=now, reason="nothing came since the last cut", made=False)
+        reason, offsets = made
+        cut = Cut(at=utc_now(), why=f"{reason}: {why}", offsets=offsets)
+        for one in groups if offsets else []:
+            await lower_claims(reader, one, offsets)
+        grown, newest = identity.epochs.then(cut), await run.newest_epoch()
+        while len(grown.cuts) <= newest:  # the registry is newer than the contract: restored apart
+            grown = grown.then(cut)
+        source = {"partitions": topic.partitions, "log": topic.log}
+        await index.set_epochs(found, to_contract(grown), source)
         return Bumped(epoch=len(grown.cuts), reason=reason, made=True)
 
 
-async def _made_anew(reader: LogReader, settings: Settings, partitions: int) -> bool:
-    """Whether a claim is about another record than the one that is there now."""
-    claims = await read_claims(reader, settings)
-    there = {partition: claim for partition, claim in claims.items() if partition < partitions}
-    try:
-        await require_same_log(reader, settings.source.topic, there)
-    except RefusedError:
-        return True
-    return False
+@dataclass(frozen=True, slots=True)
+class _Bump:
+    """What is looked at. `settings`: with the group that feeds the index."""
+
+    reader: LogReader
+    client: AsyncElasticsearch
+    settings: Settings
+    generation: Generation
+    identity: IndexIdentity
+    topic: Described
+
+    @property
+    def before(self) -> int:
+        """Partitions that the index was made for."""
+        return int(self.generation.contract["source"]["partitions"])
+
+    async def cut(self, at_ms: int | None) -> tuple[str, dict[int, int]] | None:
+        """The reason and the offsets of a cut; None when nothing came since the last one."""
+        before, now, last = self.before, self.topic.partitions, self.identity.epochs.cuts[-1:]
+        if await self._is_another_log():
+            if at_ms is not None:
+                raise ConfigError("--at is for partitions that were added: another log is newer as a whole")
+            return "another log", {}
+        bounds = await self.reader.bounds(self.settings.source.topic, range(now))
+        ends = {partition: bound.end for partition, bound in bounds.items()}
+        if at_ms is not None:
+            found = await self.reader.offsets_at(self.settings.source.topic, range(now), at_ms)
+            ends |= found
+        rows = await partition_rows(self.reader, self.settings, min(before, now), self.identity.sink)
+        lag = 0 if at_ms is not None else sum(row["lag"] for row in rows)
+        if now != before:
+            if lag and not only_to_new_partitions(before, now):
+                raise await self._which_moment(lag)
+            return f"{before} partitions became {now}", grown_cut(ends, before)
+        if last and dict(last[0].offsets) == ends:
+            return None
+        begun = all(row["settled_offset"] == bounds[row["partition"]].begin for row in rows)
+        if lag and last and last[0].anew and begun:  # by the run before this one
+            return None
+        if lag:
+            raise RefusedError(
+                f"the lag is {lag}: stop the producers, let the workers settle everything, stop them, and try again; "
+                "or say from when on records are newer: --at TIME"
+            )
+        return "by hand", ends
+
+    async def newest_epoch(self) -> int:
+        """Of all that the registry knows of."""
+        newest = await newest_versions(self.client, self.settings, self.identity)
+        return max(map(epoch_of_version, newest.values()), default=0)
+
+    async def _is_another_log(self) -> bool:
+        """By its identity, by fewer partitions, or by what was claimed or indexed of it."""
+        before, now = self.before, self.topic.partitions
+        if now < before or not same_log(self.generation.contract["source"]["log"], self.topic.log):
+            return True
+        claims = await read_claims(self.reader, self.settings)
+        try:
+            await require_indexed_log(
+                self.reader, self.client, self.settings, self.identity, claims, partitions=min(before, now)
+            )
+        except RefusedError:
+            return True
+        return False
+
+    async def _which_moment(self, lag: int) -> RefusedError:
+        """What to say where keys also moved between old partitions, and not everything before is settled."""
+        topic, times = self.settings.source.topic, [time.time() * 1000]
+        for partition in range(self.before, self.topic.partitions):
+            first = (await self.reader.next_from(topic, partition, 0)).record
+            times += [first.timestamp] if first is not None else []
+        return RefusedError(
+            f"the lag is {lag}, and {self.before} partitions became {self.topic.partitions}: keys also move between "
+            "old ones, so that only the moment tells old records of a key from new ones. Say when producers began to "
+            f"use the new partitions: `penstock index epoch bump --why … --at {moment(min(times))}` (that is the first "
+            "record there, or now). A record on the wrong side of it becomes a dead letter (KeyOnTwoPartitions), and "
+            "never replaces a newer one"
+        )
+
+
+async def _fit_changelogs(reader: LogReader, groups: Sequence[Settings], partitions: int) -> bool:
+    """As many partitions as the source topic has. Returns whether one did not.
+
+    A topic cannot shrink: it is made anew, without its claims. That costs a replay; where the source topic has fewer
+    partitions it is another log, and they are void in any case.
+    """
+    changed = False
+    for settings in groups:
+        topic = changelog_topic(settings)
+        found = await reader.partitions(topic)
+        changed |= found not in (None, partitions)
+        if (found or 0) > partitions:
+            await reader.delete_topic(topic)
+            await reader.create_topic(topic, partitions, CHANGELOG_CONFIG)
+        await reader.grow_topic(topic, partitions)
+    return changed

@@ -16,21 +16,17 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.clock import Deadline
 from agents.elastic import explain
-from agents.index import BEFORE_NOTE, Index
+from agents.index import Index, settings_of
 from agents.kafka import LogReader
-from agents.settings import Settings, with_model
+from agents.logs import another_log, begin_epoch
+from agents.notes import BEFORE_NOTE
+from agents.settings import Settings
 from agents.status import partition_rows
-from streams.contract import fingerprint
+from streams.contract import fingerprint, same_log
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
 
 LOOK_EVERY_S = 0.5
-
-
-def settings_of(settings: Settings, generation: Generation) -> Settings:
-    """The settings as the workers of a generation have them: its group and its model."""
-    source = settings.source.model_copy(update={"group": generation.group or settings.source.group})
-    return with_model(settings.model_copy(update={"source": source}), generation.contract["model"]["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +44,17 @@ class Progress:
 
 
 async def progress_of(index: Index, reader: LogReader, settings: Settings, generation: Generation) -> Progress:
-    """From the claims of its group about this very index. Raises PenstockError when it cannot be told."""
+    """From the claims of its group about this very index.
+
+    Raises PenstockError when it cannot be told, RefusedError when it is about another log.
+    """
     identity = await index.identity(generation)
     own = settings_of(settings, generation)
-    count = int(generation.contract["source"]["partitions"])
+    source, now = generation.contract["source"], await reader.require_topic(own.source.topic)
+    if not same_log(source["log"], now.log):
+        way = begin_epoch(generation.group, settings.source.group)
+        raise another_log(own.source.topic, f"{generation.index} holds {source['log']}, this is {now.log}", way)
+    count = int(source["partitions"])
     rows = await partition_rows(reader, own, count, identity.sink)
     return Progress(
         settled={row["partition"]: row["settled_offset"] for row in rows},

@@ -12,6 +12,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.contract import contract_in
 from streams.contract import fingerprint
+from streams.dead_letter import Home
 from streams.epochs import Epochs, from_contract
 from streams.errors import AwayError, RefusedError
 
@@ -32,6 +33,11 @@ class IndexIdentity:
     def epochs(self) -> Epochs:
         """Which epoch a record belongs to."""
         return from_contract(self.contract["cuts"])
+
+    def home(self, group: str) -> Home:
+        """What its dead letters are about."""
+        log = self.contract["source"].get("log") or ""
+        return Home(group=group, index=self.chunk_index_uuid, log=log, epochs=self.epochs)
 
     @property
     def write_alias(self) -> str:
@@ -85,8 +91,8 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
     )
 
 
-async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) -> IndexIdentity:
-    """An index with this contract as it is now.
+async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *, opened: bool = True) -> IndexIdentity:
+    """An index with this contract as it is now; `opened`: it must be open for writing, too.
 
     Raises RefusedError when it is not whole, AwayError while a shard is not started, and what the client raises.
     """
@@ -94,7 +100,7 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) ->
     uuids, counts = await _uuids_and_shards(client, name)
     incarnation = _incarnation(uuids, stored)
     for index in (name, registry):
-        if not await client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
+        if opened and not await client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
             raise RefusedError(
                 f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
             )
@@ -116,6 +122,13 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any]) ->
         registry=registry,
         chunk_index_uuid=stored.get("id", uuids[name]),
         incarnation=incarnation,
-        sink=fingerprint({"uuids": uuids, "histories": histories, "contract": fingerprint(stored)}),
+        sink=_sink(uuids, histories, stored),
         contract=stored,
     )
+
+
+def _sink(uuids: dict[str, str], histories: list[str], contract: dict[str, Any]) -> str:
+    """A further log voids all claims about the one before; a cut in the same log does not."""
+    about = {"uuids": uuids, "histories": histories, "contract": fingerprint(contract)}
+    logs = from_contract(contract["cuts"]).logs
+    return fingerprint(about | ({"logs": logs} if logs else {}))

@@ -8,8 +8,10 @@ from agents.claims import read_claims, require_same_log
 from agents.elastic import Requests, index_gone
 from agents.index import Index
 from agents.kafka import LogReader
+from agents.logs import another_log, begin_epoch
 from agents.preflight import Checked
 from agents.settings import Settings
+from streams.contract import same_log
 from streams.errors import PenstockError, RefusedError
 
 LOOK_TIMEOUT_S = 10.0
@@ -40,16 +42,19 @@ class Incarnations:
         await self._same_index()
 
     async def _same_topic(self, *, idle: bool) -> None:
-        topic, before = self._settings.source.topic, self._checked.partitions
-        count = await self._reader.partitions(topic)
-        if count is None:
+        topic, before = self._settings.source.topic, self._checked.topic
+        found = await self._reader.describe(topic)
+        if found is None:
             logger.warning("the source topic is gone", extra={"topic": topic})
             return
-        if count != before:
+        way = begin_epoch(None, self._settings.source.group)
+        if found.partitions != before.partitions:
             raise RefusedError(
-                f"{topic} has {count} partitions now, the index was made for {before}: keys have moved, and offsets no "
-                "longer compare. Stop the workers, then `penstock index epoch bump --why …`"
+                f"{topic} has {found.partitions} partitions now, the index was made for {before.partitions}: keys have "
+                f"moved, and offsets no longer compare. {way}"
             )
+        if not same_log(before.log, found.log):
+            raise another_log(topic, f"it was {before.log} when this worker started, and is {found.log} now", way)
         if idle:
             claims, sink = await read_claims(self._reader, self._settings), self._checked.identity.sink
             same = {number: claim for number, claim in claims.items() if claim.sink == sink}

@@ -15,19 +15,22 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from agents.contract import contract_in, field_names
 from agents.elastic import failed
 from agents.identity import IndexIdentity, look, open_for_writing
-from agents.settings import Settings
-from streams.contract import chunk_mappings, differences, registry_mappings
+from agents.logs import another_log, begin_epoch
+from agents.notes import (
+    ALIAS_NOTE,
+    BEFORE_NOTE,
+    GROUP_NOTE,
+    LOAD_NOTE,
+    LOG_NOTE,
+    REBUILD_NOTE,
+    notes_in,
+    read_notes,
+    write_notes,
+)
+from agents.settings import Settings, with_model
+from streams.contract import chunk_mappings, differences, registry_mappings, same_log
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
-
-LOAD_NOTE = "penstock_load"
-"""In a mapping's `_meta`, beside the contract: settings of an index in load mode when that ends."""
-GROUP_NOTE = "penstock_group"
-"""The consumer group that feeds it."""
-BEFORE_NOTE = "penstock_before"
-"""The index that served before this one was promoted."""
-REBUILD_NOTE = "penstock_rebuild"
-"""From where a rebuild fills it, until that has ended."""
 
 DOCUMENTS = {"bool": {"filter": [{"term": {"state": "done"}}, {"range": {"n": {"gt": 0}}}]}}
 """Registry entries of documents that have chunks."""
@@ -74,31 +77,46 @@ class Index:
         load: bool = False,
         notes: Mapping[str, Any] | None = None,
     ) -> Generation:
-        """A generation beside those that were found. `notes`: kept with it. Its epochs go on from the newest one's."""
-        first = serving_one(found) is None
-        if first:
+        """A generation beside those that were found. `notes`: kept about it.
+
+        Its epochs go on from those of the one that serves, else of the newest, of this topic.
+        """
+        serving = serving_one(found)
+        if serving is None:
             await self._require_free()
-        name = name_of(self._alias, contract["model"]["name"], next_number(found))
-        if found and found[-1].contract["source"]["topic"] == contract["source"]["topic"]:
-            if found[-1].contract["source"] != contract["source"]:
-                self._require_same(found[-1], {**found[-1].contract, "source": contract["source"]})
-            contract = {**contract, "cuts": found[-1].contract["cuts"]}
+        name = await self._free_name(contract, found)
+        ours = [one for one in found if one.contract["source"]["topic"] == contract["source"]["topic"]]
+        if ours:
+            model = serving if serving is not None and serving in ours else ours[-1]
+            self._require_same(model, {**model.contract, "source": contract["source"]})
+            contract = {**contract, "cuts": model.contract["cuts"]}
         es = self._settings.elasticsearch
         shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
         mappings = chunk_mappings(
             {**contract, "id": uuid4().hex}, names=field_names(self._settings), index_options=options
         )
-        mappings["_meta"] |= notes or {}
+        mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
+        notes = dict(notes or {})
         if load:
-            mappings["_meta"][LOAD_NOTE] = wanted
+            notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}
             shape["number_of_replicas"] = 0
         await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
-        await self._create_one(name, mappings, {**shape, **wanted}, {self._alias: {}} if first else {})
+        await self._call(lambda: write_notes(self._client, name, notes))
+        await self._create_one(name, mappings, {**shape, **wanted}, {} if serving else {self._alias: {}})
         await self._call(lambda: open_for_writing(self._client, name))
         return await self.generation(name)
+
+    async def _free_name(self, contract: dict[str, Any], found: Sequence[Generation]) -> str:
+        """The next one that no index has: one of another alias may be named alike (`docs` and `docs-en`)."""
+        number = next_number(found)
+        while True:
+            name = name_of(self._alias, contract["model"]["name"], number)
+            if not await self._call(lambda: self._client.indices.exists(index=name)):  # noqa: B023 - awaited here
+                return name
+            number += 1
 
     async def generations(self) -> list[Generation]:
         """All of this alias, oldest first. Contracts have dims and similarity as the mapping has them."""
@@ -109,24 +127,28 @@ class Index:
                 index=names, features="mappings,aliases", expand_wildcards="all", ignore_unavailable=True
             )
             rows = []
-            for name, body in found.items():
-                meta = body["mappings"].get("_meta", {})
+            bodies: dict[str, Any] = found.body
+            empty: dict[str, Any] = {"mappings": {}}
+            for name, body in bodies.items():
                 if (contract := contract_in(body["mappings"])) is None:
                     continue
+                notes = notes_in(body["mappings"], bodies.get(f"{name}-registry", empty)["mappings"])
                 serving = self._alias in body["aliases"]
                 number = number_of(self._alias, name, contract)
-                if number is None and not serving:
+                ours = number is not None and notes.get(ALIAS_NOTE, self._alias) == self._alias
+                if not ours and not serving:
                     continue
+                source = {**contract["source"], "log": _log_of(contract, notes)}
                 rows.append(
                     Generation(
                         index=name,
                         number=number or 0,
-                        contract=contract,
-                        group=meta.get(GROUP_NOTE),
+                        contract={**contract, "source": source},
+                        group=notes.get(GROUP_NOTE),
                         serving=serving,
-                        before=meta.get(BEFORE_NOTE),
+                        before=notes.get(BEFORE_NOTE),
                         aliases=tuple(sorted(alias for alias in body["aliases"] if f"{name}-write-" not in alias)),
-                        rebuild=meta.get(REBUILD_NOTE),
+                        rebuild=notes.get(REBUILD_NOTE),
                     )
                 )
             serving_names = sorted(row.index for row in rows if row.serving)
@@ -135,6 +157,34 @@ class Index:
                     f"the alias {self._alias} has {len(serving_names)} indices: {', '.join(serving_names)}"
                 )
             return sorted(rows, key=lambda row: row.number)
+
+        return await self._call(request)
+
+    async def fed_from(self, topic: str) -> list[Generation]:
+        """All that are fed from a topic, of whatever alias, as far as this login sees them; without their aliases."""
+
+        async def request() -> list[Generation]:
+            found = await self._client.indices.get_mapping(index="*", filter_path="*.mappings._meta")
+            metas = {name: body["mappings"]["_meta"] for name, body in found.body.items()}
+            rows = []
+            for name, meta in metas.items():
+                contract = meta.get("penstock")
+                if contract is None or contract["source"]["topic"] != topic:
+                    continue
+                group = notes_in({"_meta": meta}, {"_meta": metas.get(f"{name}-registry", {})}).get(GROUP_NOTE)
+                rows.append(
+                    Generation(
+                        index=name,
+                        number=0,
+                        contract=contract,
+                        group=group,
+                        serving=False,
+                        before=None,
+                        aliases=(),
+                        rebuild=None,
+                    )
+                )
+            return sorted(rows, key=lambda row: row.index)
 
         return await self._call(request)
 
@@ -159,11 +209,15 @@ class Index:
         """The generation that a worker with these settings writes into, whatever its contract; None without one."""
         return fed_by(await self.generations(), self.group, contract)
 
-    async def bind(self, name: str) -> None:
-        """This group feeds it from now on."""
+    async def bind(self, name: str, log: str) -> None:
+        """This group feeds it from now on, from this log, which was found to be the one that it holds."""
         await self.complete(name)
-        if (await self.generation(name)).group != self.group:
-            await self.note(name, **{GROUP_NOTE: self.group})
+        generation = await self.generation(name)
+        notes = {GROUP_NOTE: self.group} if generation.group != self.group else {}
+        if generation.contract["source"]["log"] != log:
+            notes[LOG_NOTE] = log
+        if notes:
+            await self.note(name, **notes)
 
     async def complete(self, name: str) -> None:
         """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""
@@ -178,15 +232,12 @@ class Index:
         await self._call(request)
 
     async def note(self, name: str, **notes: Any) -> None:
-        """Keep something beside the contract, or forget it (None)."""
+        """Keep something about an index, or forget it (None)."""
+        await self._call(lambda: write_notes(self._client, name, notes))
 
-        async def request() -> None:
-            mapping = await self._client.indices.get_mapping(index=name)
-            meta = {**mapping[name]["mappings"]["_meta"], **notes}
-            kept = {key: value for key, value in meta.items() if value is not None}
-            await self._client.indices.put_mapping(index=name, meta=kept)
-
-        await self._call(request)
+    async def notes(self, name: str) -> dict[str, Any]:
+        """All that was noted about an index."""
+        return await self._call(lambda: read_notes(self._client, name))
 
     async def _create_one(
         self, name: str, mappings: dict[str, Any], settings: dict[str, Any], aliases: dict[str, Any]
@@ -197,9 +248,10 @@ class Index:
 
         await self._call(request)
 
-    async def identify(self, contract: dict[str, Any]) -> IndexIdentity:
+    async def identify(self, contract: dict[str, Any], *, any_log: bool = False) -> IndexIdentity:
         """The index that a worker with this contract writes into.
 
+        `any_log`: also when it holds another log than the topic that is there now; for who only looks.
         Raises PenstockError when there is none, RefusedError when its contract differs: the message names the
         fields and the command that resolves it.
         """
@@ -209,12 +261,15 @@ class Index:
             await self._require_free()
             raise self._none()
         mine = mine or serving_one(found) or found[-1]
-        self._require_same(mine, contract)
+        self._require_same(mine, contract, any_log=any_log)
         return await self.identity(mine)
 
-    async def identity(self, generation: Generation) -> IndexIdentity:
-        """A generation as it is now. Raises PenstockError when it cannot be told, RefusedError when it is not whole."""
-        return await self._call(lambda: look(self._client, generation.index, generation.contract))
+    async def identity(self, generation: Generation, *, opened: bool = True) -> IndexIdentity:
+        """A generation as it is now; `opened`: it must be open for writing, too.
+
+        Raises PenstockError when it cannot be told, RefusedError when it is not whole.
+        """
+        return await self._call(lambda: look(self._client, generation.index, generation.contract, opened=opened))
 
     async def counts(self, name: str, *, refresh: bool = True) -> dict[str, int]:
         """Documents and chunks of an index."""
@@ -230,17 +285,20 @@ class Index:
 
         return await self._call(request)
 
-    async def set_epochs(self, name: str, cuts: list[dict[str, Any]], partitions: int) -> None:
-        """Write the cuts, and the number of partitions that they lead to, into the contract.
+    async def set_epochs(self, generation: Generation, cuts: list[dict[str, Any]], source: Mapping[str, Any]) -> None:
+        """Write the cuts, and the partitions and the log that they lead to, into the contract.
 
-        Then the write aliases: whoever knows the old cuts only can write no more.
+        Then the write aliases: whoever knows the old cuts only can write no more. Raises PenstockError when the cuts
+        are no longer those of `generation`. Nobody else writes this mapping's `_meta`, so that no cut is lost.
         """
+        name = generation.index
 
         async def request() -> None:
             mapping = await self._client.indices.get_mapping(index=name)
             meta = mapping[name]["mappings"]["_meta"]
-            source = {**meta["penstock"]["source"], "partitions": partitions}
-            contract = {**meta["penstock"], "cuts": cuts, "source": source}
+            if meta["penstock"]["cuts"] != generation.contract["cuts"]:
+                raise PenstockError(f"somebody else began an epoch of {name} just now: look, and try again")
+            contract = {**meta["penstock"], "cuts": cuts, "source": {**meta["penstock"]["source"], **source}}
             await self._client.indices.put_mapping(index=name, meta={**meta, "penstock": contract})
             await open_for_writing(self._client, name)
 
@@ -260,14 +318,16 @@ class Index:
 
         await self._call(request)
 
-    def _require_same(self, generation: Generation, contract: dict[str, Any]) -> None:
+    def _require_same(self, generation: Generation, contract: dict[str, Any], *, any_log: bool = False) -> None:
         name, stored = generation.index, generation.contract
-        rows = differences(stored, contract)
+        topic, rows = contract["source"]["topic"], differences(stored, contract)
+        way = begin_epoch(generation.group, self.group)
+        if generation.rebuild:  # what it has taken so far is of the log and the partitions that it began with
+            way = f"Drop the half rebuild with `penstock index drop {name}`, and begin it anew"
         if rows and all(row.startswith("source.partitions") for row in rows):
             raise RefusedError(
-                f"{contract['source']['topic']} has {contract['source']['partitions']} partitions, {name} was made for "
-                f"{stored['source']['partitions']}: keys have moved, and offsets no longer compare. Stop the workers, "
-                "then begin a new epoch with `penstock index epoch bump --why …`"
+                f"{topic} has {contract['source']['partitions']} partitions, {name} was made for "
+                f"{stored['source']['partitions']}: keys have moved, and offsets no longer compare. {way}"
             )
         if rows:
             raise RefusedError(
@@ -276,9 +336,25 @@ class Index:
                 + "\nuse the settings and the model that it was made with; or fill a further index beside it: "
                 "`penstock index create --model NAME`, and workers with a source.group of their own"
             )
+        now, before = contract["source"]["log"], stored["source"]["log"]
+        if not any_log and not same_log(before, now):
+            raise another_log(topic, f"{name} holds {before}, this is {now}", way)
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         try:
             return await request()
         except (ApiError, TransportError) as exc:
             raise failed(exc, self._settings.elasticsearch.url) from exc
+
+
+def _log_of(contract: dict[str, Any], notes: Mapping[str, Any]) -> str | None:
+    """Which log an index holds: a worker that found it to be so noted it down where the contract does not know it."""
+    own: str | None = contract["source"].get("log")
+    noted: str | None = notes.get(LOG_NOTE)
+    return noted if noted and same_log(own, noted) else own
+
+
+def settings_of(settings: Settings, generation: Generation) -> Settings:
+    """The settings as the workers of a generation have them: its group and its model."""
+    source = settings.source.model_copy(update={"group": generation.group or settings.source.group})
+    return with_model(settings.model_copy(update={"source": source}), generation.contract["model"]["name"])

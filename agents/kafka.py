@@ -21,11 +21,13 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    for_code,
 )
 
 from agents.batches import take_any_header_key
 from agents.clock import Deadline
 from agents.settings import Settings
+from agents.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
 from streams.errors import AwayError, ConfigError, PenstockError
 from streams.record import Record
 
@@ -117,21 +119,38 @@ class LogReader:
             finally:
                 self._consumer.pause(*offsets)
 
+    async def describe(self, topic: str) -> Described | None:
+        """Number of partitions now, and which log it is; None when there is no such topic."""
+
+        async def request() -> Described | None:
+            answer = await self._admin._send_request(TopicRequest(topic))  # it has no public way for it
+            code, found = described(answer, topic)
+            if code and code not in (UNKNOWN_TOPIC, TopicAuthorizationFailedError.errno):
+                raise for_code(code)(topic)
+            return found
+
+        found: Described | None = await self._guard(request)
+        return found
+
     async def partitions(self, topic: str) -> int | None:
         """Number of partitions now, or None when there is no such topic."""
-        topics = await self._guard(lambda: self._admin.describe_topics())  # of all: asking for one may create it
-        return next((len(found["partitions"]) for found in topics if found["topic"] == topic), None)
+        found = await self.describe(topic)
+        return found.partitions if found else None
 
     async def require_partitions(self, topic: str) -> int:
         """Number of partitions. Raises PenstockError with the command that makes the topic."""
-        count = await self.partitions(topic)
-        if count is None:
+        return (await self.require_topic(topic)).partitions
+
+    async def require_topic(self, topic: str) -> Described:
+        """The topic as it is now. Raises PenstockError with the command that makes it."""
+        found = await self.describe(topic)
+        if found is None:
             raise PenstockError(
                 f"the topic {topic} does not exist on {self._servers}, or this login may not see it: create it (for "
                 f"example `kafka-topics.sh --bootstrap-server {self._servers} --create --topic {topic} --partitions "
                 "8`), or set source.topic; `penstock ingest` creates it too"
             )
-        return count
+        return found
 
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """Bounds as the broker knows them now, by partition."""
@@ -257,6 +276,16 @@ class LogReader:
         if count is not None and count < partitions:
             new = {topic: NewPartitions(total_count=partitions)}
             await self._guard(lambda: self._admin.create_partitions(new))
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic. Returns when it is gone; raises PenstockError when this login may not."""
+        answer = await self._guard(lambda: self._admin.delete_topics([topic]))
+        for _, code in answer.topic_error_codes:
+            if code not in (0, UNKNOWN_TOPIC):
+                raise unreachable(self._servers, for_code(code)(topic))
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            while await self.partitions(topic) is not None:  # noqa: ASYNC110 - the broker sends no event for it
+                await asyncio.sleep(0.05)
 
     async def delete_before(self, topic: str, offsets: dict[int, int]) -> None:
         """Delete what is below these offsets, by partition."""

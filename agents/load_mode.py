@@ -1,6 +1,6 @@
 """First fills: an index without refreshes and replicas until it holds what was there, then with what was asked for.
 
-    index create --load ─► refresh_interval -1, no replicas, and in the mapping's `_meta` what to set in the end
+    index create --load ─► refresh_interval -1, no replicas, and a note (`agents.notes`) of what to set in the end
     what was in the topic when a worker started is settled ─► settings ─► refresh ─► the note is taken away
 
 The end is that of the topic when a worker first looked, and not lag 0: under constant input there may never be one, and
@@ -15,8 +15,8 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic import explain
-from agents.index import LOAD_NOTE
 from agents.kafka import LogReader
+from agents.notes import LOAD_NOTE, read_notes, write_notes
 from agents.preflight import Checked
 from agents.settings import Settings
 from agents.status import partition_rows
@@ -60,13 +60,9 @@ async def end(client: AsyncElasticsearch, name: str, note: dict[str, Any]) -> No
         index=f"{name}-registry", settings={"number_of_replicas": note["number_of_replicas"]}
     )
     await client.indices.refresh(index=name)
-    mapping = await client.indices.get_mapping(index=name)
-    meta = mapping[name]["mappings"]["_meta"]
-    await client.indices.put_mapping(index=name, meta={key: value for key, value in meta.items() if key != LOAD_NOTE})
+    await write_notes(client, name, {LOAD_NOTE: None})
 
 
 async def note_of(client: AsyncElasticsearch, name: str) -> dict[str, Any] | None:
     """The settings that an index in load mode will have; None when it is in none."""
-    mapping = await client.indices.get_mapping(index=name)
-    note: dict[str, Any] | None = mapping[name]["mappings"].get("_meta", {}).get(LOAD_NOTE)
-    return note
+    return (await read_notes(client, name)).get(LOAD_NOTE)

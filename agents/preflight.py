@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.claims import Claim, changelog_topic, read_claims, too_many_rejected
 from agents.contract import contract_of
@@ -11,10 +11,13 @@ from agents.elastic import connect, index_gone
 from agents.identity import IndexIdentity
 from agents.index import Index
 from agents.kafka import LogReader, log_reader
+from agents.logs import begin_epoch, require_indexed_log
 from agents.settings import Settings, cache_dir
+from agents.topic_id import Described
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
+from streams.dead_letter import Home
 from streams.errors import RefusedError
 from streams.generations import Generation
 from streams.shapes import START, Shapes
@@ -35,8 +38,17 @@ class Checked:
     """What the checks found."""
 
     embedder: Embedder
-    partitions: int
+    topic: Described
     identity: IndexIdentity
+
+    @property
+    def partitions(self) -> int:
+        """Of the source topic."""
+        return self.topic.partitions
+
+    def home(self, settings: Settings) -> Home:
+        """What dead letters of these settings are about. The log is known now, if not yet in the contract."""
+        return replace(self.identity.home(settings.source.group), log=self.topic.log)
 
 
 def wanted_setup(settings: Settings) -> Wanted:
@@ -58,33 +70,35 @@ def load_model(settings: Settings) -> Embedder:
     )
 
 
-async def check(settings: Settings) -> Checked:
+async def check(settings: Settings, *, any_log: bool = False) -> Checked:
     """All checks, in order; makes the changelog and dead-letter topics when they are missing.
 
+    `any_log`: also where the index holds another log than the topic that is there now; for who only looks.
     Raises PenstockError or RefusedError for the first that fails; nothing was consumed then.
     """
     embedder = load_model(settings)
     try:
-        return await check_servers(settings, embedder)
+        return await check_servers(settings, embedder, any_log=any_log)
     except BaseException:
         embedder.close()
         raise
 
 
-async def check_servers(settings: Settings, embedder: Embedder) -> Checked:
+async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool = False) -> Checked:
     """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
-    async with log_reader(settings) as reader:
-        partitions = await ensure_topics(reader, settings)
+    async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
+        topic = await ensure_topics(reader, settings)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
         claims = await read_claims(reader, settings)
-    async with connect(settings.elasticsearch) as client:
-        contract = contract_of(settings, embedder.manifest, partitions)
+        contract = contract_of(settings, embedder.manifest, topic)
         index = Index(client, settings)
         if claims and not await index.generations():
             raise index_gone(f"the index behind {settings.elasticsearch.alias}")
-        identity = await index.identify(contract)
+        identity = await index.identify(contract, any_log=any_log)
+        if not any_log:
+            await require_indexed_log(reader, client, settings, identity, claims, topic.partitions)
     _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
-    return Checked(embedder=embedder, partitions=partitions, identity=identity)
+    return Checked(embedder=embedder, topic=topic, identity=identity)
 
 
 async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:
@@ -94,9 +108,9 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
     """
     manifest = read_manifest(settings.model_folder)
     async with log_reader(settings) as reader:
-        partitions = await reader.require_partitions(settings.source.topic)
+        topic = await reader.require_topic(settings.source.topic)
     async with connect(settings.elasticsearch) as client:
-        contract = contract_of(settings, manifest, partitions)
+        contract = contract_of(settings, manifest, topic)
         return await Index(client, settings).create(contract, load=load, beside=beside)
 
 
@@ -107,18 +121,18 @@ def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
-async def ensure_topics(reader: LogReader, settings: Settings) -> int:
-    """Make the changelog and dead-letter topics when they are missing. Returns the source topic's partitions."""
-    partitions = await reader.require_partitions(settings.source.topic)
+async def ensure_topics(reader: LogReader, settings: Settings) -> Described:
+    """Make the changelog and dead-letter topics when they are missing. Returns the source topic."""
+    topic = await reader.require_topic(settings.source.topic)
     changelog = changelog_topic(settings)
     found = await reader.partitions(changelog)
     if found is None:
-        await reader.create_topic(changelog, partitions, CHANGELOG_CONFIG)
-    elif found != partitions:
+        await reader.create_topic(changelog, topic.partitions, CHANGELOG_CONFIG)
+    elif found != topic.partitions:
         raise RefusedError(
-            f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {partitions}: "
-            "stop the workers, then begin a new epoch with `penstock index epoch bump --why …`"
+            f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {topic.partitions}: "
+            f"keys have moved, or it was made anew. {begin_epoch(None, settings.source.group)}"
         )
     if await reader.partitions(settings.dead_letter_topic) is None:
         await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
-    return partitions
+    return topic

@@ -21,9 +21,10 @@ from elasticsearch.helpers import ScanError
 from agents.claims import Claim, read_claims
 from agents.contract import contract_of
 from agents.elastic import connect, explain, multi_get, scan
-from agents.generations import progress_of, settings_of
-from agents.index import GROUP_NOTE, REBUILD_NOTE, Index
+from agents.generations import progress_of
+from agents.index import Index, settings_of
 from agents.kafka import LogReader, fingerprint, log_reader, record_of
+from agents.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.preflight import Checked, ensure_topics, load_model
 from agents.progress import Report
 from agents.rewind import claim_writer, require_stopped
@@ -97,12 +98,12 @@ async def rebuild(
     try:
         async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
             index = Index(client, settings)
-            partitions = await reader.require_partitions(settings.source.topic)
+            topic = await reader.require_topic(settings.source.topic)
             found = await index.generations()
             serving = serving_one(found)
             if serving is None:
                 raise PenstockError("there is no index to rebuild: `penstock index create`, and start workers")
-            contract = contract_of(settings, embedder.manifest, partitions)
+            contract = contract_of(settings, embedder.manifest, topic)
             new = next((one for one in reversed(found) if one.rebuild), None)
             result.resumed = new is not None
             if new is None:
@@ -120,9 +121,7 @@ async def rebuild(
             base = _base(new, found, starts)
             await require_stopped(reader, own)
             await ensure_topics(reader, own)
-            checked = Checked(
-                embedder=embedder, partitions=partitions, identity=await Index(client, own).identify(contract)
-            )
+            checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
             result.index, result.group = new.index, own.source.group
             async with workbench(own, checked) as bench, claim_writer(own) as write:
                 run = _Rebuild(own, checked, bench, reader, Pace(rate), result)

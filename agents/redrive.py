@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from agents.dlq import Filter, listed, pages, read_letters, whole_letter
+from agents.dlq import Filter, Key, key_of, listed, pages, read_letters, whole_letter
 from agents.kafka import LogReader, log_reader
 from agents.preflight import Checked
 from agents.settings import Settings
@@ -21,7 +21,6 @@ from streams.protocol import Entries
 from streams.registry import Entry, Stored
 
 BATCH = 64
-Key = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -48,7 +47,8 @@ async def replay(
     result = Replayed()
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(log_reader(settings))
-        rows = await listed(settings, checked.identity, await read_letters(reader, settings))
+        home = checked.home(settings)
+        rows = await listed(settings, checked.identity, await read_letters(reader, settings, home))
         chosen: dict[Key, Letter] = {}
         for row in rows:
             if row.standing != "open" or not wanted.takes(row.letter):
@@ -59,14 +59,14 @@ async def replay(
                     f"{_name(row.letter)}: {row.letter.attempt} attempts, the last: {_why(row.letter)}"
                 )
             else:
-                chosen[_key(row.letter)] = row.letter
+                chosen[key_of(row.letter)] = row.letter
         total = len(chosen)
         report(0, total)
         redrive = _Redrive(await stack.enter_async_context(workbench(settings, checked)), dry_run=dry_run)
-        async for found, _ in pages(reader, settings):
+        async for found, _ in pages(reader, settings, home):
             due = []
-            for letter, _row in found:  # the first letter of a record has the same bytes as its later ones
-                if newest := chosen.pop(_key(letter), None):
+            for letter in found:  # the first letter of a record has the same bytes as its later ones
+                if letter.origin != "foreign" and (newest := chosen.pop(key_of(letter), None)):
                     due.append(replace(newest, record=letter.record, left_out=letter.left_out))
             for batch in _batches(due):
                 await redrive.run(batch, reader, result)
@@ -135,10 +135,6 @@ def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
         rows = list(group)
         for start in range(0, len(rows), BATCH):
             yield rows[start : start + BATCH]
-
-
-def _key(letter: Letter) -> Key:
-    return letter.epoch, *letter.place
 
 
 def _name(letter: Letter) -> str:

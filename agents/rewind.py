@@ -61,10 +61,18 @@ async def resume(settings: Settings) -> int:
     return len(changes)
 
 
-async def void_claims(reader: LogReader, settings: Settings) -> None:
-    """Forget all claims: every partition is processed from its start."""
-    count = await reader.partitions(changelog_topic(settings)) or 0
-    await _write(settings, dict.fromkeys(range(count)))
+async def lower_claims(reader: LogReader, settings: Settings, offsets: Mapping[int, int]) -> None:
+    """Have everything from these offsets on processed again, by partition. Only while no worker runs."""
+    topic, claims = settings.source.topic, await read_claims(reader, settings)
+    above = {number: claim for number, claim in claims.items() if claim.offset >= offsets.get(number, claim.offset + 1)}
+    bounds = await reader.bounds(topic, above)
+    changes = {
+        number: await _lowered(reader, topic, number, claim, offsets[number])
+        if offsets[number] > bounds[number].begin
+        else None
+        for number, claim in above.items()
+    }
+    await _write(settings, changes)
 
 
 async def require_stopped(reader: LogReader, settings: Settings) -> None:

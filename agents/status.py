@@ -12,6 +12,7 @@ from agents.index import Index
 from agents.kafka import LogReader, log_reader
 from agents.preflight import wanted_setup
 from agents.settings import Settings
+from agents.topic_id import Described
 from models.manifest import read_manifest
 from models.verdict import kept
 from streams.errors import PenstockError
@@ -26,9 +27,9 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     When Elasticsearch cannot be asked, claims are taken as they stand and `index` is null with the reason.
     """
     async with log_reader(settings) as reader:
-        count = await reader.require_partitions(settings.source.topic)
-        identity, problem = await identity_or_problem(settings, count)
-        rows = await partition_rows(reader, settings, count, identity.sink if identity else None)
+        topic = await reader.require_topic(settings.source.topic)
+        identity, problem = await identity_or_problem(settings, topic)
+        rows = await partition_rows(reader, settings, topic.partitions, identity.sink if identity else None)
         workers = await reader.group_members(settings.source.group)
         dead = await _dead_letters(reader, settings, identity)
     return {
@@ -67,7 +68,8 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
 
 async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexIdentity | None) -> dict[str, int | None]:
     """Of the newest dead letters: how many records, how many are open, and of how many an older version is served."""
-    rows = await listed(settings, identity, await read_letters(reader, settings, last=NEWEST_LETTERS))
+    home = identity.home(settings.source.group) if identity else None
+    rows = await listed(settings, identity, await read_letters(reader, settings, home, last=NEWEST_LETTERS))
     counts: dict[str, int | None] = {"records": len(rows)}
     for name, count in (
         ("open", sum(row.standing == "open" for row in rows)),
@@ -98,11 +100,11 @@ async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> fl
     return None if age is None else round(age, 1)
 
 
-async def identity_or_problem(settings: Settings, partitions: int) -> tuple[IndexIdentity | None, str | None]:
+async def identity_or_problem(settings: Settings, topic: Described) -> tuple[IndexIdentity | None, str | None]:
     """The index that these settings write into, or why there is none."""
     try:
         manifest = read_manifest(settings.model_folder)
         async with connect(settings.elasticsearch) as client:
-            return await Index(client, settings).identify(contract_of(settings, manifest, partitions)), None
+            return await Index(client, settings).identify(contract_of(settings, manifest, topic)), None
     except PenstockError as exc:
         return None, str(exc)

@@ -120,9 +120,9 @@ async def vacuum(
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
-        letters = await read_letters(reader, settings)
+        letters = await read_letters(reader, settings, checked.home(settings))
     async with workbench(settings, checked) as bench:
         run = Vacuum(settings, checked, bench, before_ms, dry_run)
-        run.named = {letter.doc_id for letter in letters}
+        run.named = {letter.doc_id for letter in letters if letter.origin != "foreign"}
         await run.run({row["partition"]: row["settled_offset"] for row in rows}, report)
     return run.deleted

@@ -94,6 +94,7 @@ class Verifier:
         self._spool = spool
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
@@ -126,7 +127,11 @@ class Verifier:
     async def confirm(self, result: Verified, report: Report) -> None:
         """Read every suspect again, realtime: what is wrong now counts."""
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
-            result.add(self.judge(doc, self._spool.known([doc])[doc], await self.look(doc, numbers)))
+            seen = await self.look(doc, numbers)
+            entry = self._mine(seen.stored)
+            if entry and self._is_beyond(entry):  # the log went on meanwhile
+                await self._read_ends()
+            result.add(self.judge(doc, self._spool.known([doc])[doc], seen))
             report("looking again", done, self._spool.suspected)
         result.add(await self._vectors.still_wrong())
         await self._read_letters()
@@ -154,6 +159,9 @@ class Verifier:
     def judge(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
         """What is wrong with a document as it was read, if anything."""
         entry = self._mine(seen.stored)
+        if entry and self._is_beyond(entry):
+            end = self._ends.get(entry.partition, 0)
+            return [Finding("entry ahead", doc, f"version {entry.version} is beyond the log, which ends at {end}")]
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
         asked = self._asked_for(known, entry)
@@ -199,14 +207,23 @@ class Verifier:
     def _is_old(self, entry: Entry) -> bool:
         return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
 
+    def _is_beyond(self, entry: Entry) -> bool:
+        """Whether no record of the log can have made it: it is of another log."""
+        return entry.version >= self._epochs.version(entry.partition, self._ends.get(entry.partition, 0))
+
     # the passes
+
+    async def _read_ends(self) -> None:
+        topic = self._settings.source.topic
+        bounds = await self._reader.bounds(topic, range(self._checked.partitions))
+        self._ends = {partition: bound.end for partition, bound in bounds.items()}
 
     async def _read_letters(self) -> None:
         topic = self._settings.dead_letter_topic
         bounds = await self._reader.bounds(topic, range(await self._reader.partitions(topic) or 0))
         self._letters_whole = all(bound.begin == 0 for bound in bounds.values())
-        async for found, _ in pages(self._reader, self._settings):
-            self._spool.add_letters((letter.epoch, letter.place) for letter, _ in found)
+        async for found, _ in pages(self._reader, self._settings, self._checked.home(self._settings)):
+            self._spool.add_letters((letter.epoch, letter.place) for letter in found if letter.origin == "own")
 
     async def _read_topic(self, result: Verified, report: Report) -> int:
         """Returns the lag: records that were not looked at."""
@@ -248,6 +265,7 @@ class Verifier:
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry
+        await self._read_ends()
         async for hits, total in scan(self._bench.client, index, {"match_all": {}}):
             entries = [from_source(hit["_source"]) for hit in hits]
             entries = [entry for entry in entries if entry.chunk_index_uuid == self._checked.identity.chunk_index_uuid]

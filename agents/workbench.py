@@ -50,7 +50,7 @@ async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workb
         bulk = Bulk(client, requests, metrics, points)
         registry = Registry(client, requests, bulk, identity.registry_alias)
         chunks = ChunkIndex(client, requests, bulk, metrics, points, write_alias=identity.write_alias, names=names)
-        letters = DeadLetters(settings, metrics)
+        letters = DeadLetters(settings, checked.home(settings), metrics)
         await letters.start()
         try:
             parts = Parts(

@@ -169,15 +169,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         settings, checked = self.settings, self.checked
         client = connect(settings.elasticsearch)
         self._closing.append(client.close)
-        await Index(client, settings).bind(checked.identity.index)
+        await Index(client, settings).bind(checked.identity.index, checked.topic.log)
         self._reader = reader = await self._connect_reader()
         fail_points = FailPoints(fail_point())
         self.requests = requests = Requests(settings.delivery, self.metrics)
         bulk = Bulk(client, requests, self.metrics, fail_points)
-        dead_letters = DeadLetters(settings, self.metrics)
+        identity = checked.identity
+        dead_letters = DeadLetters(settings, checked.home(settings), self.metrics)
         await dead_letters.start()
         self._closing.append(dead_letters.stop)
-        identity = checked.identity
         self.assignment = Assignment(
             Subject(topic=settings.source.topic, sink=identity.sink, max_ratio=settings.dead_letters.max_ratio),
             claims=ClaimTable(self.claim_table),

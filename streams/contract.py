@@ -11,10 +11,15 @@ KEYWORD_IGNORE_ABOVE = 8191  # Lucene terms hold 32,766 bytes, a character up to
 FLATTENED_IGNORE_ABOVE = 4096  # leaves room for the key path, which is part of the term
 
 
+IGNORED = ("cuts", "id", "model.name", "source.log")
+CHANGING = ("partitions", "log")
+"""Of `source`, besides the cuts: what changes when an epoch begins."""
+
+
 def fingerprint(contract: dict[str, Any]) -> str:
-    """sha256 over the canonical contract, without what changes in the index's life: its cuts and partitions."""
+    """sha256 over the canonical contract, without what changes in the index's life: its cuts, partitions and log."""
     fixed = {name: value for name, value in contract.items() if name != "cuts"}
-    fixed["source"] = {name: value for name, value in contract.get("source", {}).items() if name != "partitions"}
+    fixed["source"] = {name: value for name, value in contract.get("source", {}).items() if name not in CHANGING}
     return hashlib.sha256(orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -22,11 +27,11 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
     """One line a differing field, by dotted name: `model.dims: index 384, worker 768`. Empty when equal.
 
     Cuts, the id and the libraries' versions belong to the index alone, and a model's name is only a name. A probe is
-    compared where both have one, and where nothing else says why it must differ.
+    compared where both have one, and where nothing else says why it must differ. The log has a check of its own.
     """
     left, right = _flat(index), _flat(worker)
     named = sorted(left.keys() | right.keys())
-    names = [name for name in named if left.get(name) != right.get(name) and name not in ("cuts", "id", "model.name")]
+    names = [name for name in named if left.get(name) != right.get(name) and name not in IGNORED]
     rows = [
         f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
         for name in names
@@ -46,6 +51,27 @@ _LIBRARIES = {"probe.chunks": "semantic-text-splitter", "probe.tokens": "tokeniz
 
 def _at(flat: dict[str, Any], name: str) -> str:
     return str(flat.get(f"libraries.{_LIBRARIES[name]}", "of an unknown version"))
+
+
+def same_log(first: str | None, second: str | None) -> bool:
+    """Whether two identities may be of one log: `<cluster id>/<topic id>`, or None and empty parts for what is unknown.
+
+    A topic's id is unique by itself: where both know it, it alone decides.
+    """
+    for left, right in zip(_parts(first), _parts(second), strict=True):
+        if left and right:
+            return left == right
+    return True
+
+
+def this_very_log(first: str | None, second: str | None) -> bool:
+    """Whether two identities are of one log beyond doubt: by the topic's id."""
+    return bool(_parts(first)[0]) and _parts(first)[0] == _parts(second)[0]
+
+
+def _parts(log: str | None) -> tuple[str, str]:
+    cluster, _, topic = (log or "").partition("/")
+    return topic, cluster
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,25 +1,36 @@
 """A dead letter: a record that could not be processed, as it was received, with why in its headers.
 
-The headers are those of Kafka Connect's error reporter (KIP-298), and three of our own: the attempt, the epoch that
-the record belongs to, and, where the topic did not take the value, its hash.
+The headers are those of Kafka Connect's error reporter (KIP-298), and of our own the attempt, the epoch that the record
+belongs to, the index that it was rejected for, the log that it is in, and, where the topic did not take the value, its
+hash. They come last, after the record's own, which may have the same names.
+
+A letter is about one incarnation of an index, and one log:
+
+    this very index                     as it stands, at its own epoch
+    another index, but this very log    an earlier one, or another generation: its epoch is computed anew from its place
+    anything else                       foreign: its epoch and offset mean nothing here; never replayed
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from streams.epochs import epoch_of_version
+from streams.contract import this_very_log
+from streams.epochs import Epochs, epoch_of_version
 from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
 
 Headers = list[tuple[str, bytes | None]]
-Standing = Literal["open", "resolved", "superseded"]
+Standing = Literal["open", "resolved", "superseded", "foreign"]
+Origin = Literal["own", "earlier", "foreign"]
 
 CONNECT = "__connect.errors."
 ATTEMPT = "penstock.attempt"
 EPOCH = "penstock.epoch"
+INDEX = "penstock.index"
+LOG = "penstock.log"
 SHA256 = "penstock.value.sha256"
 BYTES = "penstock.value.bytes"
 KEY_SHA256 = "penstock.key.sha256"
@@ -29,11 +40,25 @@ TOPIC = CONNECT + "topic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """What letters are about, or looked at from: an index by its own id, the log that it holds, and its epochs.
+
+    `group`: the consumer group that feeds it.
+    """
+
+    group: str
+    index: str
+    log: str
+    epochs: Epochs = field(default_factory=Epochs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
     """One dead letter. `record`: as it was in its own topic, without our headers.
 
     `at_ms`: when it was written, epoch milliseconds. `left_out`: sha256 of a value that was too large to keep;
-    `key_left_out`: of a key that was, and then the record's own headers are left out too.
+    `key_left_out`: of a key that was, and then the own headers are left out too. `group`, `index`, `log`: where
+    it was rejected; None where it does not say. `origin`: seen from `placed`'s home.
     """
 
     record: Record
@@ -45,6 +70,10 @@ class Letter:
     at_ms: int
     left_out: str | None = None
     key_left_out: str | None = None
+    group: str | None = None
+    index: str | None = None
+    log: str | None = None
+    origin: Origin = "own"
 
     @property
     def place(self) -> tuple[int, int]:
@@ -65,14 +94,14 @@ class Letter:
         return version(self.epoch, self.record.offset)
 
 
-def headers_of(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> Headers:
-    """What is added to the record's own headers. `group`: the consumer group that it was rejected in."""
+def headers_of(rejected: Rejected, *, home: Home, attempt: int, epoch: int) -> Headers:
+    """What comes after the record's own headers. `home`: where it was rejected."""
     record = rejected.record
     values = {
         TOPIC: record.topic,
         CONNECT + "partition": str(record.partition),
         CONNECT + "offset": str(record.offset),
-        CONNECT + "connector.name": group,
+        CONNECT + "connector.name": home.group,
         CONNECT + "task.id": str(record.partition),
         CONNECT + "stage": rejected.stage,
         CONNECT + "class.name": f"streams.{rejected.stage}",
@@ -81,6 +110,8 @@ def headers_of(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> H
         CONNECT + "exception.stacktrace": f"{rejected.error}: {rejected.message}",
         ATTEMPT: str(attempt),
         EPOCH: str(epoch),
+        INDEX: home.index,
+        LOG: home.log,
     }
     return [(name, value.encode()) for name, value in values.items()]
 
@@ -91,10 +122,10 @@ def pointer_to(record: Record) -> Headers:
     return [(SHA256, _sha256(value).encode()), (BYTES, str(len(value)).encode())]
 
 
-def pointer_to_all(rejected: Rejected, *, group: str, attempt: int, epoch: int) -> Headers:
+def pointer_to_all(rejected: Rejected, *, home: Home, attempt: int, epoch: int) -> Headers:
     """In place of a record whose key or headers the dead-letter topic does not take: some 3 KB, whatever it is."""
     cut = replace(rejected, message=rejected.message[:MAX_MESSAGE])
-    headers = headers_of(cut, group=group, attempt=attempt, epoch=epoch)
+    headers = headers_of(cut, home=home, attempt=attempt, epoch=epoch)
     return [*headers, *pointer_to(rejected.record), (KEY_SHA256, _sha256(rejected.record.key or b"").encode())]
 
 
@@ -147,9 +178,26 @@ def read_letter(
             at_ms=at_ms,
             left_out=told.get(SHA256),
             key_left_out=told.get(KEY_SHA256),
+            group=told.get(CONNECT + "connector.name"),
+            index=told.get(INDEX),
+            log=told.get(LOG),
         )
     except KeyError as exc:
         raise ValueError(f"no header {exc.args[0]}") from exc
+
+
+def belongs(letter: Letter, home: Home) -> bool:
+    """Whether it is the business of who works with this index: of its group, or about the very index."""
+    return letter.group == home.group or (letter.index is not None and letter.index == home.index)
+
+
+def placed(letter: Letter, home: Home) -> Letter:
+    """The letter as seen from here: where it comes from, and the epoch that its record has here."""
+    if letter.index == home.index:
+        return letter
+    if letter.index and this_very_log(letter.log, home.log):
+        return replace(letter, origin="earlier", epoch=home.epochs.of(*letter.place))
+    return replace(letter, origin="foreign")
 
 
 def standing(letter: Letter, entry: Entry | None) -> Standing:
@@ -157,6 +205,8 @@ def standing(letter: Letter, entry: Entry | None) -> Standing:
 
     Resolved: this very record is in the index. Superseded: a newer record of the document is.
     """
+    if letter.origin == "foreign":
+        return "foreign"
     if entry is None or entry.version < letter.version:
         return "open"
     if entry.partition != letter.record.partition and epoch_of_version(entry.version) == letter.epoch:
@@ -172,10 +222,18 @@ def serves_older(letter: Letter, entry: Entry | None) -> bool:
 
 
 def newest(letters: Sequence[Letter]) -> list[Letter]:
-    """One letter a record, in the order of the topic: after a crash, and after each attempt, there are several."""
-    found: dict[tuple[str, int, int, int], Letter] = {}
+    """One letter a record, in the order of the topic: after a crash, and after each attempt, there are several.
+
+    One about this very index goes before one about an earlier one.
+    """
+    found: dict[tuple[object, ...], Letter] = {}
     for letter in letters:
-        key = (letter.record.topic, letter.epoch, *letter.place)
-        if key not in found or found[key].attempt <= letter.attempt:
+        apart = (letter.index, letter.log) if letter.origin == "foreign" else ()
+        key = (letter.record.topic, letter.epoch, *letter.place, *apart)
+        if key not in found or _rank(found[key]) <= _rank(letter):
             found[key] = letter
     return list(found.values())
+
+
+def _rank(letter: Letter) -> tuple[bool, int]:
+    return letter.origin == "own", letter.attempt

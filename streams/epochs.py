@@ -21,6 +21,11 @@ class Cut:
     why: str
     offsets: Mapping[int, int]
 
+    @property
+    def anew(self) -> bool:
+        """Whether the log before it is another one."""
+        return not self.offsets
+
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
@@ -38,6 +43,28 @@ class Epochs:
     def version(self, partition: int, offset: int) -> int:
         """Of the record there, whether or not there is one yet."""
         return version(self.of(partition, offset), offset)
+
+    @property
+    def logs(self) -> int:
+        """How many logs there were before this one."""
+        return sum(cut.anew for cut in self.cuts)
+
+    def beyond(self, newest: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+        """Ends by partition, where what is known of the log is beyond them: it is another log, or a truncated one.
+
+        `newest`: the greatest version that was ever made for a record of the partition, by partition.
+        """
+        return {
+            partition: end
+            for partition, end in ends.items()
+            if newest.get(partition, 0) >= self.version(partition, end)
+            or any(cut.offsets.get(partition, 0) > end for cut in self._of_this_log)
+        }
+
+    @property
+    def _of_this_log(self) -> Sequence[Cut]:
+        anew = [number for number, cut in enumerate(self.cuts) if cut.anew]
+        return self.cuts[anew[-1] + 1 :] if anew else self.cuts
 
     def then(self, cut: Cut) -> "Epochs":
         """With one more. Raises ValueError when versions have no room for it."""
@@ -74,13 +101,13 @@ def from_contract(cuts: Sequence[Mapping[str, Any]]) -> Epochs:
     )
 
 
-def grown_cut(ends: Mapping[int, int], before: int) -> dict[int, int]:
-    """Offsets of a cut for a topic that has grown from `before` partitions. `ends`: end offsets now, of all.
+def grown_cut(offsets: Mapping[int, int], before: int) -> dict[int, int]:
+    """Offsets of a cut for a topic that has grown from `before` partitions. `offsets`: where the old ones are cut.
 
     A key that moves to a new partition is newer there than anything that was on its old one, however much of that is
     still unread, so new partitions begin in the new epoch.
     """
-    return {partition: end if partition < before else 0 for partition, end in ends.items()}
+    return {partition: offset if partition < before else 0 for partition, offset in offsets.items()}
 
 
 def only_to_new_partitions(before: int, now: int) -> bool:

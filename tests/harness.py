@@ -139,6 +139,11 @@ class World:
             }
         )
 
+    def move_to_broker(self, other: Servers) -> None:
+        """From here on another cluster, with the same Elasticsearch."""
+        kafka = {"bootstrap_servers": f"127.0.0.1:{other.kafka_port}"}
+        self.settings = self.settings.model_copy(update={"kafka": self.settings.kafka.model_copy(update=kafka)})
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The settings as environment variables, for a process."""
         es, kafka = self.settings.elasticsearch, self.settings.kafka
@@ -185,7 +190,7 @@ class World:
             if words[-2:] == ["penstock", "worker"]:
                 extra = dict(assignment.split("=", 1) for assignment in words[:-2])
                 workers.append(self.start_worker(extra))
-                await self._settled_as(extra, workers[-1])
+                await self.settled_as(extra, workers[-1])
                 continue
             path = f"{PENSTOCK.parent}:{os.environ['PATH']}"
             done = await asyncio.to_thread(
@@ -200,7 +205,7 @@ class World:
             assert done.returncode == 0, (line, done.stdout, done.stderr)
         return workers
 
-    async def _settled_as(self, extra: Mapping[str, str], worker: Worker) -> None:
+    async def settled_as(self, extra: Mapping[str, str], worker: Worker) -> None:
         """Wait until lag is 0 for the group that `extra` names."""
 
         async def check() -> bool:

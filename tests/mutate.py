@@ -231,6 +231,27 @@ MUTATIONS = [
         "test_a_second_model_is_filled_promoted_and_taken_back",
     ),
     Mutation(
+        "the changelog topic is never made anew",
+        "agents/epoch.py",
+        "if (found or 0) > partitions:",
+        "if False:",
+        "test_made_anew_with_fewer_partitions",
+    ),
+    Mutation(
+        "claims beyond a cut stay",
+        "agents/epoch.py",
+        "for one in groups if offsets else []:",
+        "for one in []:",
+        "test_partitions_grow_by_no_multiple_while_there_is_lag",
+    ),
+    Mutation(
+        "letters of any group",
+        "streams/dead_letter.py",
+        "return letter.group == home.group or",
+        "return True or",
+        "test_two_groups_share_a_dead_letter_topic",
+    ),
+    Mutation(
         "a group's own index is forgotten",
         "streams/generations.py",
         "if bound:",

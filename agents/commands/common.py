@@ -71,7 +71,7 @@ class MomentType(click.ParamType):
             moment = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is neither ISO 8601 (2026-03-01T12:00) nor how long ago (30m, 2h, 7d)", param, ctx)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 MOMENT = MomentType()

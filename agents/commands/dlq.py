@@ -22,7 +22,7 @@ from agents.rewind import resume
 from agents.settings import Settings
 from agents.status import identity_or_problem
 from agents.terminal import in_line
-from streams.dead_letter import Letter
+from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +57,8 @@ def list_command(every: bool, limit: int, settings: Settings, as_json: bool, **f
     """List rejected records, and why.
 
     Open: neither the record nor a newer one of its document is in the index. An older version of the document
-    may be: the list says where.
+    may be: the list says where. Foreign: of another log than the one that is indexed; never replayed. Only letters of
+    this source.group, and about its index.
 
     \b
     Example: penstock dlq list --error InvalidRecord --since 2h
@@ -83,19 +84,19 @@ def list_command(every: bool, limit: int, settings: Settings, as_json: bool, **f
 
 async def _list(settings: Settings, wanted: Filter) -> tuple[list[Listed], str | None]:
     async with log_reader(settings) as reader:
-        partitions = await reader.require_partitions(settings.source.topic)
-        letters = [letter for letter in await _read(reader, settings) if wanted.takes(letter)]
-    identity, problem = await identity_or_problem(settings, partitions)
+        identity, problem = await identity_or_problem(settings, await reader.require_topic(settings.source.topic))
+        home = identity.home(settings.source.group) if identity else None
+        letters = [letter for letter in await _read(reader, settings, home) if wanted.takes(letter)]
     return await listed(settings, identity, letters), problem
 
 
-async def _read(reader: LogReader, settings: Settings) -> list[Letter]:
+async def _read(reader: LogReader, settings: Settings, home: Home | None) -> list[Letter]:
     with progress_bar() as bar:
         bounds = await reader.bounds(
             settings.dead_letter_topic, range(await reader.partitions(settings.dead_letter_topic) or 0)
         )
         task = bar.add_task("reading dead letters", total=sum(bound.end - bound.begin for bound in bounds.values()))
-        return await read_letters(reader, settings, lambda passed: bar.advance(task, passed))
+        return await read_letters(reader, settings, home, lambda passed: bar.advance(task, passed))
 
 
 def _row(row: Listed) -> dict[str, Any]:
@@ -168,7 +169,14 @@ def show(place: str, raw: bool, settings: Settings, as_json: bool) -> None:
     }
     data = _row(Listed(letter=letter, standing=None, serves_older=False))
     del data["standing"], data["older_version_served"]
-    data |= {"epoch": letter.epoch, "headers": headers, "bytes": len(value), "value_sha256": letter.left_out}
+    data |= {
+        "epoch": letter.epoch,
+        "index": letter.index,
+        "log": letter.log,
+        "headers": headers,
+        "bytes": len(value),
+        "value_sha256": letter.left_out,
+    }
     if as_json:
         print_json(data | {"value_base64": base64.b64encode(value).decode()})
         return
@@ -187,8 +195,8 @@ def _place(text: str) -> tuple[int, int]:
 async def _find(settings: Settings, place: tuple[int, int]) -> Letter:
     latest: Letter | None = None
     async with log_reader(settings) as reader:
-        async for found, _ in pages(reader, settings):
-            for letter, _row in found:
+        async for found, _ in pages(reader, settings, None):
+            for letter in found:
                 if letter.place == place:
                     latest = letter
     if latest is None:
@@ -264,7 +272,8 @@ def resume_command(settings: Settings) -> None:
 def purge(before_ms: int | None, yes: bool, settings: Settings) -> None:
     """Delete dead letters for good.
 
-    Up to the first open one of each partition, or all before a time.
+    Up to the first open one of each partition, or all before a time. Another group's open letters stay in any case,
+    and so does what follows them.
 
     \b
     Example: penstock dlq purge --before 30d --yes
@@ -281,8 +290,8 @@ def purge(before_ms: int | None, yes: bool, settings: Settings) -> None:
 
 async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[int, int], int]:
     async with log_reader(settings) as reader:
-        partitions = await reader.require_partitions(settings.source.topic)
-        identity, problem = await identity_or_problem(settings, partitions)
+        topic = await reader.require_topic(settings.source.topic)
+        identity, problem = await identity_or_problem(settings, topic)
         if problem and before_ms is None:
             raise PenstockError(f"which letters are open cannot be told: {problem}; `--before TIME` needs no index")
         return await purgeable(settings, reader, identity, before_ms)

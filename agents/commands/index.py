@@ -208,18 +208,23 @@ def epoch() -> None:
 
 @epoch.command("bump")
 @click.option("--why", required=True, help="Kept with the cut in the index contract.")
+@click.option("--at", "at_ms", type=MOMENT, help="Records from this time on are newer, instead of from now on.")
 @settings_option
-def bump_command(why: str, settings: Settings) -> None:
+def bump_command(why: str, at_ms: int | None, settings: Settings) -> None:
     """Begin a new epoch.
 
-    For a topic that has more partitions now, or was made anew, while no worker runs: everything from here on counts
-    as newer than what is in the index. Restart producers before, so that they know the new partitions. Otherwise,
-    for producers that place keys differently from now on, at lag 0. Twice changes nothing.
+    For a topic that has more partitions now, or is another log (made anew, or the cluster was replaced), while no
+    worker runs: everything from here on counts as newer than what is in the index. Restart producers before, so that
+    they know the new partitions. Otherwise, for producers that place keys differently from now on, at lag 0. Twice
+    changes nothing.
+
+    With --at everything since that time counts as newer, by the timestamps of the records, and what was settled of it
+    is processed again: for partitions that were added by no multiple while there was lag.
 
     \b
     Example: penstock index epoch bump --why "8 partitions instead of 4"
     """
-    done = asyncio.run(bump(settings, why))
+    done = asyncio.run(bump(settings, why, at_ms))
     say(f"epoch {done.epoch} {'begins' if done.made else 'goes on'}: {done.reason}")
 
 

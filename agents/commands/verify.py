@@ -51,7 +51,7 @@ def verify_command(
 
 
 async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verified, Verified | None]:
-    checked = await check(settings)
+    checked = await check(settings, any_log=not repair)  # to look at what is wrong is always right
     with closing(checked.embedder), progress_bar() as bar:
         return await verify(settings, checked, repair=repair, sample=sample, report=reporter(bar))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.dead_letter import headers_of, pointer_to, read_letter
+from streams.dead_letter import Home, headers_of, pointer_to, read_letter
 from streams.plan import FieldNames, content_writes
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
@@ -94,7 +94,10 @@ def test_what_is_taken_can_be_written_and_nothing_raises(baked: Baked) -> None:
 def test_a_letter_gives_back_the_record_with_any_headers(baked: Baked, pointer: bool, attempt: int, epoch: int) -> None:
     original = record(baked)
     rejected = Rejected(record=original, stage="decode", error="InvalidRecord", message="why")
-    headers = [*original.headers, *headers_of(rejected, group="g", attempt=attempt, epoch=epoch)]
+    headers = [
+        *original.headers,
+        *headers_of(rejected, home=Home(group="g", index="i", log="l"), attempt=attempt, epoch=epoch),
+    ]
     headers += pointer_to(original) if pointer else []
     letter = read_letter(original.key, original.value, headers, original.timestamp_ms)
     assert letter.record == original

@@ -7,15 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.dead_letter import (
+    Home,
+    belongs,
     headers_of,
     made_whole,
     newest,
+    placed,
     pointer_to,
     pointer_to_all,
     read_letter,
     serves_older,
     standing,
 )
+from streams.epochs import Cut, Epochs
 from streams.identity import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
@@ -37,6 +41,8 @@ RECORDS = st.builds(
     ).map(tuple),
 )
 
+HOME = Home(group="g", index="i", log="c/t")
+
 
 def entry(**changes: object) -> Entry:
     values: dict[str, object] = {
@@ -56,7 +62,7 @@ def entry(**changes: object) -> Entry:
 def test_a_letter_is_read_back_as_it_was_written(record: Record, message: str, attempt: int, epoch: int) -> None:
     """Whatever headers the record has, those of an earlier dead letter included."""
     rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message=message)
-    headers = [*record.headers, *headers_of(rejected, group="g", attempt=attempt, epoch=epoch)]
+    headers = [*record.headers, *headers_of(rejected, home=HOME, attempt=attempt, epoch=epoch)]
     letter = read_letter(record.key, record.value, headers, 5)
     assert letter.record == record
     assert (letter.stage, letter.error, letter.message) == ("decode", "InvalidRecord", message)
@@ -66,7 +72,7 @@ def test_a_letter_is_read_back_as_it_was_written(record: Record, message: str, a
 @given(RECORDS, st.text(), st.binary())
 def test_what_was_left_out_is_taken_from_the_record_at_its_place(record: Record, message: str, other: bytes) -> None:
     rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message=message)
-    letter = read_letter(None, None, pointer_to_all(rejected, group="g", attempt=1, epoch=0), 5)
+    letter = read_letter(None, None, pointer_to_all(rejected, home=HOME, attempt=1, epoch=0), 5)
     assert (letter.record.key, letter.record.value, letter.record.headers, letter.doc_id) == (None, None, (), None)
     assert (letter.place, letter.stage) == ((record.partition, record.offset), "decode")
     whole = made_whole(letter, record)
@@ -85,14 +91,22 @@ def test_a_pointer_to_all_is_small_whatever_the_record_is(size: int) -> None:
     large = b"x" * size
     record = Record(topic="t", partition=0, offset=1, timestamp_ms=0, key=large, value=large, headers=(("h", large),))
     rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message="m" * size)
-    headers = pointer_to_all(rejected, group="g", attempt=1, epoch=0)
+    headers = pointer_to_all(rejected, home=HOME, attempt=1, epoch=0)
     assert sum(len(name) + len(value or b"") for name, value in headers) < 4096
+
+
+REJECTED = Rejected(
+    record=Record(topic="t", partition=1, offset=1, timestamp_ms=0, key=b"k", value=b"v"),
+    stage="decode",
+    error="E",
+    message="m",
+)
 
 
 def letter_at(offset: int, attempt: int = 1, key: bytes = b"k", epoch: int = 0):  # type: ignore[no-untyped-def]
     record = Record(topic="t", partition=1, offset=offset, timestamp_ms=0, key=key, value=b"v")
     rejected = Rejected(record=record, stage="decode", error="E", message=str(attempt))
-    return read_letter(key, None, headers_of(rejected, group="g", attempt=attempt, epoch=epoch) + pointer_to(record), 0)
+    return read_letter(key, None, headers_of(rejected, home=HOME, attempt=attempt, epoch=epoch) + pointer_to(record), 0)
 
 
 def test_a_pointer_has_the_hash_of_what_was_left_out() -> None:
@@ -135,3 +149,41 @@ def test_the_latest_attempt_speaks_for_a_record_and_an_epoch_is_another_record()
 
 def test_a_key_that_is_no_text_names_no_document() -> None:
     assert letter_at(1, key=b"\xff").doc_id is None
+
+
+ELSEWHERE = Home(group="g", index="j", log="c/t", epochs=Epochs((Cut(at="", why="", offsets={1: 5}),)))
+
+
+@pytest.mark.parametrize(
+    ("home", "origin", "epoch"),
+    [
+        (HOME, "own", 3),
+        (replace(HOME, log="c2/t2"), "own", 3),  # the topic was made anew: an older epoch says so
+        (ELSEWHERE, "earlier", 1),
+        (replace(ELSEWHERE, log="c/"), "foreign", 3),  # a broker that gives topics no ids
+        (replace(ELSEWHERE, log="c/t2"), "foreign", 3),
+    ],
+)
+def test_a_letter_belongs_to_an_index_and_a_log(home: Home, origin: str, epoch: int) -> None:
+    seen = placed(letter_at(7, epoch=3), home)
+    assert (seen.origin, seen.epoch) == (origin, epoch)
+    assert (standing(seen, entry()) == "foreign") == (origin == "foreign")
+
+
+def test_a_letter_that_names_no_index_is_foreign() -> None:
+    old = [(name, raw) for name, raw in headers_of(REJECTED, home=HOME, attempt=1, epoch=0) if "penstock.i" not in name]
+    assert placed(read_letter(b"k", b"v", old, 0), HOME).origin == "foreign"
+
+
+def test_a_letter_is_the_business_of_its_group_and_of_who_works_with_its_index() -> None:
+    letter = letter_at(1)
+    assert belongs(letter, HOME)
+    assert belongs(letter, replace(HOME, group="renamed"))
+    assert belongs(letter, replace(HOME, index="made anew"))
+    assert not belongs(letter, replace(HOME, group="other", index="other"))
+
+
+def test_of_two_letters_of_a_record_the_one_about_this_index_counts() -> None:
+    earlier = replace(placed(letter_at(7, attempt=4), ELSEWHERE), epoch=0)
+    assert [letter.attempt for letter in newest([letter_at(7), earlier])] == [1]
+    assert [letter.attempt for letter in newest([earlier, letter_at(7)])] == [1]

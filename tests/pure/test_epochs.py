@@ -1,5 +1,6 @@
 """Epochs: what is after a cut is newer than all that is before it, on every partition."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +61,23 @@ def test_a_multiple_of_partitions_moves_keys_to_new_ones_only(before: int, facto
 
 def test_new_partitions_begin_in_the_new_epoch() -> None:
     assert grown_cut({0: 7, 1: 9, 2: 3}, before=2) == {0: 7, 1: 9, 2: 0}
+
+
+@pytest.mark.parametrize(
+    ("cuts", "newest", "end", "beyond"),
+    [
+        ((), 0, 0, False),
+        ((), version(0, 14), 15, False),
+        ((), version(0, 15), 15, True),
+        (({0: 100},), version(0, 99), 100, False),
+        (({0: 100},), version(1, 100), 100, True),
+        (({0: 100},), 0, 15, True),  # a cut at offsets that the log does not have
+        (({0: 100}, {}), version(1, 500), 15, False),  # of the log before
+        (({0: 100}, {}), version(2, 20), 15, True),
+    ],
+)
+def test_what_is_known_of_a_log_may_not_be_beyond_its_end(
+    cuts: tuple[dict[int, int], ...], newest: int, end: int, beyond: bool
+) -> None:
+    epochs = Epochs(tuple(Cut(at="", why="", offsets=offsets) for offsets in cuts))
+    assert epochs.beyond({0: newest}, {0: end}) == ({0: end} if beyond else {})

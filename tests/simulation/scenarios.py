@@ -13,8 +13,8 @@ from agents.kafka import Next
 from agents.pipeline import Batch
 from agents.registry import Registry
 from agents.tracker import Assignment
-from streams import plan, protocol, registry
-from streams.epochs import offset_of_version
+from streams import contract, plan, protocol, registry
+from streams.epochs import Epochs, offset_of_version
 from streams.ledger import Ledger, Verdict
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
@@ -77,6 +77,30 @@ RANDOM = {
         ),
         anew=(("b", ("q",)), ("a", ("x",)), ("a", ("x",))),
         faults={**FAULTS, "anew": 1},
+    ),
+    "topic and claims are replaced, and nobody says so": replace(
+        LIFE,
+        anew=(
+            ("a", ("n",)),
+            ("b", None),
+            ("a", ("n", "m")),
+            ("c", ("q",)),
+            ("a", ("bad",)),
+            ("b", ("x",)),
+            ("a", None),
+        ),
+        faults={**FAULTS, "replaced": 1, "redrive": 1},
+    ),
+    "a shorter log, and no topic ids": replace(
+        LIFE, anew=(("a", ("n",)), ("b", None)), topic_ids=False, zombies=False, faults={"replaced": 1}
+    ),
+    "letters of an index that was made anew": Scenario(
+        records=(("a", ("bad",)), ("b", ("bad",)), ("a", ("n",))),
+        epoch=1,
+        windows=WINDOWS,
+        workers=4,
+        zombies=False,
+        faults={"crash": 1, "renew": 1, "redrive": 2},
     ),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "retention overtakes": replace(LIFE, holes=frozenset({3}), faults={**FAULTS, "retention": 2}),
@@ -323,6 +347,20 @@ def _documents_overtake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Batch, "doc_ids", property(lambda _: set()))
 
 
+def _any_log(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(contract, "same_log", lambda *_: True)
+
+
+def _versions_beyond_the_log(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Epochs, "beyond", lambda *_: {})
+
+
+def _letters_of_any_index(patch: pytest.MonkeyPatch) -> None:
+    from tests.simulation import world
+
+    patch.setattr(world, "placed", lambda letter, _: letter)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -345,5 +383,8 @@ MUTATIONS = [
     Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
     Mutation("epoch in the version", "the topic is made anew", _one_epoch),
     Mutation("the content's own version in the entry", "the same content comes again", _content_version_moves),
+    Mutation("the log's identity", "topic and claims are replaced, and nobody says so", _any_log),
+    Mutation("versions beyond the log's end", "a shorter log, and no topic ids", _versions_beyond_the_log),
+    Mutation("a letter belongs to an index", "letters of an index that was made anew", _letters_of_any_index),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

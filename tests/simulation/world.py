@@ -28,7 +28,9 @@ from agents.registry import Registry
 from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
 from models.embedder import Embedder, Embedding
-from streams.epochs import epoch_of_version, offset_of_version
+from streams import contract
+from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
+from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import version
 from streams.plan import FieldNames, Outcome
@@ -69,7 +71,11 @@ class Scenario:
     anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
     """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention: see `World`."""
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, anew, replaced, renew: `World`."""
+    epoch: int = 0
+    """Of the index at the beginning."""
+    topic_ids: bool = True
+    """Whether the broker gives topics ids; without, only what is beyond the log's end tells it from another one."""
 
 
 class World:
@@ -85,9 +91,14 @@ class World:
             for offset, (key, texts) in enumerate(scenario.records)
             if offset not in scenario.holes
         }
-        self.epoch = 0
-        self.before: dict[int, Record] = {}
-        """The log of the epoch before."""
+        self.epoch = scenario.epoch
+        self.logs = [scenario.records] * (scenario.epoch + 1)
+        """Of each epoch of this index; the last one is there now, unless `another_log`."""
+        self.log_id = "cluster/1" if scenario.topic_ids else "cluster/"
+        self.indexed_log = self.log_id
+        """As the contract has it."""
+        self.old_letters: list[Letter] = []
+        """About an earlier incarnation of the index, or of the topic."""
         self.begin, self.end = 0, len(scenario.records)
         self.gone: dict[int, Record] = {}
         """What retention took since the first claim."""
@@ -151,6 +162,9 @@ class World:
             yield "", "end", None
         workers = [worker for worker in self.workers if isinstance(worker, Worker)]
         alone = self.scenario.zombies or not any(worker.alive for worker in workers)
+        if self.indexed_log != self.log_id:  # every tool refuses, and so does a worker until somebody begins an epoch
+            yield None, "another worker starts", self.start
+            return
         if len(workers) < self.scenario.workers and alone:
             yield None, "another worker starts", self.start
         for worker in self.workers:
@@ -179,6 +193,15 @@ class World:
             yield None, "the claims are set back", self.rewind
         if self.left.get("anew") and not any(isinstance(worker, Worker) and worker.alive for worker in self.workers):
             yield None, "the topic is made anew, and a new epoch begins", self.anew
+        quiet = idle or not steps
+        if self.left.get("replaced") and quiet and self.may_be_replaced():
+            yield None, "topic and claims are deleted and made anew", self.replaced
+        if self.left.get("renew") and quiet:
+            yield None, "index and registry are deleted and made anew", self.renew
+        if self.left.get("redrive") and idle:
+            for number, letter in enumerate(self.old_letters):
+                label = f"redrive the old letter {letter.record.offset}"
+                yield None, label, lambda number=number: self.redrive_old(number)  # type: ignore[misc]
         if self.left.get("vacuum") and idle and not self.late:
             yield None, "stubs and entries of deleted documents are vacuumed", self.vacuum
         for key, entry in [(key, self.entry(key)) for key in self.keys]:
@@ -243,7 +266,12 @@ class World:
         return True
 
     def start(self) -> None:
-        """Another worker gets the partition; the ones before it go on as zombies."""
+        """Another worker gets the partition; the ones before it go on as zombies.
+
+        It refuses to start on another log; `penstock index epoch bump` is the way on.
+        """
+        if self.is_another_log():
+            self.bump()
         self.workers.append(Worker(self, f"w{len(self.workers)}"))
 
     def crash(self, worker: "Process", why: str = "") -> None:
@@ -263,8 +291,35 @@ class World:
     def redrive(self, offset: int) -> None:
         """Somebody replays a dead letter."""
         self.left["redrive"] = self.left.get("redrive", 0) - 1
-        self.redriven[offset] = ""
-        self.workers.append(Redriver(self, offset))
+        self.told(offset, "")
+        self.workers.append(Redriver(self, self.letter(offset)))
+
+    def redrive_old(self, number: int) -> None:
+        """Somebody replays everything that is open, letters from before among it."""
+        letter = placed(self.old_letters.pop(number), self.home)
+        if letter.origin == "foreign":
+            return
+        self.left["redrive"] -= 1
+        if letter.log == self.log_id:
+            self.told(letter.record.offset, "")
+        self.workers.append(Redriver(self, letter))
+
+    def told(self, offset: int, outcome: str) -> None:
+        """What came of a replay; of a second one nothing does."""
+        if self.redriven.get(offset) not in ("stored", "unchanged"):
+            self.redriven[offset] = outcome
+
+    def letter(self, offset: int) -> Letter:
+        """The dead letter of a record of this log, about this index."""
+        rejected = Rejected(record=self.log[offset], stage="decode", error="E", message="")
+        headers = headers_of(rejected, home=self.home, attempt=self.dead[offset], epoch=self.epoch)
+        return read_letter(self.log[offset].key, self.log[offset].value, headers, offset)
+
+    @property
+    def home(self) -> Home:
+        """What letters are about."""
+        cuts = tuple(Cut(at="", why="", offsets={}) for _ in range(self.epoch))
+        return Home(group="g", index=self.chunks.uuid, log=self.indexed_log, epochs=Epochs(cuts))
 
     def rewind(self) -> None:
         """`penstock index rebuild --in-place`."""
@@ -272,15 +327,68 @@ class World:
         self.changelog = None
 
     def anew(self) -> None:
-        """The topic is deleted and made anew; `penstock index epoch bump`."""
+        """The topic is deleted and made anew, its claims stay; `penstock index epoch bump`."""
         self.left["anew"] -= 1
-        self.before = self.log
+        self.another_topic()
+        self.bump()
+
+    def stop(self) -> None:
+        """All workers, which have nothing to do just now."""
+        for worker in self.workers:
+            if worker.alive:
+                self.crash(worker, "stopped")
+
+    def replaced(self) -> None:
+        """The cluster is lost, or topic and claims are made anew; Elasticsearch is kept, and nobody knows."""
+        self.left["replaced"] -= 1
+        self.stop()
+        self.another_topic()
+        self.changelog = None
+
+    def may_be_replaced(self) -> bool:
+        """Without topic ids a replaced log that is not shorter than what is indexed cannot be told."""
+        return self.scenario.topic_ids or self.ever_claimed >= len(self.scenario.anew)
+
+    def another_topic(self) -> None:
+        """Offsets begin at 0 again."""
+        self.keep_letters()
         self.log = {offset: _record(offset, key, texts) for offset, (key, texts) in enumerate(self.scenario.anew)}
         self.begin, self.end = 0, len(self.log)
         self.gone = {}
-        self.epoch += 1
-        self.changelog, self.committed, self.ever_claimed = None, 0, -1
+        if self.scenario.topic_ids:
+            self.log_id += "'"
+        self.committed, self.ever_claimed = 0, -1
+
+    def keep_letters(self) -> None:
+        """They stay in their topic."""
+        self.old_letters += [self.letter(offset) for offset in self.dead if offset in self.log]
         self.dead, self.redriven, self.damaged = {}, {}, {}
+
+    def is_another_log(self) -> bool:
+        """As a worker looks at its start."""
+        versions = [row.source["version"] for row in self.registry.rows.values() if row.source]
+        newest = {0: max(versions, default=0)}
+        return not contract.same_log(self.indexed_log, self.log_id) or bool(
+            self.home.epochs.beyond(newest, {0: self.end})
+        )
+
+    def bump(self) -> None:
+        """A new epoch: claims about the log before are void by it."""
+        self.epoch += 1
+        self.indexed_log = self.log_id
+        self.logs.append(self.scenario.anew)
+
+    def renew(self) -> None:
+        """Index and registry are deleted, and made anew for the topic that is there; their epochs begin at 0."""
+        self.left["renew"] -= 1
+        self.stop()
+        self.keep_letters()
+        self.chunks = MemoryIndex("chunks", self.chunks.uuid + "'")
+        self.registry = MemoryIndex("registry", self.registry.uuid + "'")
+        self.newest, self.epoch, self.logs, self.late = {}, 0, self.logs[-1:], []
+        self.indexed_log, self.ever_claimed = self.log_id, -1
+        self.vacuumed = set()
+        self.changed = True
 
     def vacuum(self) -> None:
         """`penstock index vacuum`, with everything that is under way beyond the horizon."""
@@ -348,12 +456,12 @@ class World:
     @property
     def sink(self) -> str:
         """What a claim is about."""
-        return f"{self.chunks.uuid}/{self.registry.uuid}"
+        return f"{self.chunks.uuid}/{self.registry.uuid}/{self.epoch}"  # of cuts that begin another log, and no others
 
     @property
     def incarnation(self) -> str:
         """What the write aliases name."""
-        return f"{self.sink}/{self.epoch}"
+        return self.sink
 
     def resolve(self, alias: str) -> MemoryIndex | None:
         """The index behind a write alias, which names both indices' uuids, and the epoch."""
@@ -434,18 +542,22 @@ class World:
 
     def texts(self, offset: int) -> tuple[str, ...]:
         """Chunks of the record at an offset."""
-        records = self.scenario.anew if self.epoch else self.scenario.records
-        return records[offset][1] or ()
+        return self.logs[self.epoch][offset][1] or ()
 
     def texts_of(self, made: int) -> tuple[str, ...]:
         """Chunks of the record that a version was made for."""
-        records = self.scenario.anew if epoch_of_version(made) else self.scenario.records
-        return records[offset_of_version(made)][1] or ()
+        if epoch_of_version(made) > self.epoch:
+            self.fail(f"version {made} is of an epoch that this index does not have")
+        records = self.logs[epoch_of_version(made)]
+        offset = offset_of_version(made)
+        return (records[offset][1] or ()) if offset < len(records) else ("of no record",)
 
     def finish(self) -> None:
         """A last worker replays what is not claimed; late requests arrive; then everything must be as it should."""
         self.left = {}
         self.trace.append("-- the last worker --")
+        if self.is_another_log():
+            self.bump()
         last = Worker(self, "last")
         self.workers.append(last)
         for _ in range(60):
@@ -460,7 +572,8 @@ class World:
         else:
             self.fail(f"the lag does not reach 0: {self.changelog}")
         for offset in [offset for offset, outcome in self.redriven.items() if outcome in ("", "busy")]:
-            self.redrive(offset)  # whoever began it, and saw it end badly, does it again
+            if offset in self.dead:
+                self.redrive(offset)  # whoever began it, and saw it end badly, does it again
             self.run_alone()
         for key, damaged in list(self.damaged.items()):
             if self.entry(key).version == damaged:
@@ -522,7 +635,8 @@ class World:
             frozenset((key, row.seq_no, row.version) for key, row in self.registry.rows.items()),
             frozenset(_entry(row.source) for row in self.registry.rows.values()),
             self.changelog,
-            (self.committed, self.epoch, self.begin),
+            (self.committed, self.epoch, self.begin, self.log_id, self.indexed_log),
+            tuple((one.index, one.log, one.epoch, one.place, one.attempt) for one in self.old_letters),
             tuple(sorted(self.dead.items())),
             tuple(sorted(self.redriven.items())),
             frozenset(self.vacuumed),
@@ -546,9 +660,13 @@ class Process:
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
 
-    def make_parts(self) -> Parts:
-        """The real adapters over the simulated server, with what a process reads of the index at its start."""
-        points, incarnation, epoch = FailPoints(), self.world.incarnation, self.world.epoch
+    def make_parts(self, epoch: int | None = None) -> Parts:
+        """The real adapters over the simulated server, with what a process reads of the index at its start.
+
+        `epoch`: of what goes through them, else the present one.
+        """
+        points, incarnation = FailPoints(), self.world.incarnation
+        epoch = self.world.epoch if epoch is None else epoch
         size = self.world.scenario.batch_chunks
         bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, epoch=lambda *_: epoch)
@@ -745,26 +863,27 @@ class Worker(Process):
 class Redriver(Process):
     """`penstock dlq replay` of one dead letter."""
 
-    def __init__(self, world: World, offset: int) -> None:
-        super().__init__(world, f"redrive {offset}")
-        self.offset = offset
+    def __init__(self, world: World, letter: Letter) -> None:
+        super().__init__(world, f"redrive {letter.record.offset}{' of before' if letter.origin != 'own' else ''}")
+        self.letter = letter
         self.spawn(self.run())
 
     async def run(self) -> None:
         """The record through the stations. One that was not the wire format is read by a mended parser."""
-        world, record = self.world, self.world.log[self.offset]
+        world, record = self.world, self.letter.record
         if isinstance(decode(record), Rejected):
             record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
-        stations = Stations(self.make_parts())
+        stations = Stations(self.make_parts(self.letter.epoch))
         mended = world.chunks.mended
-        works = [stations.prepare(record, world.dead[self.offset] + 1)]
+        works = [stations.prepare(record, self.letter.attempt + 1)]
         await stations.begin(works)
         await stations.embed(works)
         await stations.write(works)
         (work,) = works
-        if work.refused and (mended or REFUSED not in world.texts(self.offset)):
+        if work.refused and (mended or REFUSED not in (record.value or b"").decode()):
             world.fail(f"{self.name} was refused: {work.refused.message}")
-        world.redriven[self.offset] = work.outcome
+        if self.letter.log == world.log_id:
+            world.told(record.offset, work.outcome)
         self.alive = False
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from agents.elastic import connect
 from agents.kafka import log_reader
+from agents.notes import read_notes
 from agents.preflight import create_index
 from models.embedder import Embedder
 from tests.harness import World, until
@@ -16,8 +17,7 @@ async def index_settings(world: World) -> tuple[dict[str, Any], bool]:
     async with connect(world.settings.elasticsearch) as client:
         (name,) = await client.indices.get_alias(name=world.name)
         found = (await client.indices.get_settings(index=name))[name]["settings"]["index"]
-        meta = (await client.indices.get_mapping(index=name))[name]["mappings"]["_meta"]
-    return found, "penstock_load" in meta
+        return found, "penstock_load" in await read_notes(client, name)
 
 
 def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Embedder) -> None:

@@ -19,6 +19,7 @@ from agents.fail_points import FailPoints
 from agents.index import Index
 from agents.metrics import Metrics
 from agents.registry import Registry
+from agents.topic_id import Described
 from models.embedder import Embedder
 from models.manifest import read_manifest
 from streams.errors import RefusedError
@@ -38,7 +39,11 @@ def bulk_of(client: AsyncElasticsearch, world: World) -> Bulk:
 async def write_alias(client: AsyncElasticsearch, world: World) -> str:
     """Where a worker writes the chunks."""
     manifest = read_manifest(world.model_folder)
-    return (await Index(client, world.settings).identify(contract_of(world.settings, manifest, 4))).write_alias
+    return (
+        await Index(client, world.settings).identify(
+            contract_of(world.settings, manifest, Described(partitions=4, log=""))
+        )
+    ).write_alias
 
 
 def test_langchains_store_reads_the_index(world: World, embedder: Embedder) -> None:
@@ -255,11 +260,11 @@ def test_sink_changes_with_either_index_and_contracts_are_compared(made: World, 
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
             index = Index(client, made.settings)
-            contract = contract_of(made.settings, embedder.manifest, 4)
+            contract = contract_of(made.settings, embedder.manifest, Described(partitions=4, log=""))
             first = await index.identify(contract)
             assert (await index.identify(contract)).sink == first.sink
             with pytest.raises(RefusedError, match=r"has 8 partitions, .* was made for 4"):
-                await index.identify(contract_of(made.settings, embedder.manifest, 8))
+                await index.identify(contract_of(made.settings, embedder.manifest, Described(partitions=8, log="")))
             await client.indices.delete(index=first.registry)
             with pytest.raises(RefusedError, match=r"the registry .* is missing"):
                 await index.identify(contract)

@@ -8,9 +8,9 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from agents import load_mode
-from agents.index import LOAD_NOTE
 from agents.kafka import LogReader
 from agents.load_mode import end_when_filled
+from agents.notes import LOAD_NOTE
 from agents.preflight import Checked
 from agents.settings import Settings
 
@@ -26,10 +26,10 @@ class Index:
         self.indices = self
 
     async def get_mapping(self, **_: Any) -> Any:
-        return {INDEX: {"mappings": {"_meta": self.meta}}}
+        return {INDEX: {"mappings": {}}, f"{INDEX}-registry": {"mappings": {"_meta": self.meta}}}
 
     async def put_mapping(self, *, meta: dict[str, Any], **_: Any) -> None:
-        self.meta = meta
+        self.meta = {name: value for name, value in meta.items() if value is not None}
 
     async def put_settings(self, *, index: str, settings: dict[str, Any]) -> None:
         self.settings[index] = settings

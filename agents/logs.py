@@ -1,0 +1,86 @@
+"""Whether the topic is the log that an index holds: an index belongs to a log, not to a topic's name.
+
+1. the log's identity (cluster and topic id), which is part of the contract
+2. the claims: each is about a record, which must be the one that is there
+3. the registry: no version may be beyond the log's end
+
+The last two are for brokers that give a topic no id, and for logs that were truncated. Where one says no, the records
+that come have lower versions than what is there, and would lose against it in silence.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from agents.claims import Claim, require_same_log
+from agents.elastic import failed
+from agents.identity import IndexIdentity
+from agents.kafka import LogReader
+from agents.settings import Settings
+from streams.errors import RefusedError
+
+MOST_PARTITIONS = 10_000
+"""As many rows as a search gives."""
+
+
+def begin_epoch(feeder: str | None, group: str) -> str:
+    """The way on for an index that `feeder` feeds, for somebody with these settings."""
+    command = "penstock index epoch bump --why …"
+    if feeder not in (None, group):
+        command = f"PENSTOCK_SOURCE__GROUP={feeder} {command}"
+    return f"Stop the workers, then begin a new epoch with `{command}`"
+
+
+def another_log(topic: str, what: str, way: str) -> RefusedError:
+    """`what`: how it is known. `way`: on, such as `begin_epoch`."""
+    return RefusedError(
+        f"{topic} is not the log that was indexed: {what}. Is kafka.bootstrap_servers right? Then the topic was "
+        "deleted and made anew, or truncated, or the cluster was replaced: all of it is to be processed, and newer "
+        f"than what is there. {way}"
+    )
+
+
+async def require_indexed_log(
+    reader: LogReader,
+    client: AsyncElasticsearch,
+    settings: Settings,
+    identity: IndexIdentity,
+    claims: Mapping[int, Claim],
+    partitions: int,
+) -> None:
+    """Claims and registry against the log as it is now. Raises RefusedError where one contradicts the other.
+
+    `claims`: of the group; those about another sink prove nothing. `partitions`: how many of them to look at.
+    """
+    topic = settings.source.topic
+    await require_same_log(
+        reader,
+        topic,
+        {number: claim for number, claim in claims.items() if claim.sink == identity.sink and number < partitions},
+    )
+    newest = await newest_versions(client, settings, identity)
+    bounds = await reader.bounds(topic, range(partitions))  # after the versions: workers may go on meanwhile
+    beyond = identity.epochs.beyond(newest, {number: bound.end for number, bound in bounds.items()})
+    if beyond:
+        number, end = next(iter(beyond.items()))
+        what = f"{identity.registry} has versions of records beyond the end of {topic}/{number}, which ends at {end}"
+        raise another_log(topic, what, begin_epoch(None, settings.source.group))
+
+
+async def newest_versions(client: AsyncElasticsearch, settings: Settings, identity: IndexIdentity) -> dict[int, int]:
+    """The greatest version in the registry, by partition. Raises PenstockError when it cannot be read."""
+    query = {"term": {"chunk_index_uuid": identity.chunk_index_uuid}}
+    source: Any = ["partition", "version"]
+    try:
+        answer = await client.search(
+            index=identity.registry,
+            query=query,
+            collapse={"field": "partition"},
+            sort=[{"version": "desc"}],
+            size=MOST_PARTITIONS,
+            source=source,
+        )
+    except (ApiError, TransportError) as exc:
+        raise failed(exc, settings.elasticsearch.url) from exc
+    return {hit["_source"]["partition"]: hit["_source"]["version"] for hit in answer["hits"]["hits"]}

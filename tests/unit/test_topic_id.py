@@ -1,0 +1,53 @@
+"""The Metadata request with topic ids, as brokers since 2.8 answer it, and the older one."""
+
+from io import BytesIO
+from uuid import UUID
+
+import pytest
+from aiokafka.protocol.metadata import MetadataResponse_v5
+
+from agents.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
+
+TOPIC_ID = UUID("b8c4d5f6-0000-4000-8000-00000000002a")
+PARTITION: tuple[object, ...] = (0, 0, 1, 7, [1, 2], [1], [], {})
+
+
+def flexible(topic_id: UUID, code: int = 0):  # type: ignore[no-untyped-def]
+    """A response of version 10, through its bytes."""
+    made = (
+        TopicRequest("documents")
+        .prepare({3: (0, 13)})
+        .RESPONSE_TYPE(
+            0,
+            [(1, "broker", 9092, None, {})],
+            "cluster",
+            1,
+            [(code, "documents", topic_id, False, [] if code else [PARTITION, PARTITION], -1, {})],
+            -1,
+            {},
+        )
+    )
+    return type(made).decode(BytesIO(made.encode()))
+
+
+def test_the_newest_version_that_the_broker_knows_is_asked() -> None:
+    assert TopicRequest("t").prepare({3: (0, 13)}).API_VERSION == 10
+    assert TopicRequest("t").prepare({3: (0, 9)}).API_VERSION == 5
+    assert TopicRequest("t").prepare({3: (0, 13)}).encode() == b"\x02" + bytes(16) + b"\x02t\0" + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("topic_id", "log"), [(TOPIC_ID, f"cluster/{TOPIC_ID}"), (UUID(int=0), "cluster/")], ids=["id", "no id"]
+)
+def test_a_topic_is_known_by_its_id(topic_id: UUID, log: str) -> None:
+    assert described(flexible(topic_id), "documents") == (0, Described(partitions=2, log=log))
+
+
+def test_without_topic_ids_the_cluster_is_what_is_known() -> None:
+    answer = MetadataResponse_v5(0, [], "cluster", 1, [(0, "documents", False, [PARTITION])])
+    assert described(answer, "documents") == (0, Described(partitions=1, log="cluster/"))
+
+
+def test_no_such_topic() -> None:
+    assert described(flexible(UUID(int=0), UNKNOWN_TOPIC), "documents") == (UNKNOWN_TOPIC, None)
+    assert described(flexible(TOPIC_ID), "another") == (UNKNOWN_TOPIC, None)
