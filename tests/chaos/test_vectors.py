@@ -72,7 +72,8 @@ def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary:
 
 def pool(folder: Path, limit: int) -> list[Any]:
     """A real text of every width from 3 to the limit."""
-    tokens = Tokens(folder / TOKENIZER).encode([" ".join(real_texts()[start : start + 3]) for start in range(0, 60, 3)])
+    pieces = real_texts(60)
+    tokens = Tokens(folder / TOKENIZER).encode([" ".join(pieces[start : start + 3]) for start in range(0, 60, 3)])
     long = [ids for ids in tokens if len(ids) >= limit]
     return [[*long[width % len(long)][: width - 1], long[0][-1]] for width in range(3, limit + 1)]
 
