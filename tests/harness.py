@@ -404,8 +404,8 @@ async def read_topic(settings: Settings, topic: str) -> list[Any]:
         await consumer.stop()
 
 
-async def scan(settings: Settings, index: str) -> dict[str, dict[str, Any]]:
-    """A full scan of an index: `_source` and `_version` by `_id`."""
+async def scan(settings: Settings, index: str, fields: Sequence[str] = ("*",)) -> dict[str, dict[str, Any]]:
+    """A full scan of an index: `_source`, all of it or these fields, and `_version` by `_id`."""
     async with connect(settings.elasticsearch) as client:
         await client.indices.refresh(index=index)
         rows: dict[str, dict[str, Any]] = {}
@@ -413,7 +413,13 @@ async def scan(settings: Settings, index: str) -> dict[str, dict[str, Any]]:
         while True:
             page = (
                 await client.search(
-                    index=index, size=5000, sort=["_doc"], version=True, query={"match_all": {}}, scroll="1m"
+                    index=index,
+                    size=5000,
+                    sort=["_doc"],
+                    version=True,
+                    source={"includes": list(fields)},
+                    query={"match_all": {}},
+                    scroll="1m",
                 )
                 if after is None
                 else await client.scroll(scroll_id=after, scroll="1m")
