@@ -28,7 +28,6 @@ from agents.status import read_status
 from models.manifest import Manifest, read_manifest
 from models.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
-from streams.errors import PenstockError
 from streams.identity import entry_id
 from streams.record import Record
 from streams.verify import Finding, Place, compare, expected_of
@@ -212,8 +211,8 @@ class _Attempt:
             self._most = max(self._most, process.memory_info().rss)
             try:
                 status = await read_status(self._world.settings)
-            except PenstockError as exc:
-                return Trouble("status", str(exc), self._suspects())
+            except Exception as exc:  # noqa: BLE001 - an operator sees what it is
+                return Trouble("status", repr(exc), self._suspects())
             if status["lag"] == 0:
                 return None
             self._settled = {row["partition"]: row["settled_offset"] or 0 for row in status["partitions"]}
@@ -318,6 +317,6 @@ def _json(baked: Baked) -> Any:
 
 
 def _last(worker: Worker) -> str:
-    """The last words of its log."""
-    lines = [line for line in worker.log.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(line.strip()[:300] for line in lines[-3:])
+    """The last words of its log, those about errors if there are any."""
+    lines = [line.strip()[:300] for line in worker.log.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(([line for line in lines if "Error" in line or line.startswith("penstock: ")] or lines)[-3:])
