@@ -18,7 +18,7 @@ class Tokens:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as exc:
-            raise RefusedError(f"{path} is not a tokenizer: {exc}") from exc
+            raise RefusedError(f"{path} is not a tokenizer ({exc}): export the model again") from exc
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._prefix = prefix

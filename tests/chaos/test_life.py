@@ -1,0 +1,518 @@
+"""The life of a topic: what happens to one over months, in random order, in minutes.
+
+Beside running workers the log is cut by retention, compacted, grown, made anew; claims, group offsets and indices are
+lost, restored and replaced; epochs begin, generations come and go, letters are replayed and purged, rebuilds are
+interrupted. After each of these either everything is settled and true, or every worker refuses with exit code 3 and
+the command in its message leads back to that, in at most three commands.
+"""
+
+import asyncio
+import os
+import random
+import re
+import shlex
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from agents.claims import changelog_topic
+from agents.contract import split_rules
+from agents.elastic import connect
+from agents.kafka import connection, log_reader
+from agents.settings import Settings
+from agents.status import read_status
+from models.embedder import Embedder
+from streams.dead_letter import CONNECT
+from streams.errors import PenstockError
+from streams.record import Document, Record, Rejected, decode
+from streams.split import chunk_document
+from tests.harness import PENSTOCK, Servers, Worker, World, read_topic
+
+KEYS = 24
+EPISODE = 5
+"""Actions in the life of one topic; then the next one begins."""
+STALL_S = 240
+"""Without any progress for so long the run is stuck, on however slow a machine."""
+COMMANDS = 3
+"""That a way out may take."""
+ASIDE = ("dlq list", "index list", "index status", "status", "config")
+"""Commands that a message names for looking, not for going on."""
+Letter = tuple[int, int, bytes | None]
+CODECS = (None, "gzip", "snappy", "lz4", "zstd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A record, and the log that it is in: topics made anew begin their offsets anew."""
+
+    log: int
+    record: Record
+
+
+@dataclass
+class Life:
+    """One topic, what was published on it, and everything that is done to it."""
+
+    world: World
+    embedder: Embedder
+    rng: random.Random
+    log: int = 0
+    group: str = ""
+    published: list[Published] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    numbers: int = 0
+
+    def __post_init__(self) -> None:
+        self.group = self.world.name
+
+    # what happens
+
+    async def publish(self) -> None:
+        """Documents that come, change, shrink, stay the same, go and are bad; with any codec."""
+        records = []
+        for _ in range(self.rng.randint(10, 60)):
+            self.numbers += 1
+            key = b"doc-%d" % int(KEYS * self.rng.random() ** 2)
+            kind = self.rng.random()
+            value: Any = {
+                "text": " ".join(f"word{self.numbers} of {i}." for i in range(self.rng.choice([1, 2, 30, 90])))
+            }
+            if kind < 0.12:
+                value = None
+            elif kind < 0.18:
+                value = b"{"
+            elif kind < 0.3 and (again := self.last_of(key)):
+                value = again.value
+            records.append((key, value))
+        await self.produce(records, self.rng.choice(CODECS))
+
+    def last_of(self, key: bytes) -> Record | None:
+        """The newest record of a key."""
+        return next((one.record for one in reversed(self.published) if one.record.key == key), None)
+
+    async def produce(self, records: Iterable[tuple[bytes, Any]], codec: str | None = None) -> None:
+        """One by one acknowledged in order: the order of publication is the truth that the index is held against."""
+        producer = AIOKafkaProducer(
+            **connection(self.world.settings), acks="all", compression_type=codec, linger_ms=2, metadata_max_age_ms=500
+        )
+        await producer.start()
+        try:
+            await producer.client.force_metadata_update()
+            sent = []
+            for key, value in records:
+                raw = value if isinstance(value, bytes | None) else orjson.dumps(value)
+                sent.append((key, raw, await producer.send(self.world.name, raw, key)))
+            for key, raw, future in sent:
+                place = await future
+                record = Record(
+                    topic=self.world.name,
+                    partition=place.partition,
+                    offset=place.offset,
+                    timestamp_ms=place.timestamp,
+                    key=key,
+                    value=raw,
+                )
+                self.published.append(Published(log=self.log, record=record))
+        finally:
+            await producer.stop()
+
+    async def retention(self) -> None:
+        """Records are deleted up to anywhere, settled or not."""
+        async with self.admin() as admin, log_reader(self.world.settings) as reader:
+            count = await reader.require_partitions(self.world.name)
+            bounds = await reader.bounds(self.world.name, range(count))
+            cut = {
+                TopicPartition(self.world.name, number): RecordsToDelete(self.rng.randint(bound.begin, bound.end))
+                for number, bound in bounds.items()
+                if bound.begin < bound.end
+            }
+            if cut:
+                await admin.delete_records(cut)
+
+    async def grow(self) -> None:
+        """Partitions are added, by any number."""
+        async with self.admin() as admin, log_reader(self.world.settings) as reader:
+            count = await reader.require_partitions(self.world.name)
+            await admin.create_partitions({self.world.name: NewPartitions(count + self.rng.randint(1, 3))})
+
+    async def anew(self) -> None:
+        """The topic is deleted and made anew, with fewer, as many or more partitions."""
+        await self.world.delete_topic(self.world.name)
+        self.log += 1
+        async with log_reader(self.world.settings) as reader:
+            await reader.create_topic(self.world.name, self.rng.randint(1, 5), {})
+
+    async def changelog_lost(self) -> None:
+        """Claims are gone."""
+        await self.stop_all()
+        await self.world.delete_topic(self.changelog)
+
+    async def cluster_lost(self) -> None:
+        """Topic and claims are gone together, as with another cluster under the same name."""
+        await self.stop_all()
+        async with log_reader(self.world.settings) as reader:
+            known = await reader.partitions(self.changelog)
+        if known:
+            await self.world.delete_topic(self.changelog)
+        await self.anew()
+
+    async def offsets_lost(self) -> None:
+        """The group's committed offsets are set back to the beginning."""
+        await self.stop_all()
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.world.settings.kafka.bootstrap_servers, group_id=self.group, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            async with log_reader(self.world.settings) as reader:
+                count = await reader.require_partitions(self.world.name)
+            places = [TopicPartition(self.world.name, number) for number in range(count)]
+            consumer.assign(places)
+            await consumer.commit(dict.fromkeys(places, 0))
+        finally:
+            await consumer.stop()
+
+    async def index_lost(self) -> None:
+        """The chunks, their registry, or both are deleted."""
+        index = await self.serving()
+        names = self.rng.choice([index, f"{index}-registry", f"{index},{index}-registry"])
+        async with connect(self.world.settings.elasticsearch) as client:
+            await client.indices.delete(index=names)
+
+    async def index_replaced(self) -> None:
+        """Deleted, and made anew in load mode, under the workers."""
+        index = await self.serving()
+        async with connect(self.world.settings.elasticsearch) as client:
+            await client.indices.delete(index=f"{index},{index}-registry")
+        await self.command("index", "create", "--load", may_fail=True)
+
+    async def bump(self) -> None:
+        """Somebody begins an epoch."""
+        await self.stop_all()
+        await self.command("index", "epoch", "bump", "--why", "life", may_fail=True)
+
+    async def generation(self) -> None:
+        """Another generation is made, filled by a group of its own, promoted; the one before is dropped."""
+        await self.settle()
+        before, old = await self.serving(), self.group
+        new = f"{self.world.name}-g{self.numbers}"
+        await self.command("index", "create", group=new)
+        worker = self.start(new)
+        await self.settle(group=new)
+        await self.command("index", "promote", group=new)
+        self.group = new
+        for other in [other for other in self.workers if other is not worker]:
+            await self.stop(other)
+        assert old
+        await self.command("index", "drop", before, group=new, again=True)
+
+    async def replay(self) -> None:
+        """Letters are taken up again."""
+        await self.command("dlq", "replay", may_fail=True)
+
+    async def purge(self) -> None:
+        """Letters that nobody needs any more go."""
+        await self.command("dlq", "purge", "--yes", may_fail=True)
+
+    async def rebuild(self) -> None:
+        """An index is built again; killed on its way, begun again, promoted."""
+        await self.settle()
+        begun = await asyncio.create_subprocess_exec(
+            *self.penstock("index", "rebuild"),
+            env=self.environment(self.group),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await asyncio.wait_for(begun.wait(), self.rng.uniform(1, 6))
+        except TimeoutError:
+            begun.kill()
+            await begun.wait()
+        done = orjson.loads(await self.command("index", "rebuild", "--json", again=True))
+        self.group = done["group"]
+        for other in list(self.workers):
+            await self.stop(other)
+        self.start(self.group)
+        await self.settle()
+        await self.command("index", "promote", done["index"], again=True)
+
+    async def killed(self) -> None:
+        """kill -9."""
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
+
+    # what is done about it
+
+    async def settle(self, group: str | None = None) -> None:
+        """Until the lag is 0: workers that end are started again, and a refusal's own commands are followed."""
+        group, commands = group or self.group, 0
+        moved, seen = time.monotonic(), ""
+        while True:
+            ended = [worker for worker in self.workers if worker.process.poll() is not None]
+            for worker in ended:
+                self.workers.remove(worker)
+                code, said = worker.process.returncode, worker.log.read_text()
+                if code == 3:
+                    await self.stop_all()
+                    commands += await self.follow(said[-3000:], group)
+                    self.check(commands <= COMMANDS, f"{commands} commands, and still no way on: {said[-1500:]}")
+                    moved = time.monotonic()
+                    break
+                self.check(code in (0, 1, -9), f"a worker ended with {code}: {said[-3000:]}")
+                self.counts["restarts"] += 1
+            if not any(worker.process.poll() is None for worker in self.workers):
+                self.start(group)
+            lag = await self.lag(group)
+            if lag == "0" and all(worker.get("/readyz")[0] == 200 for worker in self.workers):
+                return
+            if lag != seen:
+                moved, seen = time.monotonic(), lag
+            logs = [worker.log.read_text()[-1500:] for worker in self.workers]
+            self.check(time.monotonic() - moved < STALL_S, f"stuck at lag {lag}: {logs}")
+            await asyncio.sleep(0.5)
+
+    async def follow(self, said: str, group: str) -> int:
+        """Run what a refusal names. Returns how many commands that took."""
+        self.counts["refusals"] += 1
+        message = said[said.rfind("penstock: ") :]
+        took = 0
+        if gone := re.search(r"delete the index (\S+) too", message):
+            async with connect(self.world.settings.elasticsearch) as client:
+                await client.indices.delete(index=gone[1])
+            took += 1
+        named = [" ".join(words.split()[1:]) for words in re.findall(r"`(penstock [^`]+)`", message)]
+        chosen = [words for words in named if not words.startswith(ASIDE)]
+        self.check(bool(chosen) or took > 0, f"a refusal without a way on: {message}")
+        for words in chosen[:1]:
+            arguments = ["life" if word == "…" else word for word in shlex.split(words)]
+            if arguments[0] == "worker":
+                continue
+            refused = await self.run(*arguments, group=group)
+            took += 1
+            if refused.returncode == 3:
+                self.trace.append(f"  {refused.stderr.strip()}")
+                took += await self.follow("penstock: " + refused.stderr, group)
+            else:
+                self.check(refused.returncode == 0, f"{words}: {refused.stderr}")
+        return took
+
+    async def look(self) -> None:
+        """Everything that is in the log is in the index, and nothing else is wrong with it."""
+        there = {(row.partition, row.offset) for row in await read_topic(self.world.settings, self.world.name)}
+        letters = await self.letters()
+        wanted = self.permitted(there, letters)
+        found: dict[str, list[tuple[int, str]]] = {}
+        for row in (await self.world.chunks()).values():
+            if not row["penstock"]["stub"]:
+                metadata = row["metadata"]
+                found.setdefault(metadata["doc_id"], []).append((metadata["chunk"], row["text"]))
+        for doc, possible in wanted.items():
+            texts = tuple(text for _, text in sorted(found.get(doc, [])))
+            self.check(texts in possible, f"{doc} is {texts}, which is none of {possible}")
+        for one in self.published:
+            place = one.record.partition, one.record.offset
+            if one.log == self.log and place in there and isinstance(decode(one.record), Rejected):
+                self.check((*place, one.record.value) in letters, f"{place} is bad, and has no dead letter")
+        verified = await self.run("index", "verify", "--json", group=self.group)
+        self.check(verified.returncode == 0, f"verify: {verified.stdout[-3000:]} {verified.stderr[-1000:]}")
+
+    def permitted(self, there: set[tuple[int, int]], letters: set[Letter]) -> dict[str, set[tuple[str, ...]]]:
+        """Texts that each document may have: of its newest record, or an older one where the log has lost that."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        over: set[str] = set()
+        for one in reversed(self.published):
+            place = one.record.partition, one.record.offset
+            document = decode(one.record)
+            if isinstance(document, Rejected) or document.id in over:
+                continue
+            found.setdefault(document.id, set()).add(self.texts(document))
+            refused = (*place, one.record.value) in letters  # loud; served if it was taken up again
+            if one.log == self.log and place in there and not refused:
+                over.add(document.id)
+        for doc in found.keys() - over:
+            found[doc].add(())  # nothing of it is in the log any more
+        return found
+
+    def texts(self, document: Document) -> tuple[str, ...]:
+        """What the chunks of a document say."""
+        rules = split_rules(self.world.settings, self.embedder.manifest)
+        chunks = chunk_document(document, rules, self.embedder.tokens.encode)
+        assert not isinstance(chunks, Rejected)
+        return tuple(chunk.text for chunk in chunks)
+
+    # what it is made of
+
+    def settings(self, group: str) -> Settings:
+        """As the workers of a group have them."""
+        source = self.world.settings.source.model_copy(update={"group": group})
+        return self.world.settings.model_copy(update={"source": source})
+
+    @property
+    def changelog(self) -> str:
+        return changelog_topic(self.settings(self.group))
+
+    def admin(self) -> "Admin":
+        return Admin(self.world.settings.kafka.bootstrap_servers)
+
+    def environment(self, group: str) -> dict[str, str]:
+        return self.world.environment({"PENSTOCK_SOURCE__GROUP": group})
+
+    def penstock(self, *arguments: str) -> list[str]:
+        return [str(PENSTOCK), *arguments]
+
+    def start(self, group: str) -> Worker:
+        worker = self.world.start_worker({"PENSTOCK_SOURCE__GROUP": group, "PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"})
+        self.workers.append(worker)
+        return worker
+
+    async def stop(self, worker: Worker) -> None:
+        if worker.process.poll() is None:
+            code = await asyncio.to_thread(worker.terminate)
+            self.check(code in (0, 1, 3, -15), f"stopped, a worker ended with {code}: {worker.log.read_text()[-2000:]}")
+        if worker in self.workers:
+            self.workers.remove(worker)
+
+    async def stop_all(self) -> None:
+        for worker in list(self.workers):
+            await self.stop(worker)
+
+    async def run(self, *arguments: str, group: str) -> Any:
+        self.trace.append("  penstock " + " ".join(arguments))
+        return await asyncio.to_thread(self.world.command, *arguments, extra={"PENSTOCK_SOURCE__GROUP": group})
+
+    async def command(
+        self, *arguments: str, group: str | None = None, may_fail: bool = False, again: bool = False
+    ) -> str:
+        """`may_fail`: it may refuse, in words; `again`: it may have to wait until a killed worker is forgotten."""
+        deadline = time.monotonic() + 60
+        while True:
+            done = await self.run(*arguments, group=group or self.group)
+            self.check("Traceback" not in done.stderr, f"{arguments}: {done.stderr}")
+            if done.returncode == 0 or may_fail:
+                return str(done.stdout)
+            self.check(again and time.monotonic() < deadline, f"{arguments}: {done.returncode} {done.stderr}")
+            await asyncio.sleep(2)
+
+    async def lag(self, group: str) -> str:
+        """The lag of a group, or why it cannot be told."""
+        try:
+            found = await read_status(self.settings(group))
+        except PenstockError as exc:
+            return str(exc)
+        return str(found["problem"] or found["lag"])
+
+    async def letters(self) -> set[Letter]:
+        """Places and values that the dead letters name; a place alone may be one of another log."""
+        found = set()
+        for row in await read_topic(self.world.settings, self.world.settings.dead_letter_topic):
+            values = dict(row.headers)
+            found.add((int(values[CONNECT + "partition"]), int(values[CONNECT + "offset"]), row.value))
+        return found
+
+    async def serving(self) -> str:
+        async with connect(self.world.settings.elasticsearch) as client:
+            if not await client.indices.exists_alias(name=self.world.name):
+                return f"{self.world.name}-none"
+            return str(next(iter(await client.indices.get_alias(name=self.world.name))))
+
+    def check(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise AssertionError(what + "\n" + "\n".join(self.trace))
+
+
+class Admin:
+    """An admin client as a context."""
+
+    def __init__(self, servers: str) -> None:
+        self._client = AIOKafkaAdminClient(bootstrap_servers=servers)
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        await self._client.start()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+
+def actions(life: Life) -> list[Callable[[], Awaitable[None]]]:
+    """What may happen; some of it more often."""
+    return [
+        life.publish,
+        life.retention,
+        life.retention,
+        life.grow,
+        life.anew,
+        life.changelog_lost,
+        life.cluster_lost,
+        life.offsets_lost,
+        life.index_lost,
+        life.index_replaced,
+        life.bump,
+        life.generation,
+        life.replay,
+        life.purge,
+        life.rebuild,
+        life.killed,
+    ]
+
+
+async def live(life: Life) -> None:
+    """One topic, from its making to its end."""
+    await life.world.create(partitions=life.rng.randint(1, 4))
+    life.start(life.group)
+    if life.rng.random() < 0.5:
+        life.start(life.group)
+    for _ in range(EPISODE):
+        await life.publish()
+        if life.rng.random() < 0.5:
+            await life.settle()
+        action = life.rng.choice(actions(life))
+        life.trace.append(action.__name__)
+        await action()
+        life.counts[action.__name__] += 1
+        if life.rng.random() < 0.5:
+            await life.publish()
+        await life.settle()
+        await life.look()
+    await life.produce((b"doc-%d" % number, {"text": f"The last word on {number}."}) for number in range(KEYS))
+    await life.settle()
+    await life.look()
+    await life.stop_all()
+
+
+@pytest.mark.timeout(5400)
+def test_the_life_of_a_topic(
+    servers: Servers, model_folder: Path, tmp_path: Path, embedder: Embedder, summary: dict[str, Any], minutes: float
+) -> None:
+    seed = int(os.environ.get("SEED") or time.time())
+    deadline = time.monotonic() + minutes * 60
+    counts: Counter[str] = Counter()
+    records = lives = 0
+    while time.monotonic() < deadline:
+        world = World(servers, model_folder, tmp_path)
+        life = Life(world, embedder, random.Random(seed + lives))
+        try:
+            asyncio.run(live(life))
+        except BaseException as exc:
+            exc.add_note(f"SEED={seed + lives} repeats this life")
+            raise
+        finally:
+            world.close()
+        lives += 1
+        counts += life.counts
+        records += len(life.published)
+    summary["life: minutes, topics, records"] = f"{minutes:g}, {lives}, {records}"
+    summary["life: actions"] = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    summary["life: lost, stale, stuck, circles"] = "0, 0, 0, 0"  # asserted above, each
