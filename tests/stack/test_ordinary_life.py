@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiokafka.producer.message_accumulator as accumulator
+import aiokafka.producer.producer as producer_module
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -40,6 +41,8 @@ def run(self, batch):
 Session.run = run
 """
 """A model that costs nothing, and waits for a file to be there."""
+LONG = "Long. " * 150
+"""So that a fetch, which may hold 1 MiB, does not hold all records."""
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 TIMES = (-1, 0, 1, 1_700_000_000_000_000, 2**63 - 1, 1_700_000_000_000_000_001)
 
@@ -70,7 +73,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce((str(i).encode(), {"text": f"Record {i}."}) for i in range(6000))
+        await world.produce((str(i).encode(), {"text": f"Record {i}. {LONG}"}) for i in range(6000))
         worker = world.start_worker(extra, changed(GATED))
         await world.ready(worker)
         assert lost(worker, world.name) == 0
@@ -89,7 +92,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
             assert "records were lost to retention" in worker.log.read_text()
             assert worker.terminate() == 0
 
-            await world.produce((str(i).encode(), {"text": f"Record {i}."}) for i in range(6000, 7000))
+            await world.produce((str(i).encode(), {"text": f"Record {i}. {LONG}"}) for i in range(6000, 7000))
             await reader.delete_before(world.name, {0: 6500})
             worker = world.start_worker(extra, changed(GATED))
             await world.settled(worker=worker)
@@ -171,7 +174,8 @@ def test_whatever_producers_send_is_indexed(world: World, embedder: Embedder, mo
             )
         await asyncio.gather(*(asyncio.to_thread(java_producer, world, codec) for codec in CODECS))
         with monkeypatch.context() as patch:
-            patch.setattr(accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+            for module in (accumulator, producer_module):
+                patch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
             await send(["before", "odd", "between", "odd bad", "after"], compression_type="zstd")
         for at in TIMES:  # one a batch: what is added to the first timestamp of a batch has its limits in producers
             await send([f"at {at}"], times=[at])
