@@ -171,7 +171,7 @@ async def behind_alias(client: AsyncElasticsearch, settings: Settings, alias: st
     try:
         if not await client.indices.exists_alias(name=alias):
             if await client.indices.exists(index=alias):
-                raise RefusedError(f"{alias} is an index, not an alias")
+                raise RefusedError(f"{alias} is an index, not an alias: choose another name")
             return None
         names = list(await client.indices.get_alias(name=alias))
     except (ApiError, TransportError) as exc:

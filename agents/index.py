@@ -154,8 +154,8 @@ class Index:
             serving_names = sorted(row.index for row in rows if row.serving)
             if len(serving_names) > 1:
                 raise RefusedError(
-                    f"the alias {self._alias} has {len(serving_names)} indices: {', '.join(serving_names)}; readers can have "
-                    "only one of them: take the others out of the alias, in Elasticsearch (`_aliases`)"
+                    f"the alias {self._alias} has {len(serving_names)} indices: {', '.join(serving_names)}; "
+                    "readers can have only one of them: take the others out of the alias, in Elasticsearch (`_aliases`)"
                 )
             return sorted(rows, key=lambda row: row.number)
 

@@ -292,18 +292,20 @@ class Life:
             async with connect(self.world.settings.elasticsearch) as client:
                 await client.indices.delete(index=gone[1])
             took += 1
-        named = [" ".join(words.split()[1:]) for words in re.findall(r"`(penstock [^`]+)`", message)]
-        chosen = [words for words in named if not words.startswith(ASIDE)]
-        self.check(bool(chosen) or took > 0, f"a refusal without a way on: {message}")
-        for words in chosen[:1]:
+        named = [
+            (env, arguments)
+            for env, arguments in re.findall(r"`((?:[A-Z_]+=\S+ )*)penstock ([^`]+)`", message)
+            if not arguments.startswith((*ASIDE, "worker"))
+        ]
+        self.check(bool(named) or took > 0, f"a refusal without a way on: {message}")
+        for env, words in named[:1]:
             arguments = ["life" if word == "…" else word for word in shlex.split(words)]
-            if arguments[0] == "worker":
-                continue
-            refused = await self.run(*arguments, group=group)
+            feeder = dict(pair.split("=", 1) for pair in env.split()).get("PENSTOCK_SOURCE__GROUP", group)
             took += 1
+            refused = await self.run(*arguments, group=feeder)
             if refused.returncode == 3:
                 self.trace.append(f"  {refused.stderr.strip()}")
-                took += await self.follow("penstock: " + refused.stderr, group)
+                took += await self.follow("penstock: " + refused.stderr, feeder)
             else:
                 self.check(refused.returncode == 0, f"{words}: {refused.stderr}")
         return took
