@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 
 import pytest
 from hypothesis import HealthCheck
@@ -19,7 +21,8 @@ from models.embedder import Embedder, load_embedder
 from models.export import ensure_model
 from models.manifest import read_manifest
 from models.verdict import Wanted, choose
-from tests.harness import Servers, World
+from tests.harness import Servers, World, world_on
+from tests.pace import sitecustomize as pace
 
 collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]  # `make chaos`: what takes minutes
 MODEL = "all-MiniLM-L6-v2"
@@ -39,21 +42,30 @@ def alone() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def model_folder() -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported model, proved as the tests run it; exported when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
     with alone():
         ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)
-        choose(
-            folder, read_manifest(folder), Wanted(), say=print
-        )  # before any test puts a model of its own in its place
-    return folder
+        choose(folder, read_manifest(folder), Wanted(), say=print)  # before a test puts a model in its place
+    if not pace.speed():
+        return folder
+    paced = tmp_path_factory.mktemp("models") / MODEL  # what is measured of a model at another speed stays here
+    paced.mkdir()
+    for path in folder.iterdir():
+        if path.suffix == ".json":
+            shutil.copy(path, paced)
+        else:
+            (paced / path.name).symlink_to(path)
+    return paced
 
 
 @pytest.fixture(scope="session")
 def embedder(model_folder: Path) -> Iterator[Embedder]:
-    """The real model, in this process."""
+    """The model of the workers, in this process."""
     loaded = load_embedder(model_folder)
+    if pace.speed() == "fast":
+        loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
     yield loaded
     loaded.close()
 
@@ -103,14 +115,12 @@ def either(request: pytest.FixtureRequest) -> Servers:
 @pytest.fixture
 def world(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
     """A topic, a group and an alias of the test's own, on Elasticsearch 9."""
-    made = World(servers, model_folder, tmp_path)
-    yield made
-    made.close()
+    with world_on(servers, model_folder, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def world_on_either(either: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
     """The same on each major in turn."""
-    made = World(either, model_folder, tmp_path)
-    yield made
-    made.close()
+    with world_on(either, model_folder, tmp_path) as made:
+        yield made

@@ -6,12 +6,14 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
 from agents.preflight import create_index
-from agents.settings import Settings, load_settings
+from agents.settings import Settings, cache_dir, load_settings
 from agents.status import read_status
 from streams.errors import PenstockError
 from streams.record import Record
@@ -40,6 +42,12 @@ HANGS = (
     "Session.run = lambda self, batch: time.sleep(600)"
 )
 """For `changed`: a model that never returns."""
+SHORT_REVOKE = "import agents.worker\nagents.worker.REVOKE_S = 1.0"
+"""For `changed`: a rebalance does not wait long for batches that a test holds."""
+PACE = Path(__file__).with_name("pace")
+"""In PYTHONPATH of every process under test, see there."""
+PATIENCE_S = 300.0
+"""How long a test waits for what has to happen. A machine that is slow or busy is no failure."""
 _numbers = itertools.count()
 
 
@@ -58,6 +66,31 @@ class Servers:
         os.killpg(server.pid, signal.SIGKILL)
         while any(other.name == name for other in stack.status(self.options.folder)):
             time.sleep(0.05)
+
+    @asynccontextmanager
+    async def away(self, name: str) -> AsyncIterator[None]:
+        """One server is killed meanwhile, and is there again afterwards, whatever happens."""
+        await asyncio.to_thread(self.kill, name)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.restart)
+
+    def missing(self) -> list[str]:
+        """Servers that do not answer; a dead one is found out at once."""
+        found = []
+        with socket.socket() as probe:
+            probe.settimeout(PATIENCE_S)
+            if probe.connect_ex(("127.0.0.1", self.kafka_port)):
+                found.append("kafka")
+        try:
+            url = f"http://127.0.0.1:{self.elasticsearch_port}/_cluster/health?timeout=1s"
+            urllib.request.urlopen(url, timeout=PATIENCE_S).close()
+        except urllib.error.HTTPError:
+            pass  # it answers
+        except OSError:
+            found.append("elasticsearch")
+        return found
 
     def restart(self) -> None:
         """Start again what was killed, on the same port with the same data.
@@ -88,10 +121,24 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def terminate(self, timeout_s: float = 45) -> int:
+    def terminate(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
+
+    async def ended(self, timeout_s: float = PATIENCE_S) -> int:
+        """Wait until it has ended by itself; returns the exit code."""
+        return await asyncio.to_thread(self.process.wait, timeout_s)
+
+    async def said(self, words: str, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until its log has these words."""
+
+        async def check() -> bool:
+            ended, log = self.process.poll() is not None, self.log.read_text()
+            assert words in log or not ended, log[-3000:]
+            return words in log
+
+        await until(check, timeout_s)
 
     def metrics(self) -> dict[str, float]:
         """Samples by name and labels, as Prometheus sees them."""
@@ -109,6 +156,44 @@ class Worker:
             return exc.code, orjson.loads(exc.read())
         except OSError:
             return 0, None
+
+
+class Gate:
+    """Before the model of the workers that are started with its `environment`: how many batches may pass.
+
+    The batches of a process are counted from 0, so that `let(1)` means: its first one is indexed, the next is read,
+    intended, and waits. Closed at first. What tests assert of work that is left, or in flight, holds on any machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.let(0)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a worker, or a command that embeds."""
+        return {"MODEL_GATE": str(self._path)}
+
+    def let(self, batches: float) -> None:
+        """So many batches of each process may pass, all in all."""
+        scratch = self._path.with_suffix(".new")
+        scratch.write_text(str(batches))
+        scratch.rename(self._path)
+
+    def open(self) -> None:
+        """Nothing is held any more."""
+        self.let(float("inf"))
+
+    async def holds(self, process: "subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> None:
+        """Wait until a batch of this process stands before the gate."""
+
+        held = Path(f"{self._path}.{process.pid}")
+
+        async def check() -> bool:
+            assert process.poll() is None, f"it ended with {process.returncode} before it came to the gate"
+            return held in held.parent.iterdir()
+
+        await until(check, timeout_s)
 
 
 @dataclass
@@ -149,7 +234,8 @@ class World:
         es, kafka = self.settings.elasticsearch, self.settings.kafka
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
-            "PENSTOCK_CACHE_DIR": os.environ.get("PENSTOCK_CACHE_DIR", str(self.model_folder.parent.parent)),
+            "PYTHONPATH": str(PACE),
+            "PENSTOCK_CACHE_DIR": str(cache_dir()),
             "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "PENSTOCK_SOURCE__TOPIC": self.name,
             "PENSTOCK_SOURCE__GROUP": self.name,
@@ -170,7 +256,7 @@ class World:
             env=self.environment(extra),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
 
@@ -199,7 +285,7 @@ class World:
                 env=self.environment({"PATH": path}),
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=PATIENCE_S,
                 check=False,
             )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
@@ -214,7 +300,7 @@ class World:
             assert done.returncode == 0, done.stderr
             return bool(orjson.loads(done.stdout)["lag"] == 0)
 
-        await until(check, 90, every_s=0.25)
+        await until(check, every_s=0.25)
 
     async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
         """Topic and index."""
@@ -271,7 +357,7 @@ class World:
         self.workers.append(worker)
         return worker
 
-    async def ready(self, worker: Worker, timeout_s: float = 60) -> None:
+    async def ready(self, worker: Worker, timeout_s: float = PATIENCE_S) -> None:
         """Wait for `/readyz`."""
 
         async def check() -> bool:
@@ -280,11 +366,15 @@ class World:
 
         await until(check, timeout_s)
 
+    def gate(self) -> Gate:
+        """A new one, closed."""
+        return Gate(self.tmp / f"gate-{next(_numbers)}")
+
     async def lag(self) -> int:
         """Lag as `penstock status` computes it."""
         return int((await read_status(self.settings))["lag"])
 
-    async def settled(self, timeout_s: float = 90, worker: Worker | None = None) -> None:
+    async def settled(self, timeout_s: float = PATIENCE_S, worker: Worker | None = None) -> None:
         """Wait until lag is 0."""
 
         async def check() -> bool:
@@ -293,6 +383,23 @@ class World:
             return await self.lag() == 0
 
         await until(check, timeout_s, every_s=0.25)
+
+    async def held_in_the_middle(self, worker: Worker, gate: Gate) -> None:
+        """Wait until this worker's first batch is settled and the next one stands before the gate, closed till now.
+
+        There have to be more than 256 chunks, the size of the first batch.
+        """
+        await gate.holds(worker.process)
+        total = await self.lag()
+        gate.let(1)
+
+        async def begun() -> bool:
+            assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+            return await self.lag() < total
+
+        await until(begun, every_s=0.05)
+        await gate.holds(worker.process)
+        assert await self.lag() > 0
 
     async def shrink_dead_letters(self, limit: int) -> None:
         """Make the dead-letter topic beforehand, so that it takes values up to so many bytes only."""
@@ -310,7 +417,7 @@ class World:
             async def gone() -> bool:
                 return await reader.partitions(topic) is None
 
-            await until(gone, 20)
+            await until(gone)
 
     async def dead_letters(self) -> list[Any]:
         """Everything in the dead-letter topic."""
@@ -324,11 +431,19 @@ class World:
         """Every registry entry by `_id`."""
         return await scan(self.settings, f"{self.name}-{self.settings.model.name.lower()}-000001-registry")
 
-    def close(self) -> None:
-        """End all processes and delete the indices."""
+    def end_workers(self) -> None:
+        """SIGKILL to those that still run."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
+
+    def close(self) -> None:
+        """End all of it."""
+        self.end_workers()
+        self.delete_indices()
+
+    def delete_indices(self) -> None:
+        """All that begin with its name."""
         asyncio.run(self._delete())
 
     async def _delete(self) -> None:
@@ -336,6 +451,22 @@ class World:
             found = await client.indices.get(index=f"{self.name}-*", ignore_unavailable=True)
             if names := list(found):
                 await client.indices.delete(index=",".join(names))
+
+
+@contextmanager
+def world_on(servers: Servers, model_folder: Path, tmp: Path) -> Iterator[World]:
+    """A world, and servers that are up before it and after it: a test that leaves one down fails itself."""
+    servers.restart()
+    made = World(servers, model_folder, tmp)
+    try:
+        yield made
+    finally:
+        made.end_workers()
+        missing = servers.missing()
+        if missing:
+            servers.restart()
+        made.delete_indices()
+    assert not missing, f"this test left {' and '.join(missing)} down; started again for those after it"
 
 
 def changed(code: str) -> list[str]:
@@ -375,7 +506,7 @@ async def again_and_again(step: Callable[[int], Awaitable[object]], every_s: flo
         await task
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.1) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = PATIENCE_S, every_s: float = 0.1) -> None:
     """Wait for a condition; fails the test at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not await condition():

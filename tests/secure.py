@@ -20,7 +20,7 @@ from agents.local import stack
 from agents.local.security import Security, secured
 from agents.local.servers import free_port
 from agents.settings import load_settings
-from tests.harness import PENSTOCK
+from tests.harness import PACE, PATIENCE_S, PENSTOCK
 from tests.kafka_tools import KafkaTools, password_of
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class SecureStack:
             env={**_environment(), **(extra or {})},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
 
@@ -134,21 +134,20 @@ class SecureStack:
         """Of the worker with these settings."""
         return self.folder / f"{settings}.log"
 
-    def work_off(self, settings: str) -> str:
-        """Run a worker until the lag is 0; its log."""
+    def work_off(self, settings: str, says: str = "partitions assigned") -> str:
+        """Run a worker until the lag is 0 and its log has these words; its log."""
         log = self.log(settings)
         with self.worker(settings) as worker:
-            deadline = time.monotonic() + 90
-            while "partitions assigned" not in log.read_text() or self.done(settings, "status", "--json")["lag"]:
+            deadline = time.monotonic() + PATIENCE_S
+            while says not in log.read_text() or self.done(settings, "status", "--json")["lag"]:
                 assert worker.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.5)
-            time.sleep(7)  # load mode is looked at every 5 s
+                time.sleep(0.2)
             worker.terminate()
-            assert worker.wait(45) == 0, log.read_text()[-3000:]
+            assert worker.wait(PATIENCE_S) == 0, log.read_text()[-3000:]
         return log.read_text()
 
 
 def _environment() -> dict[str, str]:
     usual = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_") or "CACHE" in name}
-    return {**usual, "PENSTOCK_ADMIN__PORT": "0"}
+    return {**usual, "PYTHONPATH": str(PACE), "PENSTOCK_ADMIN__PORT": "0"}

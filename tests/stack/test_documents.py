@@ -67,7 +67,7 @@ def test_metadata_with_a_type_is_searched_by_it_and_refused_without_it(world: Wo
         assert letter.key == b"wrong"
         assert worker.terminate() == 0
         refuses = world.start_worker()  # without the setting: another contract
-        assert await asyncio.to_thread(refuses.process.wait, 60) == 3
+        assert await refuses.ended() == 3
         assert "fields.metadata.year: index integer, worker absent" in refuses.log.read_text()
 
     asyncio.run(scenario())

@@ -21,7 +21,7 @@ from tests.stack.test_verify import verified
 
 async def exits_with_3(worker: Worker, *parts: str) -> None:
     """It refuses to go on, and says what to do."""
-    assert await asyncio.to_thread(worker.process.wait, 60) == 3, worker.log.read_text()[-2000:]
+    assert await worker.ended() == 3, worker.log.read_text()[-2000:]
     said = worker.log.read_text()
     for part in (*parts, "penstock index epoch bump --why"):
         assert part in said, said[-2000:]
@@ -141,9 +141,9 @@ def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder)
             await world.settled(worker=worker)
             await client.indices.delete(index=both)
             await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
-        assert await asyncio.to_thread(worker.process.wait, 60) == 3  # a running worker notices, too
+        assert await worker.ended() == 3  # a running worker notices, too
         refused = world.start_worker()
-        assert await asyncio.to_thread(refused.process.wait, 60) == 3
+        assert await refused.ended() == 3
         assert "`penstock index create` opens it" in refused.log.read_text()
         await world.follow("The index was restored from a snapshot")
         await assert_true(world, embedder)
@@ -165,7 +165,7 @@ def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: Embe
             await world.settled(worker=worker)
             await client.indices.close(index=both)
             await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
-        assert await asyncio.to_thread(worker.process.wait, 60) == 3
+        assert await worker.ended() == 3
         assert "was restored" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)

@@ -9,7 +9,7 @@ import pytest
 
 from models.embedder import Embedder
 from streams.record import Rejected, decode
-from tests.harness import World, changed, until
+from tests.harness import SHORT_REVOKE, World, changed, until
 from tests.oracle import assert_true
 
 WORDS = ("turbine", "penstock", "weir", "sluice", "reservoir", "spillway", "gate")
@@ -34,7 +34,7 @@ def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedde
         await world.produce((f"doc-{i % 40}".encode(), {"text": text(i, 1 + i % 5)}) for i in range(120))
         await world.produce([(b"doc-3", None), (b"doc-4", {"text": ""}), (b"bad", b"{")])
         doomed = world.start_worker({"PENSTOCK_FAIL_POINT": point})
-        assert await asyncio.to_thread(doomed.process.wait, 60) == -signal.SIGKILL
+        assert await doomed.ended() == -signal.SIGKILL
         worker = world.start_worker()
         await world.settled(worker=worker)
         await assert_true(world, embedder)
@@ -101,10 +101,13 @@ def test_sigterm_under_load_drains_and_exits_0_and_the_next_worker_goes_on(world
     async def scenario() -> None:
         await world.create()
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 3)}) for i in range(1500))
-        first = world.start_worker()
-        await world.ready(first)
-        await until(lambda: _progress(world, 1500), 60)
-        assert first.terminate() == 0
+        gate = world.gate()
+        first = world.start_worker(gate.environment)
+        await world.held_in_the_middle(first, gate)
+        first.process.send_signal(signal.SIGTERM)
+        await first.said("stopping")
+        gate.open()
+        assert await first.ended() == 0
         left = await world.lag()
         assert 0 < left < 1500
         second = world.start_worker()
@@ -121,14 +124,14 @@ def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: 
 
     async def scenario() -> None:
         await world.create()
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 30)}) for i in range(600))
-        worker = world.start_worker()
-        await world.ready(worker)
-        await until(lambda: _progress(world, 600), 60)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 3)}) for i in range(600))
+        gate = world.gate()
+        worker = world.start_worker(gate.environment)
+        await world.held_in_the_middle(worker, gate)  # so that what is in flight does not end before the signal
         worker.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.1)  # two signals at the same instant would be one
+        await worker.said("stopping")  # two signals at the same instant would be one
         worker.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.process.wait, 2) == 128 + signal.SIGTERM
+        assert await worker.ended() == 128 + signal.SIGTERM
         second = world.start_worker()
         await world.settled(worker=second)
         await assert_true(world, embedder)
@@ -151,25 +154,39 @@ def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(wor
         await world.produce([(b"doc", {"text": "settled before the end"})])
         await world.settled(worker=worker)
         worker.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.process.wait, 30) == 0
+        assert await worker.ended() == 0
         assert "everything was drained" in worker.log.read_text()
 
     asyncio.run(scenario())
 
 
-def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_5000_documents(world: World, embedder: Embedder) -> None:
+def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_the_middle_of_2000_documents(
+    world: World, embedder: Embedder
+) -> None:
     """Two workers share the partitions; one dies, the other is stopped; a third finishes the rest."""
 
     async def scenario() -> None:
         await world.create(partitions=8)
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 6)}) for i in range(5000))
-        first, second = world.start_worker(), world.start_worker()
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 6)}) for i in range(2000))
+        gate = world.gate()
+        first, second = (world.start_worker(gate.environment, changed(SHORT_REVOKE)) for _ in range(2))
         await world.ready(first)
         await world.ready(second)
-        await until(lambda: _progress(world, 5000, 0.8), 90)
+        gate.let(1)
+        await gate.holds(first.process)
+        await gate.holds(second.process)
         first.kill()
-        await until(lambda: _progress(world, 5000, 0.5), 90)
-        assert second.terminate() == 0
+
+        async def has_all() -> bool:
+            status, page = await asyncio.to_thread(second.get, "/statusz")
+            return status == 200 and len(page["partitions"]) == 8
+
+        await until(has_all)
+        second.process.send_signal(signal.SIGTERM)
+        await second.said("stopping")
+        assert await world.lag() > 0
+        gate.open()
+        assert await second.ended() == 0
         third = world.start_worker()
         await world.settled(worker=third)
         await assert_true(world, embedder)
@@ -192,10 +209,15 @@ def test_faust_skips_records_after_warm_restarts_and_admission_goes_back_for_the
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(4000))
         gaps = 0
         for turn in range(10):
-            worker = world.start_worker(SMALL_BUFFER, command=[sys.executable, "-c", EXPOSED])
-            await world.ready(worker)
-            await asyncio.sleep(2.0)  # leave it in the middle of its work
-            assert worker.terminate() == 0
+            if await world.lag() < 1000:
+                break
+            gate = world.gate()
+            worker = world.start_worker({**SMALL_BUFFER, **gate.environment}, [sys.executable, "-c", EXPOSED])
+            await world.held_in_the_middle(worker, gate)
+            worker.process.send_signal(signal.SIGTERM)
+            await worker.said("stopping")
+            gate.open()
+            assert await worker.ended() == 0
             gaps += worker.log.read_text().count("seeking back")
             if gaps >= 2 and turn >= 3:
                 break
@@ -226,8 +248,3 @@ worker.WINDOW = 32
 sys.argv = ["penstock", "worker"]
 main()
 """
-
-
-async def _progress(world: World, total: int, share: float = 1.0) -> bool:
-    """Whether something is settled and less than `share` of all is left."""
-    return 0 < await world.lag() < total * share

@@ -30,12 +30,9 @@ def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Em
         found, loading = await index_settings(world)
         assert (found["refresh_interval"], loading) == ("-1", True)
         await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}. " * 40}) for i in range(1500))
-        first = world.start_worker()
-
-        async def begun() -> bool:
-            return 0 < await world.lag() < 1500
-
-        await until(begun, 60, every_s=0.05)
+        gate = world.gate()
+        first = world.start_worker(gate.environment)
+        await world.held_in_the_middle(first, gate)
         first.kill()
         assert (await index_settings(world))[1]
         await world.settled(worker=world.start_worker())
@@ -43,7 +40,7 @@ def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Em
         async def ended() -> bool:
             return not (await index_settings(world))[1]
 
-        await until(ended, 20)
+        await until(ended)
         found, _ = await index_settings(world)
         assert (found["refresh_interval"], found["number_of_replicas"]) == ("2s", "0")
         await assert_true(world, embedder)

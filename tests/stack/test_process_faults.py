@@ -11,13 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from agents.elastic import connect
 from models.embedder import Embedder
 from streams.record import Record
-from tests.harness import HANGS, PENSTOCK, World, changed, until
+from tests.harness import HANGS, PATIENCE_S, PENSTOCK, SHORT_REVOKE, Worker, World, changed, until
 from tests.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
-
-
-async def _below(world: World, count: int) -> bool:
-    return await world.lag() < count
 
 
 def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> None:
@@ -25,14 +21,18 @@ def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> No
 
     async def scenario() -> None:
         await world.create()
-        worker = world.start_worker()
-        await world.ready(worker)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
-        await until(lambda: _below(world, 600), 60)
-        await asyncio.to_thread(world.servers.kill, "kafka")
-        await asyncio.sleep(5)
-        await asyncio.to_thread(world.servers.restart)
-        await until(lambda: _done_or_ended(world), 90, every_s=0.5)
+        gate = world.gate()
+        worker = world.start_worker(gate.environment)
+        await world.held_in_the_middle(worker, gate)
+        async with world.servers.away("kafka"):
+            gate.open()
+
+            async def noticed() -> bool:
+                return worker.process.poll() is not None or "lag is unknown" in worker.log.read_text()
+
+            await until(noticed)
+        await until(lambda: _done_or_ended(world), every_s=0.5)
         if worker.process.poll() is not None:  # its watchdog may end it, never with 0
             assert worker.process.returncode == 1, worker.log.read_text()[-2000:]
             await world.settled(worker=world.start_worker())
@@ -52,7 +52,7 @@ def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder:
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(3))
         worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"}, command=changed(HANGS))
-        assert await asyncio.to_thread(worker.process.wait, 40) == 1
+        assert await worker.ended() == 1
         assert "settled offset stands still at 0" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)
@@ -67,13 +67,17 @@ def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, e
         await world.create(partitions=2)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 8)}) for i in range(1000))
         async with no_regress(world):
-            first = world.start_worker()
-            await until(lambda: _below(world, 1000), 60)
-            second, third = world.start_worker(), world.start_worker()
+            gate = world.gate()
+            first = world.start_worker(gate.environment, command=changed(SHORT_REVOKE))
+            await world.held_in_the_middle(first, gate)
+            second, third = (world.start_worker(gate.environment, command=changed(SHORT_REVOKE)) for _ in range(2))
             await world.ready(second)
             await world.ready(third)  # one of the three has no partition
-            await until(lambda: _below(world, 600), 60)
-            assert await asyncio.to_thread(second.terminate) == 0
+            second.process.send_signal(signal.SIGTERM)
+            await second.said("stopping")
+            assert await world.lag() > 0
+            gate.open()
+            assert await second.ended() == 0
             await world.settled()
         embedded = [worker.metrics()["penstock_chunks_embedded_total"] for worker in (first, third)]
         assert sum(embedded) < 1000 + 3 * 512  # what two rebalances may have abandoned
@@ -88,8 +92,10 @@ def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Emb
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 40)}) for i in range(150))
-        zombie = world.start_worker()
-        await until(lambda: _below(world, 150), 60)
+        gate = world.gate()
+        zombie = world.start_worker(gate.environment)
+        await world.held_in_the_middle(zombie, gate)
+        settled = _settled_by(zombie)
         zombie.process.send_signal(signal.SIGSTOP)
         await world.produce((f"doc-{i}".encode(), {"text": text(i)} if i % 2 else None) for i in range(150))
         async with no_regress(world):
@@ -99,13 +105,23 @@ def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Emb
                 indices = ",".join(await client.indices.get(index=f"{world.name}-*"))
                 await client.indices.close(index=indices)
                 await client.indices.open(index=indices, wait_for_active_shards="1")
+            gate.open()
             zombie.process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(6)
+
+            async def wrote_or_ended() -> bool:
+                return zombie.process.poll() is not None or await asyncio.to_thread(_settled_by, zombie) > settled
+
+            await until(wrote_or_ended)
             await world.settled()
         assert zombie.process.poll() in (None, 1)
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
+
+
+def _settled_by(worker: Worker) -> float:
+    """Records that it brought to an end, whatever that was."""
+    return sum(value for name, value in worker.metrics().items() if name.startswith("penstock_records_total"))
 
 
 def test_wall_clock_jumps(world: World, embedder: Embedder) -> None:
@@ -143,7 +159,7 @@ def test_no_room_for_files(world: World, embedder: Embedder) -> None:
             await world.settled()
         finally:
             process.terminate()
-            code = await asyncio.to_thread(process.wait, 45)
+            code = await asyncio.to_thread(process.wait, PATIENCE_S)
         assert code == 0
         await assert_true(world, embedder)
 
@@ -193,7 +209,7 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
             await client.indices.delete(index=index)
             if busy:  # an idle worker notices, too
                 await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
-            assert await asyncio.to_thread(first.process.wait, 40) == 3
+            assert await first.ended() == 3
             assert "`penstock index create`" in first.log.read_text()
             deleted = await asyncio.to_thread(world.command, "worker")
             assert (deleted.returncode, "`penstock index create`" in deleted.stderr) == (3, True), deleted.stderr
@@ -214,7 +230,8 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
 SLOW = (
     "import time\nfrom agents.stations import Stations\nprepare = Stations.prepare\n"
     "Stations.prepare = lambda self, record, *rest, **options: "
-    "(b'slow' in record.value and time.sleep(60), prepare(self, record, *rest, **options))[1]"
+    "(b'slow' in record.value and (print('it splits', flush=True), time.sleep(60)), "
+    "prepare(self, record, *rest, **options))[1]"
 )
 CANCELLED = (
     "import asyncio\nfrom agents.worker import PenstockApp\ncrash = PenstockApp.crash\n"
@@ -236,10 +253,10 @@ def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world
         worker = world.start_worker(command=changed(change))
         await world.ready(worker)
         await world.produce([(b"doc", {"text": "slow"})])
-        await asyncio.sleep(1)
+        await (worker.said("it splits") if change == SLOW else world.settled(worker=worker))
         async with connect(world.settings.elasticsearch) as client:
             await client.indices.delete(index=f"{world.name}-{world.settings.model.name.lower()}-000001")
-        assert await asyncio.to_thread(worker.process.wait, 40) == 3, worker.log.read_text()[-2000:]
+        assert await worker.ended() == 3, worker.log.read_text()[-2000:]
         assert worker.log.read_text().splitlines()[-1].startswith("penstock: ")
 
     asyncio.run(scenario())
@@ -252,14 +269,16 @@ def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: W
         await world.create(partitions=1)
         index = f"{world.name}-{world.settings.model.name.lower()}-000001"
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 4)}) for i in range(400))
-        first = world.start_worker()
-        await until(lambda: _below(world, 400), 60)
+        gate = world.gate()
+        first = world.start_worker(gate.environment)
+        await world.held_in_the_middle(first, gate)
         first.process.send_signal(signal.SIGSTOP)
         async with connect(world.settings.elasticsearch) as client:
             await client.indices.delete(index=index)
         assert (await asyncio.to_thread(world.command, "index", "create")).returncode == 0
+        gate.open()
         first.process.send_signal(signal.SIGCONT)
-        assert await asyncio.to_thread(first.process.wait, 40) == 3
+        assert await first.ended() == 3
         assert await world.chunks() == {}
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)
@@ -277,7 +296,7 @@ def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedd
         topic = world.settings.dead_letter_topic
         await world.delete_topic(topic)
         await world.produce([(b"bad", b"{"), (b"good", {"text": "Good."})])
-        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        assert await worker.ended() == 1
         assert f"the dead-letter topic {topic} did not take {world.name}/0@0" in worker.log.read_text()
         assert await world.lag() == 2
         await world.settled(worker=world.start_worker())  # makes the topic anew
@@ -348,7 +367,7 @@ def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> N
         await world.ready(worker)
         await world.delete_topic(f"{world.name}-claims-changelog")
         await world.produce([(b"a", {"text": "A."})])
-        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        assert await worker.ended() == 1
         assert "did not take the claim of partition 0" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
         await assert_true(world, embedder)

@@ -27,7 +27,7 @@ from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode
 from streams.registry import Begin, Stored, Wanted, decide, done
 from streams.split import Chunk
-from tests.harness import Servers, World
+from tests.harness import Servers, World, world_on
 
 
 def bulk_of(client: AsyncElasticsearch, world: World) -> Bulk:
@@ -120,10 +120,9 @@ def _with_info(url: str) -> TestServer:
 @pytest.fixture
 def made(either: Servers, model_folder: Any, tmp_path: Any) -> Iterator[World]:
     """A topic and an index on each major in turn."""
-    world = World(either, model_folder, tmp_path)
-    asyncio.run(world.create())
-    yield world
-    world.close()
+    with world_on(either, model_folder, tmp_path) as world:
+        asyncio.run(world.create())
+        yield world
 
 
 values = st.recursive(

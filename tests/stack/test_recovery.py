@@ -28,14 +28,14 @@ def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(wo
         worker = world.start_worker(limit)
         await world.settled(worker=worker)
         await world.produce((f"bad-{i}".encode(), b"{") for i in range(80, 160))
-        assert await asyncio.to_thread(worker.process.wait, 60) == 3
+        assert await worker.ended() == 3
         said = worker.log.read_text().splitlines()[-1]
         assert "more than dead_letters.max_ratio = 0.1" in said
         letters, lag = len(await world.dead_letters()), await world.lag()
         assert lag > 0
 
         second = world.start_worker(limit)
-        assert await asyncio.to_thread(second.process.wait, 60) == 3
+        assert await second.ended() == 3
         assert "penstock dlq resume" in second.log.read_text().splitlines()[-1]
         assert (len(await world.dead_letters()), await world.lag()) == (letters, lag)
 
@@ -57,7 +57,7 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embed
         limit = {"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "0.1"}
         await world.produce((f"doc-{i}".encode(), {"text": "poison " + text(i)}) for i in range(150))
         broken = world.start_worker(limit, [sys.executable, "-c", BROKEN, "worker"])
-        assert await asyncio.to_thread(broken.process.wait, 60) == 3
+        assert await broken.ended() == 3
         letters = len(await world.dead_letters())
         (worker,) = await world.follow("A worker stopped because too many records were rejected")
         taken_up = {(row.partition, row.offset) for row in world.produced}
@@ -67,7 +67,7 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embed
 
         await world.produce((f"bad-{i}".encode(), b"{") for i in range(150))
         stopped = world.start_worker(limit)
-        assert await asyncio.to_thread(stopped.process.wait, 60) == 3
+        assert await stopped.ended() == 3
         await world.follow("A worker stopped because too many records were rejected", block=1)
         await assert_true(world, embedder, also_dead=taken_up)
 

@@ -17,6 +17,7 @@ import yaml
 from agents.settings import cache_dir, load_settings
 from tests.api_keys import cache_with_api_keys
 from tests.conftest import alone
+from tests.harness import PATIENCE_S
 from tests.kafka_tools import password_of
 from tests.secure import SecureStack
 
@@ -74,8 +75,7 @@ def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: Se
     assert (refused.returncode, "403" in refused.stderr) == (1, True), refused.stderr
     assert "ops/elasticsearch" in refused.stderr
 
-    log = secure.work_off("worker")  # binds the index to its group, and ends load mode
-    assert "load mode ended" in log
+    log = secure.work_off("worker", says="load mode ended")  # binds the index to its group, too
     ingest(secure, "mtls", {"id": "late", "text": "over mTLS"})
     log += secure.work_off("mtls")
     assert "Join group response" in log
@@ -106,13 +106,13 @@ def test_a_worker_whose_key_is_revoked_ends_and_loses_nothing(secure: SecureStac
     secure.done("operator", "index", "create")
     secure.settings("revoked", "worker", user="worker")
     with secure.worker("revoked") as worker:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not secure.done("operator", "status", "--json")["workers"]:
             assert (worker.poll(), time.monotonic() < deadline) == (None, True)
             time.sleep(0.5)
         secure.revoke_keys("worker")
         ingest(secure, "operator", {"id": "after", "text": "published after the key was revoked"})
-        assert worker.wait(60) == 1
+        assert worker.wait(PATIENCE_S) == 1
     log = secure.log("revoked").read_text()
     assert "answered 401" in log
     assert "elasticsearch.api_key" in log

@@ -128,11 +128,13 @@ def test_workers_at_work_are_no_damage(world: World, embedder: Embedder) -> None
     async def scenario() -> None:
         await world.create(partitions=4)
         await world.produce((f"doc-{i % 300}".encode(), {"text": text(i, 1 + i % 9)}) for i in range(1500))
-        worker = world.start_worker()
-        await world.ready(worker)
-        for _ in range(2):
+        gate = world.gate()
+        worker = world.start_worker(gate.environment)
+        await world.held_in_the_middle(worker, gate)
+        for _ in range(2):  # once while documents are half written, once while they change
             found, code = await asyncio.to_thread(verified, world)
             assert (code, found["kinds"]) == (0, {}), found["findings"]
+            gate.open()
         await world.settled(worker=worker)
         found, code = verified(world)
         assert (code, found["documents"], found["unsettled"]) == (0, 300, 0), found
