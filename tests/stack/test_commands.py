@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -79,8 +80,9 @@ def test_a_strangers_own_documents(world: World, tmp_path: Path) -> None:
     assert "lag 0" in world.command("status").stdout
     (row,) = json.loads(world.command("index", "list", "--json").stdout)
     assert (row["documents"], row["chunks"], row["serving"]) == (2, 2, True)
-    contract = json.loads(world.command("index", "status", "--json").stdout)["contract"]
-    assert contract["source"] == {"topic": world.name, "partitions": 2}
+    source = json.loads(world.command("index", "status", "--json").stdout)["contract"]["source"]
+    assert re.fullmatch(r"\S+/\S+", source.pop("log"))  # the cluster's id and the topic's
+    assert source == {"topic": world.name, "partitions": 2}
     assert "worker exits" not in worker.log.read_text()
     assert worker.terminate() == 0
 
