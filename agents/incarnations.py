@@ -48,13 +48,13 @@ class Incarnations:
             logger.warning("the source topic is gone", extra={"topic": topic})
             return
         way = begin_epoch(None, self._settings.source.group)
+        if not same_log(before.log, found.log):
+            raise another_log(topic, f"it was {before.log} when this worker started, and is {found.log} now", way)
         if found.partitions != before.partitions:
             raise RefusedError(
                 f"{topic} has {found.partitions} partitions now, the index was made for {before.partitions}: keys have "
                 f"moved, and offsets no longer compare. {way}"
             )
-        if not same_log(before.log, found.log):
-            raise another_log(topic, f"it was {before.log} when this worker started, and is {found.log} now", way)
         if idle:
             claims, sink = await read_claims(self._reader, self._settings), self._checked.identity.sink
             same = {number: claim for number, claim in claims.items() if claim.sink == sink}

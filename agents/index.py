@@ -325,7 +325,11 @@ class Index:
         way = begin_epoch(generation.group, self.group)
         if generation.rebuild:  # what it has taken so far is of the log and the partitions that it began with
             way = f"Drop the half rebuild with `penstock index drop {name}`, and begin it anew"
-        if rows and all(row.startswith("source.partitions") for row in rows):
+        now, before = contract["source"]["log"], stored["source"]["log"]
+        moved = all(row.startswith("source.partitions") for row in rows)
+        if moved and not any_log and not same_log(before, now):
+            raise another_log(topic, f"{name} holds {before}, this is {now}", way)
+        if rows and moved:
             raise RefusedError(
                 f"{topic} has {contract['source']['partitions']} partitions, {name} was made for "
                 f"{stored['source']['partitions']}: keys have moved, and offsets no longer compare. {way}"
@@ -337,9 +341,6 @@ class Index:
                 + "\nuse the settings and the model that it was made with; or fill a further index beside it: "
                 "`penstock index create --model NAME`, and workers with a source.group of their own"
             )
-        now, before = contract["source"]["log"], stored["source"]["log"]
-        if not any_log and not same_log(before, now):
-            raise another_log(topic, f"{name} holds {before}, this is {now}", way)
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         try:

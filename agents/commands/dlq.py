@@ -279,8 +279,14 @@ def purge(before_ms: int | None, yes: bool, settings: Settings) -> None:
     Example: penstock dlq purge --before 30d --yes
     """
     ends, count = asyncio.run(_purgeable(settings, before_ms))
+    if not count and before_ms is None:
+        say(
+            f"nothing to delete: {settings.dead_letter_topic} is empty, or begins with a letter that is open "
+            "(`penstock dlq list`); --before TIME deletes open ones too"
+        )
+        return
     if not count:
-        say("nothing to delete")
+        say("nothing to delete: no letter is older, or another group's open one comes first")
         return
     if not yes:
         click.confirm(f"delete {count} records from {settings.dead_letter_topic} for good?", abort=True)

@@ -117,4 +117,4 @@ def test_a_users_mistakes(world: World) -> None:
         done = world.command("dlq", *arguments)
         assert (done.returncode, part in done.stderr) == (code, True), done.stderr
     assert world.command("dlq", "replay").stdout == "no open dead letters that match\n"
-    assert world.command("dlq", "purge").stdout == "nothing to delete\n"
+    assert world.command("dlq", "purge").stdout.startswith("nothing to delete: ")
