@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from compose_spec import PyCompose
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION
 from agents.metrics import Metrics
 from agents.settings import CACHE_VARIABLE, LifecycleSettings, Settings, cache_dir, load_settings
+from tests.unit.test_refusals import problem
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
@@ -97,7 +99,7 @@ def test_the_compose_file_is_valid() -> None:
 
 
 def test_what_kustomize_takes_is_there() -> None:
-    files = {file.name for file in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml"}
+    files = {file.name for file in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml", "loader.yaml"}
     assert set(KUSTOMIZATION["resources"]) == files
     assert KUSTOMIZATION["namespace"] in {name for kind, name in OBJECTS if kind == "Namespace"}
     (generated,) = KUSTOMIZATION["configMapGenerator"]  # with a hash in its name: a change of it is a rollout
@@ -131,6 +133,49 @@ def test_what_pods_mount_is_there_and_can_be_used() -> None:
         assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsUser"]
     assert used == claims.keys()
     assert all(claim["accessModes"] == ["ReadWriteMany"] for claim in claims.values())
+
+
+def test_models_get_into_their_claim_where_pods_are_restricted() -> None:
+    loader = OBJECTS["Pod", "penstock-loader"]
+    (namespace,) = (found["metadata"] for (kind, _), found in OBJECTS.items() if kind == "Namespace")
+    assert loader["metadata"]["namespace"] == namespace["name"]  # kustomize does not see it, nor its image
+    (container,) = loader["spec"]["containers"]
+    (picture,) = KUSTOMIZATION["images"]
+    assert container["image"] == f"{picture['newName']}:{picture['newTag']}"
+    workers = pod()["securityContext"]
+    assert loader["spec"]["securityContext"] == {name: workers[name] for name in loader["spec"]["securityContext"]}
+    assert loader["spec"]["securityContext"].keys() >= {"runAsNonRoot", "runAsUser", "fsGroup", "seccompProfile"}
+    assert container["securityContext"] == pod()["containers"][0]["securityContext"]
+    models = image()["PENSTOCK_MODEL__DIR"]
+    assert container["volumeMounts"] == [{"name": "models", "mountPath": models}]
+    assert loader["spec"]["volumes"] == [{"name": "models", "persistentVolumeClaim": {"claimName": "penstock-models"}}]
+
+
+def test_the_way_to_a_deployment_names_what_is_there() -> None:
+    lines = re.findall(r"^# +(?:\d\. )?(kubectl .*)$", (MANIFESTS / "kustomization.yaml").read_text(), re.MULTILINE)
+    applied = [ROOT / line.split()[3] for line in lines if line.startswith("kubectl apply ")]
+    assert applied == [MANIFESTS / "namespace.yaml", MANIFESTS, MANIFESTS / "loader.yaml"]
+    loader = OBJECTS["Pod", "penstock-loader"]["metadata"]
+    others = [line for line in lines if not line.startswith("kubectl apply ")]
+    assert len(others) == 3  # wait, copy, delete
+    assert all(line.startswith(f"kubectl -n {loader['namespace']} ") and loader["name"] in line for line in others)
+    assert f"{settings_env()['PENSTOCK_MODEL__NAME']} {loader['name']}:{image()['PENSTOCK_MODEL__DIR']}/" in others[1]
+
+
+def test_what_compose_is_told_to_run_are_commands_of_a_service_that_has_all_they_need() -> None:
+    lines = re.findall(
+        r"^# +docker compose -f ops/compose.yml run (.*)$", (OPS / "compose.yml").read_text(), re.MULTILINE
+    )
+    ran = []
+    for line in lines:
+        words = shlex.split(line)
+        at = words.index("worker")
+        assert problem(words[at + 1 :]) is None
+        folders = [words[number + 1].split(":")[1] for number, word in enumerate(words[:at]) if word == "-v"]
+        assert [word for word in words[at + 1 :] if word.startswith("/")] == folders
+        ran.append(words[at + 1])
+    assert ran == ["ingest", "search"]
+    assert COMPOSE["services"]["worker"]["environment"] == COMPOSE["services"]["index"]["environment"]
 
 
 def test_what_is_found_out_about_a_machine_is_kept_for_all_pods() -> None:
@@ -251,6 +296,14 @@ def test_no_more_workers_than_partitions() -> None:
     partitions = {int(number) for text in made for number in re.findall(r"--partitions (\d+)", text)}
     assert partitions == {SCALED["maxReplicaCount"]}
     assert "replicas" not in DEPLOYMENT["spec"]
+
+
+def test_the_topic_is_as_the_runbook_asks() -> None:
+    (section,) = re.findall(r"^## A broker is lost\n(.*?)(?=^## )", RUNBOOK, re.MULTILINE | re.DOTALL)
+    assert "with three replicas and\n`min.insync.replicas = 2`" in section
+    assert "--replication-factor 3 --config min.insync.replicas=2\n" in pod(JOB)["initContainers"][0]["args"][0]
+    command = COMPOSE["services"]["topic"]["command"]  # one broker
+    assert command.endswith("--replication-factor 1 --config min.insync.replicas=1")
 
 
 def test_scaling_goes_by_metrics_that_there_are_of_its_own_group() -> None:
