@@ -29,7 +29,12 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 refused for safety.
-    Example:    penstock local up && penstock worker
+    Example, on a machine with nothing yet:
+      penstock local up
+      penstock model export sentence-transformers/all-MiniLM-L6-v2 --name all-MiniLM-L6-v2
+      penstock ingest files docs/
+      penstock index create
+      penstock worker
     """
 
 

@@ -47,6 +47,10 @@ def demo(keep: bool) -> None:
     settings = _settings(folder)
     try:
         _run(settings, folder)
+    except BaseException:
+        if keep and stack.status(folder):
+            say(f"\nthe servers are still up: `penstock local down --dir {folder}` stops them", err=True)
+        raise
     finally:
         if not keep:
             say("stopping the servers", err=True)

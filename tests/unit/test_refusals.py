@@ -117,6 +117,18 @@ def test_every_command_that_is_named_exists(place: str) -> None:
     assert not [(where, words, why) for where, words in named if (why := problem(words))]
 
 
+def test_the_first_example_makes_what_a_worker_needs_before_it_starts() -> None:
+    lines = re.findall(r"^ +penstock (.*)$", cli.help or "", re.MULTILINE)
+    assert not [line for line in lines if problem(line.split())]
+    assert [line.split()[:2] for line in lines] == [
+        ["local", "up"],
+        ["model", "export"],
+        ["ingest", "files"],  # which makes the topic
+        ["index", "create"],
+        ["worker"],
+    ]
+
+
 def test_a_refusal_names_a_way_on() -> None:
     rows = refusals()
     assert len(rows) > 20

@@ -1,9 +1,15 @@
-"""Mistakes on the command line that must not pass for a success. Nothing is connected to."""
+"""Mistakes on the command line that must not pass for a success, and stops. Nothing is connected to."""
+
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from agents.commands import cli
+from agents.local import stack
+from agents.settings import CACHE_VARIABLE
+from streams.errors import PenstockError
 
 
 @pytest.mark.parametrize(
@@ -18,3 +24,24 @@ from agents.commands import cli
 def test_a_mistake_is_wrong_usage(arguments: tuple[str, ...], part: str) -> None:
     found = CliRunner().invoke(cli, arguments)
     assert (found.exit_code, part in found.output) == (2, True), found.output
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), PenstockError("a step failed")], ids=["interrupted", "failed"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_demo_that_ends_early_says_what_it_leaves_running(
+    reason: BaseException, keep: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wiped: list[Path] = []
+
+    def end_early(*_: object) -> None:
+        raise reason
+
+    server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(stack, "status", lambda _: [server])
+    monkeypatch.setattr(stack, "wipe", wiped.append)
+    monkeypatch.setattr(import_module("agents.commands.demo"), "_run", end_early)
+    found = CliRunner().invoke(cli, ["demo", *(["--keep"] if keep else [])])
+    assert found.exit_code == 1
+    assert (f"penstock local down --dir {tmp_path / 'demo'}" in found.output) == keep
+    assert wiped == ([] if keep else [tmp_path / "demo"])
