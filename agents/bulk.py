@@ -48,15 +48,10 @@ class Operation:
 
 @dataclass(slots=True)
 class _Item:
-    """An operation that has no outcome yet. `together`: with how many others it may be sent, itself included.
-
-    `key`: its `_id`; `provenance`: the record that it comes from, where its source says so.
-    """
+    """An operation that has no outcome yet. `together`: with how many others it may be sent, itself included."""
 
     number: int
     body: bytes
-    key: str
-    provenance: dict[str, Any]
     tries: int = 0
     together: int = MAX_BODY_ITEMS
 
@@ -78,14 +73,14 @@ class _Sending:
         """Those to send again, then new ones while few have to be sent again."""
         again, self.again, self.kept = self.again, [], 0
         yield from sorted(again, key=lambda item: -item.together)
-        while self.kept < KEPT_BYTES:
-            operation = next(self.operations, None)
-            if operation is None:
-                self.drawn = True
-                return
+        if self.kept >= KEPT_BYTES:
+            return
+        for operation in self.operations:
             self.outcomes.append(None)
-            provenance = operation.source.get("penstock") or {}
-            yield _Item(len(self.outcomes) - 1, encode(operation), operation.meta["_id"], provenance)
+            yield _Item(len(self.outcomes) - 1, encode(operation))
+            if self.kept >= KEPT_BYTES:
+                return
+        self.drawn = True
 
     def not_now(self, part: "_Part", items: Iterable[_Item], reason: str, tries: int = 1) -> None:
         """Send these again; after some tries in less company: of one that is too large the neighbours pass."""
@@ -216,11 +211,13 @@ def _parts(items: Iterable[_Item]) -> Iterator[_Part]:
     """As many as fit one body, and as may be sent together."""
     part: _Part = []
     size = 0
+    most = MAX_BODY_ITEMS
     for item in items:
-        most = min(item.together, MAX_BODY_ITEMS, *(other.together for other in part[:1]))
-        if part and (size + len(item.body) > MAX_BODY_BYTES or len(part) >= most):
+        if part and (size + len(item.body) > MAX_BODY_BYTES or len(part) >= min(most, item.together)):
             yield part
             part, size = [], 0
+        if not part:
+            most = min(item.together, MAX_BODY_ITEMS)
         part.append(item)
         size += len(item.body)
     if part:
@@ -228,9 +225,11 @@ def _parts(items: Iterable[_Item]) -> Iterator[_Part]:
 
 
 def _about(item: _Item) -> dict[str, Any]:
-    """What names an item in the log."""
-    place = {name: item.provenance[name] for name in ("topic", "partition", "offset") if name in item.provenance}
-    return {"id": item.key} | place
+    """What names an item in the log: its `_id`, and the record that it comes from, where its source says so."""
+    lines = [orjson.loads(line) for line in item.body.splitlines()]
+    (meta,) = lines[0].values()
+    provenance = lines[1].get("penstock") or {} if len(lines) > 1 else {}
+    return {"id": meta["_id"]} | {name: provenance[name] for name in ("topic", "partition", "offset") if provenance}
 
 
 def _never(part: _Part, answer: Any) -> bool:

@@ -29,11 +29,11 @@ def moment(epoch_ms: float) -> str:
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def age_s(timestamp_ms: int) -> float | None:
-    """Age of a record by the wall clock, seconds; 0 when a clock is ahead.
+def age_s(timestamp_ms: int, now_ms: float | None = None) -> float | None:
+    """Age of a record by the wall clock, or at `now_ms`, seconds; 0 when a clock is ahead.
 
     None for what is no moment in milliseconds: -1 stands for no time, and microseconds or nanoseconds lie in the far
     future.
     """
-    age_ms = time.time() * 1000 - timestamp_ms
+    age_ms = (time.time() * 1000 if now_ms is None else now_ms) - timestamp_ms
     return max(0.0, age_ms / 1000) if timestamp_ms >= 0 and age_ms > -DAY_MS else None

@@ -74,7 +74,8 @@ class Flow:
         """Faust has this record now; its consumer calls this for each."""
         if message.topic == self._topic:
             headers = message.headers or ()
-            size = size_bytes(message.key, message.value, headers.items() if isinstance(headers, Mapping) else headers)
+            pairs = headers.items() if headers and isinstance(headers, Mapping) else headers
+            size = size_bytes(message.key, message.value, pairs)
             self.budget.hold(message.partition, message.offset, COPIES * size + RECORD_OVERHEAD)
             if self.budget.full:
                 consumer.on_buffer_full(message.tp)

@@ -225,11 +225,12 @@ class Assignment:
         partition.claimed = max(partition.claimed, claimable)
         partition.last_progress = self._now()
         end_to_end = self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))
+        now_ms = time.time() * 1000
         for entry in covered:  # 3
             partition.open.popleft()
             self._budget.release(partition.number, entry.offset)
             entry.event.ack()
-            if (age := age_s(entry.record.timestamp_ms)) is not None:
+            if (age := age_s(entry.record.timestamp_ms, now_ms)) is not None:
                 end_to_end.observe(age)
         current = self._partitions.get(partition.number)
         if current is None:  # revoked meanwhile

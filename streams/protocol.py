@@ -21,11 +21,11 @@ import numpy as np
 from streams.identity import chunk_id, version
 from streams.plan import (
     ChunkWrite,
-    Conflict,
     FieldNames,
     Outcome,
     Refused,
     Vectors,
+    Written,
     chunk_hash,
     content_writes,
     first_bad_vector,
@@ -193,30 +193,33 @@ async def write(
             work.refuse("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
     # 1
     sound = [work for work in works if not work.refused]
-    outcomes = await chunks.write(
-        _drawn((write for work in sound for write in _content_and_stubs(work, target, indexed_at)), progressed)
-    )
+    outcomes = await chunks.write(_drawn(sound, lambda work: _content_and_stubs(work, target, indexed_at), progressed))
     lost: dict[str, Work] = {}
     for (work, number), outcome in zip(_numbers(sound), outcomes, strict=True):
+        if isinstance(outcome, Written):
+            continue
+        assert work.document is not None  # noqa: S101 - begun works have one
         if isinstance(outcome, Refused):
-            assert work.document is not None  # noqa: S101 - begun works have one
             work.refuse("index", outcome.error, f"{chunk_id(work.document.id, number)}: {outcome.reason}")
-        elif isinstance(outcome, Conflict) and number < len(work.chunks) and work.attempt == 1:
-            assert work.document is not None  # noqa: S101
+        elif number < len(work.chunks) and work.attempt == 1:
             lost[chunk_id(work.document.id, number)] = work
     # 2
     for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
         if found == target.version(lost[key].record):
             lost[key].refuse("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
-    await chunks.write(_drawn(_stubs_over_refused(works, target, indexed_at), progressed))
+    if refused := [work for work in works if work.refused]:
+        await chunks.write(_drawn(refused, lambda work: _stubs(work, 0, target, indexed_at), progressed))
 
 
-def _drawn(writes: Iterable[ChunkWrite], progressed: Callable[[], None]) -> Iterator[ChunkWrite]:
+def _drawn(
+    works: Sequence[Work], writes: Callable[[Work], Iterable[ChunkWrite]], progressed: Callable[[], None]
+) -> Iterator[ChunkWrite]:
     """More is drawn when the server has taken what was drawn before: that is progress."""
-    for write in writes:
-        progressed()
-        yield write
+    for work in works:
+        for write in writes(work):
+            progressed()
+            yield write
 
 
 def _numbers(works: Sequence[Work]) -> Iterator[tuple[Work, int]]:
@@ -319,10 +322,6 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             over_equal=work.attempt > 1,
         )
     yield from _stubs(work, len(work.chunks), target, indexed_at)
-
-
-def _stubs_over_refused(works: list[Work], target: Target, indexed_at: str) -> Iterator[ChunkWrite]:
-    return (write for work in works if work.refused for write in _stubs(work, 0, target, indexed_at))
 
 
 def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -65,6 +66,10 @@ class Document:
     author: str | None = None
     timestamp: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    json_bytes: int = 0
+    """Of all that it says, as JSON."""
+    values: int = 0
+    """How many its metadata and that of its given chunks have, those of objects and lists inside among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +88,10 @@ class _InvalidError(ValueError):
 
 def size_bytes(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
     """Bytes that a record holds in memory beside its own object: key, value, headers."""
-    held = sum(HEADER_OVERHEAD + len(name) + len(data or b"") for name, data in headers)
-    return len(key or b"") + len(value or b"") + held
+    held = len(key or b"") + len(value or b"")
+    for name, data in headers:
+        held += HEADER_OVERHEAD + len(name) + len(data or b"")
+    return held
 
 
 def decode(record: Record) -> Document | Rejected:
@@ -95,7 +102,7 @@ def decode(record: Record) -> Document | Rejected:
     try:
         doc_id = _key(record.key)
         if record.value is None:
-            return Document(record=record, id=doc_id, content_hash=_hash(None))
+            return Document(record=record, id=doc_id, content_hash=_hash(_canonical(None)))
         return _document(record, doc_id, _json(record.value))
     except _InvalidError as exc:
         return Rejected(record=record, stage="decode", error="InvalidRecord", message=str(exc))
@@ -128,39 +135,56 @@ def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:
     text, chunks = body.get("text"), body.get("chunks")
     if (text is None) == (chunks is None):
         raise _InvalidError("exactly one of `text` and `chunks` is needed")
-    checked: dict[str, Any] = {
-        "text": _string(body, "text"),
-        "chunks": None if chunks is None else _chunks(chunks),
-        "title": _string(body, "title"),
-        "url": _string(body, "url"),
-        "author": _string(body, "author"),
-        "timestamp": _timestamp(body.get("timestamp")),
-        "metadata": _metadata(body.get("metadata"), "metadata"),
-    }
-    return Document(record=record, id=doc_id, content_hash=_hash(body), **checked)  # a checked body can be written
+    _string(body, "text")
+    given, inside = (None, 0) if chunks is None else _chunks(chunks)
+    title, url, author = _string(body, "title"), _string(body, "url"), _string(body, "author")
+    timestamp = _timestamp(body.get("timestamp"))
+    metadata, values = _metadata(body.get("metadata"), "metadata")
+    canonical = _canonical(body)  # last: a checked body can be written
+    return Document(
+        record=record,
+        id=doc_id,
+        content_hash=_hash(canonical),
+        text=text,
+        chunks=given,
+        title=title,
+        url=url,
+        author=author,
+        timestamp=timestamp,
+        metadata=metadata,
+        json_bytes=len(canonical),
+        values=values + inside,
+    )
 
 
-def _chunks(value: object) -> tuple[GivenChunk, ...]:
+def _chunks(value: object) -> tuple[tuple[GivenChunk, ...], int]:
+    """The chunks, and how many values their metadata have."""
     if not isinstance(value, list):
         raise _InvalidError(f"`chunks` is a JSON {_kind(value)}; a list of objects with `text` is needed")
-    chunks = []
+    chunks, values = [], 0
     for number, item in enumerate(value):
         if not isinstance(item, dict):
             raise _InvalidError(f"`chunks[{number}]` is a JSON {_kind(item)}; an object with `text` is needed")
-        _known(item, _CHUNK_FIELDS, f"chunks[{number}].")
+        _known(item, _CHUNK_FIELDS, "chunks[{}].", number)
         text = item.get("text")
         if not isinstance(text, str) or not text.strip():
             raise _InvalidError(f"`chunks[{number}].text` must be a text that is not empty")
-        chunks.append(GivenChunk(text=text, metadata=_metadata(item.get("metadata"), f"chunks[{number}].metadata")))
-    return tuple(chunks)
+        metadata: dict[str, Any] = {}
+        if (given := item.get("metadata")) is not None:
+            metadata, inside = _metadata(given, f"chunks[{number}].metadata")
+            values += inside
+        chunks.append(GivenChunk(text=text, metadata=metadata))
+    return tuple(chunks), values
 
 
-def _known(body: dict[str, Any], known: Sequence[str], where: str) -> None:
+def _known(body: dict[str, Any], known: Sequence[str], where: str, number: int = 0) -> None:
     for name in body:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_CHARS else []
             hint = f" (did you mean `{near[0]}`?)" if near else ""
-            raise _InvalidError(f"unknown field `{where}{_short(name)}`{hint}; your own fields belong under `metadata`")
+            raise _InvalidError(
+                f"unknown field `{where.format(number)}{_short(name)}`{hint}; your own fields belong under `metadata`"
+            )
 
 
 def _string(body: dict[str, Any], name: str) -> str | None:
@@ -189,54 +213,62 @@ def _timestamp(value: object) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _metadata(value: object, name: str) -> dict[str, Any]:
+def _metadata(value: object, name: str) -> tuple[dict[str, Any], int]:
+    """The metadata, and how many values they have."""
     if value is None:
-        return {}
+        return {}, 0
     if not isinstance(value, dict):
         raise _InvalidError(f"`{name}` is a JSON {_kind(value)}; an object is needed")
-    _check_tree(value, name)
-    return value
+    return value, _check_tree(value, name)
 
 
-def _check_tree(root: dict[str, Any], name: str) -> None:
+def _check_tree(root: dict[str, Any], name: str) -> int:
     """What a `flattened` field and JSON take: bounded depth and key length, no empty key and no NUL in keys.
 
-    Without recursion: the input decides how deep it is.
+    Returns how many values there are. Without recursion: the input decides how deep it is.
     """
+    count = 0
     waiting: list[tuple[dict[str, Any] | list[Any], str, int, int]] = [(root, "", 1, 1)]
     while waiting:
         node, path, depth, nesting = waiting.pop()
+        count += len(node)
         if nesting > MAX_NESTING:
             raise _InvalidError(f"`{name}` has lists nested deeper than {MAX_NESTING} levels")
         if isinstance(node, dict):
             if node and depth >= MAX_METADATA_DEPTH:
                 raise _InvalidError(f"`{name}` is nested deeper than {MAX_METADATA_DEPTH} levels")
-            children = [(_path(path, key, name), child) for key, child in node.items()]
+            paths: Iterable[str] = [_path(path, key, name) for key in node]
+            children: Iterable[Any] = node.values()
             depth += 1
         else:
-            children = [(path, child) for child in node]
-        for here, child in children:
-            if isinstance(child, dict | list):
+            paths, children = repeat(path), node
+        for child, here in zip(children, paths, strict=False):  # of a list, one path for all
+            if isinstance(child, str):
+                if "\0" in child:
+                    raise _InvalidError(f"`{name}` has a value with a NUL character")
+            elif isinstance(child, (dict, list)):
                 waiting.append((child, here, depth, nesting + 1))
-            elif isinstance(child, str) and "\0" in child:
-                raise _InvalidError(f"`{name}` has a value with a NUL character")
+    return count
 
 
 def _path(path: str, key: str, name: str) -> str:
     if not key or "\0" in key:
         raise _InvalidError(f"`{name}` has an empty key or one with a NUL character")
     here = f"{path}.{key}" if path else key
-    if len(here.encode()) > MAX_KEY_PATH_BYTES:
+    if 4 * len(here) > MAX_KEY_PATH_BYTES < len(here.encode()):  # a character has at most 4 bytes
         raise _InvalidError(f"`{name}` has a key path longer than {MAX_KEY_PATH_BYTES} bytes")
     return here
 
 
-def _hash(body: dict[str, Any] | None) -> str:
-    """Hash of the canonical record, metadata included."""
+def _canonical(body: dict[str, Any] | None) -> bytes:
+    """The canonical record, metadata included."""
     try:
-        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as exc:  # what is checked can be written; this is for what the checks do not know
         raise _InvalidError(f"the value cannot be written as JSON again: {exc}") from exc
+
+
+def _hash(canonical: bytes) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 

@@ -6,7 +6,7 @@ many lines. Ordinary texts have neither, and are split as a whole. The others ar
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from semantic_text_splitter import TextSplitter
 
@@ -23,10 +23,17 @@ Span = tuple[int, str]
 """Where it begins, in characters, and its text: without white space at its ends."""
 
 
-def spans(text: str, max_chars: int, overlap_chars: int) -> Iterator[Span]:
+def spans(text: str, max_chars: int, overlap_chars: int) -> Iterable[Span]:
     """Spans in order, each of at most `max_chars`. Every character that is not white space is in at least one."""
     splitter = TextSplitter(max_chars, overlap=overlap_chars)
     window = max(WINDOW, 16 * max_chars)
+    few_lines = text.count("\n") + text.count("\r") <= MAX_WHITE_LINES
+    if few_lines and ordinary(text, window):  # most texts, at once
+        return splitter.chunk_indices(text)
+    return _by_blocks(text, splitter, window)
+
+
+def _by_blocks(text: str, splitter: TextSplitter, window: int) -> Iterator[Span]:
     for start, end in _blocks(text):
         block = text[start:end]
         found = iter(splitter.chunk_indices(block)) if ordinary(block, window) else _windows(block, splitter, window)

@@ -4,6 +4,7 @@ First by characters (`streams.spans`, fast), at the best bound near the size ask
 what still exceeds the model's token limit is split again by tokens. No token is ever truncated.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -38,10 +39,14 @@ class _TooLongError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """How many chunks a document may have. `why`: says so, with the setting, when it has more."""
+    """How many chunks a document may have.
 
-    chunks: int
-    why: Callable[[int], str]
+    `sure`: so many in any case, `exact`: so many and no more, and the text that says so, with the setting. It takes
+    time, and is asked for documents of more than `sure` chunks only.
+    """
+
+    sure: int
+    exact: Callable[[], tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +79,11 @@ def chunk_document(document: Document, rules: SplitRules, encode: Encode, room: 
     try:
         if document.chunks is None:
             return _within(_split(document.text or "", rules, encode), document, room)
-        if room and len(document.chunks) > room.chunks:
-            return _too_large(document, room, len(document.chunks))
-        return list(_given(document.chunks, rules, encode))
+        if room and (count := len(document.chunks)) > room.sure:
+            most, why = room.exact()
+            if count > most:
+                return _too_large(document, count, why)
+        return _given(document.chunks, rules, encode)
     except EncodeError as exc:
         return _rejected(document, "TokenizerFailed", f"the model's tokenizer does not take it: {exc}")
     except _TooLongError as exc:
@@ -94,21 +101,28 @@ def split_text(text: str, rules: SplitRules, encode: Encode) -> list[Chunk]:
 
 def _within(chunks: Iterable[Chunk], document: Document, room: Room | None) -> Chunks:
     made: list[Chunk] = []
+    most = room.sure if room else math.inf
     for chunk in chunks:
-        if room and len(made) >= room.chunks:
-            return _too_large(document, room, len(made) + 1)
+        if room and len(made) >= most:
+            most, why = room.exact()
+            if len(made) >= most:
+                return _too_large(document, len(made) + 1, why)
         made.append(chunk)
     return made
 
 
-def _given(given: Sequence[GivenChunk], rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
-    for number, text, ids in _encoded(((number, chunk.text) for number, chunk in enumerate(given)), encode):
-        if len(ids) > rules.max_tokens:
-            raise _TooLongError(
-                f"`chunks[{number}]` has {len(ids)} tokens, the model takes {rules.max_tokens}: split it further, or "
-                "send the whole `text`"
-            )
-        yield Chunk(text=text, ids=ids, start=None, end=None, metadata=given[number].metadata)
+def _given(given: Sequence[GivenChunk], rules: SplitRules, encode: Encode) -> list[Chunk]:
+    made: list[Chunk] = []
+    for first in range(0, len(given), ENCODED_AT_ONCE):
+        part = given[first : first + ENCODED_AT_ONCE]
+        for chunk, ids in zip(part, encode([chunk.text for chunk in part]), strict=True):
+            if len(ids) > rules.max_tokens:
+                raise _TooLongError(
+                    f"`chunks[{len(made)}]` has {len(ids)} tokens, the model takes {rules.max_tokens}: split it "
+                    "further, or send the whole `text`"
+                )
+            made.append(Chunk(text=chunk.text, ids=ids, start=None, end=None, metadata=chunk.metadata))
+    return made
 
 
 def _split(text: str, rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
@@ -164,10 +178,8 @@ def _chunk(start: int, text: str, ids: TokenIds) -> Chunk:
     return Chunk(text=text, ids=ids, start=start, end=start + len(text), metadata={})
 
 
-def _too_large(document: Document, room: Room, chunks: int) -> Rejected:
-    return _rejected(
-        document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {room.why(room.chunks)}"
-    )
+def _too_large(document: Document, chunks: int, why: str) -> Rejected:
+    return _rejected(document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {why}")
 
 
 def _rejected(document: Document, error: str, message: str) -> Rejected:

@@ -36,8 +36,8 @@ MUTATIONS = [
     Mutation(
         "no stubs over a refused document",
         "streams/protocol.py",
-        "return (write for work in works if work.refused for",
-        "return (write for work in () for",
+        "if refused := [work for work in works if work.refused]:",
+        "if refused := []:",
         "test_mixed_outcomes_of_one_bulk",
     ),
     Mutation(

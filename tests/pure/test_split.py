@@ -154,7 +154,7 @@ def test_a_document_of_more_chunks_than_there_is_room_for_is_rejected_early() ->
         seen.extend(texts)
         return encode(texts)
 
-    room = Room(chunks=10, why=lambda chunks: f"{chunks} (batch.max_inflight_bytes)")
+    room = Room(sure=5, exact=lambda: (10, "10 (batch.max_inflight_bytes)"))
     texts = _document(b'{"text": "%b"}' % (b"word " * 100_000))
     given_chunks = _document(b'{"chunks": [%b{"text": "x"}]}' % (b'{"text": "x"},' * 1000))
     for document in (texts, given_chunks):

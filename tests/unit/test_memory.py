@@ -96,12 +96,18 @@ def test_old_chunks_are_read_some_at_a_time() -> None:
 def test_a_document_has_room_for_what_fits_the_budget() -> None:
     limit = 1024**2
     small = room(document({"text": "a"}), DIMS, limit)
-    assert small.chunks == pytest.approx(limit / (CHUNK_BYTES + 4 * DIMS), rel=0.01)
-    assert "batch.max_inflight_bytes (1048576)" in small.why(3)
+    most, why = small.exact()
+    assert most == pytest.approx(limit / (CHUNK_BYTES + 4 * DIMS), rel=0.01)
+    assert small.sure == most, "so that nothing is looked at"
+    assert "batch.max_inflight_bytes (1048576)" in why
     heavy = room(document({"text": "a", "metadata": {f"key-{n:05}": n for n in range(4000)}}), DIMS, limit)
-    assert heavy.chunks < 20
-    assert "each is written with" in heavy.why(3)
-    assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).chunks == 0
+    most, why = heavy.exact()
+    assert heavy.sure <= most < 20
+    assert "each is written with" in why
+    assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).exact()[0] == 0
+    for body in ({}, {"title": "", "metadata": {}}, {"metadata": {"k": "x" * 5000}}, {"url": "é\n" * 3000}):
+        bare = room(document({"text": "", **body}), 0, 2**40)
+        assert 0 < bare.sure <= bare.exact()[0], "whatever it has"
     assert made_bytes(document({"text": "a", "metadata": {"k": [1, [2, {"a": 3}]]}}), 0, DIMS) == 6 * VALUE_BYTES
 
 
