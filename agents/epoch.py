@@ -114,8 +114,14 @@ class _Bump:
         bounds = await self.reader.bounds(self.settings.source.topic, range(now))
         ends = {partition: bound.end for partition, bound in bounds.items()}
         if at_ms is not None:
-            found = await self.reader.offsets_at(self.settings.source.topic, range(now), at_ms)
-            ends |= found
+            ends |= await self.reader.offsets_at(self.settings.source.topic, range(now), at_ms)
+            if at_ms > time.time() * 1000:
+                raise ConfigError(f"--at {moment(at_ms)} is still to come")
+            if last and last[0].is_after(ends):
+                raise ConfigError(
+                    f"--at {moment(at_ms)} is before the present epoch, whose cut was made at {last[0].at}: it would "
+                    "take back what that divides. Give a later moment"
+                )
         rows = await partition_rows(self.reader, self.settings, min(before, now), self.identity.sink)
         lag = 0 if at_ms is not None else sum(row["lag"] for row in rows)
         if now != before:

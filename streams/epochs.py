@@ -26,6 +26,10 @@ class Cut:
         """Whether the log before it is another one."""
         return not self.offsets
 
+    def is_after(self, offsets: Mapping[int, int]) -> bool:
+        """Whether a cut there, in the same log, would take back what this one divides, on any partition."""
+        return bool(offsets) and any(offsets.get(partition, 0) < offset for partition, offset in self.offsets.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
@@ -67,9 +71,11 @@ class Epochs:
         return self.cuts[anew[-1] + 1 :] if anew else self.cuts
 
     def then(self, cut: Cut) -> "Epochs":
-        """With one more. Raises ValueError when versions have no room for it."""
+        """With one more. Raises ValueError when versions have no room for it, or it is before the last one."""
         if len(self.cuts) == MAX_EPOCH:
             raise ValueError(f"an index has at most {MAX_EPOCH} epochs")
+        if self.cuts and self.cuts[-1].is_after(cut.offsets):
+            raise ValueError(f"a cut at {dict(cut.offsets)} is before the last one, at {dict(self.cuts[-1].offsets)}")
         return Epochs((*self.cuts, cut))
 
 

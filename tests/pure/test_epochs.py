@@ -1,7 +1,7 @@
 """Epochs: what is after a cut is newer than all that is before it, on every partition."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streams.epochs import (
@@ -26,6 +26,7 @@ EPOCHS = st.lists(OFFSETS, max_size=4).map(
 def test_after_a_cut_everything_is_newer_than_before_it(
     epochs: Epochs, offsets: dict[int, int], left: int, low: int, right: int, high: int
 ) -> None:
+    assume(not epochs.cuts or not epochs.cuts[-1].is_after(offsets))
     cut = epochs.then(Cut(at="", why="", offsets=offsets))
     before, after = low < offsets.get(left, 0), high >= offsets.get(right, 0)
     if before and after:
@@ -34,6 +35,20 @@ def test_after_a_cut_everything_is_newer_than_before_it(
         assert cut.of(left, low) == epochs.of(left, low)
     if after:
         assert cut.of(right, high) == len(cut.cuts)
+
+
+@given(OFFSETS.filter(bool), OFFSETS.filter(bool))
+def test_a_cut_takes_back_nothing_that_an_earlier_one_divides(first: dict[int, int], second: dict[int, int]) -> None:
+    epochs = Epochs().then(Cut(at="", why="", offsets=first))
+    back = [partition for partition, offset in first.items() if second.get(partition, 0) < offset]
+    if back:
+        with pytest.raises(ValueError, match="is before the last one"):
+            epochs.then(Cut(at="", why="", offsets=second))
+        return
+    both = epochs.then(Cut(at="", why="", offsets=second))
+    for partition, offset in first.items():
+        if offset:
+            assert both.of(partition, offset - 1) < both.of(partition, offset)
 
 
 @given(EPOCHS)

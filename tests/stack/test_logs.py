@@ -247,11 +247,15 @@ def test_partitions_grow_by_no_multiple_while_there_is_lag(world: World, embedde
         assert (refused.returncode, f"--at {at(300)}" in refused.stderr) == (3, True), refused.stderr
         await world.follow("Partitions were added to the source topic", {"2026-03-01T12:00:00.250Z": at(300)}, block=1)
         await assert_epochs(world, embedder)
+        # a moment after that: what was settled beyond it is processed again, as newer; one before it would take it back
+        await world.produce(documents(range(5), salt=400), timestamp_ms=began_ms + 400)
+        await world.settled(worker=world.workers[-1])
         assert world.workers[-1].terminate() == 0
-        # another moment, before that: what was settled beyond it is processed again, as newer
         done = world.command("index", "epoch", "bump", "--why", "a test", "--at", at(100))
+        assert (done.returncode, "is before the present epoch" in done.stderr) == (2, True), done.stderr
+        done = world.command("index", "epoch", "bump", "--why", "a test", "--at", at(400))
         assert done.stdout == "epoch 2 begins: by hand\n", done.stderr
-        assert await world.lag() == 30
+        assert await world.lag() == 5
         await world.settled(worker=world.start_worker())
         await assert_epochs(world, embedder)
         found, code = verified(world)
