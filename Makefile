@@ -14,6 +14,8 @@ EXTRA ?= $(shell $(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
+# once here, instead of at every start of a program where Python may not write beside its modules
+export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint audit bench chaos soak fmt clean
@@ -33,6 +35,7 @@ $(UV):
 
 .venv/.dev: $(UV) pyproject.toml uv.lock
 	@$(UV) sync --quiet --locked --python .uv/bin/python --extra $(EXTRA) --group dev
+	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
 
 demo: .venv/.demo  ## Index the Python documentation on real servers and search it (KEEP=1 leaves them up)
