@@ -124,12 +124,14 @@ class SplitSettings(Section):
     max_chars: int = Field(1000, ge=16, le=100_000)
     overlap_chars: int = Field(100, ge=0)
 
-    @field_validator("overlap_chars")
-    @classmethod
-    def _less_than_a_chunk(cls, value: int, info: ValidationInfo) -> int:
-        if value >= info.data.get("max_chars", value + 1):
-            raise ValueError("must be less than split.max_chars")
-        return value
+    @model_validator(mode="after")
+    def _less_than_a_chunk(self) -> Self:
+        if self.overlap_chars >= self.max_chars:
+            raise ValueError(
+                f"split.overlap_chars ({self.overlap_chars}) must be less than split.max_chars ({self.max_chars}): a "
+                "tenth of it is usual"
+            )
+        return self
 
 
 class ModelSettings(Section):

@@ -70,7 +70,7 @@ def test_each_role_can_do_its_work_and_no_more_over_sasl_ssl_and_mtls(secure: Se
             file.write('\n[log]\nlevel = "debug"\n')
     ingest(secure, "operator", *({"id": f"d-{n}", "text": f"water {n}"} for n in range(20)))
     assert "created" in secure.done("operator", "index", "create", "--load")
-    other = {"PENSTOCK_SPLIT__MAX_CHARS": "99"}
+    other = {"PENSTOCK_SPLIT__MAX_CHARS": "300"}
     refused = secure.penstock("worker", "index", "create", "--model", model_folder.name, extra=other)
     assert (refused.returncode, "403" in refused.stderr) == (1, True), refused.stderr
     assert "ops/elasticsearch" in refused.stderr
