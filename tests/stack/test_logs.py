@@ -109,9 +109,9 @@ def test_an_index_that_knows_no_log_adopts_the_one_that_it_holds(world: World) -
 
 
 async def contract(world: World) -> Any:
-    """Of the index that serves."""
+    """Of the index that serves, with what was noted down since it was made."""
     async with connect(world.settings.elasticsearch) as client:
-        return (await _meta(world, client))[1]["penstock"]
+        return (await Index(client, world.settings).generation()).contract
 
 
 async def forget_log(world: World) -> None:
