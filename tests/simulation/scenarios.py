@@ -284,7 +284,8 @@ def _forget_highest(patch: pytest.MonkeyPatch) -> None:
 
 
 def _rejected_left_half(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(protocol, "_stubs_over_refused", lambda *_: [], raising=True)
+    real = protocol._stubs
+    patch.setattr(protocol, "_stubs", lambda work, *about: [] if work.refused else real(work, *about))
 
 
 def _stubs_unseen(patch: pytest.MonkeyPatch) -> None:
