@@ -65,7 +65,12 @@ def test_a_text_begins_after_its_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_bytes_that_are_no_json_lines(tmp_path: Path, line: bytes, part: str) -> None:
-    path = tmp_path / "corpus.jsonl"
+    assert_named(tmp_path, line, part)
+
+
+def assert_named(folder: Path, line: bytes, part: str) -> None:
+    """A file of this content is refused with these words."""
+    path = folder / "corpus.jsonl"
     path.write_bytes(line)
     with pytest.raises(ConfigError) as caught:
         list(read_file(path, "corpus.jsonl"))
@@ -114,11 +119,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, part: str) -> None:
-    path = tmp_path / "corpus.jsonl"
-    path.write_text(line)
-    with pytest.raises(ConfigError) as caught:
-        list(read_file(path, "corpus.jsonl"))
-    assert part in str(caught.value)
+    assert_named(tmp_path, line.encode(), part)
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
