@@ -187,7 +187,12 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block
         async with connect(world.settings.elasticsearch) as client:
             await shut(client, index, True)
             await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(100))
-            await until(lambda: _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
+
+            async def noticed() -> bool:
+                await shut(client, index, True)  # every half a minute Elasticsearch takes a block by "disk" away itself
+                return await _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2)
+
+            await until(noticed, every_s=0.5)
             assert await world.lag() == 100
             await shut(client, index, None)
         await world.settled(worker=worker)
