@@ -1,25 +1,42 @@
-"""The command line. Each command is a file; a user's mistake is one clear message, never a traceback."""
+"""The command line. Each command is a file; a user's mistake is one clear message, never a traceback.
+
+A command's file declares it: options and help, for which click is enough. What it does is in `run/`, and imported when
+it runs, so that help, completion and a typing mistake cost no more than click.
+"""
 
 import sys
 
 import click
 
 from agents.commands.common import say
-from agents.commands.config import config
-from agents.commands.demo import demo
-from agents.commands.dlq import dlq
-from agents.commands.index import index
-from agents.commands.ingest import ingest
-from agents.commands.local import local
-from agents.commands.model import model
-from agents.commands.search import search
-from agents.commands.status import status
-from agents.commands.worker import worker
+from agents.commands.lazy import Lazy, LazyGroup
 from agents.terminal import shown
 from streams.errors import PenstockError
 
+COMMANDS = {
+    name: Lazy(f"agents.commands.{name}:{name}", help)
+    for name, help in {
+        "completion": "Print the script with which a shell completes commands and options.",
+        "config": "Validate and show the settings.",
+        "demo": "Index the Python documentation on real servers and answer three questions; stops what it started.",
+        "dlq": "Look at the records that could not be processed, and process them again.",
+        "index": "Create and inspect the vector index.",
+        "ingest": "Publish documents to the source topic.",
+        "local": "A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK.",
+        "model": "Export, list and verify embedding models.",
+        "search": "Show the chunks nearest to TEXT, in the index that serves and with its model.",
+        "status": "Show the lag by partition, the index, the model and the workers; needs no running worker.",
+        "worker": "Read, embed and index until stopped.",
+    }.items()
+}
+"""What the list of commands shows: the first sentence of each command's own help."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="penstock")
 def cli() -> None:
     """Documents from Kafka to searchable vectors in Elasticsearch, effectively exactly once.
@@ -36,10 +53,6 @@ def cli() -> None:
       penstock index create
       penstock worker
     """
-
-
-for command in (config, demo, dlq, index, ingest, local, model, search, status, worker):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -1,16 +1,14 @@
 """`penstock ingest files`."""
 
-import asyncio
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from agents.commands.common import progress_bar, say, settings_option
-from agents.ingest import publish
-from agents.settings import Settings
-from agents.sources import Outgoing
-from agents.sources.files import find_files, read_file
+from agents.commands.common import settings_option
+
+if TYPE_CHECKING:
+    from agents.settings import Settings
 
 
 @click.group()
@@ -29,7 +27,7 @@ def ingest() -> None:
 )
 @click.option("--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now.")
 @settings_option
-def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: Settings) -> None:
+def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: "Settings") -> None:
     """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
 
     Ids are relative paths, and the `id` of each JSON line.
@@ -39,20 +37,6 @@ def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: Sett
     \b
     Example: penstock ingest files docs/ notes.md corpus.jsonl
     """
-    found = find_files(list(paths))
-    with progress_bar() as bar:
-        task = bar.add_task("publishing", total=len(found))
-        published = 0
+    from agents.commands.run.ingest import files as run
 
-        def report(done: int, state: str) -> None:
-            nonlocal published
-            published += done
-            bar.update(task, description=f"{state} ({published} documents)")
-
-        def documents() -> Iterator[Outgoing]:
-            for file, name in found:
-                yield from read_file(file, name)
-                bar.advance(task)
-
-        count = asyncio.run(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
-    say(f"published {count} documents to {settings.source.topic}")
+    run(settings, paths, max_lag=max_lag, partitions=partitions)

@@ -1,20 +1,13 @@
 """`penstock search`."""
 
-import asyncio
-from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from agents.commands.common import console, json_option, print_json, settings_option
-from agents.elastic import connect
-from agents.index import Index
-from agents.preflight import load_model
-from agents.search import embed_query, with_model_of
-from agents.search import search as search_generation
-from agents.settings import Settings
-from agents.terminal import in_line
+from agents.commands.common import json_option, settings_option
+
+if TYPE_CHECKING:
+    from agents.settings import Settings
 
 
 @click.command()
@@ -22,7 +15,7 @@ from agents.terminal import in_line
 @click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many chunks.")
 @settings_option
 @json_option
-def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
+def search(text: str, k: int, settings: "Settings", as_json: bool) -> None:
     """Show the chunks nearest to TEXT, in the index that serves and with its model.
 
     \b
@@ -30,26 +23,6 @@ def search(text: str, k: int, settings: Settings, as_json: bool) -> None:
     """
     if not text.strip():
         raise click.UsageError("TEXT is empty: what is to be searched for?")
-    hits = asyncio.run(_search(settings, text, k))
-    if as_json:
-        print_json(hits)
-        return
-    out = console()
-    for number, hit in enumerate(hits, 1):
-        metadata = hit["metadata"]
-        out.print(
-            Text(f"{number}. {in_line(metadata.get('title') or metadata['doc_id'])}  {hit['score']:.3f}", style="bold")
-        )
-        out.print(
-            Text(f"   {in_line(metadata.get('source') or metadata['doc_id'])} chunk {metadata['chunk']}", style="dim")
-        )
-        out.print(Text("   " + " ".join(hit["text"].split())[:240]))
-    if not hits:
-        out.print("nothing found: is the index filled? `penstock status` shows the lag")
+    from agents.commands.run.search import search as run
 
-
-async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]:
-    async with connect(settings.elasticsearch) as client:
-        generation = await Index(client, settings).generation()
-        with closing(load_model(with_model_of(settings, generation))) as embedder:
-            return await search_generation(client, settings, generation, embed_query(embedder, text), k)
+    run(settings, text, k, as_json=as_json)

@@ -1,14 +1,18 @@
 """`penstock worker`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from agents.commands.common import settings_option
-from agents.settings import Settings
+
+if TYPE_CHECKING:
+    from agents.settings import Settings
 
 
 @click.command()
 @settings_option
-def worker(settings: Settings) -> None:
+def worker(settings: "Settings") -> None:
     """Read, embed and index until stopped. Start as many as the topic has partitions.
 
     Checks the settings, the model's files and the index contract first, and refuses with exit code 3 when
@@ -18,6 +22,6 @@ def worker(settings: Settings) -> None:
     \b
     Example: penstock worker --config penstock.toml
     """
-    from agents.worker import Worker, create_app  # Faust is imported only where it runs
+    from agents.worker import Worker, create_app
 
     Worker(create_app(settings)).execute_from_commandline()

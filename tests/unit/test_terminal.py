@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import re
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agents import commands
-from agents.commands.common import console, print_json, say
-from agents.commands.dlq import _tables
+from agents.commands.common import say
+from agents.commands.run.dlq import _tables
+from agents.commands.run.output import console, print_json
 from agents.dlq import Listed
 from agents.log import setup_logging
 from agents.settings import LogSettings, Settings
@@ -102,8 +103,8 @@ def test_logs(form: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_commands_print_by_these_ways_only() -> None:
     """Each of the others would obey what it prints."""
-    for path in Path(commands.__file__).parent.glob("*.py"):
-        if path.name != "common.py":
+    for path in Path(commands.__file__).parent.rglob("*.py"):
+        if path.name not in ("common.py", "output.py"):
             assert not re.search(r"click\.s?echo|(?<![.\w])print\(|\bConsole\(", path.read_text()), path
 
 
@@ -155,14 +156,14 @@ async def _given(what: Any, *_: object, **__: object) -> Any:
         (["dlq", "list"], "dlq._list", ([Listed(letter=LETTER, standing="open", serves_older=True)], KEY)),
         (["search", "x"], "search._search", [HIT]),
         (["status"], "status._status", STATUS),
-        (["index", "status"], "index._status", (STATUS["generations"], {})),
+        (["index", "status"], "index_status._status", (STATUS["generations"], {})),
     ],
 )
 def test_what_commands_read_from_elsewhere(
     command: list[str], reader: str, answer: Any, as_json: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, name = reader.split(".")
-    monkeypatch.setattr(sys.modules[f"agents.commands.{module}"], name, functools.partial(_given, answer))
+    monkeypatch.setattr(import_module(f"agents.commands.run.{module}"), name, functools.partial(_given, answer))
     found = CliRunner().invoke(commands.cli, [*command, *as_json])
     assert found.exit_code == 0, (found.output, found.exception)
     assert "owned" in found.output

@@ -40,7 +40,7 @@ def test_a_demo_that_ends_early_says_what_it_leaves_running(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(stack, "status", lambda _: [server])
     monkeypatch.setattr(stack, "wipe", wiped.append)
-    monkeypatch.setattr(import_module("agents.commands.demo"), "_run", end_early)
+    monkeypatch.setattr(import_module("agents.commands.run.demo"), "_run", end_early)
     found = CliRunner().invoke(cli, ["demo", *(["--keep"] if keep else [])])
     assert found.exit_code == 1
     assert (f"penstock local down --dir {tmp_path / 'demo'}" in found.output) == keep

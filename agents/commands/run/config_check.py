@@ -1,0 +1,17 @@
+"""`penstock config check`."""
+
+import asyncio
+
+from agents.commands.common import say
+from agents.preflight import check as check_all
+from agents.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """All that a worker checks at its start."""
+    checked = asyncio.run(check_all(settings))
+    checked.embedder.close()
+    say(
+        f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "
+        f"model {checked.embedder.manifest.name} on {checked.embedder.session.setup}"
+    )

@@ -1,0 +1,180 @@
+"""`penstock demo`."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import AnyHttpUrl
+from rich.text import Text
+
+from agents import demo as steps
+from agents.commands.common import say
+from agents.commands.run.local import bring_up
+from agents.commands.run.output import console
+from agents.commands.run.progress import progress_bar
+from agents.elastic import connect
+from agents.index import Index
+from agents.local import (
+    DEFAULT_ELASTICSEARCH_PORT,
+    DEFAULT_KAFKA_PORT,
+    ELASTICSEARCH_VERSION,
+    KAFKA_VERSION,
+    stack,
+)
+from agents.local.servers import free_port, require_free
+from agents.preflight import create_index, load_model
+from agents.search import embed_query, search
+from agents.settings import Settings, cache_dir, load_settings
+from agents.sources.pydocs import read_modules
+from models.export import ensure_model
+from streams.errors import PenstockError
+
+T = TypeVar("T")
+
+
+def demo(*, keep: bool) -> None:
+    """All of it; stops and deletes what it started, unless `keep`."""
+    folder = cache_dir() / "demo"
+    settings = _settings(folder)
+    try:
+        _run(settings, folder)
+    except BaseException:
+        if keep and stack.status(folder):
+            say(f"\nthe servers are still up: `penstock local down --dir {folder}` stops them", err=True)
+        raise
+    finally:
+        if not keep:
+            say("stopping the servers", err=True)
+            stack.wipe(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    if keep:
+        _kept(settings, folder)
+
+
+def _run(settings: Settings, folder: Path) -> None:
+    reading = ThreadPoolExecutor(1).submit(lambda: list(read_modules()))  # takes seconds, as do the servers
+    with _step("1/6 start a broker and Elasticsearch"):
+        if not stack.status(folder):
+            stack.wipe(folder)
+        bring_up(_options(settings, folder))
+    with _step(f"2/6 export the model {settings.model.name}"):
+        ensure_model(
+            str(steps.bundled_model()),
+            name=settings.model.name,
+            models=settings.model.dir,
+            cache=cache_dir(),
+            say=lambda line: say(f"    {line}", err=True),
+        )
+    with _step("3/6 publish the standard library's documentation"):
+        documents = reading.result()
+        published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))
+    with _step("4/6 create the index"):
+        made, _ = asyncio.run(create_index(settings))
+        say(f"    {made.index}", err=True)
+    with _step("5/6 split, embed and index until the lag is 0"):
+        log = folder / "worker.log"
+        with steps.worker_process(settings, log) as process:
+            summary = _with_bar(
+                "searchable documents",
+                lambda tick: asyncio.run(steps.follow(settings, process, log, published, tick)),
+            )
+    with _step("6/6 ask three questions"):
+        asyncio.run(_answer(settings))
+    _print(summary)
+
+
+async def _answer(settings: Settings) -> None:
+    out = console()
+    async with connect(settings.elasticsearch) as client:
+        generation = await Index(client, settings).generation()
+        with closing(load_model(settings)) as embedder:
+            for question in steps.QUESTIONS:
+                out.print(Text(f"\n  “{question}”", style="bold"))
+                for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
+                    line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
+                    out.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
+    out.print()
+
+
+def _print(summary: steps.Summary) -> None:
+    if not summary.complete:
+        raise PenstockError("the index is not complete: a document lacks chunks")
+    rate = summary.embedded / summary.seconds
+    say(
+        f"documents {summary.documents}   chunks {summary.chunks}   embedded {summary.embedded}   "
+        f"in {summary.seconds:.1f} s\n"
+        f"docs/s {summary.documents / summary.seconds:.1f}   chunks/s {rate:.1f}   "
+        f"source→searchable p50 {summary.percentile(50):.1f} s, p95 {summary.percentile(95):.1f} s\n"
+        f"every document's chunks are in the index exactly once"
+    )
+
+
+def _settings(folder: Path) -> Settings:
+    """The user's settings, but with servers of the demo's own: on the usual ports where these are free."""
+    settings = load_settings()
+    ports = {server.name: server.port for server in stack.status(folder)}
+    kafka = ports.get("kafka") or _port(DEFAULT_KAFKA_PORT)
+    elastic = ports.get("elasticsearch") or _port(DEFAULT_ELASTICSEARCH_PORT)
+    return settings.model_copy(
+        update={
+            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{kafka}"}),
+            "elasticsearch": settings.elasticsearch.model_copy(
+                update={"url": AnyHttpUrl(f"http://127.0.0.1:{elastic}")}
+            ),
+            "admin": settings.admin.model_copy(update={"port": free_port()}),
+        }
+    )
+
+
+def _port(usual: int) -> int:
+    try:
+        require_free(usual, "")
+    except PenstockError:
+        return free_port()
+    return usual
+
+
+def _options(settings: Settings, folder: Path) -> stack.StackOptions:
+    return stack.StackOptions(
+        folder=folder,
+        cache=cache_dir(),
+        kafka_port=int(settings.kafka.bootstrap_servers.rpartition(":")[2]),
+        elasticsearch_port=settings.elasticsearch.url.port or DEFAULT_ELASTICSEARCH_PORT,
+        kafka_version=KAFKA_VERSION,
+        elasticsearch_version=ELASTICSEARCH_VERSION,
+    )
+
+
+def _kept(settings: Settings, folder: Path) -> None:
+    usual = settings.kafka.bootstrap_servers == f"127.0.0.1:{DEFAULT_KAFKA_PORT}"
+    usual = usual and settings.elasticsearch.url.port == DEFAULT_ELASTICSEARCH_PORT
+    lines = (
+        []
+        if usual
+        else [
+            f"  export PENSTOCK_KAFKA__BOOTSTRAP_SERVERS={settings.kafka.bootstrap_servers}",
+            f"  export PENSTOCK_ELASTICSEARCH__URL={settings.elasticsearch.url}",
+        ]
+    )
+    lines += ['  penstock search "your own question"', "  penstock worker", f"  penstock local down --dir {folder}"]
+    say("\nthe servers are still up; try (in the environment: . .venv/bin/activate)\n" + "\n".join(lines))
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    say(title, err=True)
+    try:
+        yield
+    except PenstockError as exc:
+        exc.args = (f"step {title} failed: {exc}",)
+        raise
+
+
+def _with_bar(title: str, work: Callable[[steps.Tick], T]) -> T:
+    with progress_bar() as bar:
+        task = bar.add_task(f"    {title}", total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))

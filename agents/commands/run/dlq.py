@@ -1,0 +1,193 @@
+"""`penstock dlq list|show|purge`."""
+
+import asyncio
+import base64
+import re
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from agents.commands.common import say
+from agents.commands.run.output import console, print_json, when
+from agents.commands.run.progress import progress_bar
+from agents.dlq import Filter, Listed, listed, pages, purgeable, read_letters, reasons
+from agents.kafka import LogReader, log_reader
+from agents.settings import Settings
+from agents.status import identity_or_problem
+from agents.terminal import in_line
+from streams.dead_letter import Home, Letter
+from streams.errors import ConfigError, PenstockError
+
+SHORT = 60
+
+
+def list_letters(settings: Settings, *, every: bool, limit: int, as_json: bool, **filters: Any) -> None:
+    """Reasons, and the newest letters. `every`: also those that are not open any more."""
+    rows, problem = asyncio.run(_list(settings, Filter(**filters)))
+    shown = [row for row in rows if every or (row.standing != "resolved" and row.standing != "superseded")]
+    newest = sorted(shown, key=lambda row: row.letter.at_ms, reverse=True)[:limit]
+    if as_json:
+        print_json(
+            {
+                "topic": settings.dead_letter_topic,
+                "records": len(rows),
+                "open": sum(row.standing in ("open", None) for row in rows),
+                "older_version_served": sum(row.serves_older for row in rows),
+                "problem": problem,
+                "reasons": reasons(rows),
+                "letters": [_row(row) for row in newest],
+            }
+        )
+        return
+    console().print(_tables(settings, rows, newest, problem))
+
+
+async def _list(settings: Settings, wanted: Filter) -> tuple[list[Listed], str | None]:
+    async with log_reader(settings) as reader:
+        identity, problem = await identity_or_problem(settings, await reader.require_topic(settings.source.topic))
+        home = identity.home(settings.source.group) if identity else None
+        letters = [letter for letter in await _read(reader, settings, home) if wanted.takes(letter)]
+    return await listed(settings, identity, letters), problem
+
+
+async def _read(reader: LogReader, settings: Settings, home: Home | None) -> list[Letter]:
+    with progress_bar() as bar:
+        bounds = await reader.bounds(
+            settings.dead_letter_topic, range(await reader.partitions(settings.dead_letter_topic) or 0)
+        )
+        task = bar.add_task("reading dead letters", total=sum(bound.end - bound.begin for bound in bounds.values()))
+        return await read_letters(reader, settings, home, lambda passed: bar.advance(task, passed))
+
+
+def _row(row: Listed) -> dict[str, Any]:
+    letter = row.letter
+    return {
+        "topic": letter.record.topic,
+        "partition": letter.record.partition,
+        "offset": letter.record.offset,
+        "key": (letter.record.key or b"").decode(errors="backslashreplace"),
+        "stage": letter.stage,
+        "error": letter.error,
+        "message": letter.message,
+        "attempt": letter.attempt,
+        "at": when(letter.at_ms),
+        "standing": row.standing,
+        "older_version_served": row.serves_older,
+    }
+
+
+def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], problem: str | None) -> Group:
+    histogram = Table("stage", "error", "records", "open", box=None)
+    for reason in reasons(rows):
+        histogram.add_row(
+            Text(_short(reason["stage"])), Text(_short(reason["error"])), str(reason["letters"]), str(reason["open"])
+        )
+    letters = Table("place", "key", "error", "attempt", "at", "standing", "message", box=None)
+    for row in newest:
+        shown = _row(row)
+        state = f"{row.standing or 'unknown'}{', an older version is served' if row.serves_older else ''}"
+        letters.add_row(
+            f"{row.letter.record.partition}@{row.letter.record.offset}",
+            Text(_short(shown["key"])),
+            Text(_short(row.letter.error)),
+            str(row.letter.attempt),
+            shown["at"],
+            state,
+            Text(_short(row.letter.message)),
+        )
+    still = sum(row.standing in ("open", None) for row in rows)
+    head = f"{settings.dead_letter_topic}: {len(rows)} records, {still} of them open"
+    hint = "one of them whole: `penstock dlq show PLACE`; try them again: `penstock dlq replay`" if newest else ""
+    parts = [problem, head, histogram if rows else None, letters if newest else None, hint]
+    return Group(*[part for part in parts if part])
+
+
+def _short(text: str) -> str:
+    text = in_line(text)
+    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+
+
+def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
+    """One letter, whole."""
+    letter = asyncio.run(_find(settings, _place(place)))
+    value = letter.record.value or b""
+    if raw:
+        click.get_binary_stream("stdout").write(value)
+        return
+    headers = {
+        name: None if content is None else content.decode(errors="backslashreplace")
+        for name, content in letter.record.headers
+    }
+    data = _row(Listed(letter=letter, standing=None, serves_older=False))
+    del data["standing"], data["older_version_served"]
+    data |= {
+        "epoch": letter.epoch,
+        "index": letter.index,
+        "log": letter.log,
+        "headers": headers,
+        "bytes": len(value),
+        "value_sha256": letter.left_out,
+    }
+    if as_json:
+        print_json(data | {"value_base64": base64.b64encode(value).decode()})
+        return
+    for name, content in data.items():
+        say(f"{name:>14}  {in_line(str(content))}")
+    say("\n" + value.decode(errors="backslashreplace"))
+
+
+def _place(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)@(\d+)", text)
+    if not found:
+        raise ConfigError(f"{text!r} is not a place: partition@offset, for example 3@1042")
+    return int(found[1]), int(found[2])
+
+
+async def _find(settings: Settings, place: tuple[int, int]) -> Letter:
+    latest: Letter | None = None
+    async with log_reader(settings) as reader:
+        async for found, _ in pages(reader, settings, None):
+            for letter in found:
+                if letter.place == place:
+                    latest = letter
+    if latest is None:
+        raise PenstockError(
+            f"{settings.dead_letter_topic} has no record {place[0]}@{place[1]} of {settings.source.topic}: "
+            "`penstock dlq list --all` shows those that it has"
+        )
+    return latest
+
+
+def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:
+    """Delete them; asks first, unless `yes`."""
+    ends, count = asyncio.run(_purgeable(settings, before_ms))
+    if not count and before_ms is None:
+        say(
+            f"nothing to delete: {settings.dead_letter_topic} is empty, or begins with a letter that is open "
+            "(`penstock dlq list`); --before TIME deletes open ones too"
+        )
+        return
+    if not count:
+        say("nothing to delete: no letter is older, or another group's open one comes first")
+        return
+    if not yes:
+        click.confirm(f"delete {count} records from {settings.dead_letter_topic} for good?", abort=True)
+    asyncio.run(_delete(settings, ends))
+    say(f"deleted {count} records from {settings.dead_letter_topic}")
+
+
+async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[int, int], int]:
+    async with log_reader(settings) as reader:
+        topic = await reader.require_topic(settings.source.topic)
+        identity, problem = await identity_or_problem(settings, topic)
+        if problem and before_ms is None:
+            raise PenstockError(f"which letters are open cannot be told: {problem}; `--before TIME` needs no index")
+        return await purgeable(settings, reader, identity, before_ms)
+
+
+async def _delete(settings: Settings, ends: dict[int, int]) -> None:
+    async with log_reader(settings) as reader:
+        await reader.delete_before(settings.dead_letter_topic, ends)

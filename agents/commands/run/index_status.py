@@ -1,0 +1,61 @@
+"""`penstock index status|list`."""
+
+import asyncio
+from typing import Any
+
+from rich.table import Table
+
+from agents.commands.common import say
+from agents.commands.run.output import console, print_json
+from agents.elastic import connect
+from agents.generations import generation_rows
+from agents.index import Index
+from agents.kafka import log_reader
+from agents.settings import Settings
+
+
+def status(settings: Settings, *, as_json: bool) -> None:
+    """All generations, and the contract of the one that serves."""
+    rows, contracts = asyncio.run(_status(settings))
+    serving = next((row for row in rows if row["serving"]), None)
+    contract = contracts.get(serving["index"]) if serving else None
+    if as_json:
+        print_json({"index": serving, "contract": contract, "generations": rows})
+        return
+    _print_rows(rows)
+    for name, value in (contract or {}).items():
+        say(f"{name:>12}  {value}")
+
+
+def list_indices(settings: Settings, *, as_json: bool) -> None:
+    """All generations."""
+    rows, _ = asyncio.run(_status(settings))
+    if as_json:
+        print_json(rows)
+        return
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        say("no indices: `penstock index create`")
+        return
+    table = Table("index", "serving", "model", "dims", "documents", "chunks", "fed by", "workers", "lag", box=None)
+    for row in rows:
+        serving = "yes" if row["serving"] else ", ".join(row["aliases"]) or "no"
+        dims, documents, chunks, workers, lag = (
+            "?" if row[name] is None else str(row[name]) for name in ("dims", "documents", "chunks", "workers", "lag")
+        )
+        group = row["group"] or "nobody yet"
+        table.add_row(row["index"], serving, row["model"], dims, documents, chunks, group, workers, lag)
+    console().print(table)
+    for row in rows:
+        if row["problem"]:
+            say(f"{row['index']}: {row['problem']}", err=True)
+
+
+async def _status(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
+        index = Index(client, settings)
+        contracts = {one.index: one.contract for one in await index.generations()}
+        return await generation_rows(index, reader, settings, refresh=True), contracts

@@ -1,0 +1,82 @@
+"""`penstock local up|down|status|wipe`. A folder of None is `local`, in the cache."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.commands.common import say
+from agents.commands.run.output import print_json
+from agents.commands.run.progress import byte_progress
+from agents.local import KAFKA_VERSION, stack
+from agents.local.security import secured, write_settings
+from agents.local.servers import mtls_port
+from agents.settings import cache_dir
+
+
+def _place(folder: Path | None) -> Path:
+    return (folder or cache_dir() / "local").absolute()
+
+
+def up(
+    folder: Path | None, kafka_port: int, elasticsearch_port: int, elasticsearch_version: str, *, secure: bool
+) -> None:
+    """Start what is not running."""
+    folder = _place(folder)
+    bring_up(
+        stack.StackOptions(
+            folder=folder,
+            cache=cache_dir(),
+            kafka_port=kafka_port,
+            elasticsearch_port=elasticsearch_port,
+            kafka_version=KAFKA_VERSION,
+            elasticsearch_version=elasticsearch_version,
+            secure=secure,
+        )
+    )
+    if secure:
+        security = secured(folder)
+        made = write_settings(security, kafka=kafka_port, mtls=mtls_port(security), elasticsearch=elasticsearch_port)
+        say(f"settings: {', '.join(map(str, made))}")
+
+
+def bring_up(options: stack.StackOptions) -> None:
+    """Start the stack with a progress bar over the downloads, and print start times."""
+    with byte_progress() as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            server = "elasticsearch" if name.startswith("elasticsearch") else "kafka"
+            if server not in tasks:
+                tasks[server] = bar.add_task(f"downloading {server}", total=total)
+            bar.update(tasks[server], completed=done)
+
+        seconds = stack.up(options, progress)
+    for server in stack.status(options.folder):
+        took = seconds[server.name]
+        state = f"started in {took:.1f} s" if took else "was running"
+        say(f"{server.name} {server.version} on 127.0.0.1:{server.port} ({state}; log {server.log})")
+
+
+def down(folder: Path | None) -> None:
+    """Stop what runs."""
+    stopped = stack.down(_place(folder))
+    say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+
+
+def status(folder: Path | None, *, as_json: bool) -> None:
+    """A line a server."""
+    folder = _place(folder)
+    running = stack.status(folder)
+    if as_json:
+        print_json([asdict(server) for server in running])
+    for server in () if as_json else running:
+        say(f"{server.name} {server.version} on 127.0.0.1:{server.port} (pid {server.pid}; log {server.log})")
+    if not running and not as_json:
+        say(f"nothing runs in {folder}")
+
+
+def wipe(folder: Path | None) -> None:
+    """Stop what runs, and delete its data."""
+    folder = _place(folder)
+    stack.wipe(folder)
+    say(f"wiped {folder}")

@@ -1,0 +1,43 @@
+"""`penstock search`."""
+
+import asyncio
+from contextlib import closing
+from typing import Any
+
+from rich.text import Text
+
+from agents.commands.run.output import console, print_json
+from agents.elastic import connect
+from agents.index import Index
+from agents.preflight import load_model
+from agents.search import embed_query, with_model_of
+from agents.search import search as search_generation
+from agents.settings import Settings
+from agents.terminal import in_line
+
+
+def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
+    """The hits, best first."""
+    hits = asyncio.run(_search(settings, text, k))
+    if as_json:
+        print_json(hits)
+        return
+    out = console()
+    for number, hit in enumerate(hits, 1):
+        metadata = hit["metadata"]
+        out.print(
+            Text(f"{number}. {in_line(metadata.get('title') or metadata['doc_id'])}  {hit['score']:.3f}", style="bold")
+        )
+        out.print(
+            Text(f"   {in_line(metadata.get('source') or metadata['doc_id'])} chunk {metadata['chunk']}", style="dim")
+        )
+        out.print(Text("   " + " ".join(hit["text"].split())[:240]))
+    if not hits:
+        out.print("nothing found: is the index filled? `penstock status` shows the lag")
+
+
+async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]:
+    async with connect(settings.elasticsearch) as client:
+        generation = await Index(client, settings).generation()
+        with closing(load_model(with_model_of(settings, generation))) as embedder:
+            return await search_generation(client, settings, generation, embed_query(embedder, text), k)

@@ -1,0 +1,71 @@
+"""`penstock status`."""
+
+import asyncio
+import time
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agents.commands.run.output import console, print_json
+from agents.elastic import connect
+from agents.generations import generation_rows
+from agents.index import Index
+from agents.kafka import log_reader
+from agents.settings import Settings
+from agents.status import read_status
+from streams.errors import PenstockError
+
+WATCH_EVERY_S = 2.0
+
+
+def status(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    """Once, or again and again until interrupted."""
+    if as_json:
+        print_json(asyncio.run(_status(settings)))
+        return
+    if not watch:
+        console().print(_render(asyncio.run(_status(settings))))
+        return
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(_render(asyncio.run(_status(settings))), refresh=True)
+            time.sleep(WATCH_EVERY_S)
+
+
+async def _status(settings: Settings) -> dict[str, Any]:
+    """With the other generations, where there are any."""
+    data = await read_status(settings)
+    try:
+        async with connect(settings.elasticsearch) as client, log_reader(settings) as reader:
+            data["generations"] = await generation_rows(Index(client, settings), reader, settings, refresh=False)
+    except PenstockError:
+        data["generations"] = None  # `problem` says why
+    return data
+
+
+def _render(data: dict[str, Any]) -> Group:
+    table = Table("partition", "settled", "end", "lag", "oldest unsettled", box=None)
+    for row in data["partitions"]:
+        age = row["oldest_unsettled_age_s"]
+        table.add_row(
+            f"{row['topic']}/{row['partition']}",
+            str(row["settled_offset"]),
+            str(row["end_offset"]),
+            str(row["lag"]),
+            "" if age is None else f"{age} s",
+        )
+    head = (
+        f"lag {data['lag']}   index {data['index']}   "
+        f"model {data['model']} ({data['setup'] or 'not measured here yet'})   "
+        f"workers {len(data['workers'])}"
+    )
+    others = [
+        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
+        f"{row['group'] or 'nobody yet'}, {row['documents']} documents, lag {row['lag']}"
+        for row in data["generations"] or []
+    ]
+    problem = [Text(data["problem"])] if data["problem"] else []
+    return Group(head, *problem, table, *(others if len(others) > 1 else []))

@@ -1,0 +1,83 @@
+"""`penstock index verify`."""
+
+import asyncio
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+from agents.commands.common import say
+from agents.commands.run.output import print_json
+from agents.commands.run.progress import progress_bar, reporter
+from agents.preflight import check
+from agents.settings import Settings
+from agents.terminal import in_line
+from agents.verify import Verified
+from agents.verify import verify as verify_index
+
+
+def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics: Path | None, as_json: bool) -> None:
+    """Look, mend where that is asked for, and tell; ends the process with 1 where damage is left."""
+    found, left = asyncio.run(_verify(settings, repair, sample))
+    last = left or found
+    if metrics:
+        _write_metrics(metrics, last)
+    if as_json:
+        print_json({**_data(found, limit), "after_repair": _data(left, limit) if left else None})
+    else:
+        _print(found, limit)
+        if left:
+            say("\nafter the repair:")
+            _print(left, limit)
+    sys.exit(1 if last.damaged else 0)
+
+
+async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verified, Verified | None]:
+    checked = await check(settings, any_log=not repair)  # to look at what is wrong is always right
+    with closing(checked.embedder), progress_bar() as bar:
+        return await verify_index(settings, checked, repair=repair, sample=sample, report=reporter(bar))
+
+
+def _data(verified: Verified, limit: int) -> dict[str, Any]:
+    widths = sorted(verified.widths.items())
+    return {
+        "clean": not verified.damaged,
+        "documents": verified.documents,
+        "chunks": verified.chunks,
+        "vectors": verified.vectors,
+        "widths": {str(width): dict(zip(("vectors", "wrong"), counts, strict=True)) for width, counts in widths},
+        "unsettled": verified.unsettled,
+        "seconds": verified.seconds,
+        "kinds": dict(verified.kinds),
+        "findings": verified.findings[:limit],
+    }
+
+
+def _print(verified: Verified, limit: int) -> None:
+    for finding in verified.findings[:limit]:
+        say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
+    if len(verified.findings) > limit:
+        say(f"… {sum(verified.kinds.values()) - limit} more")
+    told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or "nothing wrong"
+    say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
+    if verified.unsettled:
+        say(f"{verified.unsettled} records are not settled yet, and were not looked at")
+
+
+def _write_metrics(path: Path, verified: Verified) -> None:
+    """For the textfile collector of node_exporter."""
+    registry = CollectorRegistry()
+    findings = Gauge("penstock_verify_findings", "Findings of the last verification.", ["kind"], registry=registry)
+    for kind, count in verified.kinds.items():
+        findings.labels(kind).set(count)
+    for name, text, value in (
+        ("damaged", "Findings that are damage.", verified.damaged),
+        ("documents", "Documents that were looked at.", verified.documents),
+        ("chunks", "Chunks that were looked at.", verified.chunks),
+        ("timestamp_seconds", "When it ended.", time.time()),
+    ):
+        Gauge(f"penstock_verify_{name}", text, registry=registry).set(value)
+    write_to_textfile(str(path), registry)
