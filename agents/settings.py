@@ -71,7 +71,8 @@ class KafkaSettings(Section):
     """The cluster, and how to log in there.
 
     `sasl_*`: for SASL_SSL. `ssl_cafile`: whom to trust, unset: whom the system trusts. `ssl_certfile`, `ssl_keyfile`,
-    `ssl_password`: the client's own certificate (PEM), for brokers that ask for one.
+    `ssl_password`: the client's own certificate (PEM), for brokers that ask for one. `session_timeout_s`: after so long
+    without a heartbeat a worker's partitions go to the others; the broker bounds it (`group.min.session.timeout.ms`).
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -85,6 +86,7 @@ class KafkaSettings(Section):
     ssl_password: SecretStr | None = None
     ssl_check_hostname: bool = True
     allow_plaintext_credentials: bool = False
+    session_timeout_s: float = Field(10.0, ge=1, le=1800)
 
     @field_validator("bootstrap_servers")
     @classmethod

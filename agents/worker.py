@@ -136,8 +136,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             broker_max_poll_interval=7 * 24 * 3600.0,  # at the default, a 17-minute outage hangs the consumer
             broker_max_poll_records=500,
             broker_rebalance_timeout=60.0,
-            broker_session_timeout=10.0,
-            broker_heartbeat_interval=3.0,
+            broker_session_timeout=settings.kafka.session_timeout_s,
+            broker_heartbeat_interval=0.3 * settings.kafka.session_timeout_s,
             broker_commit_interval=1.0,
             producer_acks=-1,
             producer_request_timeout=30.0,
