@@ -157,8 +157,10 @@ class LogReader:
         tps = [TopicPartition(topic, partition) for partition in partitions]
         if not tps:
             return {}
-        begin = await self._guard(lambda: self._consumer.beginning_offsets(tps))
-        end = await self._guard(lambda: self._consumer.end_offsets(tps))
+        begin, end = await asyncio.gather(
+            self._guard(lambda: self._consumer.beginning_offsets(tps)),
+            self._guard(lambda: self._consumer.end_offsets(tps)),
+        )
         return {tp.partition: Bounds(begin=begin[tp], end=end[tp]) for tp in tps}
 
     async def offsets_at(self, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int]:

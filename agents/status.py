@@ -1,5 +1,6 @@
 """Lag and settlement as the broker and the changelog tell them, with or without a running worker."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from agents.claims import Claim, read_claims
@@ -30,6 +31,8 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         topic = await reader.require_topic(settings.source.topic)
         identity, problem = await identity_or_problem(settings, topic)
         rows = await partition_rows(reader, settings, topic.partitions, identity.sink if identity else None)
+        for row in rows:
+            row["oldest_unsettled_age_s"] = await _age(reader, row) if row["lag"] else None
         workers = await reader.group_members(settings.source.group)
         dead = await _dead_letters(reader, settings, identity)
     return {
@@ -60,7 +63,6 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
                 "end_offset": end,
                 "settled_offset": settled,
                 "lag": end - settled,
-                "oldest_unsettled_age_s": await _age(reader, topic, partition, settled) if settled < end else None,
             }
         )
     return rows
@@ -94,8 +96,8 @@ def _next(claim: Claim | None, sink: str | None) -> int:
     return claim.offset + 1
 
 
-async def _age(reader: LogReader, topic: str, partition: int, offset: int) -> float | None:
-    record = (await reader.next_from(topic, partition, offset)).record
+async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:
+    record = (await reader.next_from(row["topic"], row["partition"], row["settled_offset"])).record
     age = None if record is None else age_s(record.timestamp)
     return None if age is None else round(age, 1)
 
