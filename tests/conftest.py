@@ -31,6 +31,19 @@ MODEL = "all-MiniLM-L6-v2"
 hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("penstock")
 
+LONG = ("test_alerts", "test_generations", "test_readers", "test_logs", "test_process_faults", "test_faults")
+"""Files of tests that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first: two processes share the work, and neither should wait for the other at the end."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.stem
+        return item.path.parent.name != "stack", LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=place)
+
 
 @contextmanager
 def alone() -> Iterator[None]:
@@ -60,14 +73,31 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paced
 
 
+def speed(request: pytest.FixtureRequest) -> str:
+    """Of the model in the processes under test. A module of faults has `MODEL_SPEED = "fast"`: it needs no real one."""
+    return pace.speed() or getattr(request.module, "MODEL_SPEED", "")
+
+
 @pytest.fixture(scope="session")
-def embedder(model_folder: Path) -> Iterator[Embedder]:
-    """The model of the workers, in this process."""
+def _real(model_folder: Path) -> Iterator[Embedder]:
     loaded = load_embedder(model_folder)
-    if pace.speed() == "fast":
-        loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
     yield loaded
     loaded.close()
+
+
+@pytest.fixture(scope="session")
+def _fast(model_folder: Path) -> Iterator[Embedder]:
+    loaded = load_embedder(model_folder)
+    loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    """The model of the workers, in this process."""
+    found: Embedder = request.getfixturevalue("_fast" if speed(request) == "fast" else "_real")
+    return found
 
 
 def _servers(version: str) -> Iterator[Servers]:
@@ -113,14 +143,16 @@ def either(request: pytest.FixtureRequest) -> Servers:
 
 
 @pytest.fixture
-def world(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
     """A topic, a group and an alias of the test's own, on Elasticsearch 9."""
-    with world_on(servers, model_folder, tmp_path) as made:
+    with world_on(servers, model_folder, tmp_path, speed(request)) as made:
         yield made
 
 
 @pytest.fixture
-def world_on_either(either: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+def world_on_either(
+    request: pytest.FixtureRequest, either: Servers, model_folder: Path, tmp_path: Path
+) -> Iterator[World]:
     """The same on each major in turn."""
-    with world_on(either, model_folder, tmp_path) as made:
+    with world_on(either, model_folder, tmp_path, speed(request)) as made:
         yield made

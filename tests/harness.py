@@ -23,27 +23,33 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import AnyHttpUrl
 
+from agents.contract import contract_of
 from agents.elastic import connect
+from agents.index import Index
 from agents.kafka import connection, log_reader
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
 from agents.preflight import create_index
 from agents.settings import Settings, cache_dir, load_settings
-from agents.status import read_status
+from agents.status import partition_rows
+from models.manifest import read_manifest
 from streams.errors import PenstockError
 from streams.record import Record
+from tests.forks import Forked
+from tests.pace import sitecustomize as pace
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
-MAIN = "from agents.commands import main\nimport sys\nsys.argv = ['penstock', 'worker']\nmain()\n"
 HANGS = (
     "import time, models.embedder\nfrom models.session import Session\n"
     "models.embedder.golden_cosine = lambda *_: 1.0\n"
     "Session.run = lambda self, batch: time.sleep(600)"
 )
-"""For `changed`: a model that never returns."""
+"""A change: a model that never returns."""
 SHORT_REVOKE = "import agents.worker\nagents.worker.REVOKE_S = 1.0"
-"""For `changed`: a rebalance does not wait long for batches that a test holds."""
+"""A change: a rebalance does not wait long for batches that a test holds."""
+DOOMED = {"PENSTOCK_KAFKA__SESSION_TIMEOUT_S": "2"}
+"""Environment of a worker that will be killed or stopped: its partitions go to the next one sooner."""
 PACE = Path(__file__).with_name("pace")
 """In PYTHONPATH of every process under test, see there."""
 PATIENCE_S = 300.0
@@ -112,7 +118,7 @@ class Servers:
 class Worker:
     """A worker process."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "Forked | subprocess.Popen[bytes]"
     log: Path
     admin_port: int
 
@@ -127,8 +133,13 @@ class Worker:
         return self.process.wait(timeout_s)
 
     async def ended(self, timeout_s: float = PATIENCE_S) -> int:
-        """Wait until it has ended by itself; returns the exit code."""
-        return await asyncio.to_thread(self.process.wait, timeout_s)
+        """Wait until it has ended by itself; returns the exit code. Fails with where it stands when it does not."""
+        try:
+            return await asyncio.to_thread(self.process.wait, timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)
+            await asyncio.sleep(2)
+            raise AssertionError(f"it runs on after {timeout_s} s:\n{self.log.read_text()[-40_000:]}") from None
 
     async def said(self, words: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until its log has these words."""
@@ -184,7 +195,7 @@ class Gate:
         """Nothing is held any more."""
         self.let(float("inf"))
 
-    async def holds(self, process: "subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> None:
+    async def holds(self, process: "Forked | subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> None:
         """Wait until a batch of this process stands before the gate."""
 
         held = Path(f"{self._path}.{process.pid}")
@@ -203,6 +214,8 @@ class World:
     servers: Servers
     model_folder: Path
     tmp: Path
+    speed: str = ""
+    """Of the model, unless the whole run has one: `tests.pace`."""
     produced: list[Record] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
 
@@ -235,6 +248,7 @@ class World:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
             "PYTHONPATH": str(PACE),
+            "MODEL_SPEED": pace.speed() or self.speed,
             "PENSTOCK_CACHE_DIR": str(cache_dir()),
             "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "PENSTOCK_SOURCE__TOPIC": self.name,
@@ -247,18 +261,24 @@ class World:
             **(extra or {}),
         }
 
+    def start(
+        self, *arguments: str, output: Path, errors: Path, extra: Mapping[str, str] | None = None, change: str = ""
+    ) -> Forked:
+        """Start `penstock …` in the background; the test ends it. `change`: code that is run in it first."""
+        return Forked(arguments, self.environment(extra), output, errors, change)
+
     def command(
-        self, *arguments: str, extra: Mapping[str, str] | None = None, program: Sequence[str] = (str(PENSTOCK),)
+        self, *arguments: str, extra: Mapping[str, str] | None = None, change: str = ""
     ) -> "subprocess.CompletedProcess[str]":
-        """Run `penstock …` as a user would, or another `program` in its place."""
-        return subprocess.run(
-            [*program, *arguments],
-            env=self.environment(extra),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        """Run `penstock …` as a user would."""
+        name = self.tmp / f"command-{next(_numbers)}"
+        output, errors = name.with_suffix(".out"), name.with_suffix(".err")
+        process = self.start(*arguments, output=output, errors=errors, extra=extra, change=change)
+        try:
+            code = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, code, output.read_text(), errors.read_text())
 
     async def follow(self, section: str, instead: Mapping[str, str] | None = None, block: int = 0) -> list[Worker]:
         """Run the commands of a section of the runbook as they stand there. Returns the workers that it starts.
@@ -344,15 +364,19 @@ class World:
         self.produced += made
         return made
 
-    def start_worker(self, extra: Mapping[str, str] | None = None, command: list[str] | None = None) -> Worker:
-        """Start a worker process; it is ended with the test at the latest."""
+    def start_worker(
+        self, extra: Mapping[str, str] | None = None, change: str = "", command: list[str] | None = None
+    ) -> Worker:
+        """Start a worker process; it is ended with the test at the latest. `command`: by another program than ours."""
         port = free_port()
         log = self.tmp / f"worker-{len(self.workers)}.log"
-        environment = self.environment({"PENSTOCK_ADMIN__PORT": str(port), **(extra or {})})
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command or [str(PENSTOCK), "worker"], env=environment, stdout=output, stderr=output
-            )
+        extra = {"PENSTOCK_ADMIN__PORT": str(port), **(extra or {})}
+        process: Forked | subprocess.Popen[bytes]
+        if command:
+            with log.open("wb") as output:
+                process = subprocess.Popen(command, env=self.environment(extra), stdout=output, stderr=output)
+        else:
+            process = self.start("worker", output=log, errors=log, extra=extra, change=change)
         worker = Worker(process, log, port)
         self.workers.append(worker)
         return worker
@@ -370,19 +394,38 @@ class World:
         """A new one, closed."""
         return Gate(self.tmp / f"gate-{next(_numbers)}")
 
+    @asynccontextmanager
+    async def lags(self) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+        """Lag as `penstock status` computes it, again and again over the same connections."""
+        async with log_reader(self.settings) as reader, connect(self.settings.elasticsearch) as client:
+            manifest = read_manifest(self.settings.model_folder)
+
+            async def now() -> int:
+                topic = await reader.require_topic(self.name)
+                contract = contract_of(self.settings, manifest, topic)
+                try:
+                    sink = (await Index(client, self.settings).identify(contract)).sink
+                except PenstockError:
+                    sink = None
+                return sum(row["lag"] for row in await partition_rows(reader, self.settings, topic.partitions, sink))
+
+            yield now
+
     async def lag(self) -> int:
-        """Lag as `penstock status` computes it."""
-        return int((await read_status(self.settings))["lag"])
+        """Lag now."""
+        async with self.lags() as lag:
+            return await lag()
 
     async def settled(self, timeout_s: float = PATIENCE_S, worker: Worker | None = None) -> None:
         """Wait until lag is 0."""
+        async with self.lags() as lag:
 
-        async def check() -> bool:
-            if worker is not None:
-                assert worker.process.poll() is None, worker.log.read_text()[-3000:]
-            return await self.lag() == 0
+            async def check() -> bool:
+                if worker is not None:
+                    assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+                return await lag() == 0
 
-        await until(check, timeout_s, every_s=0.25)
+            await until(check, timeout_s)
 
     async def held_in_the_middle(self, worker: Worker, gate: Gate) -> None:
         """Wait until this worker's first batch is settled and the next one stands before the gate, closed till now.
@@ -390,16 +433,17 @@ class World:
         There have to be more than 256 chunks, the size of the first batch.
         """
         await gate.holds(worker.process)
-        total = await self.lag()
-        gate.let(1)
+        async with self.lags() as lag:
+            total = await lag()
+            gate.let(1)
 
-        async def begun() -> bool:
-            assert worker.process.poll() is None, worker.log.read_text()[-3000:]
-            return await self.lag() < total
+            async def begun() -> bool:
+                assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+                return await lag() < total
 
-        await until(begun, every_s=0.05)
-        await gate.holds(worker.process)
-        assert await self.lag() > 0
+            await until(begun, every_s=0.05)
+            await gate.holds(worker.process)
+            assert await lag() > 0
 
     async def shrink_dead_letters(self, limit: int) -> None:
         """Make the dead-letter topic beforehand, so that it takes values up to so many bytes only."""
@@ -454,10 +498,10 @@ class World:
 
 
 @contextmanager
-def world_on(servers: Servers, model_folder: Path, tmp: Path) -> Iterator[World]:
+def world_on(servers: Servers, model_folder: Path, tmp: Path, speed: str = "") -> Iterator[World]:
     """A world, and servers that are up before it and after it: a test that leaves one down fails itself."""
     servers.restart()
-    made = World(servers, model_folder, tmp)
+    made = World(servers, model_folder, tmp, speed)
     try:
         yield made
     finally:
@@ -467,11 +511,6 @@ def world_on(servers: Servers, model_folder: Path, tmp: Path) -> Iterator[World]
             servers.restart()
         made.delete_indices()
     assert not missing, f"this test left {' and '.join(missing)} down; started again for those after it"
-
-
-def changed(code: str) -> list[str]:
-    """Command of a worker with a part of it changed by `code`."""
-    return [sys.executable, "-c", code + "\n" + MAIN]
 
 
 @asynccontextmanager

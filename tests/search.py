@@ -31,7 +31,7 @@ from streams.dead_letter import Letter, read_letter
 from streams.identity import entry_id
 from streams.record import Record
 from streams.verify import Finding, Place, compare, expected_of
-from tests.harness import Servers, Worker, World, changed, scan
+from tests.harness import Servers, Worker, World, scan
 from tests.records import Baked, Batch, Recipe, bake, batches
 from tests.shrink import shrunk
 from tests.wire import Wire
@@ -62,7 +62,7 @@ models.embedder.choose = lambda *_, **__: Verdict(setup=setup, measured={})
 models.embedder.golden_cosine = lambda *_: 1.0
 Session.run = lambda self, batch: np.stack([vector_of(ids, self._manifest.dims) for ids in batch])
 """
-"""For `changed`: a model that costs nothing; a text has a vector of its own."""
+"""A change: a model that costs nothing; a text has a vector of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class _Attempt:
         return found, self._wrong_letter(letters) or await self._wrong(letters)
 
     def _start(self) -> Worker:
-        return self._world.start_worker(self._variables, changed(NULL))
+        return self._world.start_worker(self._variables, NULL)
 
     async def _send(self, wire: Wire, batch: Batch) -> None:
         if batch.sequel == "abort":

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -17,10 +16,9 @@ from tests.harness import PENSTOCK, World
 DOCUMENTS, CHUNKS = 20_000, 10
 
 QUICK = """
-import sys, zlib
+import zlib
 import numpy as np
 import models.embedder
-from agents.commands import main
 from models.session import Session
 
 def run(self, batch):
@@ -30,8 +28,6 @@ def run(self, batch):
 
 Session.run = run
 models.embedder.golden_cosine = lambda *_: 1.0
-sys.argv = ["penstock", "worker"]
-main()
 """
 """A worker whose vectors are random: with the model, 200,000 chunks would take an hour here."""
 
@@ -46,7 +42,7 @@ def test_verify_of_200000_chunks(world: World, summary: dict[str, Any]) -> None:
                 for i in range(start, start + 2000)
             )
             world.produced.clear()
-        worker = world.start_worker(command=[sys.executable, "-c", QUICK])
+        worker = world.start_worker(change=QUICK)
         await world.settled(worker=worker, timeout_s=1200)
         assert worker.terminate() == 0
         async with connect(world.settings.elasticsearch) as client:

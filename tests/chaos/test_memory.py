@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import random
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -109,7 +108,7 @@ def test_memory_and_watchdog_with_records_that_cost_much(world: World, summary: 
                 await producer.send_and_wait(world.name, value, key, headers=headers)
             await producer.send_and_wait(world.name, orjson.dumps({"text": "An ordinary one."}), b"last")
         options = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(BUDGET), "PENSTOCK_LIFECYCLE__STALL_S": "20"}
-        worker = world.start_worker(options, command=[sys.executable, "-c", QUICK])
+        worker = world.start_worker(options, change=QUICK)
         process = psutil.Process(worker.process.pid)
         base = most = 0
         begun = time.monotonic()

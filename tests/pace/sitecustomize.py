@@ -1,7 +1,8 @@
-"""How fast the model is in a process under test. Python imports this by itself where PYTHONPATH names its folder.
+"""How fast the model is in a process under test. Python imports this by itself where PYTHONPATH names its folder;
+a process that is forked with everything imported calls `install`.
 
     MODEL_GATE=file          batches wait before the model until the file lets them through: `tests.harness.Gate`
-    MODEL_SPEED=slow|fast    slow: every run takes three times as long. fast: no run takes any time worth naming
+    MODEL_SPEED=slow|fast    slow: every run takes three times as long. fast: there is no session, and runs take no time
 
 Fast vectors are the mean of the model's own word embeddings: another model, but a deterministic one that has the same
 size and knows likeness, so that whatever is asserted of vectors, searches and repairs is asserted of these as well.
@@ -24,6 +25,21 @@ from typing import Any
 
 LOOK_EVERY_S = 0.02
 TABLE = "embeddings.word_embeddings.weight"
+
+
+def install() -> None:
+    """As the environment has it: in the modules that are there, and in the others when they come."""
+    if speed():
+        _change("models.embedder", at_speed)
+    if os.environ.get("MODEL_GATE"):
+        _change("agents.stations", gated)
+
+
+def _change(name: str, change: Callable[[Any], None]) -> None:
+    if name in sys.modules:
+        change(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, Finder(name, change))
 
 
 class Finder(MetaPathFinder):
@@ -63,6 +79,7 @@ def at_speed(embedder: Any) -> None:
     if speed() == "slow":
         session.run = slow(session.run)
     if speed() == "fast":
+        session.__init__ = no_session
         session.run = fast
         embedder.golden_cosine = lambda *_: 1.0
 
@@ -113,6 +130,15 @@ def slow(run: Callable[..., Any]) -> Callable[..., Any]:
     return longer
 
 
+def no_session(self: Any, _: Path, manifest: Any, setup: Any) -> None:
+    """`Session.__init__` that loads no model."""
+    from models.widths import UNIT, Widths, bounds_up_to
+
+    self.setup = setup
+    self.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, UNIT), exact=False)
+    self._manifest = manifest
+
+
 def fast(self: Any, batch: Sequence[Any]) -> Any:
     """`Session.run` without a model. Pooling "cls" weighs early words more: other vectors, as for a real model."""
     import numpy as np
@@ -143,7 +169,5 @@ def _words() -> Any:
     return table, table[1000:3000].mean(axis=0)
 
 
-if speed():
-    sys.meta_path.insert(0, Finder("models.embedder", at_speed))
-if os.environ.get("MODEL_GATE"):
-    sys.meta_path.insert(0, Finder("agents.stations", gated))
+if __name__ == "sitecustomize":
+    install()

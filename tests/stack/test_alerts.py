@@ -17,9 +17,10 @@ import yaml
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.session import available_providers
-from tests.harness import HANGS, World, again_and_again, changed, until
+from tests.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
 
+MODEL_SPEED = "fast"
 DASHBOARD = OPS / "grafana" / "penstock.json"
 RUNBOOK = OPS.parent / "runbook.md"
 
@@ -159,7 +160,7 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
         await fires("PenstockRebalanceStorm", "PenstockWorkerDown")
         assert await asyncio.to_thread(worker.terminate) == 0
 
-        hanging = world.start_worker(command=changed(HANGS))
+        hanging = world.start_worker(DOOMED, change=HANGS)
         await world.ready(hanging)
         watching.scrape([hanging.admin_port])
         await clears("PenstockWorkerDown", "PenstockProvidersDiffer")

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from click.testing import CliRunner
 from agents.commands import cli
 from agents.elastic import connect
 from agents.local.servers import free_port
-from tests.harness import PATIENCE_S, PENSTOCK, World, until
+from tests.harness import PATIENCE_S, World, until
 from tests.proxy import forwarded
 
 NOTHING = "127.0.0.1:1"
@@ -238,20 +237,23 @@ def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: P
     lines = "".join(json.dumps({"id": f"d{i}", "text": f"Line {i}."}) + "\n" for i in range(1200))
     (tmp_path / "many.jsonl").write_text(lines)
     create(world)
-    command = [str(PENSTOCK), "ingest", "files", str(tmp_path / "many.jsonl"), "--max-lag", "100"]
-    with subprocess.Popen(command, env=world.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    command = ("ingest", "files", str(tmp_path / "many.jsonl"), "--max-lag", "100")
+    process = world.start(*command, output=output, errors=errors)
 
-        async def scenario() -> None:
-            await until(lambda: _lag_is(world, 500))  # the first look comes after 500 documents
-            await asyncio.sleep(1.5)
-            assert await world.lag() == 500
-            worker = world.start_worker()
-            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
-            await world.settled(worker=worker)
+    async def scenario() -> None:
+        await until(lambda: _lag_is(world, 500))  # the first look comes after 500 documents
+        await asyncio.sleep(1.5)
+        assert await world.lag() == 500
+        worker = world.start_worker()
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+        await world.settled(worker=worker)
 
+    try:
         asyncio.run(scenario())
-        assert process.stdout is not None
-        assert process.stdout.read().decode() == f"published 1200 documents to {world.name}\n"
+    finally:
+        process.kill()
+    assert output.read_text() == f"published 1200 documents to {world.name}\n"
 
 
 async def _lag_is(world: World, wanted: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from typing import Any
 
 from models.embedder import Embedder
@@ -10,11 +9,11 @@ from tests.harness import World
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
 
+MODEL_SPEED = "fast"
 BROKEN = """
-import sys
 from agents import stations
-from agents.commands import main
 from streams.record import Rejected, decode
+
 
 def broken(record):
     if b"poison" in (record.value or b""):
@@ -22,7 +21,6 @@ def broken(record):
     return decode(record)
 
 stations.decode = broken
-main()
 """
 
 
@@ -43,7 +41,7 @@ def flood(world: World, embedder: Embedder, documents: int) -> None:
         await world.produce(poison(f"new-{i}", i) for i in range(50))
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(100, 150))  # and a newer one
         await world.produce([(b"last", {"text": "The last one."}), (b"really bad", b"{")])
-        first = world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])
+        first = world.start_worker(change=BROKEN)
         await world.settled(worker=first, timeout_s=180)
         assert first.terminate() == 0
 
@@ -63,7 +61,7 @@ def flood(world: World, embedder: Embedder, documents: int) -> None:
         dry = world.command("dlq", "replay", "--dry-run", "--error", "BrokenParser", "--json")
         assert json.loads(dry.stdout)["outcomes"] == {"stored": 150}
         assert listed(world)["open"] == 151
-        again = world.command("dlq", "replay", program=(sys.executable, "-c", BROKEN))
+        again = world.command("dlq", "replay", change=BROKEN)
         assert again.returncode == 1
         assert "151 dead_lettered" in again.stdout, again.stdout + again.stderr
         given_up = world.command("dlq", "replay", "--max-attempts", "2", "--error", "BrokenParser")
@@ -97,7 +95,7 @@ def test_a_value_that_the_dead_letters_do_not_take_is_replayed_from_the_source(
         await world.shrink_dead_letters(100_000)
         big = {"text": "poison " + text(1, 20), "metadata": {f"m{i}": "x" * 4000 for i in range(100)}}
         await world.produce([(b"big", big), (b"small", {"text": "poison, small"})])
-        worker = world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])
+        worker = world.start_worker(change=BROKEN)
         await world.settled(worker=worker)
         done = world.command("dlq", "replay", "--json")
         assert (done.returncode, json.loads(done.stdout)["outcomes"]) == (0, {"stored": 2}), done.stderr

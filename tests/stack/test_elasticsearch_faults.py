@@ -11,10 +11,12 @@ import pytest
 
 from agents.elastic import connect
 from models.embedder import Embedder
-from tests.harness import World, until
+from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true
 from tests.proxy import Act, bulk_body, is_chunks, items_of, proxy
 from tests.stack.test_faults import text
+
+MODEL_SPEED = "fast"
 
 
 async def _metric_is(world: World, name: str, *values: float) -> bool:
@@ -110,7 +112,7 @@ def test_lost_answers_and_kill_in_between(world: World, embedder: Embedder) -> N
             between.rule = lose
             await world.produce((f"doc-{i % 50}".encode(), {"text": text(i, 1 + i % 9)}) for i in range(400))
             gate = world.gate()
-            first = world.start_worker({**between.environment, **gate.environment})
+            first = world.start_worker({**between.environment, **gate.environment, **DOOMED})
             await world.held_in_the_middle(first, gate)
             first.kill()
             await world.settled(worker=world.start_worker(between.environment))

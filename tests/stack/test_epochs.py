@@ -18,6 +18,8 @@ from tests.oracle import assert_true
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
 
+MODEL_SPEED = "fast"
+
 
 async def exits_with_3(worker: Worker, *parts: str) -> None:
     """It refuses to go on, and says what to do."""

@@ -2,16 +2,16 @@
 
 import asyncio
 import signal
-import sys
 from typing import Any
 
 import pytest
 
 from models.embedder import Embedder
 from streams.record import Rejected, decode
-from tests.harness import SHORT_REVOKE, World, changed, until
+from tests.harness import DOOMED, SHORT_REVOKE, World, until
 from tests.oracle import assert_true
 
+MODEL_SPEED = "fast"
 WORDS = ("turbine", "penstock", "weir", "sluice", "reservoir", "spillway", "gate")
 
 
@@ -33,7 +33,7 @@ def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedde
         await world.produce([(b"many", {"chunks": many})])
         await world.produce((f"doc-{i % 40}".encode(), {"text": text(i, 1 + i % 5)}) for i in range(120))
         await world.produce([(b"doc-3", None), (b"doc-4", {"text": ""}), (b"bad", b"{")])
-        doomed = world.start_worker({"PENSTOCK_FAIL_POINT": point})
+        doomed = world.start_worker({"PENSTOCK_FAIL_POINT": point, **DOOMED})
         assert await doomed.ended() == -signal.SIGKILL
         worker = world.start_worker()
         await world.settled(worker=worker)
@@ -149,7 +149,7 @@ def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(wor
 
     async def scenario() -> None:
         await world.create()
-        worker = world.start_worker({"PENSTOCK_LIFECYCLE__DRAIN_S": "60"}, command=changed(hangs))
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__DRAIN_S": "60"}, change=hangs)
         await world.ready(worker)
         await world.produce([(b"doc", {"text": "settled before the end"})])
         await world.settled(worker=worker)
@@ -169,7 +169,7 @@ def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_the_middle_of_2000_doc
         await world.create(partitions=8)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 6)}) for i in range(2000))
         gate = world.gate()
-        first, second = (world.start_worker(gate.environment, changed(SHORT_REVOKE)) for _ in range(2))
+        first, second = (world.start_worker({**gate.environment, **extra}, SHORT_REVOKE) for extra in (DOOMED, {}))
         await world.ready(first)
         await world.ready(second)
         gate.let(1)
@@ -212,7 +212,7 @@ def test_faust_skips_records_after_warm_restarts_and_admission_goes_back_for_the
             if await world.lag() < 1000:
                 break
             gate = world.gate()
-            worker = world.start_worker({**SMALL_BUFFER, **gate.environment}, [sys.executable, "-c", EXPOSED])
+            worker = world.start_worker({**SMALL_BUFFER, **gate.environment}, EXPOSED)
             await world.held_in_the_middle(worker, gate)
             worker.process.send_signal(signal.SIGTERM)
             await worker.said("stopping")
@@ -231,10 +231,9 @@ def test_faust_skips_records_after_warm_restarts_and_admission_goes_back_for_the
 
 SMALL_BUFFER = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2)}
 EXPOSED = """
-import asyncio, sys
+import asyncio
 from faust.transport.consumer import Consumer
 from agents import worker
-from agents.commands import main
 
 seek_to_committed = Consumer.perform_seek
 
@@ -245,6 +244,4 @@ async def slow(self):
 Consumer.perform_seek = slow
 worker.PenstockApp.hold_flow = lambda self: None
 worker.WINDOW = 32
-sys.argv = ["penstock", "worker"]
-main()
 """

@@ -8,8 +8,10 @@ from agents.kafka import log_reader
 from agents.notes import read_notes
 from agents.preflight import create_index
 from models.embedder import Embedder
-from tests.harness import World, until
+from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true
+
+MODEL_SPEED = "fast"
 
 
 async def index_settings(world: World) -> tuple[dict[str, Any], bool]:
@@ -31,7 +33,7 @@ def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Em
         assert (found["refresh_interval"], loading) == ("-1", True)
         await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}. " * 40}) for i in range(1500))
         gate = world.gate()
-        first = world.start_worker(gate.environment)
+        first = world.start_worker({**gate.environment, **DOOMED})
         await world.held_in_the_middle(first, gate)
         first.kill()
         assert (await index_settings(world))[1]

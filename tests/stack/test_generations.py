@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from models.session import Session
 from models.tokens import Tokens
 from models.verdict import Wanted, choose
 from streams.contract import registry_mappings
-from tests.harness import PENSTOCK, Servers, World, again_and_again, meanwhile, scan, until, world_on
+from tests.harness import Servers, World, again_and_again, meanwhile, scan, until, world_on
 from tests.stack.test_faults import text
 
 SECOND = "second"
@@ -265,14 +264,10 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
 
         gate = two.gate()
         gate.let(3)
-        environment = two.environment(gate.environment)
-        slow = subprocess.Popen(  # noqa: ASYNC220 - killed below
-            [str(PENSTOCK), "index", "rebuild", "--rate", "20"],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
+        log = two.tmp / "rebuild.log"
+        slow = two.start("index", "rebuild", "--rate", "20", output=log, errors=log, extra=gate.environment)
         await gate.holds(slow)
-        slow.send_signal(signal.SIGKILL)
+        slow.kill()
         slow.wait()
         assert await _has(two.settings, again, 1)
         refused = two.command("index", "rebuild", "--from", "3")

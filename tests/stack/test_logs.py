@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow, sna
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
 
+MODEL_SPEED = "fast"
 BUMP = "penstock index epoch bump --why"
 
 
@@ -170,14 +170,14 @@ def test_letters_of_an_index_that_was_made_anew_never_beat_newer_records(world: 
         assert worker.terminate() == 0
         assert bump(world).returncode == 0
         await world.produce([(b"doc-0", {"text": "poison, and old"}), (b"doc-1", {"text": "poison, the newest"})])
-        await world.settled(worker=(worker := world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])))
+        await world.settled(worker=(worker := world.start_worker(change=BROKEN)))
         assert worker.terminate() == 0
         await world.produce([(b"doc-0", {"text": "The newest text."})])
         async with connect(world.settings.elasticsearch) as client:
             (index,) = await client.indices.get_alias(name=world.name)
             await client.indices.delete(index=f"{index},{index}-registry")
         assert world.command("index", "create").returncode == 0
-        await world.settled(worker=(worker := world.start_worker(command=[sys.executable, "-c", BROKEN, "worker"])))
+        await world.settled(worker=(worker := world.start_worker(change=BROKEN)))
         assert worker.terminate() == 0
         found = listed(world)
         assert (found["records"], found["open"]) == (2, 1), found
@@ -324,7 +324,7 @@ def test_two_groups_share_a_dead_letter_topic(world: World, embedder: Embedder) 
         await world.settled(worker=world.start_worker())
         made = world.command("index", "create", extra=other)
         assert made.returncode == 0, made.stderr
-        second = world.start_worker(other, command=[sys.executable, "-c", BROKEN, "worker"])
+        second = world.start_worker(other, change=BROKEN)
         await world.settled_as(other, second)
         assert second.terminate() == 0
         assert listed(world)["records"] == 1

@@ -25,22 +25,10 @@ from agents.preflight import Checked
 from agents.settings import cache_dir
 from agents.verify import verify
 from models.embedder import Embedder
-from tests.harness import World, changed, read_topic, until
+from tests.harness import World, read_topic, until
 from tests.oracle import assert_true
 
-GATED = """\
-import os, time
-import numpy as np
-import models.embedder
-from models.session import Session
-models.embedder.golden_cosine = lambda *_: 1.0
-def run(self, batch):
-    while not os.path.exists(os.environ["GATE"]):
-        time.sleep(0.02)
-    return np.full((len(batch), self._manifest.dims), self._manifest.dims**-0.5, dtype=np.float32)
-Session.run = run
-"""
-"""A model that costs nothing, and waits for a file to be there."""
+MODEL_SPEED = "fast"
 LONG = "Long. " * 150
 """So that a fetch, which may hold 1 MiB, does not hold all records."""
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -65,8 +53,8 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
     world: World, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 39: what is left is indexed, what is lost is counted, exactly; nobody goes on at the log's end."""
-    gate = world.tmp / "gate"
-    extra = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2), "GATE": str(gate)}
+    gate = world.gate()
+    extra = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2), **gate.environment}
 
     async def documents() -> set[int]:
         return {int(row["metadata"]["doc_id"]) for row in (await world.chunks()).values()}
@@ -74,7 +62,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce((str(i).encode(), {"text": f"Record {i}. {LONG}"}) for i in range(6000))
-        worker = world.start_worker(extra, changed(GATED))
+        worker = world.start_worker(extra)
         await world.ready(worker)
         assert lost(worker, world.name) == 0
 
@@ -84,7 +72,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
         await until(held_back, 60)
         async with log_reader(world.settings) as reader:
             await reader.delete_before(world.name, {0: 3000})
-            gate.touch()
+            gate.open()
             await world.settled(worker=worker)
             missing = sorted(set(range(6000)) - await documents())
             assert missing == list(range(missing[0], 3000)), (missing[:3], missing[-3:], len(missing))
@@ -94,7 +82,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
 
             await world.produce((str(i).encode(), {"text": f"Record {i}. {LONG}"}) for i in range(6000, 7000))
             await reader.delete_before(world.name, {0: 6500})
-            worker = world.start_worker(extra, changed(GATED))
+            worker = world.start_worker(extra)
             await world.settled(worker=worker)
             assert lost(worker, world.name) == 500
             assert set(range(6000, 7000)) - await documents() == set(range(6000, 6500))

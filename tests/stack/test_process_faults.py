@@ -1,9 +1,9 @@
 """Faults 4, 16, 17, 19–21, 23, 27, 30, 33, 35, 38 and the watchdog: of processes, topics and clocks."""
 
 import asyncio
-import resource
+import os
 import signal
-import subprocess
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,9 +11,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from agents.elastic import connect
 from models.embedder import Embedder
 from streams.record import Record
-from tests.harness import HANGS, PATIENCE_S, PENSTOCK, SHORT_REVOKE, Worker, World, changed, until
+from tests.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
 from tests.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
+
+MODEL_SPEED = "fast"
 
 
 def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> None:
@@ -51,7 +53,7 @@ def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder:
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(3))
-        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"}, command=changed(HANGS))
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5", **DOOMED}, change=HANGS)
         assert await worker.ended() == 1
         assert "settled offset stands still at 0" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
@@ -68,9 +70,9 @@ def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, e
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 8)}) for i in range(1000))
         async with no_regress(world):
             gate = world.gate()
-            first = world.start_worker(gate.environment, command=changed(SHORT_REVOKE))
+            first = world.start_worker(gate.environment, change=SHORT_REVOKE)
             await world.held_in_the_middle(first, gate)
-            second, third = (world.start_worker(gate.environment, command=changed(SHORT_REVOKE)) for _ in range(2))
+            second, third = (world.start_worker(gate.environment, change=SHORT_REVOKE) for _ in range(2))
             await world.ready(second)
             await world.ready(third)  # one of the three has no partition
             second.process.send_signal(signal.SIGTERM)
@@ -93,7 +95,7 @@ def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Emb
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 40)}) for i in range(150))
         gate = world.gate()
-        zombie = world.start_worker(gate.environment)
+        zombie = world.start_worker({**gate.environment, **DOOMED})
         await world.held_in_the_middle(zombie, gate)
         settled = _settled_by(zombie)
         zombie.process.send_signal(signal.SIGSTOP)
@@ -134,7 +136,7 @@ def test_wall_clock_jumps(world: World, embedder: Embedder) -> None:
     async def scenario() -> None:
         await world.create()
         await world.produce((f"doc-{i % 60}".encode(), {"text": text(i)}) for i in range(200))
-        worker = world.start_worker(command=changed(jump))
+        worker = world.start_worker(change=jump)
         await world.settled(worker=worker)
         assert await asyncio.to_thread(worker.terminate) == 0
         await assert_true(world, embedder)
@@ -148,13 +150,9 @@ def test_no_room_for_files(world: World, embedder: Embedder) -> None:
     async def scenario() -> None:
         await world.create()
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(100))
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-            [PENSTOCK, "worker"],
-            env=world.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
-        )
+        nowhere = Path(os.devnull)
+        limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+        process = world.start("worker", output=nowhere, errors=nowhere, change=limit)
         try:
             await world.settled()
         finally:
@@ -250,7 +248,7 @@ def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(command=changed(change))
+        worker = world.start_worker(change=change)
         await world.ready(worker)
         await world.produce([(b"doc", {"text": "slow"})])
         await (worker.said("it splits") if change == SLOW else world.settled(worker=worker))
@@ -291,7 +289,7 @@ def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedd
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(command=changed("import agents.dead_letters as d\nd.WRITE_TIMEOUT_S = 4"))
+        worker = world.start_worker(change="import agents.dead_letters as d\nd.WRITE_TIMEOUT_S = 4")
         await world.ready(worker)
         topic = world.settings.dead_letter_topic
         await world.delete_topic(topic)
@@ -363,7 +361,7 @@ def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> N
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(command=changed("import agents.claims as c\nc.WRITE_TIMEOUT_S = 4"))
+        worker = world.start_worker(change="import agents.claims as c\nc.WRITE_TIMEOUT_S = 4")
         await world.ready(worker)
         await world.delete_topic(f"{world.name}-claims-changelog")
         await world.produce([(b"a", {"text": "A."})])
@@ -392,7 +390,7 @@ def test_a_chunk_that_does_not_fit_into_memory_is_a_dead_letter(world: World, em
         await world.create(partitions=1)
         await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(40))
         (large,) = await world.produce([(b"doc-7", {"text": "word " * 200})])
-        worker = world.start_worker(command=changed(small))
+        worker = world.start_worker(change=small)
         await world.settled(worker=worker)
         (letter,) = await world.dead_letters()
         headers = dict(letter.headers)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import sys
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch
@@ -15,6 +14,8 @@ from tests.harness import World
 from tests.oracle import assert_true
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_faults import text
+
+MODEL_SPEED = "fast"
 
 
 def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(world: World, embedder: Embedder) -> None:
@@ -56,7 +57,7 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embed
         await world.create(partitions=2)
         limit = {"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "0.1"}
         await world.produce((f"doc-{i}".encode(), {"text": "poison " + text(i)}) for i in range(150))
-        broken = world.start_worker(limit, [sys.executable, "-c", BROKEN, "worker"])
+        broken = world.start_worker(limit, BROKEN)
         assert await broken.ended() == 3
         letters = len(await world.dead_letters())
         (worker,) = await world.follow("A worker stopped because too many records were rejected")
