@@ -3,14 +3,13 @@
 import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     ConsumerStoppedError,
@@ -25,6 +24,7 @@ from aiokafka.errors import (
 )
 
 from agents.batches import take_any_header_key
+from agents.bootstrap import Found, ask
 from agents.clock import Deadline
 from agents.settings import Settings
 from agents.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
@@ -378,34 +378,27 @@ def connection(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def unreachable(servers: str, exc: BaseException, *, listening: bool = False) -> PenstockError:
+def unreachable(servers: str, exc: BaseException, found: Sequence[Found] = ()) -> PenstockError:
     """One line about a broker that does not answer, or refuses; AwayError when it may answer later.
 
-    `listening`: it takes connections, so that one that was closed is for the login or the certificates.
+    `found`: what answers there. ConfigError where no server is a Kafka; where one takes connections, a closed one is
+    for the login or the certificates.
     """
     if isinstance(exc, REFUSALS):
         return PenstockError(
             f"Kafka at {servers} refuses access ({exc}): the login lacks an ACL; the runbook's section on secrets "
             "lists those that are needed"
         )
-    closed = isinstance(exc, KafkaConnectionError) and listening
+    foreign = [f"{each.server} answers {each.says}" for each in found if each.says]
+    if found and len(foreign) == len(found):
+        return ConfigError(f"kafka.bootstrap_servers = {servers}: no Kafka is there; {'; '.join(foreign)}")
+    silent = [f"{each.server} takes connections and says nothing" for each in found if each.silent]
+    closed = isinstance(exc, KafkaConnectionError) and any(each.listens and not each.says for each in found)
     away = isinstance(exc, TimeoutError) or (getattr(exc, "retriable", False) and not closed)
     return (AwayError if away else PenstockError)(
-        f"Kafka at {servers} cannot be reached ({str(exc) or type(exc).__name__}): "
+        f"Kafka at {servers} cannot be reached ({'; '.join([str(exc) or type(exc).__name__, *foreign, *silent])}): "
         "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"
     )
-
-
-async def _listening(servers: str) -> bool:
-    """Whether one of the brokers takes connections."""
-    for host, port, _ in collect_hosts(servers):
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), READ_TIMEOUT_S)
-        except (OSError, TimeoutError):
-            continue
-        writer.close()
-        return True
-    return False
 
 
 @asynccontextmanager
@@ -433,7 +426,7 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
         try:
             await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
         except (KafkaError, TimeoutError) as exc:
-            raise unreachable(servers, exc, listening=await _listening(servers)) from exc
+            raise unreachable(servers, exc, await ask(servers, tls(settings))) from exc
         yield LogReader(consumer, admin, servers)
     finally:
         await consumer.stop()
