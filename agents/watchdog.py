@@ -35,14 +35,25 @@ class Watchdog:
         self._pipeline = pipeline
         self._requests = requests
         self._incarnations = incarnations
-        self._kafka_answered = self._healthy_since = time.monotonic()
+        self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
+        self._rebalance: int | None = None
         self._looks = itertools.count()
 
-    async def look(self, *, paused: bool) -> None:
+    async def look(self, *, paused: bool, rebalance: int | None = None) -> None:
         """Once, every few seconds. Raises PenstockError when only a restart can help.
 
-        `paused`: fetching is, so that nothing was to be delivered.
+        `paused`: fetching is, so that nothing was to be delivered. `rebalance`: the number of the one that is on:
+        until it ends there are no partitions to look at, and one that does not end is a stall.
         """
+        if rebalance not in (None, self._rebalance):
+            self._rebalance_since = time.monotonic()
+        self._rebalance = rebalance
+        if rebalance is None:
+            await self._ask(paused=paused)
+        if reasons := self.stalled():
+            raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
+
+    async def _ask(self, *, paused: bool) -> None:
         answered = self._kafka_answered
         try:
             await self._assignment.watch(paused=paused)
@@ -56,8 +67,6 @@ class Watchdog:
             logger.warning("lag is unknown", extra={"reason": str(exc)})
         if answered == self._kafka_answered or self._elasticsearch_away:
             self._healthy_since = time.monotonic()
-        if reasons := self.stalled():
-            raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
 
     def stalled(self) -> list[str]:
         """What stands still with lag while the targets answer: only a restart can help.
@@ -67,6 +76,9 @@ class Watchdog:
         if self._elasticsearch_away:
             return []
         limit, now = self._settings.lifecycle.stall_s, time.monotonic()
+        if self._rebalance is not None:
+            stands = now - self._rebalance_since > limit
+            return [f"a rebalance of the group has not ended for {limit:.0f} s"] if stands else []
         if now - self._kafka_answered > limit:
             return [f"Kafka at {self._settings.kafka.bootstrap_servers} has not answered for {limit:.0f} s"]
         if now - max(self._pipeline.progressed, self._healthy_since) < limit:

@@ -164,7 +164,15 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         return transport
 
     async def on_start(self) -> None:
-        """Connect and start the stations, before Faust joins the group."""
+        """Connect and start the stations, before Faust joins the group. An error is a crash, with its exit code."""
+        try:
+            await self._start_stations()
+            await super().on_start()
+        except Exception as exc:
+            self._crash(exc)
+            raise
+
+    async def _start_stations(self) -> None:
         shutil.rmtree(self.conf.datadir, ignore_errors=True)  # now, so that a killed worker leaves nothing behind
         settings, checked = self.settings, self.checked
         client = connect(settings.elasticsearch)
@@ -256,7 +264,6 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 "measured": checked.embedder.verdict.measured,
             },
         )
-        await super().on_start()
 
     async def on_stop(self) -> None:
         """Finish what is begun within the deadline, then let Faust commit and close.
@@ -274,8 +281,13 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             await close()
 
     def _crash(self, reason: BaseException) -> None:
-        """Keep the first reason: an agent that is cancelled because of it crashes in turn, and would hide it."""
+        """The end of the process, whoever called for it, and however Faust's stop goes.
+
+        Keeps the first reason: an agent that is cancelled because of it crashes in turn, and would hide it.
+        """
         first = self.crash_reason
+        if first is None:
+            _exit_after(CLOSING_S * 3, self)
         super()._crash(reason if first is None or isinstance(first, asyncio.CancelledError) else first)
 
     async def _embed_agent(self, stream: Any) -> None:
@@ -335,8 +347,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def _watch(self) -> None:
         while not self.should_stop:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self.watchdog is not None and not self.rebalancing and not self.should_stop:
-                await self.watchdog.look(paused=self.flow.paused)
+            if self.watchdog is not None and not self.should_stop:
+                rebalance = self.rebalancing_count if self.rebalancing else None
+                await self.watchdog.look(paused=self.flow.paused, rebalance=rebalance)
 
     async def _balance(self) -> None:
         while True:
@@ -358,7 +371,6 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             raise
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
-            _exit_after(CLOSING_S * 3, self, exc)
 
     def _statusz(self) -> dict[str, Any]:
         return {
@@ -439,22 +451,22 @@ def _headers(headers: Any) -> tuple[tuple[str, bytes | None], ...]:
     return tuple((name, None if value is None else bytes(value)) for name, value in pairs)
 
 
-def _exit_after(seconds: float, app: PenstockApp, reason: Exception | None = None) -> None:
+def _exit_after(seconds: float, app: PenstockApp) -> None:
     """End the process when its stop hangs: a stopped worker must never block its replacement.
 
-    `reason`: why it stops; its own message and exit code, then. Faust's stop hangs now and then when a commit or a
-    rebalance is on its way; once everything is drained, and so claimed, that is no failure.
+    After a crash with that one's message and exit code. Faust's stop hangs now and then when a commit or a rebalance is
+    on its way; once everything is drained, and so claimed, that is no failure.
     """
 
     def run() -> None:
         time.sleep(seconds)
-        code, rest = 1, "what is in flight will be replayed"
+        reason, code, rest = app.crash_reason, 1, "what is in flight will be replayed"
         if app.drained and reason is None:
             code, rest = 0, "everything was drained"
         sys.stderr.write(f"penstock: the stop did not finish in time; exiting, {rest}\n")
         if isinstance(reason, PenstockError):
             code = reason.exit_code
-            sys.stderr.write(f"penstock: {reason}\n")
+            sys.stderr.write(shown(f"penstock: {reason}\n"))
         sys.stderr.flush()
         os._exit(code)
 

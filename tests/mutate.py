@@ -83,6 +83,20 @@ MUTATIONS = [
         "test_watchdog_ends_a_worker_whose_claim_stands_still",
     ),
     Mutation(
+        "a rebalance may go on for ever",
+        "agents/watchdog.py",
+        "stands = now - self._rebalance_since > limit",
+        "stands = False",
+        "test_a_rebalance_that_does_not_end_is_a_stall",
+    ),
+    Mutation(
+        "no deadline after a crash",
+        "agents/worker.py",
+        "if first is None:\n            _exit_after(CLOSING_S * 3, self)",
+        "",
+        "test_an_error_ends_the_process_with_its_own_exit_code",
+    ),
+    Mutation(
         "chunks without versions",
         "agents/chunks.py",
         '"version": write.version,\n                '
@@ -283,7 +297,19 @@ def caught(mutation: Mutation) -> bool:
             raise SystemExit(f"{mutation.rule}: {mutation.file} does not have this text once: {mutation.old!r}")
         path.write_text(text.replace(mutation.old, mutation.new))
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stack", "-k", mutation.test],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                "tests/stack",
+                "tests/unit",
+                "-k",
+                mutation.test,
+            ],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": folder},
             capture_output=True,

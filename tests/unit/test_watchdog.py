@@ -1,5 +1,6 @@
 """What `/livez` says about servers that are away: as the manifests' comments have it."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import pytest
 from agents import watchdog
 from agents.settings import Settings
 from agents.watchdog import Watchdog
+from streams.errors import PenstockError
 
 STALL_S = Settings().lifecycle.stall_s
 
@@ -44,3 +46,18 @@ def test_elasticsearch_may_be_away_without_end(clock: list[float]) -> None:
     found = made(elasticsearch=False)
     clock.append(100 * STALL_S)
     assert found.stalled() == []
+
+
+def test_a_rebalance_that_does_not_end_is_a_stall_and_one_after_the_other_is_none(clock: list[float]) -> None:
+    found = made(elasticsearch=True)
+
+    def look(seconds: float, rebalance: int) -> None:
+        clock.append(seconds)
+        asyncio.run(found.look(paused=False, rebalance=rebalance))
+
+    for number in range(5):
+        look(number * STALL_S, number)
+        look((number + 0.9) * STALL_S, number)
+        assert found.stalled() == []
+    with pytest.raises(PenstockError, match="a rebalance of the group has not ended for 120 s"):
+        look(5.1 * STALL_S, 4)

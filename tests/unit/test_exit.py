@@ -1,0 +1,54 @@
+"""How a worker ends that cannot go on: with the error's own exit code and words, whenever it comes, and in time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENDING = """
+import asyncio, sys, time
+from types import SimpleNamespace
+from agents import worker
+from agents.metrics import Metrics
+from agents.settings import Settings
+from streams.errors import RefusedError
+
+when, what = sys.argv[1:]
+error = RefusedError("another topic; run this") if what == "refused" else ValueError("unexpected")
+
+async def end(*_):
+    if when == "in a callback":
+        await app.crash(error)
+        await asyncio.sleep(60)
+    raise error
+
+async def hang(*_):
+    await asyncio.sleep(60)
+
+worker.Index.bind = end
+worker.CLOSING_S = 0.5
+if when == "and the stop hangs":
+    worker.faust.App.on_stop = hang
+checked = SimpleNamespace(
+    partitions=1,
+    identity=SimpleNamespace(index="index"),
+    topic=SimpleNamespace(log="log"),
+    embedder=SimpleNamespace(close=lambda: None),
+)
+app = worker.PenstockApp(Settings(), checked, Metrics())
+worker.Worker(app).execute_from_commandline()
+"""
+
+
+@pytest.mark.parametrize("when", ["in the start", "in a callback", "and the stop hangs"])
+@pytest.mark.parametrize(("what", "code"), [("refused", 3), ("other", 1)])
+def test_an_error_ends_the_process_with_its_own_exit_code(tmp_path: Path, when: str, what: str, code: int) -> None:
+    """`in a callback`: of Faust's, which then never comes back, and holds the stop up."""
+    command = [sys.executable, "-c", ENDING, when, what]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=50, check=False, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == code, done.stderr
+    assert ("penstock: another topic; run this\n" in done.stderr) == (what == "refused")
+    assert ("the stop did not finish in time" in done.stderr) == (when != "in the start")
