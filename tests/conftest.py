@@ -79,14 +79,14 @@ def speed(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def _real(model_folder: Path) -> Iterator[Embedder]:
+def real_embedder(model_folder: Path) -> Iterator[Embedder]:
     loaded = load_embedder(model_folder)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture(scope="session")
-def _fast(model_folder: Path) -> Iterator[Embedder]:
+def fast_embedder(model_folder: Path) -> Iterator[Embedder]:
     loaded = load_embedder(model_folder)
     loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
     yield loaded
@@ -96,7 +96,7 @@ def _fast(model_folder: Path) -> Iterator[Embedder]:
 @pytest.fixture
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     """The model of the workers, in this process."""
-    found: Embedder = request.getfixturevalue("_fast" if speed(request) == "fast" else "_real")
+    found: Embedder = request.getfixturevalue("fast_embedder" if speed(request) == "fast" else "real_embedder")
     return found
 
 
