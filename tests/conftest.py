@@ -21,6 +21,7 @@ from models.embedder import Embedder, load_embedder
 from models.export import ensure_model
 from models.manifest import read_manifest
 from models.verdict import Wanted, choose
+from tests import guard
 from tests.harness import Servers, World, world_on
 from tests.pace import sitecustomize as pace
 
@@ -33,6 +34,11 @@ hypothesis_settings.load_profile("penstock")
 
 LONG = ("test_alerts", "test_generations", "test_readers", "test_logs", "test_process_faults", "test_faults")
 """Files of tests that take longest, the longest first."""
+
+
+def pytest_configure() -> None:
+    """In the process that distributes the tests, and in each that runs some."""
+    guard.begin()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
