@@ -1,8 +1,11 @@
-"""Batches as the broker sends them, with header keys of any bytes.
+"""Batches as the broker sends them: header keys of any bytes, and what is known of the offsets between the records.
 
 Kafka calls a header key a string and checks nothing. aiokafka decodes it while it iterates over a batch, and raises:
 neither that record nor its neighbours ever come. Here what was fetched is then read again from that batch on, by a
 decoder that takes any bytes; all else passes through aiokafka's own, in C.
+
+A fetch answers with all that the log holds from an offset on. So each record says from where on there is nothing before
+it (`after`), where offsets have holes: markers of transactions, aborted records, what compaction took.
 """
 
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ OVERHEAD = 12
 """A batch begins with its base offset, and at byte 8 the length of what follows these 12 bytes."""
 
 
-def take_any_header_key() -> None:
+def read_as_it_is() -> None:
     """For every consumer of this process; aiokafka has no setting for it. Twice is harmless."""
     fetcher.MemoryRecords = _Fetched
     fetcher.PartitionRecords = _Records
@@ -43,6 +46,13 @@ class _Records(fetcher.PartitionRecords):  # type: ignore[misc]
     _records: Any
 
     def _unpack_records(self) -> Iterator[Any]:
+        after = self.next_fetch_offset
+        for record in self._unpack():
+            record.after = after
+            after = record.offset + 1
+            yield record
+
+    def _unpack(self) -> Iterator[Any]:
         try:
             yield from super()._unpack_records()
         except UnicodeDecodeError:  # `next_fetch_offset` is in the batch at fault, or at its beginning

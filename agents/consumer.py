@@ -4,7 +4,7 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
-from agents.batches import take_any_header_key
+from agents.batches import read_as_it_is
 
 LOOK_EVERY_S = 1.0
 """For partitions to fetch, such as those of a table that is recovered."""
@@ -12,7 +12,7 @@ LOOK_EVERY_S = 1.0
 
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
     def _create_worker_consumer(self, transport: Any) -> Any:
-        take_any_header_key()
+        read_as_it_is()
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # Faust sets it for its own transactions only
         return consumer
@@ -41,6 +41,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: Any, record: Any) -> Any:
         message = super()._to_message(tp, record)
         message.timestamp_ms = record.timestamp  # Faust's own is a float of seconds, which holds no large integer
+        message.after = record.after
         return message
 
     def _new_consumer_thread(self) -> Any:

@@ -23,7 +23,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from agents.batches import take_any_header_key
+from agents.batches import read_as_it_is
 from agents.bootstrap import Found, ask
 from agents.clock import Deadline
 from agents.settings import Settings
@@ -408,7 +408,7 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
     `fetch_bytes`: of one partition at a time; one record may be larger. Small for whoever reads single records.
     """
     servers = settings.kafka.bootstrap_servers
-    take_any_header_key()
+    read_as_it_is()
     try:
         consumer = AIOKafkaConsumer(
             **connection(settings),

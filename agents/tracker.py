@@ -151,15 +151,18 @@ class Assignment:
         self._partitions = {}
         self._budget.clear()
 
-    async def admit(self, delivered: Iterable[tuple[Record, Acknowledge]]) -> list[tuple[Position, Record]]:
-        """Of delivered records those that may be processed, in order. Seeks back where there is a gap."""
+    async def admit(self, delivered: Iterable[tuple[Record, int, Acknowledge]]) -> list[tuple[Position, Record]]:
+        """Of delivered records those that may be processed, in order. Seeks back where there is a gap.
+
+        With each comes an offset: from there up to the record the log holds nothing, as the fetch has shown.
+        """
         admitted, gaps = [], {}
-        for record, event in delivered:
+        for record, after, event in delivered:
             partition = self._partitions.get(record.partition)
             if partition is None:
                 continue
             partition.last_delivery = self._now()
-            match partition.ledger.offer(record.offset):
+            match partition.ledger.offer(record.offset, after):
                 case Verdict.ENTER:
                     partition.seeks_at_expected = 0
                     partition.open.append(Open(record.offset, event, record))
@@ -217,6 +220,8 @@ class Assignment:
         if claimable <= partition.claimed or self._partitions.get(partition.number) is not partition:
             return
         covered = [entry for entry in partition.open if entry.offset <= claimable]
+        if covered and partition.ledger.open_count:
+            claimable = covered[-1].offset  # a record, which can be looked at again, and not the hole behind it
         last = covered[-1] if covered and covered[-1].offset == claimable else None
         record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
         claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share)

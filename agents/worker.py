@@ -295,7 +295,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         async for events in stream.noack_take(WINDOW, within=self.settings.batch.linger_ms / 1000):
             if self.assignment is None or self.pipeline is None:
                 raise RuntimeError("the agent runs before the app was started")
-            admitted = await self.assignment.admit([(_record(event.message), event) for event in events])
+            delivered = [(_record(event.message), event.message.after, event) for event in events]
+            admitted = await self.assignment.admit(delivered)
             if admitted:
                 await self.pipeline.accept(admitted)
 

@@ -3,7 +3,10 @@
 Claim(p, h): every record of partition p up to offset h is durable in the index, superseded there by a newer
 record of its document, dead-lettered, or proved absent from the log. The ledger computes h; only claims are
 ever stored. Faust delivers and does not decide: after a warm restart it may skip records, so only the record
-with the expected offset enters, and what is processed is contiguous whatever is delivered.
+that comes next in the log enters, and what is processed is contiguous whatever is delivered.
+
+Offsets have holes, of which some logs are full: the markers of transactions, aborted records, what compaction took.
+An answer of the broker to a fetch is contiguous, so it proves its own holes.
 """
 
 from collections import deque
@@ -18,7 +21,7 @@ class Verdict(Enum):
     SKIP = "skip"
     """Below the expected offset: claimed already or in work; acknowledge nothing for it yet."""
     GAP = "gap"
-    """Above the expected offset: drop it unacknowledged and seek back."""
+    """There may be others between the expected offset and this one: drop it unacknowledged and seek back."""
 
 
 class Ledger:
@@ -34,7 +37,7 @@ class Ledger:
 
     @property
     def expected(self) -> int:
-        """The only offset that may enter next."""
+        """The least offset that may enter next."""
         return self._expected
 
     @property
@@ -47,11 +50,11 @@ class Ledger:
         """Records that entered and are not covered by `claimable`."""
         return len(self._open)
 
-    def offer(self, offset: int) -> Verdict:
-        """Let the record at `offset` in, or say why not."""
+    def offer(self, offset: int, after: int) -> Verdict:
+        """Let the record at `offset` in, or say why not. The log is known to hold nothing from `after` up to it."""
         if offset < self._expected:
             return Verdict.SKIP
-        if offset > self._expected:
+        if after > self._expected:
             return Verdict.GAP
         self._open.append(offset)
         self._expected = offset + 1

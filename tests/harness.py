@@ -242,6 +242,11 @@ class World:
         kafka = {"bootstrap_servers": f"127.0.0.1:{other.kafka_port}"}
         self.settings = self.settings.model_copy(update={"kafka": self.settings.kafka.model_copy(update=kafka)})
 
+    def split_at(self, max_chars: int, overlap_chars: int) -> None:
+        """Chunks of this size, before `create`: as many of them as a test needs, and a quick run of the model."""
+        split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
+        self.settings = self.settings.model_copy(update={"split": self.settings.split.model_copy(update=split)})
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The settings as environment variables, for a process."""
         es, kafka = self.settings.elasticsearch, self.settings.kafka
@@ -253,6 +258,8 @@ class World:
             "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "PENSTOCK_SOURCE__TOPIC": self.name,
             "PENSTOCK_SOURCE__GROUP": self.name,
+            "PENSTOCK_SPLIT__MAX_CHARS": str(self.settings.split.max_chars),
+            "PENSTOCK_SPLIT__OVERLAP_CHARS": str(self.settings.split.overlap_chars),
             "PENSTOCK_MODEL__DIR": str(self.settings.model.dir),
             "PENSTOCK_ELASTICSEARCH__URL": str(es.url),
             "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,

@@ -203,10 +203,11 @@ class Life:
         await self.command("index", "epoch", "bump", "--why", "life", may_fail=True)
 
     async def generation(self) -> None:
-        """Another generation is made, filled by a group of its own, promoted; the one before is dropped."""
+        """One of another contract is made, filled by a group of its own, promoted; the one before is dropped."""
         await self.settle()
         before, old = await self.serving(), self.group
         new = f"{self.world.name}-g{self.numbers}"
+        self.world.split_at(1900 - self.world.settings.split.max_chars, 100)
         await self.command("index", "create", group=new)
         worker = self.start(new)
         await self.settle(group=new)

@@ -9,17 +9,18 @@ from streams.ledger import Ledger, Verdict
 def test_only_the_expected_offset_enters() -> None:
     ledger = Ledger(5)
     assert ledger.claimable == 4
-    assert ledger.offer(7) is Verdict.GAP
-    assert ledger.offer(4) is Verdict.SKIP
-    assert ledger.offer(5) is Verdict.ENTER
-    assert ledger.offer(5) is Verdict.SKIP
+    assert ledger.offer(7, 7) is Verdict.GAP
+    assert ledger.offer(7, 6) is Verdict.GAP
+    assert ledger.offer(4, 4) is Verdict.SKIP
+    assert ledger.offer(5, 5) is Verdict.ENTER
+    assert ledger.offer(5, 5) is Verdict.SKIP
     assert ledger.expected == 6
 
 
 def test_claims_wait_for_the_oldest_open_record() -> None:
     ledger = Ledger(0)
     for offset in range(3):
-        ledger.offer(offset)
+        ledger.offer(offset, offset)
     ledger.settle(2)
     ledger.settle(1)
     assert ledger.claimable == -1
@@ -29,16 +30,26 @@ def test_claims_wait_for_the_oldest_open_record() -> None:
 
 def test_a_proved_hole_is_claimed_with_what_is_before_it() -> None:
     ledger = Ledger(0)
-    ledger.offer(0)
+    ledger.offer(0, 0)
     ledger.step_over(10)
     assert ledger.claimable == -1
     ledger.settle(0)
     assert ledger.claimable == 9
-    assert ledger.offer(10) is Verdict.ENTER
+    assert ledger.offer(10, 10) is Verdict.ENTER
+
+
+def test_a_hole_that_the_fetch_has_shown_is_no_gap() -> None:
+    ledger = Ledger(3)
+    assert ledger.offer(7, 2) is Verdict.ENTER
+    assert ledger.offer(12, 8) is Verdict.ENTER
+    assert ledger.claimable == 6
+    ledger.settle(12)
+    ledger.settle(7)
+    assert (ledger.claimable, ledger.expected) == (12, 13)
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["deliver", "settle", "settle_any", "hole"]), st.integers(0, 30)), max_size=120
+    st.tuples(st.sampled_from(["deliver", "fetch", "settle", "settle_any", "hole"]), st.integers(0, 30)), max_size=120
 )
 
 
@@ -52,9 +63,17 @@ def test_claim_never_covers_an_unsettled_record(start: int, moves: list[tuple[st
     for kind, number in moves:
         if kind == "deliver":
             expected = ledger.expected
-            if ledger.offer(number) is Verdict.ENTER:
+            if ledger.offer(number, number) is Verdict.ENTER:
                 assert number == expected
                 entered.append(number)
+        elif kind == "fetch":
+            after, offset = ledger.expected + number % 5 - 2, ledger.expected + number % 7
+            missing = set(range(ledger.expected, offset))
+            verdict = ledger.offer(offset, min(after, offset))
+            assert (verdict is Verdict.ENTER) == (min(after, offset) <= offset - len(missing))
+            if verdict is Verdict.ENTER:
+                entered.append(offset)
+                holes |= missing
         elif kind == "settle" and entered:
             offset = entered[number % len(entered)]
             ledger.settle(offset)

@@ -211,7 +211,7 @@ def _delete_for_stub(patch: pytest.MonkeyPatch) -> None:
 
 
 def _admit_all(patch: pytest.MonkeyPatch) -> None:
-    def offer(self: Ledger, offset: int) -> Verdict:
+    def offer(self: Ledger, offset: int, _: int) -> Verdict:
         if offset < self._expected:
             return Verdict.SKIP
         self._open.append(offset)
@@ -232,7 +232,7 @@ def _ack_at_once(patch: pytest.MonkeyPatch) -> None:
         delivered = list(delivered)
         admitted = await real(self, delivered)
         entered = {record.offset for _, record in admitted}
-        for record, event in delivered:
+        for record, _, event in delivered:
             if record.offset in entered:
                 event.ack()
         return admitted

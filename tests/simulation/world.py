@@ -805,10 +805,12 @@ class Worker(Process):
             self.position += 1
         wanted = world.scenario.windows[world.choices.pick(len(world.scenario.windows))]
         found = [offset for offset in world.log if offset >= self.position][:wanted]
+        after, events = max(self.position, world.begin), []
+        for offset in found:
+            event = SimpleNamespace(ack=lambda offset=offset: world.check_ack(offset))
+            events.append((world.log[offset], after, event))
+            after = offset + 1
         self.position = found[-1] + 1 if found else world.end
-        events = [
-            (world.log[offset], SimpleNamespace(ack=lambda offset=offset: world.check_ack(offset))) for offset in found
-        ]
         return events, tuple(found)
 
     async def reassign(self) -> None:

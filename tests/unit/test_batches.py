@@ -8,7 +8,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
 
-from agents.batches import records_of, take_any_header_key
+from agents.batches import read_as_it_is, records_of
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 NOT_UTF8 = b"key \xff\xc3("
@@ -59,7 +59,7 @@ def consumed(data: bytes, position: int = 0, aborted: tuple[tuple[int, int], ...
 def any_header_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MemoryRecords", "PartitionRecords"):
         monkeypatch.setattr(fetcher, name, getattr(fetcher, name))  # put back afterwards
-    take_any_header_key()
+    read_as_it_is()
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -70,6 +70,19 @@ def test_a_header_key_that_is_not_utf8_comes_with_its_neighbours(codec: str) -> 
     assert [row.offset for row in found] == list(range(1, 11))
     assert [row.headers for row in found if row.offset in (3, 8)] == [(("key \\xff\\xc3(", b"h"),)] * 2
     assert [row.headers for row in found if row.offset in (2, 10)] == [(("c", b"h"),), (("f", b"h"),)]
+
+
+def test_each_record_says_from_where_on_there_is_nothing_before_it() -> None:
+    """Between what was fetched: holes of compaction and transactions. Nothing is said of what is below the fetch."""
+    aborted = batch(6, ["x", "y"], producer=7)
+    data = batch(3, ["a", "b"]) + aborted + batch(9, ["c"]) + batch(20, ["d", Raw("e")])
+
+    def holes(position: int) -> list[tuple[int, int]]:
+        return [(row.after, row.offset) for row in consumed(data, position, aborted=((7, 6),))]
+
+    assert holes(1) == [(1, 3), (4, 4), (5, 9), (10, 20), (21, 21)]
+    assert holes(4) == [(4, 4), (5, 9), (10, 20), (21, 21)]
+    assert holes(7) == [(7, 9), (10, 20), (21, 21)]
 
 
 def test_aborted_records_stay_out_after_such_a_header_key() -> None:

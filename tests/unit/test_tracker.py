@@ -58,8 +58,14 @@ class Log:
     async def seek(self, offsets: Mapping[int, int]) -> None:
         self.events.append(("seek", offsets[0]))
 
-    def deliver(self, *offsets: int) -> list[tuple[Record, Any]]:
-        return [(record(o), SimpleNamespace(ack=lambda o=o: self.events.append(("ack", o)))) for o in offsets]
+    def deliver(self, *offsets: int, after: int | None = None) -> list[tuple[Record, int, Any]]:
+        """`after`: where the fetch began that brought them; at each of them, else."""
+        found, acked = [], self.events
+        for offset in offsets:
+            event = SimpleNamespace(ack=lambda offset=offset: acked.append(("ack", offset)))
+            found.append((record(offset), offset if after is None else after, event))
+            after = None if after is None else offset + 1
+        return found
 
 
 def record(offset: int) -> Record:
@@ -122,6 +128,21 @@ def test_a_gap_is_sought_back_once_a_second_and_never_acked() -> None:
         assert await assignment.admit(log.deliver(8)) == []
         assert log.events == [("seek", 0), ("seek", 0)]
         assert offsets(await assignment.admit(log.deliver(0, 1))) == [0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_holes_that_the_fetch_has_shown_cost_nothing() -> None:
+    """Markers of transactions, and whole logs of holes that compaction left."""
+
+    async def scenario() -> None:
+        log = Log([2, 5, 6, 9])
+        assignment = await assigned(log)
+        admitted = await assignment.admit(log.deliver(2, 5, 6, 9, after=0))
+        assert offsets(admitted) == [2, 5, 6, 9]
+        await assignment.settle([position for position, _ in admitted[:3]])
+        assert log.events == [("claim", 6), ("ack", 2), ("ack", 5), ("ack", 6)]
+        assert log.claims[0].record is not None
 
     asyncio.run(scenario())
 
@@ -316,8 +337,8 @@ def test_a_timestamp_that_is_no_moment_is_no_age_and_no_other_record(timestamp_m
     async def scenario() -> None:
         log = Log([0])
         assignment = await assigned(log)
-        ((odd, event),) = log.deliver(0)
-        ((position, _),) = await assignment.admit([(replace(odd, timestamp_ms=timestamp_ms), event)])
+        ((odd, _, event),) = log.deliver(0)
+        ((position, _),) = await assignment.admit([(replace(odd, timestamp_ms=timestamp_ms), odd.offset, event)])
         await assignment.watch(paused=True)
         await assignment.settle([position])
         labels = {"topic": "t", "partition": "0"}
