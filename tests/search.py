@@ -233,7 +233,7 @@ class _Attempt:
         vector = vector_of(self._tokens.encode([text])[0], self._manifest.dims).tolist()
         async with connect(self._world.settings.elasticsearch) as client:
             await client.indices.refresh(index=self._world.name)
-            knn = {"field": "vector", "query_vector": vector, "k": 1, "num_candidates": 100}
+            knn = {"field": "vector", "query_vector": vector, "k": 1, "num_candidates": 10_000}  # as good as exact
             hits = (await client.search(index=self._world.name, knn=knn, size=1))["hits"]["hits"]
         if not hits or hits[0]["_source"]["text"] != text:
             return Trouble("not searchable", f"{baked.key!r}", self._suspects(everything=True))

@@ -59,8 +59,11 @@ def main() -> None:
     """Console script `penstock`."""
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+    except click.exceptions.Abort as exc:
+        if isinstance(exc.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        say("penstock: not confirmed, so nothing was done; with --yes nobody is asked", err=True)
+        sys.exit(1)
     except click.ClickException as exc:
         exc.message = shown(exc.message)
         exc.show()

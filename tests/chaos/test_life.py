@@ -216,7 +216,7 @@ class Life:
         for other in [other for other in self.workers if other is not worker]:
             await self.stop(other)
         assert old
-        await self.command("index", "drop", before, group=new, again=True)
+        await self.command("index", "drop", before, "--yes", group=new, again=True)
 
     async def replay(self) -> None:
         """Letters are taken up again."""

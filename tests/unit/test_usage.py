@@ -2,10 +2,12 @@
 
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from agents import commands
 from agents.commands import cli
 from agents.local import stack
 from agents.settings import CACHE_VARIABLE
@@ -45,3 +47,23 @@ def test_a_demo_that_ends_early_says_what_it_leaves_running(
     assert found.exit_code == 1
     assert (f"penstock local down --dir {tmp_path / 'demo'}" in found.output) == keep
     assert wiped == ([] if keep else [tmp_path / "demo"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [("", 1, "with --yes nobody is asked"), ("n\n", 1, "nothing was done"), (KeyboardInterrupt(), 130, "")],
+    ids=["nobody there", "no", "Ctrl-C"],
+)
+def test_what_is_not_confirmed_is_not_done_and_says_so(
+    answer: object, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(_: int = -1) -> str:
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr("sys.argv", ["penstock", "index", "drop", "documents-a-000001"])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(readline=read, isatty=lambda: False, encoding="utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert (ended.value.code, said in capsys.readouterr().err) == (code, True)
