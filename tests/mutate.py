@@ -83,6 +83,20 @@ MUTATIONS = [
         "test_watchdog_ends_a_worker_whose_claim_stands_still",
     ),
     Mutation(
+        "offsets are committed as Faust counts them",
+        "agents/consumer.py",
+        "acked = self._acked[tp]",
+        "return super()._new_offset(tp)",
+        "test_what_is_committed_follows_what_is_acked_over_every_hole",
+    ),
+    Mutation(
+        "a hole is a gap",
+        "agents/batches.py",
+        "record.after = after",
+        "record.after = record.offset",
+        "test_a_log_full_of_holes_is_read_at_once",
+    ),
+    Mutation(
         "a rebalance may go on for ever",
         "agents/watchdog.py",
         "stands = now - self._rebalance_since > limit",

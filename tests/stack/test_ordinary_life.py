@@ -81,6 +81,7 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
             assert lost(worker, world.name) == len(missing)
             assert "records were lost to retention" in worker.log.read_text()
             assert worker.terminate() == 0
+            assert await reader.committed(world.name, world.name, [0]) == {0: 4000}  # other tools look at this
 
             await world.produce((str(i).encode(), {"text": f"Record {i}. {LONG}"}) for i in range(4000, 5000))
             await reader.delete_before(world.name, {0: 4500})
@@ -129,6 +130,10 @@ def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: Embedder) -
         await world.settled(worker=worker)
         assert len(await world.chunks()) == 80
         assert worker.log.read_text().count("seeking back") < 8, "once after a start, perhaps"
+        assert worker.terminate() == 0
+        async with log_reader(world.settings) as reader:
+            (last, *_) = sorted((row.offset for row in await read_topic(world.settings, world.name)), reverse=True)
+            assert (await reader.committed(world.name, world.name, [0]))[0] > last
 
     asyncio.run(scenario())
 

@@ -1,5 +1,6 @@
 """A record as Faust's consumer hands it on is the record as the broker gave it."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -19,4 +20,17 @@ def test_timestamps_of_any_size_are_kept_exactly(timestamp: int) -> None:
     consumer = object.__new__(Consumer)
     consumer.app = SimpleNamespace(consumer_generation_id=1)
     row = ConsumerRecord("t", 0, 7, timestamp, 0, b"k", b"v", None, 1, 1, (("h", b"1"),))
-    assert _record(consumer._to_message(TP("t", 0), row)) == record_of(row)
+    row.after = 5
+    message = consumer._to_message(TP("t", 0), row)
+    assert (_record(message), message.after) == (record_of(row), 5)
+
+
+@pytest.mark.parametrize("acked", [[7, 8, 9], [9], [2_000, 9, 2_001], [10**12, 5]])
+def test_what_is_committed_follows_what_is_acked_over_every_hole(acked: list[int]) -> None:
+    """Of transactions, of compaction (a million million offsets), and of what retention took; nothing is kept."""
+    consumer, tp = object.__new__(Consumer), TP("t", 0)
+    consumer._committed_offset = {tp: 7}
+    consumer._acked, consumer._acked_index = {tp: list(acked)}, {tp: set(acked)}
+    asyncio.run(consumer._add_gap(tp, 10, 10**12))
+    assert consumer._new_offset(tp) == max(acked) + 1
+    assert (consumer._acked, consumer._acked_index, consumer._new_offset(tp)) == ({tp: []}, {tp: set()}, None)
