@@ -11,7 +11,7 @@ A crash in between is mended by another run.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from elasticsearch import AsyncElasticsearch
@@ -125,8 +125,8 @@ class _Bump:
         rows = await partition_rows(self.reader, self.settings, min(before, now), self.identity.sink)
         lag = 0 if at_ms is not None else sum(row["lag"] for row in rows)
         if now != before:
-            if lag and not only_to_new_partitions(before, now):
-                raise await self._which_moment(lag)
+            if at_ms is None and not only_to_new_partitions(before, now):
+                await self._require_one_side(lag, ends)
             return f"{before} partitions became {now}", grown_cut(ends, before)
         if last and dict(last[0].offsets) == ends:
             return None
@@ -159,18 +159,29 @@ class _Bump:
             return True
         return False
 
-    async def _which_moment(self, lag: int) -> RefusedError:
-        """What to say where keys also moved between old partitions, and not everything before is settled."""
-        topic, times = self.settings.source.topic, [time.time() * 1000]
-        for partition in range(self.before, self.topic.partitions):
-            first = (await self.reader.next_from(topic, partition, 0)).record
-            times += [first.timestamp] if first is not None else []
-        return RefusedError(
-            f"the lag is {lag}, and {self.before} partitions became {self.topic.partitions}: keys also move between "
-            "old ones, so that only the moment tells old records of a key from new ones. Say when producers began to "
-            f"use the new partitions: `penstock index epoch bump --why … --at {moment(min(times))}` (that is the first "
-            "record there, or now). A record on the wrong side of it becomes a dead letter (KeyOnTwoPartitions), and "
-            "never replaces a newer one"
+    async def _require_one_side(self, lag: int, ends: Mapping[int, int]) -> None:
+        """Keys also moved between old partitions: what is in those must all be settled, and older than the growth.
+
+        Workers notice that partitions were added after a few seconds, and may have settled newer records meanwhile.
+        """
+        topic, old = self.settings.source.topic, range(self.before)
+        firsts = [
+            (await self.reader.next_from(topic, partition, 0)).record
+            for partition in range(self.before, self.topic.partitions)
+        ]
+        times = [first.timestamp for first in firsts if first is not None and first.timestamp >= 0]
+        since, newer = int(min([time.time() * 1000, *times])), 0
+        if times:
+            begun = await self.reader.offsets_at(topic, old, since)
+            newer = sum(ends[partition] - offset for partition, offset in begun.items())
+        if not lag and not newer:
+            return
+        raise RefusedError(
+            f"{self.before} partitions became {self.topic.partitions}: keys also move between old ones, so that only "
+            f"the moment tells old records of a key from new ones, and the old partitions have {newer} records from "
+            f"then on, and a lag of {lag}. Say when producers began to use the new partitions: "
+            f"`penstock index epoch bump --why … --at {moment(since)}` (that is the first record there, or now). A "
+            "record on the wrong side of it becomes a dead letter (KeyOnTwoPartitions), and never replaces a newer one"
         )
 
 

@@ -41,7 +41,7 @@ async def assert_true(
     registry = {key: entry for key, entry in registry.items() if entry["doc_id"] not in ignore}
     for doc_id in ignore:
         want.documents.pop(doc_id, None)
-    dead = [_coordinates(letter.headers) for letter in await world.dead_letters()]
+    dead = [place_of(letter.headers) for letter in await world.dead_letters()]
     findings = compare(want, chunks, registry, [*no_longer_dead, *(place for place in dead if place not in also_dead)])
     assert not findings, (len(findings), findings[:10])
     await _assert_vectors(world, embedder, want.texts())
@@ -89,6 +89,6 @@ async def _assert_vectors(world: World, embedder: Embedder, texts: dict[str, str
     assert cosines.min() > 0.9999
 
 
-def _coordinates(headers: list[tuple[str, bytes]]) -> tuple[int, int]:
+def place_of(headers: list[tuple[str, bytes]]) -> tuple[int, int]:
     values = dict(headers)
     return int(values["__connect.errors.partition"]), int(values["__connect.errors.offset"])

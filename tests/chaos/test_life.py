@@ -333,7 +333,8 @@ class Life:
                 found.setdefault(metadata["doc_id"], []).append((metadata["chunk"], row["text"]))
         for doc, possible in wanted.items():
             texts = tuple(text for _, text in sorted(found.get(doc, [])))
-            self.check(texts in possible, f"{doc} is {texts}, which is none of {possible}")
+            if texts not in possible:
+                self.check(False, await self.told(doc, texts, there, letters))
         for one in self.published:
             place = one.record.partition, one.record.offset
             if one.log == self.log and place in there and isinstance(decode(one.record), Rejected):
@@ -341,18 +342,41 @@ class Life:
         verified = await self.run("index", "verify", "--json", group=self.group)
         self.check(verified.returncode == 0, f"verify: {verified.stdout[-3000:]} {verified.stderr[-1000:]}")
 
+    async def told(self, doc: str, texts: tuple[str, ...], there: set[tuple[int, int]], letters: set[Letter]) -> str:
+        """All that is known of a document that is wrong."""
+        lines = [f"{doc} is {[text[:20] for text in texts]}; its records:"]
+        for one in self.published:
+            record = one.record
+            if record.key == doc.encode():
+                place = record.partition, record.offset
+                state = "there" if one.log == self.log and place in there else "gone"
+                state += ", refused" if (*place, record.value) in letters else ""
+                lines.append(f"  {one.log}: {place} {state}: {(record.value or b'')[:30]!r}")
+        entries = await self.world.registry()
+        lines.append(f"  {[entry for entry in entries.values() if entry['doc_id'] == doc]}")
+        for worker in self.world.workers[-3:]:
+            lines.append(worker.log.read_text()[-3000:])
+        return "\n".join(lines)
+
     def permitted(self, there: set[tuple[int, int]], letters: set[Letter]) -> dict[str, set[tuple[str, ...]]]:
         """Texts that each document may have: of its newest record, or an older one where the log has lost that."""
         found: dict[str, set[tuple[str, ...]]] = {}
         over: set[str] = set()
+        refused_on: set[tuple[str, int]] = set()
+        """Whose newer record on that partition was refused: older ones may have given way to it in its batch."""
         for one in reversed(self.published):
             place = one.record.partition, one.record.offset
             document = decode(one.record)
             if isinstance(document, Rejected) or document.id in over:
                 continue
             found.setdefault(document.id, set()).add(self.texts(document))
-            refused = (*place, one.record.value) in letters  # loud; served if it was taken up again
-            if one.log == self.log and place in there and not refused:
+            here = document.id, one.record.partition
+            refused = (
+                here in refused_on or (*place, one.record.value) in letters
+            )  # loud; served if it was taken up again
+            if refused:
+                refused_on.add(here)
+            elif one.log == self.log and place in there:
                 over.add(document.id)
         for doc in found.keys() - over:
             found[doc].add(())  # nothing of it is in the log any more

@@ -75,13 +75,13 @@ def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: E
     asyncio.run(scenario())
 
 
-async def assert_epochs(world: World, embedder: Embedder) -> None:
+async def assert_epochs(world: World, embedder: Embedder, also_dead: frozenset[tuple[int, int]] = frozenset()) -> None:
     """The oracle, with the cuts of the contract: a key may be on several partitions, the greatest version is newest."""
     async with connect(world.settings.elasticsearch) as client:
         (index,) = await client.indices.get_alias(name=world.name)
         mapping = await client.indices.get_mapping(index=index)
         epochs = from_contract(mapping[index]["mappings"]["_meta"]["penstock"]["cuts"])
-    await assert_true(world, embedder, epochs=epochs)
+    await assert_true(world, embedder, epochs=epochs, also_dead=also_dead)
 
 
 @pytest.mark.parametrize("count", [0, 10, 300])

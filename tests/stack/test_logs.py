@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,8 +20,8 @@ from agents.topic_id import Described
 from models.embedder import Embedder
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError
-from tests.harness import Servers, World
-from tests.oracle import assert_true
+from tests.harness import Servers, World, until
+from tests.oracle import assert_true, place_of
 from tests.stack.test_dlq import BROKEN, listed
 from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow, snapshot
 from tests.stack.test_faults import text
@@ -260,6 +261,52 @@ def test_partitions_grow_by_no_multiple_while_there_is_lag(world: World, embedde
         await assert_epochs(world, embedder)
         found, code = verified(world)
         assert code == 0, found
+
+    asyncio.run(scenario())
+
+
+BLIND = """
+from agents.incarnations import Incarnations
+
+async def see_nothing(*_, **__):
+    pass
+
+Incarnations.require_same = see_nothing
+"""
+"""A change: a worker that does not notice what becomes of its topic; others take seconds."""
+
+
+def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
+    world: World, embedder: Embedder
+) -> None:
+    """Fault 46: at lag 0 too, the moment has to be said when keys moved between old partitions since then."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(documents(range(40)))
+        worker = world.start_worker(change=BLIND)
+        await world.settled(worker=worker)
+        await grow(world, 3)
+        moved = await world.produce(documents(range(40), salt=100))
+        ends = {number: max(row.offset + 1 for row in moved if row.partition == number) for number in (0, 1)}
+
+        async def settled() -> bool:
+            found = worker.metrics()
+            name = "penstock_settled_offset"
+            return all(found[f'{name}{{partition="{n}",topic="{world.name}"}}'] == end for n, end in ends.items())
+
+        await until(settled)
+        worker.kill()
+        refused = bump(world)
+        while "stop them first" in refused.stderr:  # the group has not forgotten it yet
+            await asyncio.sleep(0.5)
+            refused = bump(world)
+        (when,) = re.findall(r"--at (\S+)`", refused.stderr)
+        assert (refused.returncode, "a lag of 0" in refused.stderr) == (3, True), refused.stderr
+        early = frozenset(place_of(letter.headers) for letter in await world.dead_letters())
+        assert early, "keys that moved between old partitions"
+        await world.follow("Partitions were added to the source topic", {"2026-03-01T12:00:00.250Z": when}, block=1)
+        await assert_epochs(world, embedder, early)
 
     asyncio.run(scenario())
 
