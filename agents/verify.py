@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
@@ -41,6 +42,8 @@ from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
 TRIES = 5
+LOOKED_AT_ONCE = 100
+"""Documents that are read again together: there may be as many as retention has taken the records of."""
 NOTES = frozenset({"no record", "lost meanwhile"})
 """Kinds that are worth knowing, and no damage: retention or compaction took the record."""
 
@@ -126,12 +129,15 @@ class Verifier:
 
     async def confirm(self, result: Verified, report: Report) -> None:
         """Read every suspect again, realtime: what is wrong now counts."""
-        for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
-            seen = await self.look(doc, numbers)
-            entry = self._mine(seen.stored)
-            if entry and self._is_beyond(entry):  # the log went on meanwhile
+        suspects, done = self._spool.suspects(), 0
+        while part := dict(islice(suspects, LOOKED_AT_ONCE)):
+            found, known = await self.look(part), self._spool.known(list(part))
+            entries = [self._mine(seen.stored) for seen in found.values()]
+            if any(entry and self._is_beyond(entry) for entry in entries):  # the log went on meanwhile
                 await self._read_ends()
-            result.add(self.judge(doc, self._spool.known([doc])[doc], seen))
+            for doc, seen in found.items():
+                result.add(self.judge(doc, known[doc], seen))
+            done += len(part)
             report("looking again", done, self._spool.suspected)
         result.add(await self._vectors.still_wrong())
         await self._read_letters()
@@ -144,7 +150,7 @@ class Verifier:
         wrong_vectors = self._vectors.damaged
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             known = self._spool.known([doc])[doc]
-            seen = await self.look(doc, numbers)
+            seen = (await self.look({doc: numbers}))[doc]
             asked = self._asked_for(known, self._mine(seen.stored))
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
             if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
@@ -175,19 +181,30 @@ class Verifier:
             found.append(Finding("no record", doc, "its record is no longer in the topic"))
         return found
 
-    async def look(self, doc: str, numbers: Sequence[int] = ()) -> Seen:
-        """A document at one moment: its entry did not change while its chunks were read."""
-        known = self._spool.known([doc])[doc]
+    async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
+        """Documents, each at one moment: its entry did not change while its chunks were read.
+
+        `suspects`: chunk numbers that are looked at besides those that the entry and the records know of.
+        """
+        known, left, found = self._spool.known(list(suspects)), set(suspects), dict[str, Seen]()
         for attempt in range(TRIES):
-            before = (await self._bench.registry.read([doc])).get(doc)
-            highest = max(
-                [item.newest.n for item in known] + [before.entry.hi if before else 0, *(n + 1 for n in numbers)]
-            )
-            rows = await self._rows([(doc, number) for number in range(highest)])
-            if (await self._bench.registry.read([doc])).get(doc) == before:
+            before = await self._bench.registry.read(sorted(left))
+            highest = {
+                doc: max(
+                    [item.newest.n for item in known[doc]]
+                    + [before[doc].entry.hi if doc in before else 0, *(number + 1 for number in suspects[doc])]
+                )
+                for doc in sorted(left)
+            }
+            rows = await self._rows([(doc, number) for doc, n in highest.items() for number in range(n)])
+            after = await self._bench.registry.read(sorted(left))
+            for doc in highest:
+                found[doc] = Seen(stored=before.get(doc), rows=rows.get(doc, {}))
+            left = {doc for doc in left if after.get(doc) != before.get(doc)}
+            if not left:
                 break
             await asyncio.sleep(attempt)
-        return Seen(stored=before, rows=rows.get(doc, {}))
+        return found
 
     def _mine(self, stored: Stored | None) -> Entry | None:
         """An entry, unless it is about another chunk index: that one is gone."""
