@@ -25,6 +25,8 @@ class Forked:
         self, arguments: Sequence[str], environment: Mapping[str, str], output: Path, errors: Path, change: str = ""
     ) -> None:
         """Start `penstock` with these arguments. `change`: code that is run first, on the modules of that process."""
+        for path in (output, errors):
+            path.touch()  # the process may be looked at, or killed, before it has done so
         self.args = ["penstock", *arguments]
         parts = (self.args, dict(environment), output, errors, change)
         self._process = _CONTEXT.Process(target=_run, args=parts, daemon=True)
