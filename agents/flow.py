@@ -51,6 +51,10 @@ class Budget:
         """It is settled, or was dropped."""
         self.used -= self._held.pop((partition, offset), 0)
 
+    def holds(self, partition: int) -> bool:
+        """Whether anything of this partition is here."""
+        return any(number == partition for number, _ in self._held)
+
     def clear(self) -> None:
         """The partitions are gone."""
         self._held.clear()

@@ -26,7 +26,9 @@ from streams.share import Share
 SEEK_EVERY_S = 1.0
 TRIES = 4
 STILL_S = 3.0
-"""A partition with lag that delivered nothing for so long is sought back: Faust skipped, or a hole ends the log."""
+"""A partition with lag that delivered nothing for so long is looked at: Faust skipped, or a hole ends the log."""
+WAITING_S = 30.0
+"""One whose records are on their way is sought back after so long only: others are worked first, or the model is slow."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Partition:
         self.last_delivery = self.last_progress = now
         self.last_seek = 0.0
         self.seeks_at_expected = 0
+        self.proved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Position:
 
 
 Seek = Callable[[Mapping[int, int]], Awaitable[None]]
+Fetched = Callable[[int], Awaitable[int | None]]
+"""The offset up to which a partition was handed over by its fetches; None where that cannot be told now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ class Assignment:
         claims: ClaimTable,
         reader: LogReader,
         seek: Seek,
+        fetched: Fetched,
         metrics: Metrics,
         budget: Budget,
         now: Callable[[], float] = time.monotonic,
@@ -105,6 +111,7 @@ class Assignment:
         self._claims = claims
         self._reader = reader
         self._seek = seek
+        self._fetched = fetched
         self._metrics = metrics
         self._budget = budget
         self._partitions: dict[int, Partition] = {}
@@ -280,7 +287,16 @@ class Assignment:
                 partition.last_progress = self._now()  # idle is not stalled
             quiet_s = self._now() - partition.last_delivery
             if partition.ledger.expected < partition.end and not paused and not partition.open and quiet_s > STILL_S:
-                await self._close_gap(partition, prove=True)
+                if quiet_s > WAITING_S or not await self._on_its_way(partition):
+                    await self._close_gap(partition, prove=True)
+                elif partition.proved != partition.ledger.expected:
+                    partition.proved = partition.ledger.expected
+                    await self._step_over_hole(partition)
+
+    async def _on_its_way(self, partition: Partition) -> bool:
+        """Whether what is expected was not handed over yet, or waits in Faust: to fetch it again would not bring it on."""
+        fetched = await self._fetched(partition.number)
+        return fetched is not None and fetched <= partition.ledger.expected or self._budget.holds(partition.number)
 
     def _show_age(self, partition: Partition) -> None:
         labels = self.topic, str(partition.number)

@@ -16,10 +16,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import faust
 import uvloop
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.admin import Admin
@@ -191,6 +192,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             claims=ClaimTable(self.claim_table),
             reader=reader,
             seek=self._seek,
+            fetched=self._fetched,
             metrics=self.metrics,
             budget=self.flow.budget,
         )
@@ -344,6 +346,13 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def _seek(self, offsets: Mapping[int, int]) -> None:
         topic = self.settings.source.topic
         await self.consumer.seek_wait({TP(topic, partition): offset for partition, offset in offsets.items()})
+
+    async def _fetched(self, partition: int) -> int | None:
+        try:
+            async with asyncio.timeout(WATCH_EVERY_S):
+                return cast(int | None, await self.consumer.position(TP(self.settings.source.topic, partition)))
+        except (TimeoutError, KafkaError):  # revoked, or it has to find its place first
+            return None
 
     async def _watch(self) -> None:
         while not self.should_stop:

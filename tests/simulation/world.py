@@ -777,6 +777,7 @@ class Worker(Process):
             claims=cast(ClaimTable, self),
             reader=cast(LogReader, self),
             seek=self.seek,
+            fetched=self.fetched,
             metrics=METRICS,
             budget=BUDGET,
             now=self.clock,
@@ -825,6 +826,9 @@ class Worker(Process):
     def clock(self) -> float:
         self.now += 10
         return self.now
+
+    async def fetched(self, _: int) -> int:
+        return self.position
 
     async def seek(self, offsets: Mapping[int, int]) -> None:
         def run() -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from agents.claims import Claim, ClaimTable, from_bytes, to_bytes
 from agents.flow import Budget
 from agents.kafka import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
-from agents.tracker import STILL_S, Assignment, Subject
+from agents.tracker import STILL_S, WAITING_S, Assignment, Subject
 from streams.errors import RefusedError
 from streams.record import Record
 from streams.share import Share
@@ -28,6 +28,7 @@ class Log:
     claims: dict[int, Claim] = field(default_factory=dict)
     events: list[tuple[str, int]] = field(default_factory=list)
     now: float = 100.0
+    handed_over: int | None = None
     markers: int = 0
 
     async def bounds(self, _: str, partitions: Any) -> dict[int, Bounds]:
@@ -58,6 +59,9 @@ class Log:
     async def seek(self, offsets: Mapping[int, int]) -> None:
         self.events.append(("seek", offsets[0]))
 
+    async def fetched(self, _: int) -> int | None:
+        return self.handed_over
+
     def deliver(self, *offsets: int, after: int | None = None) -> list[tuple[Record, int, Any]]:
         """`after`: where the fetch began that brought them; at each of them, else."""
         found, acked = [], self.events
@@ -82,6 +86,7 @@ async def assigned(log: Log, max_ratio: float = 1.0) -> Assignment:
         claims=cast(ClaimTable, log),
         reader=cast(LogReader, log),
         seek=log.seek,
+        fetched=log.fetched,
         metrics=Metrics(),
         budget=Budget(1024),
         now=lambda: log.now,
@@ -235,6 +240,38 @@ def test_records_that_faust_skipped_at_the_end_of_the_log_are_missed() -> None:
         assignment = await assigned(log)
         await assignment.watch()
         assert log.events == []
+        log.now += STILL_S + 1
+        await assignment.watch()
+        assert log.events == [("seek", 0)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("waits", ["for its turn", "in Faust"])
+def test_what_is_on_its_way_is_not_fetched_again(waits: str) -> None:
+    """Other partitions are worked first, or the model is slow: a seek would throw away what is fetched already."""
+
+    async def scenario() -> None:
+        log = Log([3, 4], handed_over=0)
+        assignment = await assigned(log)
+        if waits == "in Faust":
+            log.handed_over = 5
+            assignment._budget.hold(0, 3, 100)
+        for _ in range(5):
+            log.now += STILL_S + 1
+            await assignment.watch()
+        assert log.events == [("claim", 2)], "the hole before it is no reason to wait"
+        log.now += WAITING_S
+        await assignment.watch()
+        assert log.events == [("claim", 2), ("seek", 3)]
+
+    asyncio.run(scenario())
+
+
+def test_what_faust_dropped_is_fetched_again() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1], handed_over=2)
+        assignment = await assigned(log)
         log.now += STILL_S + 1
         await assignment.watch()
         assert log.events == [("seek", 0)]
