@@ -5,7 +5,7 @@ either is another one now, the claim is void: the worker replays, it never skips
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from agents.kafka import Bounds, Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
+from streams.contract import this_very_log
 from streams.errors import PenstockError, RefusedError
 from streams.share import WINDOW, Share
 
@@ -22,16 +23,30 @@ WRITE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Of a log, as in the contract: its partitions, and its cuts so far.
+
+    Without it an index that is made anew takes a key that moved when partitions were added for one on two partitions.
+    """
+
+    log: str
+    partitions: int
+    cuts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole.
 
-    `share`: how many of the last records were rejected, so that a restart goes on counting.
+    `share`: how many of the last records were rejected, so that a restart goes on counting. `history`: of the log; the
+    index knows it, too, and may be lost.
     """
 
     offset: int
     sink: str
     record: Fingerprint | None
     share: Share = field(default_factory=Share)
+    history: History | None = None
 
 
 def changelog_topic(settings: Settings) -> str:
@@ -50,7 +65,8 @@ def from_bytes(value: bytes | None) -> Claim | None:
         raw = orjson.loads(value or b"null")
         record = Fingerprint(**raw["record"]) if raw["record"] else None
         share = Share(**raw.get("share", {}))
-        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record, share=share)
+        history = History(**raw["history"]) if raw.get("history") else None
+        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record, share=share, history=history)
     except (TypeError, KeyError, ValueError):
         return None
 
@@ -88,6 +104,13 @@ async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]
     records = await reader.last(changelog_topic(settings))
     claims = {partition: from_bytes(record.value) for partition, record in records.items()}
     return {partition: claim for partition, claim in claims.items() if claim is not None}
+
+
+def history_known(claims: Iterable[Claim], log: str) -> History | None:
+    """What claims, about whatever index, remember of this log."""
+    histories = [claim.history for claim in claims if claim.history is not None]
+    ours = [history for history in histories if this_very_log(history.log, log)]
+    return max(ours, key=lambda history: (len(history.cuts), history.partitions), default=None)
 
 
 async def start_offsets(reader: LogReader, topic: str, claims: Mapping[int, Claim | None], sink: str) -> dict[int, int]:

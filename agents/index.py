@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
+from agents.claims import History
 from agents.contract import contract_in, field_names
 from agents.elastic import failed
 from agents.identity import IndexIdentity, look, open_for_writing
@@ -48,12 +49,17 @@ class Index:
         self.group = settings.source.group
 
     async def create(
-        self, contract: dict[str, Any], *, load: bool = False, beside: bool = False
+        self,
+        contract: dict[str, Any],
+        *,
+        load: bool = False,
+        beside: bool = False,
+        history: History | None = None,
     ) -> tuple[Generation, bool]:
         """Make a generation with its registry and aliases; the first one serves. Returns it, and whether it is new.
 
         `load`: without refreshes and replicas until a worker sees lag 0 (`agents.load_mode`). `beside`: when what is
-        there has another contract, make a further one; so does a consumer group of its own.
+        there has another contract, make a further one; so does a consumer group of its own. `history`: see `make`.
         Idempotent: one that is there with this contract is left as it is, half a creation is completed.
         Raises RefusedError when the one of this group, or of nobody yet, has another contract.
         """
@@ -67,7 +73,7 @@ class Index:
             self._require_same(there, contract)
             await self._call(lambda: open_for_writing(self._client, name))
             return there, False
-        return await self.make(contract, found, load=load), True
+        return await self.make(contract, found, load=load, history=history), True
 
     async def make(
         self,
@@ -76,10 +82,12 @@ class Index:
         *,
         load: bool = False,
         notes: Mapping[str, Any] | None = None,
+        history: History | None = None,
     ) -> Generation:
         """A generation beside those that were found. `notes`: kept about it.
 
-        Its epochs go on from those of the one that serves, else of the newest, of this topic.
+        Its epochs go on from those of the one that serves, else of the newest, of this topic; where there is none, from
+        what is remembered of the log (`history`): partitions that were added since then are noticed at the start.
         """
         serving = serving_one(found)
         if serving is None:
@@ -90,6 +98,9 @@ class Index:
             model = serving if serving is not None and serving in ours else ours[-1]
             self._require_same(model, {**model.contract, "source": contract["source"]})
             contract = {**contract, "cuts": model.contract["cuts"]}
+        elif history is not None:
+            source = {**contract["source"], "partitions": history.partitions}
+            contract = {**contract, "source": source, "cuts": history.cuts}
         es = self._settings.elasticsearch
         shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}

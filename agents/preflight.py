@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agents.claims import Claim, changelog_topic, read_claims, too_many_rejected
+from agents.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
 from agents.contract import contract_of
 from agents.elastic import connect, index_gone
 from agents.identity import IndexIdentity
@@ -109,9 +109,11 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
     manifest = read_manifest(settings.model_folder)
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
+        claims = await read_claims(reader, settings)
+    history = history_known(claims.values(), topic.log)
     async with connect(settings.elasticsearch) as client:
         contract = contract_of(settings, manifest, topic)
-        return await Index(client, settings).create(contract, load=load, beside=beside)
+        return await Index(client, settings).create(contract, load=load, beside=beside, history=history)
 
 
 def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:

@@ -96,7 +96,7 @@ async def _lowered(reader: LogReader, topic: str, partition: int, claim: Claim, 
     row = (await reader.next_from(topic, partition, after - 1)).record
     known = row is not None and row.offset == after - 1
     record = fingerprint(row.timestamp, row.key, row.value) if known else None
-    return Claim(offset=after - 1, sink=claim.sink, record=record)
+    return replace(claim, offset=after - 1, record=record, share=Share())
 
 
 async def _write(settings: Settings, claims: Mapping[int, Claim | None]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agents.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
+from agents.claims import Claim, ClaimTable, History, require_same_log, start_offsets, too_many_rejected
 from agents.clock import age_s
 from agents.flow import Budget
 from agents.kafka import LogReader, fingerprint
@@ -28,7 +28,7 @@ TRIES = 4
 STILL_S = 3.0
 """A partition with lag that delivered nothing for so long is looked at: Faust skipped, or a hole ends the log."""
 WAITING_S = 30.0
-"""One whose records are on their way is sought back after so long only: others are worked first, or the model is slow."""
+"""One whose records are on their way is sought back after so long: others are worked first, or the model is slow."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,8 @@ class Subject:
     sink: str
     max_ratio: float = 1.0
     """Of rejected records: above it `judge` refuses to go on."""
+    history: History | None = None
+    """Of the log, kept with every claim."""
 
 
 class Assignment:
@@ -107,6 +109,7 @@ class Assignment:
         self.topic = subject.topic
         self._sink = subject.sink
         self._max_ratio = subject.max_ratio
+        self._history = subject.history
         self._now = now
         self._claims = claims
         self._reader = reader
@@ -202,7 +205,8 @@ class Assignment:
         if total.exceeds(self._max_ratio):
             for partition in {partition.number: partition for partition, _ in ours}.values():
                 stored = partition.stored or Claim(offset=partition.claimed, sink=self._sink, record=None)
-                await self._claims.write(partition.number, replace(stored, share=partition.share))
+                judged = replace(stored, share=partition.share, history=self._history)
+                await self._claims.write(partition.number, judged)
             raise too_many_rejected(total, self._max_ratio)
         if total.full:
             for partition in self._partitions.values():
@@ -231,7 +235,7 @@ class Assignment:
             claimable = covered[-1].offset  # a record, which can be looked at again, and not the hole behind it
         last = covered[-1] if covered and covered[-1].offset == claimable else None
         record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
-        claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share)
+        claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share, history=self._history)
         await self._claims.write(partition.number, claim)  # 2
         partition.stored = claim
         partition.claimed = max(partition.claimed, claimable)
@@ -294,9 +298,11 @@ class Assignment:
                     await self._step_over_hole(partition)
 
     async def _on_its_way(self, partition: Partition) -> bool:
-        """Whether what is expected was not handed over yet, or waits in Faust: to fetch it again would not bring it on."""
+        """Whether what is expected was not handed over yet, or waits in Faust: a seek would not bring it on."""
+        if self._budget.holds(partition.number):
+            return True
         fetched = await self._fetched(partition.number)
-        return fetched is not None and fetched <= partition.ledger.expected or self._budget.holds(partition.number)
+        return fetched is not None and fetched <= partition.ledger.expected
 
     def _show_age(self, partition: Partition) -> None:
         labels = self.topic, str(partition.number)

@@ -44,8 +44,8 @@ KEPT = 10_000
 TRIES = 5
 LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
-NOTES = frozenset({"no record", "lost meanwhile"})
-"""Kinds that are worth knowing, and no damage: retention or compaction took the record."""
+NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions"})
+"""Kinds that are worth knowing, and no damage: retention or compaction took the record, or a dead letter names it."""
 
 
 @dataclass(slots=True)
@@ -171,6 +171,10 @@ class Verifier:
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
         asked = self._asked_for(known, entry)
+        if entry and asked and gave_way(asked, known, entry):
+            newer = f"a newer record on partition {asked.newest.partition} is a dead letter"
+            note = Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}")
+            return [*examine(doc, None, entry, seen.rows, model=self._checked.embedder.manifest.name), note]
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
         if entry and entry.state == "rejected" and newest and entry.version == newest.version:
@@ -346,6 +350,18 @@ async def verify(
             left = Verified(documents=result.documents, chunks=result.chunks)
             await verifier.confirm(left, report)
             return result, left
+
+
+def gave_way(asked: Known, known: Sequence[Known], entry: Entry) -> bool:
+    """Whether a record was superseded by one of its batch, and that one refused: its key is on another partition, too.
+
+    The newer one's letter speaks for both.
+    """
+    newest = asked.newest
+    return entry.partition != newest.partition and any(
+        item.dead_lettered and item.newest.partition == newest.partition and item.newest.version > newest.version
+        for item in known
+    )
 
 
 def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:

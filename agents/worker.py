@@ -26,7 +26,7 @@ from faust.types import TP
 from agents.admin import Admin
 from agents.bulk import Bulk
 from agents.chunks import ChunkIndex
-from agents.claims import TABLE, ClaimTable
+from agents.claims import TABLE, ClaimTable, History
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.contract import field_names, split_rules
@@ -49,6 +49,7 @@ from agents.stations import Parts
 from agents.terminal import shown
 from agents.tracker import Assignment, Subject
 from agents.watchdog import Watchdog
+from streams.epochs import to_contract
 from streams.errors import PenstockError
 from streams.protocol import Target
 from streams.record import Record
@@ -188,7 +189,16 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         await dead_letters.start()
         self._closing.append(dead_letters.stop)
         self.assignment = Assignment(
-            Subject(topic=settings.source.topic, sink=identity.sink, max_ratio=settings.dead_letters.max_ratio),
+            Subject(
+                topic=settings.source.topic,
+                sink=identity.sink,
+                max_ratio=settings.dead_letters.max_ratio,
+                history=History(
+                    log=checked.topic.log,
+                    partitions=checked.partitions,
+                    cuts=to_contract(identity.epochs.of_this_log),
+                ),
+            ),
             claims=ClaimTable(self.claim_table),
             reader=reader,
             seek=self._seek,

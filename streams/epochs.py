@@ -62,13 +62,14 @@ class Epochs:
             partition: end
             for partition, end in ends.items()
             if newest.get(partition, 0) >= self.version(partition, end)
-            or any(cut.offsets.get(partition, 0) > end for cut in self._of_this_log)
+            or any(cut.offsets.get(partition, 0) > end for cut in self.of_this_log.cuts)
         }
 
     @property
-    def _of_this_log(self) -> Sequence[Cut]:
+    def of_this_log(self) -> "Epochs":
+        """Cuts since the last one that began another log."""
         anew = [number for number, cut in enumerate(self.cuts) if cut.anew]
-        return self.cuts[anew[-1] + 1 :] if anew else self.cuts
+        return Epochs(self.cuts[anew[-1] + 1 :]) if anew else self
 
     def then(self, cut: Cut) -> "Epochs":
         """With one more. Raises ValueError when versions have no room for it, or it is before the last one."""

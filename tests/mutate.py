@@ -104,6 +104,27 @@ MUTATIONS = [
         "test_what_was_settled_before_anybody_noticed_that_partitions_grew",
     ),
     Mutation(
+        "an index made anew knows nothing of its log",
+        "agents/index.py",
+        "elif history is not None:",
+        "elif False:",
+        "test_an_index_made_anew_knows_that_partitions_were_added",
+    ),
+    Mutation(
+        "verify takes what gave way to a refused record for stale",
+        "agents/verify.py",
+        "if entry and asked and gave_way(asked, known, entry):",
+        "if False:",
+        "test_an_index_made_anew_knows_that_partitions_were_added",
+    ),
+    Mutation(
+        "what waits for its turn is sought back",
+        "agents/tracker.py",
+        "quiet_s > WAITING_S or not await self._on_its_way(partition)",
+        "True",
+        "test_what_is_on_its_way_is_not_fetched_again",
+    ),
+    Mutation(
         "a rebalance may go on for ever",
         "agents/watchdog.py",
         "stands = now - self._rebalance_since > limit",

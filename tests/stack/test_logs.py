@@ -18,6 +18,7 @@ from agents.index import Index
 from agents.kafka import log_reader
 from agents.topic_id import Described
 from models.embedder import Embedder
+from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError
 from tests.harness import Servers, World, until
@@ -307,6 +308,54 @@ def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
         assert early, "keys that moved between old partitions"
         await world.follow("Partitions were added to the source topic", {"2026-03-01T12:00:00.250Z": when}, block=1)
         await assert_epochs(world, embedder, early)
+
+    asyncio.run(scenario())
+
+
+def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embedder: Embedder) -> None:
+    """By the claims; and when those are gone, too, by the moment that the operator says, as the letters ask for."""
+    began_ms = int(time.time()) * 1000 - 3_600_000
+
+    async def replace(*, claims: bool) -> None:
+        await asyncio.to_thread(world.delete_indices)
+        if not claims:
+            await world.delete_topic(changelog_topic(world.settings))
+        made = world.command("index", "create")
+        assert made.returncode == 0, made.stderr
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(documents(range(40)), timestamp_ms=began_ms)
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await grow(world, 3)
+        await world.produce(documents(range(40), salt=100), timestamp_ms=began_ms + 100)
+        await replace(claims=True)  # before anybody said what the third partition is
+        await exits_with_3(world.start_worker(), "has 3")
+        runbook, example = "Partitions were added to the source topic", "2026-03-01T12:00:00.250Z"
+        await world.follow(runbook, {example: moment(began_ms + 100)}, block=1)
+        await assert_epochs(world, embedder)
+        assert world.workers[-1].terminate() == 0
+        await world.produce(documents(range(40), salt=200), timestamp_ms=began_ms + 200)
+        await replace(claims=True)
+        await world.settled(worker=(worker := world.start_worker()))
+        await assert_epochs(world, embedder)
+        assert not await world.dead_letters()
+        assert worker.terminate() == 0
+        await replace(claims=False)
+        await world.settled(worker=(worker := world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"})))
+        assert worker.terminate() == 0
+        letters = await world.dead_letters()
+        assert letters, "keys that moved"
+        assert all(b"epoch bump --why" in dict(letter.headers)[CONNECT + "exception.message"] for letter in letters)
+        found, code = verified(world)
+        assert (code, set(found["kinds"])) == (0, {"key on two partitions"}), "one letter speaks for two records"
+        done = world.command("index", "epoch", "bump", "--why", "a test", "--at", moment(began_ms + 100))
+        assert done.returncode == 0, done.stderr
+        await world.settled(worker=world.start_worker())
+        await assert_epochs(world, embedder, frozenset(place_of(letter.headers) for letter in letters))
+        found, code = verified(world)
+        assert code == 0, found
 
     asyncio.run(scenario())
 

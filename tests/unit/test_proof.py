@@ -190,8 +190,12 @@ def test_the_next_setup_is_taken_and_the_wrong_one_is_remembered(fresh: Path, mo
     said: list[str] = []
     found = choose(fresh, read_manifest(fresh), Wanted(), say=said.append)
     assert found.setup.provider == "cpu"
-    wrong = [setup for setup in verdict_module._candidates(read_manifest(fresh), Wanted()) if setup.provider == "openvino"]
-    assert [line.split(" is not used")[0] for line in said if "is not used: wrong vectors" in line] == list(map(str, wrong))
+    wrong = [
+        setup for setup in verdict_module._candidates(read_manifest(fresh), Wanted()) if setup.provider == "openvino"
+    ]
+    assert [line.split(" is not used")[0] for line in said if "is not used: wrong vectors" in line] == list(
+        map(str, wrong)
+    )
     assert kept(fresh, read_manifest(fresh), Wanted()) == found
     with pytest.raises(RefusedError, match=r"wrong vectors here: openvino \w+, .*Choose another model\.provider"):
         choose(fresh, read_manifest(fresh), Wanted(provider="openvino"))
