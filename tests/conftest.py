@@ -1,11 +1,8 @@
-"""Real servers and the real model for the tests that need them; each started once a session, stopped by pid."""
+"""Real servers and the real model for the tests that need them; each started once a run, stopped by pid."""
 
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
 
@@ -14,14 +11,12 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from agents.demo import bundled_model
-from agents.local import KAFKA_VERSION, stack
-from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.embedder import Embedder, load_embedder
 from models.export import ensure_model
 from models.manifest import read_manifest
 from models.verdict import Wanted, choose
-from tests import guard
+from tests import guard, shared
 from tests.harness import Servers, World, world_on
 from tests.pace import sitecustomize as pace
 
@@ -32,13 +27,29 @@ MODEL = "all-MiniLM-L6-v2"
 hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("penstock")
 
-LONG = ("test_alerts", "test_generations", "test_readers", "test_logs", "test_process_faults", "test_faults")
+LONG = (
+    "test_alerts",
+    "test_process_faults",
+    "test_security",
+    "test_generations",
+    "test_logs",
+    "test_epochs",
+    "test_faults",
+)
 """Files of tests that take longest, the longest first."""
 
 
 def pytest_configure() -> None:
     """In the process that distributes the tests, and in each that runs some."""
     guard.begin()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shared.begin()
+
+
+def pytest_unconfigure() -> None:
+    """In both."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shared.end()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,20 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """The cache is filled by one test process at a time: two of them run side by side."""
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / ".tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported model, proved as the tests run it; exported when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
-    with alone():
+    with shared.alone():
         ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)
         choose(folder, read_manifest(folder), Wanted(), say=print)  # before a test puts a model in its place
     if not pace.speed():
@@ -106,39 +108,31 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
     return found
 
 
-def _servers(version: str) -> Iterator[Servers]:
-    with tempfile.TemporaryDirectory(prefix="penstock-test-") as folder:
-        options = stack.StackOptions(
-            folder=Path(folder),
-            cache=cache_dir(),
-            kafka_port=free_port(),
-            elasticsearch_port=free_port(),
-            kafka_version=KAFKA_VERSION,
-            elasticsearch_version=version,
-        )
-        try:
-            with alone():
-                stack.up(options, lambda *_: None)
-            yield Servers(
-                kafka_port=options.kafka_port,
-                elasticsearch_port=options.elasticsearch_port,
-                version=version,
-                options=options,
-            )
-        finally:
-            stack.down(options.folder)
+@pytest.fixture(scope="session")
+def shared_servers() -> Servers:
+    """A broker and Elasticsearch 9, of all test processes."""
+    return shared.shared("9.2.4")
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """A broker and Elasticsearch 9."""
-    yield from _servers("9.2.4")
+def own_servers() -> Iterator[Servers]:
+    """The same of this process alone."""
+    with shared.own("9.2.4") as found:
+        yield found
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """A broker and Elasticsearch 9. A module whose tests take them down has its own: `KILLS_SERVERS = True`."""
+    own = getattr(request.module, "KILLS_SERVERS", False)
+    found: Servers = request.getfixturevalue("own_servers" if own else "shared_servers")
+    return found
 
 
 @pytest.fixture(scope="session")
-def servers8() -> Iterator[Servers]:
-    """A second broker beside the first, and Elasticsearch 8."""
-    yield from _servers("8.19.3")
+def servers8() -> Servers:
+    """A second broker beside the first, and Elasticsearch 8, of all test processes."""
+    return shared.shared("8.19.3")
 
 
 @pytest.fixture(params=["9.2.4", "8.19.3"])

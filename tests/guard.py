@@ -11,14 +11,16 @@ from pathlib import Path
 from uuid import uuid4
 
 NAME = "STARTED_BY_TESTS"
-_guards: list["subprocess.Popen[bytes]"] = []
 
 
 def begin() -> None:
     """From now on, for as long as this process lives."""
     mark = os.environ[NAME] = str(uuid4())
     command = [sys.executable, "-I", "-S", __file__, mark]
-    _guards.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env={}))
+    end, _ = os.pipe()  # the other end is closed with this process
+    guard = subprocess.Popen(command, stdin=end, start_new_session=True, env={})
+    guard.returncode = 0  # it outlives this object
+    os.close(end)
 
 
 def left_behind(mark: str) -> list[int]:

@@ -59,15 +59,27 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the test servers listen."""
+    """Where the test servers listen. `shared`: with other test processes."""
 
-    kafka_port: int
-    elasticsearch_port: int
-    version: str
     options: StackOptions
+    shared: bool = False
+
+    @property
+    def kafka_port(self) -> int:
+        return self.options.kafka_port
+
+    @property
+    def elasticsearch_port(self) -> int:
+        return self.options.elasticsearch_port
+
+    @property
+    def version(self) -> str:
+        """Of Elasticsearch."""
+        return self.options.elasticsearch_version
 
     def kill(self, name: str) -> None:
         """SIGKILL to one server; returns when it is gone."""
+        assert not self.shared, "other tests need it: a module that takes servers down says KILLS_SERVERS = True"
         (server,) = (server for server in stack.status(self.options.folder) if server.name == name)
         os.killpg(server.pid, signal.SIGKILL)
         while any(other.name == name for other in stack.status(self.options.folder)):
@@ -507,17 +519,18 @@ class World:
 @contextmanager
 def world_on(servers: Servers, model_folder: Path, tmp: Path, speed: str = "") -> Iterator[World]:
     """A world, and servers that are up before it and after it: a test that leaves one down fails itself."""
-    servers.restart()
+    if not servers.shared:
+        servers.restart()
     made = World(servers, model_folder, tmp, speed)
     try:
         yield made
     finally:
         made.end_workers()
         missing = servers.missing()
-        if missing:
+        if missing and not servers.shared:
             servers.restart()
         made.delete_indices()
-    assert not missing, f"this test left {' and '.join(missing)} down; started again for those after it"
+    assert not missing, f"{' and '.join(missing)} down after this test"
 
 
 @asynccontextmanager

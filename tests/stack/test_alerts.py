@@ -21,6 +21,7 @@ from tests.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
 
 MODEL_SPEED = "fast"
+KILLS_SERVERS = True
 DASHBOARD = OPS / "grafana" / "penstock.json"
 RUNBOOK = OPS.parent / "runbook.md"
 

@@ -19,7 +19,8 @@ from tests.stack.test_faults import text
 MODEL_SPEED = "fast"
 
 
-async def _metric_is(world: World, name: str, *values: float) -> bool:
+async def metric_is(world: World, name: str, *values: float) -> bool:
+    """Whether the last worker shows one of these values."""
     return (await asyncio.to_thread(world.workers[-1].metrics)).get(name) in values
 
 
@@ -34,8 +35,8 @@ def test_throttled_and_unavailable(world: World, embedder: Embedder) -> None:
             statuses = iter([429, 503] * 500)
             between.rule = lambda path, body: Act(status=next(statuses))
             await world.produce((f"doc-{i}".encode(), {"text": text(i)}) for i in range(300))
-            await until(lambda: _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
-            await until(lambda: _metric_is(world, "penstock_paused", 1))
+            await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
+            await until(lambda: metric_is(world, "penstock_paused", 1))
             assert (await asyncio.to_thread(worker.get, "/readyz"))[0] == 503
             assert (await asyncio.to_thread(worker.get, "/livez"))[0] == 200
             before = sum(between.seen.values())
@@ -45,7 +46,7 @@ def test_throttled_and_unavailable(world: World, embedder: Embedder) -> None:
             await world.settled(worker=worker)
             metrics = await asyncio.to_thread(worker.metrics)
             assert metrics['penstock_breaker_state{target="elasticsearch"}'] == 0
-            await until(lambda: _metric_is(world, "penstock_paused", 0))
+            await until(lambda: metric_is(world, "penstock_paused", 0))
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
@@ -121,25 +122,6 @@ def test_lost_answers_and_kill_in_between(world: World, embedder: Embedder) -> N
     asyncio.run(scenario())
 
 
-def test_elasticsearch_killed_and_started_again(world: World, embedder: Embedder) -> None:
-    """Fault 8: the worker waits, and goes on without an operator."""
-
-    async def scenario() -> None:
-        await world.create()
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
-        gate = world.gate()
-        worker = world.start_worker(gate.environment)
-        await world.held_in_the_middle(worker, gate)
-        async with world.servers.away("elasticsearch"):
-            gate.open()
-            await until(lambda: _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
-            assert worker.get("/livez")[0] == 200
-        await world.settled(worker=worker)
-        await assert_true(world, embedder)
-
-    asyncio.run(scenario())
-
-
 def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedder: Embedder) -> None:
     """Fault 13: split by bytes when the server says 413; what is too large to handle leaves a pointer and a hash."""
     large = b'{"text":"' + b"word " * 300_000 + b'"}'
@@ -192,7 +174,7 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block
 
             async def noticed() -> bool:
                 await shut(client, index, True)  # every half a minute Elasticsearch takes a block by "disk" away itself
-                return await _metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2)
+                return await metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2)
 
             await until(noticed, every_s=0.5)
             assert await world.lag() == 100

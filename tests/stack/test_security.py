@@ -16,10 +16,10 @@ import yaml
 
 from agents.settings import cache_dir, load_settings
 from tests.api_keys import cache_with_api_keys
-from tests.conftest import alone
 from tests.harness import PATIENCE_S
 from tests.kafka_tools import password_of
 from tests.secure import SecureStack
+from tests.shared import alone
 
 
 @pytest.fixture(scope="module")

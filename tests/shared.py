@@ -1,0 +1,90 @@
+"""Servers that all test processes of a run share: started by the first that needs them, stopped by the run's own end.
+
+What starts them gives them the mark of the process that distributes the tests (`tests.guard`): they outlive the one
+that happened to come first, and end with the run, however it ends. A test that takes a server down has its own.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agents.local import KAFKA_VERSION, stack
+from agents.local.servers import free_port
+from agents.settings import cache_dir
+from tests import guard
+from tests.harness import Servers
+
+FOLDER = "TEST_SERVERS"
+MARK = "TEST_SERVERS_MARK"
+
+
+def begin() -> None:
+    """In the process that distributes the tests, after its `guard.begin`, before there are others."""
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="penstock-test-")
+    os.environ[MARK] = os.environ[guard.NAME]
+
+
+def end() -> None:
+    """In the same process, when the others are gone."""
+    folder = Path(os.environ.pop(FOLDER))
+    for place in folder.iterdir():
+        stack.down(place)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """The cache is filled by one test process at a time, and servers are started by one."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / ".tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def shared(version: str) -> Servers:
+    """A broker, and Elasticsearch of this version; started when they are not there yet."""
+    folder = Path(os.environ[FOLDER]) / version
+    ports = folder / "ports.json"
+    with alone():
+        if not ports.exists():
+            folder.mkdir()
+            options = options_in(folder, version)
+            mark, os.environ[guard.NAME] = os.environ[guard.NAME], os.environ[MARK]
+            try:
+                stack.up(options, lambda *_: None)
+            finally:
+                os.environ[guard.NAME] = mark
+            ports.write_text(json.dumps([options.kafka_port, options.elasticsearch_port]))
+    options = options_in(folder, version, *json.loads(ports.read_text()))
+    return Servers(options=options, shared="PYTEST_XDIST_WORKER" in os.environ)
+
+
+@contextmanager
+def own(version: str) -> Iterator[Servers]:
+    """The same, for this process alone."""
+    with tempfile.TemporaryDirectory(prefix="penstock-test-") as name:
+        options = options_in(Path(name), version)
+        try:
+            with alone():
+                stack.up(options, lambda *_: None)
+            yield Servers(options=options)
+        finally:
+            stack.down(options.folder)
+
+
+def options_in(folder: Path, version: str, *ports: int) -> stack.StackOptions:
+    """`ports`: of Kafka and Elasticsearch; free ones, else."""
+    kafka, elasticsearch = ports or (free_port(), free_port())
+    return stack.StackOptions(
+        folder=folder,
+        cache=cache_dir(),
+        kafka_port=kafka,
+        elasticsearch_port=elasticsearch,
+        kafka_version=KAFKA_VERSION,
+        elasticsearch_version=version,
+    )
