@@ -6,6 +6,7 @@ any other. What it takes from the one before the fork are modules. Python's own 
 
 import asyncio
 import faulthandler
+import itertools
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+_numbers = itertools.count()
 _CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
 
@@ -64,6 +66,25 @@ class Forked:
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+
+def completed(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    timeout_s: float | None = None,
+    change: str = "",
+) -> "subprocess.CompletedProcess[str]":
+    """Run `penstock` to its end, with its output in files of a folder. Raises subprocess.TimeoutExpired."""
+    name = folder / f"command-{next(_numbers)}"
+    output, errors = name.with_suffix(".out"), name.with_suffix(".err")
+    process = Forked(arguments, environment, output, errors, change)
+    try:
+        code = process.wait(timeout_s)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, code, output.read_text(), errors.read_text())
 
 
 def _print_where(*_: object) -> None:

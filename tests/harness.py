@@ -33,10 +33,11 @@ from agents.local.stack import StackOptions
 from agents.preflight import create_index
 from agents.settings import Settings, cache_dir, load_settings
 from agents.status import partition_rows
+from agents.topic_id import Described
 from models.manifest import read_manifest
 from streams.errors import PenstockError
 from streams.record import Record
-from tests.forks import Forked
+from tests.forks import Forked, completed
 from tests.pace import sitecustomize as pace
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
@@ -50,6 +51,8 @@ SHORT_REVOKE = "import agents.worker\nagents.worker.REVOKE_S = 1.0"
 """A change: a rebalance does not wait long for batches that a test holds."""
 DOOMED = {"PENSTOCK_KAFKA__SESSION_TIMEOUT_S": "2"}
 """Environment of a worker that will be killed or stopped: its partitions go to the next one sooner."""
+SHELL = frozenset("$|&;<>*?~`\\")
+"""Characters that mean something to a shell, quotes aside."""
 PACE = Path(__file__).with_name("pace")
 """In PYTHONPATH of every process under test, see there."""
 PATIENCE_S = 300.0
@@ -230,6 +233,7 @@ class World:
     """Of the model, unless the whole run has one: `tests.pace`."""
     produced: list[Record] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
+    _contracts: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name = f"t{os.getpid()}-{next(_numbers)}"
@@ -290,14 +294,7 @@ class World:
         self, *arguments: str, extra: Mapping[str, str] | None = None, change: str = ""
     ) -> "subprocess.CompletedProcess[str]":
         """Run `penstock …` as a user would."""
-        name = self.tmp / f"command-{next(_numbers)}"
-        output, errors = name.with_suffix(".out"), name.with_suffix(".err")
-        process = self.start(*arguments, output=output, errors=errors, extra=extra, change=change)
-        try:
-            code = process.wait(PATIENCE_S)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(process.args, code, output.read_text(), errors.read_text())
+        return completed(arguments, self.environment(extra), self.tmp, timeout_s=PATIENCE_S, change=change)
 
     async def follow(self, section: str, instead: Mapping[str, str] | None = None, block: int = 0) -> list[Worker]:
         """Run the commands of a section of the runbook as they stand there. Returns the workers that it starts.
@@ -316,6 +313,10 @@ class World:
                 extra = dict(assignment.split("=", 1) for assignment in words[:-2])
                 workers.append(self.start_worker(extra))
                 await self.settled_as(extra, workers[-1])
+                continue
+            if words[0] == "penstock" and not set(line) & SHELL:
+                done = await asyncio.to_thread(self.command, *words[1:])
+                assert done.returncode == 0, (line, done.stdout, done.stderr)
                 continue
             path = f"{PENSTOCK.parent}:{os.environ['PATH']}"
             done = await asyncio.to_thread(
@@ -417,18 +418,23 @@ class World:
     async def lags(self) -> AsyncIterator[Callable[[], Awaitable[int]]]:
         """Lag as `penstock status` computes it, again and again over the same connections."""
         async with log_reader(self.settings) as reader, connect(self.settings.elasticsearch) as client:
-            manifest = read_manifest(self.settings.model_folder)
 
             async def now() -> int:
                 topic = await reader.require_topic(self.name)
-                contract = contract_of(self.settings, manifest, topic)
                 try:
-                    sink = (await Index(client, self.settings).identify(contract)).sink
+                    sink = (await Index(client, self.settings).identify(self.contract(topic))).sink
                 except PenstockError:
                     sink = None
                 return sum(row["lag"] for row in await partition_rows(reader, self.settings, topic.partitions, sink))
 
             yield now
+
+    def contract(self, topic: Described) -> dict[str, Any]:
+        """Of the settings as they are; made once, which takes a tokenizer and its probe."""
+        key = self.settings.model_dump_json(), topic.partitions, topic.log
+        if key not in self._contracts:
+            self._contracts[key] = contract_of(self.settings, read_manifest(self.settings.model_folder), topic)
+        return self._contracts[key]
 
     async def lag(self) -> int:
         """Lag now."""

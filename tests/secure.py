@@ -20,8 +20,10 @@ from agents.local import stack
 from agents.local.security import Security, secured
 from agents.local.servers import free_port
 from agents.settings import load_settings
+from tests.forks import Forked, completed
 from tests.harness import PACE, PATIENCE_S, PENSTOCK
 from tests.kafka_tools import KafkaTools, password_of
+from tests.pace import sitecustomize as pace
 
 T = TypeVar("T")
 ROLES = Path(__file__).parents[1] / "ops" / "elasticsearch"
@@ -99,14 +101,8 @@ class SecureStack:
         self, settings: str, *arguments: str, extra: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """A command with the settings of that name."""
-        return subprocess.run(
-            [PENSTOCK, *arguments, "--config", str(self.folder / f"{settings}.toml")],
-            env={**_environment(), **(extra or {})},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        config = ["--config", str(self.folder / f"{settings}.toml")]
+        return completed([*arguments, *config], {**_environment(), **(extra or {})}, self.folder, timeout_s=PATIENCE_S)
 
     def done(self, settings: str, *arguments: str) -> Any:
         """What a command that has to succeed prints: its JSON where it is that."""
@@ -115,15 +111,11 @@ class SecureStack:
         return json.loads(found.stdout) if "--json" in arguments else found.stdout
 
     @contextmanager
-    def worker(self, settings: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def worker(self, settings: str) -> Iterator[Forked]:
         """A worker with the settings of that name."""
-        with self.log(settings).open("wb") as output:
-            process = subprocess.Popen(
-                [PENSTOCK, "worker", "--config", str(self.folder / f"{settings}.toml")],
-                env=_environment(),
-                stdout=output,
-                stderr=output,
-            )
+        log = self.log(settings)
+        log.unlink(missing_ok=True)
+        process = Forked(["worker", "--config", str(self.folder / f"{settings}.toml")], _environment(), log, log)
         try:
             yield process
         finally:
@@ -150,4 +142,4 @@ class SecureStack:
 
 def _environment() -> dict[str, str]:
     usual = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_") or "CACHE" in name}
-    return {**usual, "PYTHONPATH": str(PACE), "PENSTOCK_ADMIN__PORT": "0"}
+    return {**usual, "PYTHONPATH": str(PACE), "MODEL_SPEED": pace.speed() or "fast", "PENSTOCK_ADMIN__PORT": "0"}
