@@ -935,7 +935,8 @@ def vector_of(text: str) -> tuple[float, ...]:
 
 def lost_total() -> float:
     """Records counted as lost, in all runs so far."""
-    return METRICS.registry.get_sample_value("penstock_records_lost_total", {"topic": TOPIC, "partition": "0"}) or 0.0
+    (metric,) = METRICS.records_lost.labels(TOPIC, "0").collect()  # the whole registry would take a fifth of a run
+    return next(float(sample.value) for sample in metric.samples if sample.name.endswith("_total"))
 
 
 def _record(offset: int, key: str, texts: tuple[str, ...] | None) -> Record:
