@@ -15,23 +15,12 @@ from aiokafka.errors import KafkaError
 from agents.kafka import Bounds, Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
 from streams.contract import this_very_log
+from streams.epochs import History
 from streams.errors import PenstockError, RefusedError
 from streams.share import WINDOW, Share
 
 TABLE = "claims"
 WRITE_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """Of a log, as in the contract: its partitions, and its cuts so far.
-
-    Without it an index that is made anew takes a key that moved when partitions were added for one on two partitions.
-    """
-
-    log: str
-    partitions: int
-    cuts: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

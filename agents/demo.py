@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.ingest import publish
 from agents.kafka import LogReader, log_reader
 from agents.settings import Settings

@@ -6,14 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.bulk import Bulk
-from agents.elastic import Requests, connect
+from agents.elastic.bulk import Bulk
+from agents.elastic.client import connect
+from agents.elastic.entries import Registry
+from agents.elastic.incarnation import IndexIdentity
+from agents.elastic.index import Index, settings_of
+from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.identity import IndexIdentity
-from agents.index import Index, settings_of
 from agents.kafka import LogReader, record_of
 from agents.metrics import Metrics
-from agents.registry import Registry
 from agents.settings import Settings
 from streams.dead_letter import (
     Home,

@@ -18,9 +18,9 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.claims import changelog_topic, read_claims
 from agents.clock import moment, utc_now
-from agents.elastic import connect
-from agents.identity import IndexIdentity
-from agents.index import Index, settings_of
+from agents.elastic.client import connect
+from agents.elastic.incarnation import IndexIdentity
+from agents.elastic.index import Index, settings_of
 from agents.kafka import LogReader, log_reader
 from agents.logs import newest_versions, require_indexed_log
 from agents.preflight import CHANGELOG_CONFIG

@@ -15,11 +15,11 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.clock import Deadline
-from agents.elastic import explain
-from agents.index import Index, settings_of
+from agents.elastic.errors import explain
+from agents.elastic.index import Index, settings_of
+from agents.elastic.notes import BEFORE_NOTE
 from agents.kafka import LogReader
 from agents.logs import another_log, begin_epoch
-from agents.notes import BEFORE_NOTE
 from agents.settings import Settings
 from agents.status import partition_rows
 from streams.contract import fingerprint, same_log

@@ -5,8 +5,9 @@ import logging
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.claims import read_claims, require_same_log
-from agents.elastic import Requests, index_gone
-from agents.index import Index
+from agents.elastic.errors import index_gone
+from agents.elastic.index import Index
+from agents.elastic.requests import Requests
 from agents.kafka import LogReader
 from agents.logs import another_log, begin_epoch
 from agents.preflight import Checked

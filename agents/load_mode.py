@@ -1,6 +1,6 @@
 """First fills: an index without refreshes and replicas until it holds what was there, then with what was asked for.
 
-    index create --load ─► refresh_interval -1, no replicas, and a note (`agents.notes`) of what to set in the end
+    index create --load ─► refresh_interval -1, no replicas, and a note of what to set in the end
     what was in the topic when a worker started is settled ─► settings ─► refresh ─► the note is taken away
 
 The end is that of the topic when a worker first looked, and not lag 0: under constant input there may never be one, and
@@ -14,9 +14,9 @@ from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.elastic import explain
+from agents.elastic.errors import explain
+from agents.elastic.notes import LOAD_NOTE, read_notes, write_notes
 from agents.kafka import LogReader
-from agents.notes import LOAD_NOTE, read_notes, write_notes
 from agents.preflight import Checked
 from agents.settings import Settings
 from agents.status import partition_rows

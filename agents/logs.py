@@ -14,8 +14,8 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.claims import Claim, require_same_log
-from agents.elastic import failed
-from agents.identity import IndexIdentity
+from agents.elastic.errors import failed
+from agents.elastic.incarnation import IndexIdentity
 from agents.kafka import LogReader
 from agents.settings import Settings
 from streams.errors import RefusedError

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from agents.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
 from agents.contract import contract_of
-from agents.elastic import connect, index_gone
-from agents.identity import IndexIdentity
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.errors import index_gone
+from agents.elastic.incarnation import IndexIdentity
+from agents.elastic.index import Index
 from agents.kafka import LogReader, log_reader
 from agents.logs import begin_epoch, require_indexed_log
 from agents.settings import Settings, cache_dir

@@ -4,7 +4,7 @@ from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.elastic import explain
+from agents.elastic.errors import explain
 from agents.settings import Settings, with_model
 from models.embedder import Embedder
 from models.manifest import read_manifest

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from agents.admin import Admin
-from agents.elastic import backoff_s
+from agents.elastic.requests import backoff_s
 from agents.metrics import Metrics
 from agents.preflight import Checked, check_servers, load_model
 from agents.settings import Settings

@@ -7,9 +7,9 @@ from agents.claims import Claim, read_claims
 from agents.clock import age_s
 from agents.contract import contract_of
 from agents.dlq import listed, read_letters
-from agents.elastic import connect
-from agents.identity import IndexIdentity
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.incarnation import IndexIdentity
+from agents.elastic.index import Index
 from agents.kafka import LogReader, log_reader
 from agents.preflight import wanted_setup
 from agents.settings import Settings

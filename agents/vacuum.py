@@ -11,9 +11,10 @@ from typing import Any
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.bulk import Operation
 from agents.dlq import read_letters
-from agents.elastic import explain, scan
+from agents.elastic.bulk import Operation
+from agents.elastic.errors import explain
+from agents.elastic.requests import scan
 from agents.kafka import log_reader
 from agents.preflight import Checked
 from agents.progress import Report

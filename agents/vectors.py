@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.elastic import PAGE, multi_get, scan
+from agents.elastic.requests import PAGE, multi_get, scan
 from agents.preflight import Checked
 from agents.progress import Report
 from agents.workbench import Workbench

@@ -21,7 +21,8 @@ from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
 from agents.dlq import pages
-from agents.elastic import PAGE, explain, multi_get, scan
+from agents.elastic.errors import explain
+from agents.elastic.requests import PAGE, multi_get, scan
 from agents.kafka import LogReader, log_reader, record_of
 from agents.preflight import Checked
 from agents.progress import Report

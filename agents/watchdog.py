@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any
 
-from agents.elastic import Requests
+from agents.elastic.requests import Requests
 from agents.incarnations import Incarnations
 from agents.pipeline import Pipeline
 from agents.settings import Settings

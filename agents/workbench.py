@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.bulk import Bulk
-from agents.chunks import ChunkIndex
 from agents.contract import field_names, split_rules
 from agents.dead_letters import DeadLetters
-from agents.elastic import Requests, connect
+from agents.elastic.bulk import Bulk
+from agents.elastic.chunks import ChunkIndex
+from agents.elastic.client import connect
+from agents.elastic.entries import Registry
+from agents.elastic.index import Index
+from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.flow import Budget
-from agents.index import Index
 from agents.metrics import Metrics
 from agents.preflight import Checked
-from agents.registry import Registry
 from agents.settings import Settings
 from agents.stations import Parts
 from streams.epochs import Epochs

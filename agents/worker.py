@@ -24,32 +24,33 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.admin import Admin
-from agents.bulk import Bulk
-from agents.chunks import ChunkIndex
-from agents.claims import TABLE, ClaimTable, History
+from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.contract import field_names, split_rules
 from agents.dead_letters import DeadLetters
-from agents.elastic import Requests, connect
+from agents.elastic.bulk import Bulk
+from agents.elastic.chunks import ChunkIndex
+from agents.elastic.client import connect
+from agents.elastic.entries import Registry
+from agents.elastic.index import Index
+from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.flow import Budget, Flow
 from agents.incarnations import Incarnations
-from agents.index import Index
 from agents.kafka import LogReader, log_reader, tls
 from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
 from agents.preflight import Checked
-from agents.registry import Registry
 from agents.settings import Settings, fail_point, load_settings
 from agents.startup import prepare
 from agents.stations import Parts
 from agents.terminal import shown
 from agents.tracker import Assignment, Subject
 from agents.watchdog import Watchdog
-from streams.epochs import to_contract
+from streams.epochs import History, to_contract
 from streams.errors import PenstockError
 from streams.protocol import Target
 from streams.record import Record

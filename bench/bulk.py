@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from elasticsearch import AsyncElasticsearch
 
-from agents.bulk import ANSWER, Operation, encode
-from agents.elastic import connect
+from agents.elastic.bulk import ANSWER, Operation, encode
+from agents.elastic.client import connect
 from agents.preflight import create_index
 from agents.settings import Settings
 from bench.null import generated

@@ -15,7 +15,7 @@ from unittest import mock
 
 import orjson
 
-import agents.index
+import agents.elastic.index
 from agents.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing
@@ -122,7 +122,7 @@ def unindexed() -> Iterator[None]:
         made["properties"]["vector"] = {"type": "dense_vector", "dims": 384, "index": False}
         return made
 
-    with mock.patch.object(agents.index, "chunk_mappings", mappings):
+    with mock.patch.object(agents.elastic.index, "chunk_mappings", mappings):
         yield
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-import agents.index
+import agents.elastic.index
 import models.embedder
 from agents.commands import main
 from agents.pipeline import Pipeline
@@ -39,7 +39,7 @@ async def _accept(self: Pipeline, positions: Sequence[Any]) -> None:
 if __name__ == "__main__":
     sys.argv = ["penstock", "worker"]
     models.embedder.golden_cosine = lambda *_: 1.0
-    setattr(agents.index, "differences", lambda *_: [])  # noqa: B010 - unindexed vectors have no similarity
+    setattr(agents.elastic.index, "differences", lambda *_: [])  # noqa: B010 - unindexed vectors have no similarity
     Session.run = _run  # type: ignore[method-assign]
     Tokens.encode = _encode  # type: ignore[method-assign, assignment]
     if os.environ.get("NULL_SETTLES"):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agents.demo import bundled_model
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.preflight import create_index
 from agents.settings import Settings, cache_dir
 from bench.ceiling import Ceiling, rate_of

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import log_reader
 from agents.preflight import create_index
 from agents.settings import Settings

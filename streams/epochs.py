@@ -80,6 +80,18 @@ class Epochs:
         return Epochs((*self.cuts, cut))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Of a log, as in the contract: its partitions, and its cuts so far.
+
+    Without it an index that is made anew takes a key that moved when partitions were added for one on two partitions.
+    """
+
+    log: str
+    partitions: int
+    cuts: list[dict[str, Any]]
+
+
 def epoch_of_version(version: int) -> int:
     """The epoch that a version was made in."""
     return version >> EPOCH_SHIFT

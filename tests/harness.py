@@ -24,8 +24,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import AnyHttpUrl
 
 from agents.contract import contract_of
-from agents.elastic import connect
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.kafka import connection, log_reader
 from agents.local import stack
 from agents.local.servers import free_port

@@ -49,21 +49,21 @@ MUTATIONS = [
     ),
     Mutation(
         "an unanswered request is not repeated",
-        "agents/elastic.py",
+        "agents/elastic/requests.py",
         "except ElasticConnectionError as exc:\n                reason",
         "except ElasticConnectionError as exc:\n                raise\n                reason",
         "test_elasticsearch_killed_and_started_again",
     ),
     Mutation(
         "413 is not divided",
-        "agents/bulk.py",
+        "agents/elastic/bulk.py",
         "if exc.status_code == 413:",
         "if exc.status_code == 414:",
         "test_documents_larger_than_a_batch_a_bulk_and_anything",
     ),
     Mutation(
         "a block is a refusal",
-        "agents/bulk.py",
+        "agents/elastic/bulk.py",
         'or error["type"] in SHUT',
         "",
         "test_index_blocked_as_by_a_full_disk and write",
@@ -105,7 +105,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an index made anew knows nothing of its log",
-        "agents/index.py",
+        "agents/elastic/index.py",
         "elif history is not None:",
         "elif False:",
         "test_an_index_made_anew_knows_that_partitions_were_added",
@@ -140,7 +140,7 @@ MUTATIONS = [
     ),
     Mutation(
         "chunks without versions",
-        "agents/chunks.py",
+        "agents/elastic/chunks.py",
         '"version": write.version,\n                '
         '"version_type": "external_gte" if write.over_equal else "external",',
         "",
@@ -162,7 +162,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one write alias for every incarnation",
-        "agents/identity.py",
+        "agents/elastic/incarnation.py",
         'return f"{index}-write-{incarnation}"',
         'return f"{index}-write-x"',
         "test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one",
@@ -239,7 +239,7 @@ MUTATIONS = [
     ),
     Mutation(
         "entries are about an index of Elasticsearch's uuid",
-        "agents/identity.py",
+        "agents/elastic/incarnation.py",
         'chunk_index_uuid=stored.get("id", uuids[name]),',
         "chunk_index_uuid=uuids[name],",
         "test_the_index_is_restored_from_a_snapshot",

@@ -8,7 +8,7 @@ import numpy as np
 from elasticsearch import ApiError, TransportError
 
 from agents.contract import split_rules
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from streams.epochs import Epochs
 from streams.verify import Place, compare, expected_of

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaProducer
 from elasticsearch import AsyncElasticsearch
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import connection
 from agents.local import stack
 from agents.local.security import Security, secured

@@ -10,7 +10,7 @@ import orjson
 import psutil
 import pytest
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from tests.harness import PENSTOCK, World
 
 DOCUMENTS, CHUNKS = 20_000, 10

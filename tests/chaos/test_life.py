@@ -26,7 +26,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.claims import changelog_topic
 from agents.contract import split_rules
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import connection, log_reader
 from agents.settings import Settings
 from agents.status import read_status

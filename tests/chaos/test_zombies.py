@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from tests.harness import World, until
 from tests.oracle import assert_true, no_regress

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.bulk import Operation, encode
+from agents.elastic.bulk import Operation, encode
 from streams.plan import FieldNames, content_writes
 from streams.record import MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
 from streams.split import Chunk

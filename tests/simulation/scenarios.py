@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from agents import claims, tracker
-from agents.bulk import Operation
-from agents.chunks import ChunkIndex
+from agents.elastic.bulk import Operation
+from agents.elastic.chunks import ChunkIndex
+from agents.elastic.entries import Registry
 from agents.kafka import Next
 from agents.pipeline import Batch
-from agents.registry import Registry
 from agents.tracker import Assignment
 from streams import contract, plan, protocol, registry
 from streams.epochs import Epochs, offset_of_version

@@ -14,17 +14,17 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
-from agents.bulk import Operation, outcome_of
-from agents.chunks import ChunkIndex
 from agents.claims import Claim, ClaimTable
 from agents.clock import Deadline
 from agents.dead_letters import DeadLetters
+from agents.elastic.bulk import Operation, outcome_of
+from agents.elastic.chunks import ChunkIndex
+from agents.elastic.entries import Registry
 from agents.fail_points import FailPoints
 from agents.flow import Budget
 from agents.kafka import Bounds, LogReader, Next
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
-from agents.registry import Registry
 from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
 from models.embedder import Embedder, Embedding

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.commands import cli
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.local.servers import free_port
 from tests.harness import PATIENCE_S, World, until
 from tests.proxy import forwarded

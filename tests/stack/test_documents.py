@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from tests.harness import PENSTOCK, World
 from tests.oracle import assert_true

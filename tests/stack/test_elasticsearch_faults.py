@@ -9,7 +9,7 @@ import orjson
 import psutil
 import pytest
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from elasticsearch import AsyncElasticsearch
 
 from agents.claims import changelog_topic
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import log_reader
 from models.embedder import Embedder
 from streams.epochs import Cut, Epochs, from_contract

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from agents.elastic import connect
+from agents.elastic.client import connect
+from agents.elastic.notes import read_notes
 from agents.kafka import log_reader
-from agents.notes import read_notes
 from agents.preflight import create_index
 from models.embedder import Embedder
 from tests.harness import DOOMED, World, until

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import log_reader
 from agents.settings import Settings
 from models.embedder import load_embedder
@@ -235,7 +235,7 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         with monkeypatch.context() as patch:
             older = registry_mappings()
             older["properties"].pop("content_version", None)
-            patch.setattr("agents.index.registry_mappings", lambda: older)
+            patch.setattr("agents.elastic.index.registry_mappings", lambda: older)
             await two.create(partitions=2)
         whole = {"text": "Ein Satz.\n\n" + "Noch ein Satz. " * 200, "title": "T", "metadata": {"tags": ["x"]}}
         given = {"chunks": [{"text": "one"}, {"text": "two", "metadata": {"page": 2}}], "url": "u"}

@@ -13,8 +13,8 @@ from elasticsearch import AsyncElasticsearch
 from agents.claims import changelog_topic
 from agents.clock import moment
 from agents.contract import contract_of
-from agents.elastic import connect
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.kafka import log_reader
 from agents.topic_id import Described
 from models.embedder import Embedder

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from agents.contract import contract_of
-from agents.elastic import connect
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.kafka import LogReader, Page, connection, log_reader, record_of
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from streams.record import Record
 from tests.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until

@@ -12,13 +12,14 @@ from elasticsearch import AsyncElasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.bulk import Bulk, Operation
 from agents.contract import contract_of, field_names
-from agents.elastic import Requests, connect
+from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.client import connect
+from agents.elastic.entries import Registry
+from agents.elastic.index import Index
+from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.index import Index
 from agents.metrics import Metrics
-from agents.registry import Registry
 from agents.topic_id import Described
 from models.embedder import Embedder
 from models.manifest import read_manifest

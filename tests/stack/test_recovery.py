@@ -7,7 +7,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from models.embedder import Embedder
 from streams.identity import chunk_id, entry_id
 from tests.harness import World

@@ -7,7 +7,7 @@ from elasticsearch import AsyncElasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.settings import ElasticsearchSettings
 from tests.harness import Servers
 from tests.simulation.elastic import REFUSED, MemoryIndex

@@ -8,7 +8,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.elastic import connect
+from agents.elastic.client import connect
 from agents.kafka import log_reader
 from agents.preflight import DEAD_LETTER_CONFIG
 from models.embedder import Embedder

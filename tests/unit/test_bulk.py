@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AnyHttpUrl
 
-from agents import bulk as bulk_module
-from agents import elastic as elastic_module
-from agents.bulk import Bulk, Operation
-from agents.elastic import BACKOFF_CAP_S, Requests, backoff_s, connect
+from agents.elastic import bulk as bulk_module
+from agents.elastic import requests as requests_module
+from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.client import connect
+from agents.elastic.requests import BACKOFF_CAP_S, Requests, backoff_s
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
@@ -214,7 +215,7 @@ def error(kind: str, reason: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wait between two tries is long."""
-    monkeypatch.setattr(elastic_module, "BACKOFF_CAP_S", 0.005)
+    monkeypatch.setattr(requests_module, "BACKOFF_CAP_S", 0.005)
 
 
 def throttle(key: str, told: dict[str, Any]) -> Answer:

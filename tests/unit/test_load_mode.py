@@ -8,9 +8,9 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from agents import load_mode
+from agents.elastic.notes import LOAD_NOTE
 from agents.kafka import LogReader
 from agents.load_mode import end_when_filled
-from agents.notes import LOAD_NOTE
 from agents.preflight import Checked
 from agents.settings import Settings
 

@@ -16,8 +16,8 @@ from agents.commands.common import say
 from agents.commands.run.local import bring_up
 from agents.commands.run.output import console
 from agents.commands.run.progress import progress_bar
-from agents.elastic import connect
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,

@@ -7,9 +7,9 @@ from rich.table import Table
 
 from agents.commands.common import say
 from agents.commands.run.output import console, print_json
-from agents.elastic import connect
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.generations import generation_rows
-from agents.index import Index
 from agents.kafka import log_reader
 from agents.settings import Settings
 

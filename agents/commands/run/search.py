@@ -7,8 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from agents.commands.run.output import console, print_json
-from agents.elastic import connect
-from agents.index import Index
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.preflight import load_model
 from agents.search import embed_query, with_model_of
 from agents.search import search as search_generation

@@ -1,7 +1,4 @@
-"""Elasticsearch: the client, and requests that are repeated until it has answered, behind one circuit breaker.
-
-The client's transport retries three times without backoff, so that is off, and the loop is here.
-"""
+"""Requests that are repeated until Elasticsearch has answered, behind one circuit breaker."""
 
 import asyncio
 import itertools
@@ -11,98 +8,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, OrjsonSerializer, SSLError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch
 from elasticsearch import ConnectionError as ElasticConnectionError
 from elasticsearch.helpers import async_scan
 
+from agents.elastic.errors import ACCESS, GONE, INDEX_GONE, RETRIED, answer_of, index_gone
 from agents.metrics import Metrics
-from agents.settings import DeliverySettings, ElasticsearchSettings
+from agents.settings import DeliverySettings
 from streams.breaker import Breaker
-from streams.errors import AwayError, ConfigError, PenstockError, RefusedError
+from streams.errors import PenstockError
 
 BACKOFF_CAP_S = 30.0
 RETRY_AFTER_CAP_S = 600.0
 FAILURES_TO_OPEN = 3
-RETRIED = frozenset({429, 500, 502, 503, 504})
-INDEX_GONE = "index_not_found_exception"
-GONE = frozenset({INDEX_GONE, "security_exception"})
-ACCESS = {
-    401: " (elasticsearch.api_key, or username and password: are they right, and not revoked?)",
-    403: " (ops/elasticsearch has the privileges that are needed)",
-}
-SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
-"""Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
 PAGE = 500
 """Rows of a scan that are handled together."""
-REQUEST_TIMEOUT_S = 60.0
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 logger = logging.getLogger(__name__)
-
-
-def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
-    """A client without retries of its own. Opens no connection yet.
-
-    Raises ConfigError when the credentials would be sent unencrypted, or the file of the authorities cannot be used.
-    """
-    login = settings.api_key or settings.password
-    if login and settings.url.scheme == "http" and not settings.allow_plaintext_credentials:
-        raise ConfigError(
-            "elasticsearch.url is http: the credentials, and everything else, would be sent unencrypted; use https, or "
-            "set elasticsearch.allow_plaintext_credentials = true"
-        )
-    options: dict[str, Any] = {}
-    if settings.api_key:
-        options["api_key"] = settings.api_key.get_secret_value()
-    if settings.username and settings.password:
-        options["basic_auth"] = settings.username, settings.password.get_secret_value()
-    if settings.ca_certs:
-        options["ca_certs"] = str(settings.ca_certs)
-    if settings.ssl_fingerprint:
-        options["ssl_assert_fingerprint"] = settings.ssl_fingerprint
-    try:
-        return AsyncElasticsearch(
-            str(settings.url),
-            max_retries=0,
-            retry_on_timeout=False,
-            request_timeout=REQUEST_TIMEOUT_S,
-            serializers={"application/json": OrjsonSerializer()},
-            **options,
-        )
-    except (OSError, ValueError) as exc:  # the only file among them
-        raise ConfigError(f"elasticsearch.ca_certs = {settings.ca_certs} cannot be used: {exc}") from exc
-
-
-def index_gone(alias: str) -> RefusedError:
-    """What a worker says whose index was deleted, made anew or restored under its hands."""
-    return RefusedError(
-        f"{alias} is gone: the index, or its registry, was deleted, made anew or restored, or a new epoch began. "
-        "`penstock index create`, then start again: claims about an old index are void, and its topic is processed "
-        "from the start"
-    )
-
-
-def explain(exc: ApiError | TransportError, url: object) -> str:
-    """One line about a failed request, for people."""
-    if isinstance(exc, ApiError):
-        return f"Elasticsearch at {url} {answer_of(exc)}"
-    return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
-
-
-def failed(exc: ApiError | TransportError, url: object) -> PenstockError:
-    """A failed request: AwayError when the same one may succeed later."""
-    if isinstance(exc, ApiError):
-        away = exc.status_code in RETRIED
-    else:
-        away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
-    return (AwayError if away else PenstockError)(explain(exc, url))
-
-
-def answer_of(exc: ApiError) -> str:
-    """The status and the server's own words, cut; with what to look at when access was refused."""
-    error = exc.body.get("error", exc.body) if isinstance(exc.body, dict) else exc.body
-    reason = str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
-    return f"answered {exc.status_code}: {reason}{ACCESS.get(exc.status_code, '')}"
 
 
 class Requests:

@@ -12,12 +12,10 @@ from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.claims import History
 from agents.contract import contract_in, field_names
-from agents.elastic import failed
-from agents.identity import IndexIdentity, look, open_for_writing
-from agents.logs import another_log, begin_epoch
-from agents.notes import (
+from agents.elastic.errors import failed
+from agents.elastic.incarnation import IndexIdentity, look, open_for_writing
+from agents.elastic.notes import (
     ALIAS_NOTE,
     BEFORE_NOTE,
     GROUP_NOTE,
@@ -28,8 +26,10 @@ from agents.notes import (
     read_notes,
     write_notes,
 )
+from agents.logs import another_log, begin_epoch
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
+from streams.epochs import History
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from elasticsearch import AsyncElasticsearch
 
-from agents.bulk import Bulk, Operation
-from agents.elastic import Requests, multi_get
+from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.requests import Requests, multi_get
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.plan import ChunkWrite, Conflict, FieldNames, Outcome, Refused, Vectors

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.bulk import Bulk, Operation
 from agents.clock import utc_now
-from agents.elastic import Requests, multi_get
+from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.requests import Requests, multi_get
 from streams.errors import PenstockError
 from streams.identity import entry_id
 from streams.plan import Conflict, Refused, Written

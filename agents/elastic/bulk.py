@@ -13,7 +13,8 @@ from typing import Any, Literal
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic import GONE, INDEX_GONE, RETRIED, SHUT, Requests, answer_of, index_gone
+from agents.elastic.errors import GONE, INDEX_GONE, RETRIED, SHUT, answer_of, index_gone
+from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.errors import PenstockError

@@ -1,0 +1,48 @@
+"""What Elasticsearch and its client say when they do not do what was asked, as errors of our own, for people."""
+
+from elasticsearch import ApiError, ConnectionTimeout, SSLError, TransportError
+from elasticsearch import ConnectionError as ElasticConnectionError
+
+from streams.errors import AwayError, PenstockError, RefusedError
+
+RETRIED = frozenset({429, 500, 502, 503, 504})
+INDEX_GONE = "index_not_found_exception"
+GONE = frozenset({INDEX_GONE, "security_exception"})
+ACCESS = {
+    401: " (elasticsearch.api_key, or username and password: are they right, and not revoked?)",
+    403: " (ops/elasticsearch has the privileges that are needed)",
+}
+SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
+"""Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
+
+
+def index_gone(alias: str) -> RefusedError:
+    """What a worker says whose index was deleted, made anew or restored under its hands."""
+    return RefusedError(
+        f"{alias} is gone: the index, or its registry, was deleted, made anew or restored, or a new epoch began. "
+        "`penstock index create`, then start again: claims about an old index are void, and its topic is processed "
+        "from the start"
+    )
+
+
+def explain(exc: ApiError | TransportError, url: object) -> str:
+    """One line about a failed request, for people."""
+    if isinstance(exc, ApiError):
+        return f"Elasticsearch at {url} {answer_of(exc)}"
+    return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
+
+
+def failed(exc: ApiError | TransportError, url: object) -> PenstockError:
+    """A failed request: AwayError when the same one may succeed later."""
+    if isinstance(exc, ApiError):
+        away = exc.status_code in RETRIED
+    else:
+        away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
+    return (AwayError if away else PenstockError)(explain(exc, url))
+
+
+def answer_of(exc: ApiError) -> str:
+    """The status and the server's own words, cut; with what to look at when access was refused."""
+    error = exc.body.get("error", exc.body) if isinstance(exc.body, dict) else exc.body
+    reason = str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
+    return f"answered {exc.status_code}: {reason}{ACCESS.get(exc.status_code, '')}"
