@@ -610,7 +610,7 @@ async def scan(settings: Settings, index: str, fields: Sequence[str] = ("*",)) -
             page = (
                 await client.search(
                     index=index,
-                    size=5000,
+                    size=500,
                     sort=["_doc"],
                     version=True,
                     source={"includes": list(fields)},
