@@ -4,7 +4,7 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
-from agents.batches import read_as_it_is
+from agents.kafka.batches import read_as_it_is
 
 LOOK_EVERY_S = 1.0
 """For partitions to fetch, such as those of a table that is recovered."""

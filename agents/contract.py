@@ -3,8 +3,8 @@
 from importlib.metadata import version
 from typing import Any
 
+from agents.kafka.topic_id import Described
 from agents.settings import Settings
-from agents.topic_id import Described
 from models.manifest import TOKENIZER, Manifest
 from models.tokens import Tokens
 from streams.plan import FieldNames

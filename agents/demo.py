@@ -20,7 +20,7 @@ import aiohttp
 
 from agents.elastic.client import connect
 from agents.ingest import publish
-from agents.kafka import LogReader, log_reader
+from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Outgoing
 from agents.status import partition_rows

@@ -13,7 +13,7 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.kafka import LogReader, record_of
+from agents.kafka.reader import LogReader, record_of
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import (

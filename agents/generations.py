@@ -18,7 +18,7 @@ from agents.clock import Deadline
 from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import BEFORE_NOTE
-from agents.kafka import LogReader
+from agents.kafka.reader import LogReader
 from agents.logs import another_log, begin_epoch
 from agents.settings import Settings
 from agents.status import partition_rows

@@ -4,11 +4,11 @@ import logging
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.claims import read_claims, require_same_log
 from agents.elastic.errors import index_gone
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
-from agents.kafka import LogReader
+from agents.kafka.claims import read_claims, require_same_log
+from agents.kafka.reader import LogReader
 from agents.logs import another_log, begin_epoch
 from agents.preflight import Checked
 from agents.settings import Settings

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from agents.kafka import LogReader, connection, log_reader, unreachable
+from agents.kafka.connection import connection, unreachable
+from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.status import partition_rows

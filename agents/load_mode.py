@@ -16,7 +16,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic.errors import explain
 from agents.elastic.notes import LOAD_NOTE, read_notes, write_notes
-from agents.kafka import LogReader
+from agents.kafka.reader import LogReader
 from agents.preflight import Checked
 from agents.settings import Settings
 from agents.status import partition_rows

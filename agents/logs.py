@@ -13,10 +13,10 @@ from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.claims import Claim, require_same_log
 from agents.elastic.errors import failed
 from agents.elastic.incarnation import IndexIdentity
-from agents.kafka import LogReader
+from agents.kafka.claims import Claim, require_same_log
+from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.errors import RefusedError
 

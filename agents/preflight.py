@@ -5,16 +5,16 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agents.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
 from agents.contract import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.kafka import LogReader, log_reader
+from agents.kafka.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
+from agents.kafka.reader import LogReader, log_reader
+from agents.kafka.topic_id import Described
 from agents.logs import begin_epoch, require_indexed_log
 from agents.settings import Settings, cache_dir
-from agents.topic_id import Described
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted

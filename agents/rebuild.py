@@ -18,7 +18,6 @@ from typing import Any
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.claims import Claim, read_claims
 from agents.contract import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import explain
@@ -26,7 +25,8 @@ from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import multi_get, scan
 from agents.generations import progress_of
-from agents.kafka import LogReader, fingerprint, log_reader, record_of
+from agents.kafka.claims import Claim, read_claims
+from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
 from agents.preflight import Checked, ensure_topics, load_model
 from agents.progress import Report
 from agents.rewind import claim_writer, require_stopped

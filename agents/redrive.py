@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from agents.dlq import Filter, Key, key_of, listed, pages, read_letters, whole_letter
-from agents.kafka import LogReader, log_reader
+from agents.kafka.reader import LogReader, log_reader
 from agents.preflight import Checked
 from agents.settings import Settings
 from agents.stations import Stations

@@ -5,7 +5,7 @@ that nobody asks for become stubs at theirs.
 """
 
 from agents.clock import utc_now
-from agents.kafka import LogReader, record_of
+from agents.kafka.reader import LogReader, record_of
 from agents.settings import Settings
 from agents.stations import Stations
 from agents.workbench import Workbench

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from agents.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes
-from agents.kafka import LogReader, connection, fingerprint, log_reader, unreachable
+from agents.kafka.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes
+from agents.kafka.connection import connection, unreachable
+from agents.kafka.reader import LogReader, fingerprint, log_reader
 from agents.settings import Settings
 from streams.errors import RefusedError
 from streams.share import Share

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from agents.clock import utc_now
-from agents.dead_letters import DeadLetters
 from agents.fail_points import FailPoints
 from agents.flow import Budget
+from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from models.embedder import Embedder
 from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agents.claims import Claim, read_claims
 from agents.clock import age_s
 from agents.contract import contract_of
 from agents.dlq import listed, read_letters
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.kafka import LogReader, log_reader
+from agents.kafka.claims import Claim, read_claims
+from agents.kafka.reader import LogReader, log_reader
+from agents.kafka.topic_id import Described
 from agents.preflight import wanted_setup
 from agents.settings import Settings
-from agents.topic_id import Described
 from models.manifest import read_manifest
 from models.verdict import kept
 from streams.errors import PenstockError

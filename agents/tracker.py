@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agents.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
 from agents.clock import age_s
 from agents.flow import Budget
-from agents.kafka import LogReader, fingerprint
+from agents.kafka.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
+from agents.kafka.reader import LogReader, fingerprint
 from agents.metrics import Metrics
 from streams.epochs import History
 from streams.errors import PenstockError, RefusedError

@@ -15,7 +15,7 @@ from agents.dlq import read_letters
 from agents.elastic.bulk import Operation
 from agents.elastic.errors import explain
 from agents.elastic.requests import scan
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.preflight import Checked
 from agents.progress import Report
 from agents.settings import Settings

@@ -23,7 +23,7 @@ from elasticsearch.helpers import ScanError
 from agents.dlq import pages
 from agents.elastic.errors import explain
 from agents.elastic.requests import PAGE, multi_get, scan
-from agents.kafka import LogReader, log_reader, record_of
+from agents.kafka.reader import LogReader, log_reader, record_of
 from agents.preflight import Checked
 from agents.progress import Report
 from agents.repair import Repairer

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from elasticsearch import AsyncElasticsearch
 
 from agents.contract import field_names, split_rules
-from agents.dead_letters import DeadLetters
 from agents.elastic.bulk import Bulk
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
@@ -16,6 +15,7 @@ from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.flow import Budget
+from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from agents.preflight import Checked
 from agents.settings import Settings

@@ -24,11 +24,9 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.admin import Admin
-from agents.claims import TABLE, ClaimTable
 from agents.clock import Deadline
 from agents.consumer import Consumer
 from agents.contract import field_names, split_rules
-from agents.dead_letters import DeadLetters
 from agents.elastic.bulk import Bulk
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
@@ -38,7 +36,10 @@ from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.flow import Budget, Flow
 from agents.incarnations import Incarnations
-from agents.kafka import LogReader, log_reader, tls
+from agents.kafka.claims import TABLE, ClaimTable
+from agents.kafka.connection import tls
+from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.reader import LogReader, log_reader
 from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics

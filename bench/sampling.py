@@ -13,7 +13,7 @@ EVERY_S = 0.003
 # innermost first: a frame belongs to the first of these that it is called from
 STATIONS = {
     ("mode/worker.py", ""): "waiting, or the event loop itself",
-    ("agents/claims.py", "write"): "claims",
+    ("agents/kafka/claims.py", "write"): "claims",
     ("agents/tracker.py", "admit"): "admission",
     ("agents/tracker.py", "settle"): "ledger, claims and acks",
     ("agents/tracker.py", "judge"): "ledger, claims and acks",

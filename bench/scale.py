@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from agents.elastic.client import connect
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing

@@ -11,7 +11,8 @@ import psutil
 from aiokafka import AIOKafkaProducer
 from pydantic import AnyHttpUrl
 
-from agents.kafka import connection, log_reader
+from agents.kafka.connection import connection
+from agents.kafka.reader import log_reader
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION, stack
 from agents.local.servers import free_port
 from agents.settings import Settings, cache_dir, load_settings

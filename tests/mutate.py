@@ -91,7 +91,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a hole is a gap",
-        "agents/batches.py",
+        "agents/kafka/batches.py",
         "record.after = after",
         "record.after = record.offset",
         "test_a_log_full_of_holes_is_read_at_once",
@@ -155,7 +155,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a claim holds for any index",
-        "agents/claims.py",
+        "agents/kafka/claims.py",
         "claim if claim is not None and claim.sink == sink else None for number",
         "claim for number",
         "test_chunk_index_deleted_under_a_worker_and_registry_deleted and True",
@@ -169,14 +169,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a lost dead letter is passed over",
-        "agents/dead_letters.py",
+        "agents/kafka/dead_letters.py",
         "raise PenstockError(",
         "return\n            raise PenstockError(",
         "test_dead_letter_topic_that_cannot_be_written",
     ),
     Mutation(
         "a lost claim is passed over",
-        "agents/claims.py",
+        "agents/kafka/claims.py",
         'raise PenstockError(\n                f"the changelog',
         'return\n            raise PenstockError(\n                f"the changelog',
         "test_changelog_that_cannot_be_written",
@@ -204,14 +204,14 @@ MUTATIONS = [
     ),
     Mutation(
         "out of range is the log's end",
-        "agents/kafka.py",
+        "agents/kafka/reader.py",
         'auto_offset_reset="none",  # else',
         'auto_offset_reset="latest",  # else',
         "test_retention_overtakes",
     ),
     Mutation(
         "header keys are UTF-8",
-        "agents/batches.py",
+        "agents/kafka/batches.py",
         "fetcher.PartitionRecords = _Records",
         "",
         "test_whatever_producers_send",
@@ -232,7 +232,7 @@ MUTATIONS = [
     ),
     Mutation(
         "claimed records are not compared",
-        "agents/claims.py",
+        "agents/kafka/claims.py",
         "elif row is not None and fingerprint(row.timestamp, row.key, row.value) != claim.record:",
         "elif False:",
         "test_the_topic_is_deleted_and_made_anew_under_a_worker and 300",

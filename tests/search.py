@@ -21,9 +21,9 @@ import orjson
 import psutil
 from numpy.typing import NDArray
 
-from agents.batches import text_of
 from agents.contract import split_rules
 from agents.elastic.client import connect
+from agents.kafka.batches import text_of
 from agents.status import read_status
 from models.manifest import Manifest, read_manifest
 from models.tokens import Tokens

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from agents.kafka import connection
+from agents.kafka.connection import connection
 from agents.local import stack
 from agents.local.security import Security, secured
 from agents.local.servers import free_port

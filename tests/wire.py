@@ -11,7 +11,7 @@ from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 
-from agents.kafka import connection
+from agents.kafka.connection import connection
 from agents.settings import Settings
 from streams.record import Record
 from tests.records import CODECS, Baked, Batch, bake, partition_of

@@ -24,10 +24,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from agents.claims import changelog_topic
 from agents.contract import split_rules
 from agents.elastic.client import connect
-from agents.kafka import connection, log_reader
+from agents.kafka.claims import changelog_topic
+from agents.kafka.connection import connection
+from agents.kafka.reader import log_reader
 from agents.settings import Settings
 from agents.status import read_status
 from models.embedder import Embedder

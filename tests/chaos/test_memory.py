@@ -12,7 +12,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents.kafka import connection
+from agents.kafka.connection import connection
 from tests.chaos.test_large import QUICK
 from tests.harness import World
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from agents import claims, tracker
+from agents import tracker
 from agents.elastic.bulk import Operation
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
-from agents.kafka import Next
+from agents.kafka import claims
+from agents.kafka.reader import Next
 from agents.pipeline import Batch
 from agents.tracker import Assignment
 from streams import contract, plan, protocol, registry

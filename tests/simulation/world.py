@@ -14,15 +14,15 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
-from agents.claims import Claim, ClaimTable
 from agents.clock import Deadline
-from agents.dead_letters import DeadLetters
 from agents.elastic.bulk import Operation, outcome_of
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.fail_points import FailPoints
 from agents.flow import Budget
-from agents.kafka import Bounds, LogReader, Next
+from agents.kafka.claims import Claim, ClaimTable
+from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.reader import Bounds, LogReader, Next
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
 from agents.stations import Parts, Stations

@@ -14,7 +14,7 @@ import orjson
 import pytest
 import yaml
 
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.session import available_providers

@@ -8,9 +8,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from elasticsearch import AsyncElasticsearch
 
-from agents.claims import changelog_topic
 from agents.elastic.client import connect
-from agents.kafka import log_reader
+from agents.kafka.claims import changelog_topic
+from agents.kafka.reader import log_reader
 from models.embedder import Embedder
 from streams.epochs import Cut, Epochs, from_contract
 from tests.harness import Worker, World

@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.elastic.client import connect
 from agents.elastic.notes import read_notes
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.preflight import create_index
 from models.embedder import Embedder
 from tests.harness import DOOMED, World, until

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agents.elastic.client import connect
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.settings import Settings
 from models.embedder import load_embedder
 from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_manifest

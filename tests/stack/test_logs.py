@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from agents.claims import changelog_topic
 from agents.clock import moment
 from agents.contract import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.kafka import log_reader
-from agents.topic_id import Described
+from agents.kafka.claims import changelog_topic
+from agents.kafka.reader import log_reader
+from agents.kafka.topic_id import Described
 from models.embedder import Embedder
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs

@@ -19,7 +19,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from agents.contract import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.kafka import LogReader, Page, connection, log_reader, record_of
+from agents.kafka.connection import connection
+from agents.kafka.reader import LogReader, Page, log_reader, record_of
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.servers import java_home

@@ -260,7 +260,7 @@ def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedd
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(change="import agents.dead_letters as d\nd.WRITE_TIMEOUT_S = 4")
+        worker = world.start_worker(change="import agents.kafka.dead_letters as d\nd.WRITE_TIMEOUT_S = 4")
         await world.ready(worker)
         topic = world.settings.dead_letter_topic
         await world.delete_topic(topic)
@@ -332,7 +332,7 @@ def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> N
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        worker = world.start_worker(change="import agents.claims as c\nc.WRITE_TIMEOUT_S = 4")
+        worker = world.start_worker(change="import agents.kafka.claims as c\nc.WRITE_TIMEOUT_S = 4")
         await world.ready(worker)
         await world.delete_topic(f"{world.name}-claims-changelog")
         await world.produce([(b"a", {"text": "A."})])

@@ -19,8 +19,8 @@ from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
+from agents.kafka.topic_id import Described
 from agents.metrics import Metrics
-from agents.topic_id import Described
 from models.embedder import Embedder
 from models.manifest import read_manifest
 from streams.errors import RefusedError

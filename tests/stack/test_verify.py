@@ -9,7 +9,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.preflight import DEAD_LETTER_CONFIG
 from models.embedder import Embedder
 from tests.harness import World

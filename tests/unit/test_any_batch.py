@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 
-from agents.batches import read_as_it_is, text_of
+from agents.kafka.batches import read_as_it_is, text_of
 from tests.records import CODECS, Baked, bake, batches
 from tests.wire import batch_bytes
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agents import bootstrap, kafka
-from agents.kafka import log_reader
+from agents.kafka import bootstrap, reader
+from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings import KafkaSettings, Settings
 from streams.errors import AwayError, ConfigError, PenstockError
@@ -108,7 +108,7 @@ def failure(*serving: Serve, closed: int | None = None) -> tuple[list[str], Pens
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says nothing says nothing later either."""
-    monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr(reader, "CONNECT_TIMEOUT_S", 1)
     monkeypatch.setattr(bootstrap, "SILENT_S", 1, raising=False)
 
 

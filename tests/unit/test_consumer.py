@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from agents.consumer import Consumer
-from agents.kafka import record_of
+from agents.kafka.reader import record_of
 from agents.worker import _record
 
 

@@ -8,7 +8,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from agents.dead_letters import DeadLetters
+from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import Home, read_letter
@@ -48,7 +48,7 @@ class Topic:
 
 def sent(monkeypatch: pytest.MonkeyPatch, most: int, **sizes: int | None) -> dict[str, Any]:
     topic = Topic(most)
-    monkeypatch.setattr("agents.dead_letters.AIOKafkaProducer", lambda **_: topic)
+    monkeypatch.setattr("agents.kafka.dead_letters.AIOKafkaProducer", lambda **_: topic)
     record = Record(
         topic="documents",
         partition=2,

@@ -15,8 +15,8 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from agents import kafka
-from agents.kafka import LogReader, Next, Page, log_reader
+from agents.kafka import reader as reader_module
+from agents.kafka.reader import LogReader, Next, Page, log_reader
 from agents.settings import Settings
 
 END, BATCH = 100, 10
@@ -93,7 +93,7 @@ async def reading(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[LogRea
 
     monkeypatch.setattr(AIOKafkaConsumer, "start", start)
     monkeypatch.setattr(
-        kafka, "AIOKafkaAdminClient", lambda **_: SimpleNamespace(start=broker.close, close=broker.close)
+        reader_module, "AIOKafkaAdminClient", lambda **_: SimpleNamespace(start=broker.close, close=broker.close)
     )
     async with log_reader(Settings()) as reader:
         yield reader, broker

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.elastic.client import connect
-from agents.kafka import connection
+from agents.kafka.connection import connection
 from agents.settings import Settings, load_settings, origins
 from streams.errors import ConfigError
 

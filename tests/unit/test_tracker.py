@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from agents.claims import Claim, ClaimTable, from_bytes, to_bytes
 from agents.flow import Budget
-from agents.kafka import Bounds, LogReader, Next, fingerprint
+from agents.kafka.claims import Claim, ClaimTable, from_bytes, to_bytes
+from agents.kafka.reader import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
 from agents.tracker import STILL_S, WAITING_S, Assignment, Subject
 from streams.errors import RefusedError

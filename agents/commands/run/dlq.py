@@ -14,7 +14,7 @@ from agents.commands.common import say
 from agents.commands.run.output import console, print_json, when
 from agents.commands.run.progress import progress_bar
 from agents.dlq import Filter, Listed, listed, pages, purgeable, read_letters, reasons
-from agents.kafka import LogReader, log_reader
+from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.status import identity_or_problem
 from agents.terminal import in_line

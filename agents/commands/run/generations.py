@@ -14,7 +14,7 @@ from agents.compare import compare, read_queries
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.generations import Gate, behind_alias, caught_up, drop, parity, progress_of, rollback, swap, unfinished
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.load_mode import end, note_of
 from agents.settings import Settings
 from streams.canary import Agreements

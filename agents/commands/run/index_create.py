@@ -3,7 +3,7 @@
 import asyncio
 
 from agents.commands.common import say
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.preflight import create_index
 from agents.settings import Settings, with_model
 from streams.generations import Generation

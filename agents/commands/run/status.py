@@ -13,7 +13,7 @@ from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.generations import generation_rows
-from agents.kafka import log_reader
+from agents.kafka.reader import log_reader
 from agents.settings import Settings
 from agents.status import read_status
 from streams.errors import PenstockError

@@ -1,9 +1,8 @@
 """Group-less access to the cluster: log bounds, single records, topics. Never touches the consumer group."""
 
 import asyncio
-import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
     ConsumerStoppedError,
-    GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
-    KafkaConnectionError,
     KafkaError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
@@ -23,12 +19,13 @@ from aiokafka.errors import (
     for_code,
 )
 
-from agents.batches import read_as_it_is
-from agents.bootstrap import Found, ask
 from agents.clock import Deadline
+from agents.kafka.batches import read_as_it_is
+from agents.kafka.bootstrap import ask
+from agents.kafka.connection import connection, tls, unreachable
+from agents.kafka.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
 from agents.settings import Settings
-from agents.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
-from streams.errors import AwayError, ConfigError, PenstockError
+from streams.errors import ConfigError, PenstockError
 from streams.record import Record
 
 CONNECT_TIMEOUT_S = 15.0
@@ -36,7 +33,6 @@ READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
 FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
-REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,76 +325,6 @@ class LogReader:
                 if not getattr(exc, "retriable", False) or not deadline.left_s:
                     raise unreachable(self._servers, exc) from exc
             await asyncio.sleep(RETRY_EVERY_S)
-
-
-def tls(settings: Settings) -> ssl.SSLContext | None:
-    """Whom to trust, and who we are; None without TLS. Raises ConfigError naming the file that cannot be used."""
-    kafka = settings.kafka
-    if not kafka.security_protocol.endswith("SSL"):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-    except OSError as exc:
-        raise ConfigError(f"kafka.ssl_cafile = {kafka.ssl_cafile} cannot be used: {exc}") from exc
-    context.check_hostname = kafka.ssl_check_hostname
-    if kafka.ssl_certfile:
-        password = kafka.ssl_password.get_secret_value() if kafka.ssl_password else ""
-        try:
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, password)
-        except OSError as exc:
-            raise ConfigError(
-                f"kafka.ssl_certfile = {kafka.ssl_certfile}, with kafka.ssl_keyfile and kafka.ssl_password, "
-                f"cannot be used: {exc}"
-            ) from exc
-    return context
-
-
-def connection(settings: Settings) -> dict[str, Any]:
-    """Options of every client of aiokafka: where the brokers are, and how to log in.
-
-    Raises ConfigError when the login would be sent unencrypted, or a file of the certificates cannot be used.
-    """
-    kafka = settings.kafka
-    if kafka.security_protocol == "SASL_PLAINTEXT" and not kafka.allow_plaintext_credentials:
-        raise ConfigError(
-            "kafka.security_protocol = SASL_PLAINTEXT would send the login, and everything else, unencrypted: use "
-            "SASL_SSL, or set kafka.allow_plaintext_credentials = true"
-        )
-    options: dict[str, Any] = {
-        "bootstrap_servers": kafka.bootstrap_servers,
-        "security_protocol": kafka.security_protocol,
-        "ssl_context": tls(settings),
-    }
-    if kafka.sasl_password:
-        options |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
-        }
-    return options
-
-
-def unreachable(servers: str, exc: BaseException, found: Sequence[Found] = ()) -> PenstockError:
-    """One line about a broker that does not answer, or refuses; AwayError when it may answer later.
-
-    `found`: what answers there. ConfigError where no server is a Kafka; where one takes connections, a closed one is
-    for the login or the certificates.
-    """
-    if isinstance(exc, REFUSALS):
-        return PenstockError(
-            f"Kafka at {servers} refuses access ({exc}): the login lacks an ACL; the runbook's section on secrets "
-            "lists those that are needed"
-        )
-    foreign = [f"{each.server} answers {each.says}" for each in found if each.says]
-    if found and len(foreign) == len(found):
-        return ConfigError(f"kafka.bootstrap_servers = {servers}: no Kafka is there; {'; '.join(foreign)}")
-    silent = [f"{each.server} takes connections and says nothing" for each in found if each.silent]
-    closed = isinstance(exc, KafkaConnectionError) and any(each.listens and not each.says for each in found)
-    away = isinstance(exc, TimeoutError) or (getattr(exc, "retriable", False) and not closed)
-    return (AwayError if away else PenstockError)(
-        f"Kafka at {servers} cannot be reached ({'; '.join([str(exc) or type(exc).__name__, *foreign, *silent])}): "
-        "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"
-    )
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiokafka.errors import KafkaError
 
-from agents.kafka import Bounds, Fingerprint, LogReader, fingerprint
+from agents.kafka.reader import Bounds, Fingerprint, LogReader, fingerprint
 from agents.settings import Settings
 from streams.contract import this_very_log
 from streams.epochs import History

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from agents.kafka import connection
+from agents.kafka.connection import connection
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import Headers, Home, headers_of, pointer_to, pointer_to_all
