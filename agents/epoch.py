@@ -52,6 +52,8 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         index = Index(client, settings)
         found = await index.mine()
+        if found is None and not await index.generations():
+            raise index.none()
         if found is None:
             raise PenstockError(
                 f"the group {settings.source.group} feeds no index of the alias {settings.elasticsearch.alias}: "
@@ -117,11 +119,13 @@ class _Bump:
             ends |= await self.reader.offsets_at(self.settings.source.topic, range(now), at_ms)
             if at_ms > time.time() * 1000:
                 raise ConfigError(f"--at {moment(at_ms)} is still to come")
-            if last and last[0].is_after(ends):
+            taken = last[0].offsets if last else {}
+            if last and last[0].is_after(ends) and all(end <= taken.get(number, 0) for number, end in ends.items()):
                 raise ConfigError(
                     f"--at {moment(at_ms)} is before the present epoch, whose cut was made at {last[0].at}: it would "
                     "take back what that divides. Give a later moment"
                 )
+            ends = {number: max(end, taken.get(number, 0)) for number, end in ends.items()}  # it was made at ends since
         rows = await partition_rows(self.reader, self.settings, min(before, now), self.identity.sink)
         lag = 0 if at_ms is not None else sum(row["lag"] for row in rows)
         if now != before:
@@ -180,7 +184,8 @@ class _Bump:
             f"{self.before} partitions became {self.topic.partitions}: keys also move between old ones, so that only "
             f"the moment tells old records of a key from new ones, and the old partitions have {newer} records from "
             f"then on, and a lag of {lag}. Say when producers began to use the new partitions: "
-            f"`penstock index epoch bump --why … --at {moment(since)}` (that is the first record there, or now). A "
+            f'`penstock index epoch bump --why "partitions were added" --at {moment(since)}` (that is '
+            f"{'the first record there' if times else 'now, as none is there yet'}). A "
             "record on the wrong side of it becomes a dead letter (KeyOnTwoPartitions), and never replaces a newer one"
         )
 

@@ -19,6 +19,7 @@ from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
 from streams.dead_letter import Home
+from streams.epochs import History, to_contract
 from streams.errors import RefusedError
 from streams.generations import Generation
 from streams.shapes import START, Shapes
@@ -46,6 +47,12 @@ class Checked:
     def partitions(self) -> int:
         """Of the source topic."""
         return self.topic.partitions
+
+    @property
+    def history(self) -> History:
+        """Of the log, for claims."""
+        cuts = to_contract(self.identity.epochs.of_this_log)
+        return History(log=self.topic.log, partitions=self.partitions, cuts=cuts)
 
     def home(self, settings: Settings) -> Home:
         """What dead letters of these settings are about. The log is known now, if not yet in the contract."""
@@ -88,13 +95,13 @@ async def check(settings: Settings, *, any_log: bool = False) -> Checked:
 async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool = False) -> Checked:
     """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
+        await reader.require_topic(settings.source.topic)
+        claims, index = await read_claims(reader, settings), Index(client, settings)
+        if claims and not await index.generations():  # before the topics: nothing can be said of a new epoch without it
+            raise index_gone(f"the index behind {settings.elasticsearch.alias}")
         topic = await ensure_topics(reader, settings)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
-        claims = await read_claims(reader, settings)
         contract = contract_of(settings, embedder.manifest, topic)
-        index = Index(client, settings)
-        if claims and not await index.generations():
-            raise index_gone(f"the index behind {settings.elasticsearch.alias}")
         identity = await index.identify(contract, any_log=any_log)
         if not any_log:
             await require_indexed_log(reader, client, settings, identity, claims, topic.partitions)

@@ -292,7 +292,7 @@ class _Rebuild:
 
     async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> None:
         """Every record up to the end that the topic has now, partition by partition; a claim after each batch."""
-        topic, sink = self._settings.source.topic, self._checked.identity.sink
+        topic, sink, history = self._settings.source.topic, self._checked.identity.sink, self._checked.history
         bounds = await self._reader.bounds(topic, starts)
         claims = await read_claims(self._reader, self._settings)
         offsets = {}
@@ -300,7 +300,7 @@ class _Rebuild:
             claim = claims.get(number)
             offsets[number] = max(start, claim.offset + 1) if claim and claim.sink == sink else start
             if offsets[number] > bounds[number].begin:
-                await write(number, Claim(offset=offsets[number] - 1, sink=sink, record=None))
+                await write(number, Claim(offset=offsets[number] - 1, sink=sink, record=None, history=history))
         total = sum(max(0, bounds[number].end - offset) for number, offset in offsets.items())
         passed = 0
         for number, offset in offsets.items():
@@ -317,10 +317,10 @@ class _Rebuild:
                     part = rows[start : start + self._pace.batch]
                     await self._process([record_of(row) for row in part])
                     proof = fingerprint(part[-1].timestamp, part[-1].key, part[-1].value)
-                    await write(number, Claim(offset=part[-1].offset, sink=sink, record=proof))
+                    await write(number, Claim(offset=part[-1].offset, sink=sink, record=proof, history=history))
                     report("from the topic", passed + part[-1].offset + 1 - offset, total)
                 if not rows or rows[-1].offset + 1 < position:  # a hole at the end of the page
-                    await write(number, Claim(offset=position - 1, sink=sink, record=None))
+                    await write(number, Claim(offset=position - 1, sink=sink, record=None, history=history))
                 passed, offset = passed + position - offset, position
                 report("from the topic", passed, total)
 

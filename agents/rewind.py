@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from agents.kafka.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes
+from agents.kafka.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes, void
 from agents.kafka.connection import connection, unreachable
 from agents.kafka.reader import LogReader, fingerprint, log_reader
 from agents.settings import Settings
@@ -46,7 +46,9 @@ async def rewind(settings: Settings, *, offset: int | None = None, at_ms: int | 
             if after > claim.offset:
                 continue
             rows.append(Rewound(partition=partition, before=claim.offset + 1, after=after))
-            changes[partition] = await _lowered(reader, topic, partition, claim, after) if after > begin else None
+            changes[partition] = (
+                await _lowered(reader, topic, partition, claim, after) if after > begin else void(claim)
+            )
         await _write(settings, changes)
     return rows
 
@@ -70,7 +72,7 @@ async def lower_claims(reader: LogReader, settings: Settings, offsets: Mapping[i
     changes = {
         number: await _lowered(reader, topic, number, claim, offsets[number])
         if offsets[number] > bounds[number].begin
-        else None
+        else void(claim)
         for number, claim in above.items()
     }
     await _write(settings, changes)
@@ -81,7 +83,7 @@ async def require_stopped(reader: LogReader, settings: Settings) -> None:
     members = await reader.group_members(settings.source.group)
     if members:
         raise RefusedError(
-            f"{len(members)} workers of {settings.source.group} are running, and hold their claims in memory: "
+            f"workers of {settings.source.group} are running ({len(members)}), and hold their claims in memory: "
             "stop them first (one that was killed counts for another 10 s)"
         )
 

@@ -11,8 +11,8 @@ import orjson
 from streams.verify import Newest, Place
 
 _TABLES = """
-CREATE TABLE newest (doc TEXT PRIMARY KEY, partition INT, offset INT, version INT, body BLOB, seen INT DEFAULT 0)
-    WITHOUT ROWID;
+CREATE TABLE newest (doc TEXT, partition INT, offset INT, version INT, body BLOB, seen INT DEFAULT 0,
+    PRIMARY KEY (doc, partition)) WITHOUT ROWID;
 CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BLOB, PRIMARY KEY (doc, version))
     WITHOUT ROWID;
 CREATE TABLE letters (epoch INT, partition INT, offset INT, PRIMARY KEY (epoch, partition, offset)) WITHOUT ROWID;
@@ -58,7 +58,10 @@ class Spool:
         return self._db.execute(query, (epoch, *place)).fetchone() is not None
 
     def add_records(self, records: Iterable[tuple[str, Known]], *, dead_lettered: bool) -> None:
-        """Valid records. Of those that were dead-lettered any may be in the index by now, of the others the newest."""
+        """Valid records. Of those that were dead-lettered any may be in the index by now, of the others the newest.
+
+        Of each partition: a key may have moved, or be on two for want of a partitioner.
+        """
         rows = [(doc, *known.place, known.newest.version, _to_body(known.newest)) for doc, known in records]
         if dead_lettered:
             self._db.executemany(
@@ -66,17 +69,21 @@ class Spool:
             )
         else:
             self._db.executemany(
-                "INSERT INTO newest (doc, partition, offset, version, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (doc) "
-                "DO UPDATE SET partition = excluded.partition, offset = excluded.offset, version = excluded.version, "
+                "INSERT INTO newest (doc, partition, offset, version, body) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (doc, partition) DO UPDATE SET offset = excluded.offset, version = excluded.version, "
                 "body = excluded.body WHERE excluded.version > version",
                 rows,
             )
 
     def known(self, docs: Sequence[str]) -> dict[str, list[Known]]:
-        """Of each document the newest record that was not dead-lettered, if any, then those that were."""
+        """Of each document the newest record of each partition that was not dead-lettered, then those that were.
+
+        Both from the newest on.
+        """
         found: dict[str, list[Known]] = {doc: [] for doc in docs}
         for table in ("newest", "taken_up"):
-            query = f"SELECT doc, partition, offset, version, body FROM {table} WHERE doc IN ({_marks(docs)})"  # noqa: S608
+            query = f"""SELECT doc, partition, offset, version, body FROM {table} WHERE doc IN ({_marks(docs)})
+                ORDER BY version DESC"""  # noqa: S608 - placeholders only
             for doc, partition, offset, version, body in self._db.execute(query, docs):
                 newest = _from_body(body, partition, version)
                 found[doc].append(Known(newest=newest, place=(partition, offset), dead_lettered=table == "taken_up"))
@@ -95,7 +102,7 @@ class Spool:
 
     def unseen(self) -> Iterator[list[str]]:
         """Documents of the topic that the registry does not know, some at a time."""
-        cursor = self._db.execute("SELECT doc FROM newest WHERE seen = 0")
+        cursor = self._db.execute("SELECT DISTINCT doc FROM newest WHERE seen = 0")
         while rows := cursor.fetchmany(MANY):
             yield [doc for (doc,) in rows]
 

@@ -16,8 +16,10 @@ from agents.preflight import wanted_setup
 from agents.settings import Settings
 from models.manifest import read_manifest
 from models.verdict import kept
-from streams.errors import PenstockError
+from streams.errors import NoIndexError, PenstockError
 
+NO_SINK = "there is no index"
+"""Whatever was claimed is void."""
 NEWEST_LETTERS = 10_000
 """So many of each partition: `penstock dlq list` reads them all."""
 
@@ -25,12 +27,14 @@ NEWEST_LETTERS = 10_000
 async def read_status(settings: Settings) -> dict[str, Any]:
     """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
 
-    When Elasticsearch cannot be asked, claims are taken as they stand and `index` is null with the reason.
+    Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand.
+    `index` is null then, and `problem` says why.
     """
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
         identity, problem = await identity_or_problem(settings, topic)
-        rows = await partition_rows(reader, settings, topic.partitions, identity.sink if identity else None)
+        sink = identity.sink if identity else NO_SINK if isinstance(problem, NoIndexError) else None
+        rows = await partition_rows(reader, settings, topic.partitions, sink)
         for row in rows:
             row["oldest_unsettled_age_s"] = await _age(reader, row) if row["lag"] else None
         workers = await reader.group_members(settings.source.group)
@@ -41,7 +45,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "model": settings.model.name,
         "setup": _setup(settings),
         "index": identity.index if identity else None,
-        "problem": problem,
+        "problem": str(problem) if problem else None,
         "workers": workers,
         "dead_letters": dead,
     }
@@ -102,11 +106,13 @@ async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:
     return None if age is None else round(age, 1)
 
 
-async def identity_or_problem(settings: Settings, topic: Described) -> tuple[IndexIdentity | None, str | None]:
+async def identity_or_problem(
+    settings: Settings, topic: Described
+) -> tuple[IndexIdentity | None, PenstockError | None]:
     """The index that these settings write into, or why there is none."""
     try:
         manifest = read_manifest(settings.model_folder)
         async with connect(settings.elasticsearch) as client:
             return await Index(client, settings).identify(contract_of(settings, manifest, topic)), None
     except PenstockError as exc:
-        return None, str(exc)
+        return None, exc

@@ -149,6 +149,9 @@ class Assignment:
             if partition.stored is not None and (after := partition.stored.offset + 1) < partition.ledger.expected:
                 self._lose(partition, after, partition.ledger.expected)
                 await self._claim(partition)  # so that they are counted once
+            elif partition.stored is not None and partition.stored.history != self._history:
+                partition.stored = replace(partition.stored, history=self._history)
+                await self._claims.write(partition.number, partition.stored)  # of an idle one, too
 
     @property
     def empty(self) -> bool:

@@ -172,17 +172,16 @@ class Verifier:
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
         asked = self._asked_for(known, entry)
-        if entry and asked and gave_way(asked, known, entry):
-            newer = f"a newer record on partition {asked.newest.partition} is a dead letter"
-            note = Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}")
-            return [*examine(doc, None, entry, seen.rows, model=self._checked.embedder.manifest.name), note]
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
         if entry and entry.state == "rejected" and newest and entry.version == newest.version:
             place = entry.partition, offset_of_version(entry.version)
             if self._letters_whole and not self._spool.has_letter(epoch_of_version(entry.version), place):
                 found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
-        if entry and newest is None and entry.n:
+        if entry and (there := next((item for item in known if gave_way(item, known, entry)), None)):
+            newer = f"a newer record on partition {there.newest.partition} is a dead letter"
+            found.append(Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}"))
+        elif entry and newest is None and entry.n:
             found.append(Finding("no record", doc, "its record is no longer in the topic"))
         return found
 
@@ -353,25 +352,31 @@ async def verify(
             return result, left
 
 
-def gave_way(asked: Known, known: Sequence[Known], entry: Entry) -> bool:
-    """Whether a record was superseded by one of its batch, and that one refused: its key is on another partition, too.
-
-    The newer one's letter speaks for both.
-    """
-    newest = asked.newest
-    return entry.partition != newest.partition and any(
-        item.dead_lettered and item.newest.partition == newest.partition and item.newest.version > newest.version
-        for item in known
-    )
-
-
 def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
-    """The record that decides what must be there: the newest that was not dead-lettered.
+    """The record that decides what must be there: the newest that was not dead-lettered, and did not give way to one.
 
     Or a dead-lettered one that is newer, where the entry says that it was taken up again.
     """
-    newest = next((item for item in known if not item.dead_lettered), None)
+    plain = (item for item in known if not item.dead_lettered)
+    newest = next((item for item in plain if not (entry and gave_way(item, known, entry))), None)
     floor = newest.newest.version if newest else 0
     if entry and entry.version > floor:
         return next((item for item in known if item.newest.version == entry.version), newest)
     return newest
+
+
+def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:
+    """Whether a record was superseded by one of its batch, and that one refused: its key is on another partition, too.
+
+    The newer one's letter speaks for both. Within an epoch only: whoever comes later does not compare partitions.
+    """
+    mine = one.newest
+    return (
+        not one.dead_lettered
+        and entry.partition != mine.partition
+        and epoch_of_version(entry.version) == epoch_of_version(mine.version)
+        and any(
+            item.dead_lettered and item.newest.partition == mine.partition and item.newest.version > mine.version
+            for item in known
+        )
+    )

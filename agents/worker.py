@@ -51,7 +51,6 @@ from agents.stations import Parts
 from agents.terminal import shown
 from agents.tracker import Assignment, Subject
 from agents.watchdog import Watchdog
-from streams.epochs import History, to_contract
 from streams.errors import PenstockError
 from streams.protocol import Target
 from streams.record import Record
@@ -195,11 +194,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 topic=settings.source.topic,
                 sink=identity.sink,
                 max_ratio=settings.dead_letters.max_ratio,
-                history=History(
-                    log=checked.topic.log,
-                    partitions=checked.partitions,
-                    cuts=to_contract(identity.epochs.of_this_log),
-                ),
+                history=checked.history,
             ),
             claims=ClaimTable(self.claim_table),
             reader=reader,

@@ -2,6 +2,7 @@
 
     PenstockError            1  failed: a file is missing, a step did not work
     ├── AwayError            1  Kafka or Elasticsearch does not answer now: whoever can wait asks again
+    ├── NoIndexError         1  there is no index yet, or none any more
     ├── ConfigError          2  wrong usage or settings: nothing was started
     └── RefusedError         3  would damage what is there (another model, another topic): nothing was touched
 
@@ -17,6 +18,10 @@ class PenstockError(Exception):
 
 class AwayError(PenstockError):
     """A server cannot be reached, or is not ready yet; the message names it. It may come back by itself."""
+
+
+class NoIndexError(PenstockError):
+    """There is no index of the alias; the message names the command that makes one."""
 
 
 class ConfigError(PenstockError):

@@ -297,8 +297,9 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
                 "registry",
                 "KeyOnTwoPartitions",
                 f"this key was seen on partition {partition}: offsets of two partitions don't compare; "
-                "give every producer of this topic the same partitioner. Where partitions were added, and the index "
-                "was made anew since then: `penstock index epoch bump --why … --at TIME`, with the moment of that",
+                "give every producer of this topic the same partitioner. Where partitions were added: "
+                "`penstock index epoch bump --why … --at TIME`, with the moment at which producers began to use "
+                "them",
             )
     return None
 

@@ -17,11 +17,11 @@ SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
 
 
 def index_gone(alias: str) -> RefusedError:
-    """What a worker says whose index was deleted, made anew or restored under its hands."""
+    """What a worker says whose index was deleted, made anew or restored; `alias`: it, or the one for writing."""
     return RefusedError(
-        f"{alias} is gone: the index, or its registry, was deleted, made anew or restored, or a new epoch began. "
-        "`penstock index create`, then start again: claims about an old index are void, and its topic is processed "
-        "from the start"
+        f"{alias.partition('-write-')[0]} is gone: the index, or its registry, was deleted, made anew or restored, or "
+        "a new epoch began. `penstock index create`, then start again: claims about an old index are void, and its "
+        "topic is processed from the start"
     )
 
 

@@ -30,7 +30,7 @@ from agents.logs import another_log, begin_epoch
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
 from streams.epochs import History
-from streams.errors import PenstockError, RefusedError
+from streams.errors import NoIndexError, PenstockError, RefusedError
 from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
 
 DOCUMENTS = {"bool": {"filter": [{"term": {"state": "done"}}, {"range": {"n": {"gt": 0}}}]}}
@@ -206,16 +206,15 @@ class Index:
         one = next((one for one in found if (one.serving if name is None else one.index == name)), None)
         if one is None and name is None:
             await self._require_free()
-            raise self._none()
+            raise self.none()
         if one is None:
             known = ", ".join(row.index for row in found) or "none"
             raise PenstockError(f"there is no index {name} of the alias {self._alias}: {known}")
         return one
 
-    def _none(self) -> PenstockError:
-        return PenstockError(
-            f"there is no index behind the alias {self._alias}: create it with `penstock index create`"
-        )
+    def none(self) -> NoIndexError:
+        """What to do where there is no index of the alias."""
+        return NoIndexError(f"there is no index behind the alias {self._alias}: create it with `penstock index create`")
 
     async def mine(self, contract: dict[str, Any] | None = None) -> Generation | None:
         """The generation that a worker with these settings writes into, whatever its contract; None without one."""
@@ -271,7 +270,7 @@ class Index:
         mine = fed_by(found, self.group, contract)
         if not found:
             await self._require_free()
-            raise self._none()
+            raise self.none()
         mine = mine or serving_one(found) or found[-1]
         self._require_same(mine, contract, any_log=any_log)
         return await self.identity(mine)

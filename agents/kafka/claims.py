@@ -95,6 +95,11 @@ async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]
     return {partition: claim for partition, claim in claims.items() if claim is not None}
 
 
+def void(claim: Claim) -> Claim:
+    """Nothing is claimed any more; what is known of the log stays."""
+    return Claim(offset=-1, sink="", record=None, history=claim.history)
+
+
 def history_known(claims: Iterable[Claim], log: str) -> History | None:
     """What claims, about whatever index, remember of this log."""
     histories = [claim.history for claim in claims if claim.history is not None]

@@ -21,12 +21,13 @@ from models.embedder import Embedder
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError
+from streams.plan import chunk_hash
 from tests.harness import Servers, World, until
 from tests.oracle import assert_true, place_of
 from tests.stack.test_dlq import BROKEN, listed
 from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow, snapshot
 from tests.stack.test_faults import text
-from tests.stack.test_verify import verified
+from tests.stack.test_verify import Damage, verified
 
 MODEL_SPEED = "fast"
 BUMP = "penstock index epoch bump --why"
@@ -338,6 +339,7 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
         await assert_epochs(world, embedder)
         assert world.workers[-1].terminate() == 0
         await world.produce(documents(range(40), salt=200), timestamp_ms=began_ms + 200)
+        assert world.command("index", "rebuild", "--in-place").returncode == 0  # the claims go, not what they know
         await replace(claims=True)
         await world.settled(worker=(worker := world.start_worker()))
         await assert_epochs(world, embedder)
@@ -357,6 +359,71 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
         await assert_epochs(world, embedder, frozenset(place_of(letter.headers) for letter in letters))
         found, code = verified(world)
         assert code == 0, found
+
+    asyncio.run(scenario())
+
+
+def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: Embedder) -> None:
+    """2 → 4 → 8: a key that moved twice is on two new partitions; the second moment tells its records apart."""
+    began_ms = int(time.time()) * 1000 - 3_600_000
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(documents(range(40)), timestamp_ms=began_ms)
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        for turn, partitions in enumerate((4, 8), 1):
+            await grow(world, partitions)
+            await world.produce(documents(range(40), salt=100 * turn), timestamp_ms=began_ms + 100 * turn)
+        assert bump(world).returncode == 0
+        await world.settled(worker=(worker := world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"})))
+        assert worker.terminate() == 0
+        letters = await world.dead_letters()
+        assert letters, "keys that moved twice"
+        done = world.command("index", "epoch", "bump", "--why", "a test", "--at", moment(began_ms + 200))
+        assert done.returncode == 0, done.stderr
+        await world.settled(worker=world.start_worker())
+        await assert_epochs(world, embedder, frozenset(place_of(letter.headers) for letter in letters))
+
+    asyncio.run(scenario())
+
+
+def test_what_is_on_two_partitions_is_mended_from_its_own(world: World, embedder: Embedder) -> None:
+    """Two records of a batch were refused by one letter: what is served is damaged, and mended from its own record."""
+
+    async def scenario() -> None:
+        world.split_at(120, 20)
+        await world.create(partitions=2)
+        worker = world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"})
+        keys = [b"beyond", b"missing", b"other"]
+        await world.produce([(key, {"text": text(number, 6)}) for number, key in enumerate(keys)], partition=0)
+        await world.settled(worker=worker)
+        await world.produce(
+            [(key, {"text": text(salt + number)}) for salt in (100, 200) for number, key in enumerate(keys)],
+            partition=1,
+        )
+        await world.settled(worker=worker)
+        letters = len(await world.dead_letters())
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            rows = await world.chunks()
+            vectors = await client.get(index=index, id="other#0", source_includes="*,vector")
+            damage = Damage(client, index)
+            metadata = {**vectors["_source"]["metadata"], "doc_id": "beyond", "chunk": 9}
+            await damage.put("beyond#9", {**vectors["_source"], "metadata": metadata}, 1)
+            gone = rows["missing#0"]["_version"]
+            await client.delete(index=index, id="missing#0", version=gone, version_type="external_gte")
+            wrong = {**vectors["_source"], "text": "Somebody else's.", "penstock": dict(vectors["_source"]["penstock"])}
+            wrong["penstock"]["chunk_hash"] = chunk_hash("Somebody else's.")
+            await damage.put("other#0", wrong, vectors["_version"])
+        found, code = verified(world)
+        kinds = {"key on two partitions": 3, "orphan chunk": 1, "missing chunk": 1, "wrong text": 1, "wrong vector": 1}
+        assert (code, found["kinds"]) == (1, kinds)
+        found, code = verified(world, "--repair")
+        assert code == 0, found
+        assert len(await world.dead_letters()) == letters
+        alive = {key for key, row in rows.items() if not row["penstock"]["stub"]}
+        assert {key for key, row in (await world.chunks()).items() if not row["penstock"]["stub"]} == alive
 
     asyncio.run(scenario())
 

@@ -14,6 +14,7 @@ from agents.kafka.claims import Claim, ClaimTable, from_bytes, to_bytes
 from agents.kafka.reader import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
 from agents.tracker import STILL_S, WAITING_S, Assignment, Subject
+from streams.epochs import History
 from streams.errors import RefusedError
 from streams.record import Record
 from streams.share import Share
@@ -80,9 +81,9 @@ def claim(offset: int, sink: str = "sink") -> Claim:
     return Claim(offset=offset, sink=sink, record=fingerprint(offset, b"k", b"v"))
 
 
-async def assigned(log: Log, max_ratio: float = 1.0) -> Assignment:
+async def assigned(log: Log, max_ratio: float = 1.0, history: History | None = None) -> Assignment:
     assignment = Assignment(
-        Subject(topic="t", sink="sink", max_ratio=max_ratio),
+        Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
         claims=cast(ClaimTable, log),
         reader=cast(LogReader, log),
         seek=log.seek,
@@ -326,6 +327,22 @@ def test_idle_is_not_stalled_and_unknown_lag_is_absent() -> None:
 )
 def test_what_is_no_claim_counts_as_none(value: bytes | None) -> None:
     assert from_bytes(value) is None
+
+
+def test_a_claim_is_told_what_is_known_of_its_log_though_nothing_comes() -> None:
+    """One of an earlier version, of a rebuild, or from before a cut: the index may be lost before the next record."""
+
+    async def scenario() -> None:
+        log = Log([0, 1], claims={0: claim(1)})
+        history = History(log="cluster/topic", partitions=1, cuts=[])
+        for _ in range(2):
+            assignment = await assigned(log, history=history)
+            assert from_bytes(to_bytes(log.claims[0])) == replace(claim(1), history=history)
+            assert log.events == [("claim", 1)], "once"
+        await assignment.watch()
+        assert assignment.snapshot()[0]["lag"] == 0
+
+    asyncio.run(scenario())
 
 
 def test_claims_survive_storage() -> None:

@@ -50,7 +50,7 @@ async def _list(settings: Settings, wanted: Filter) -> tuple[list[Listed], str |
         identity, problem = await identity_or_problem(settings, await reader.require_topic(settings.source.topic))
         home = identity.home(settings.source.group) if identity else None
         letters = [letter for letter in await _read(reader, settings, home) if wanted.takes(letter)]
-    return await listed(settings, identity, letters), problem
+    return await listed(settings, identity, letters), str(problem) if problem else None
 
 
 async def _read(reader: LogReader, settings: Settings, home: Home | None) -> list[Letter]:

@@ -59,8 +59,9 @@ def bring_up(options: stack.StackOptions) -> None:
 
 def down(folder: Path | None) -> None:
     """Stop what runs."""
-    stopped = stack.down(_place(folder))
-    say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+    place = _place(folder)
+    stopped = stack.down(place)
+    say(f"stopped {' and '.join(stopped)}" if stopped else f"nothing was running in {place}")
 
 
 def status(folder: Path | None, *, as_json: bool) -> None:

@@ -58,7 +58,7 @@ def _render(data: dict[str, Any]) -> Group:
             "" if age is None else f"{age} s",
         )
     head = (
-        f"lag {data['lag']}   index {data['index']}   "
+        f"lag {data['lag']}   index {data['index'] or 'none'}   "
         f"model {data['model']} ({data['setup'] or 'not measured here yet'})   "
         f"workers {len(data['workers'])}"
     )

@@ -61,10 +61,11 @@ def _print(verified: Verified, limit: int) -> None:
         say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
     if len(verified.findings) > limit:
         say(f"… {sum(verified.kinds.values()) - limit} more")
-    told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or "nothing wrong"
+    clean = "nothing wrong so far" if verified.unsettled else "nothing wrong"
+    told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or clean
     say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
     if verified.unsettled:
-        say(f"{verified.unsettled} records are not settled yet, and were not looked at")
+        say(f"{verified.unsettled} records are not settled yet, and were not looked at: again, when the lag is 0")
 
 
 def _write_metrics(path: Path, verified: Verified) -> None:
