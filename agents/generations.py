@@ -208,7 +208,7 @@ async def drop(client: AsyncElasticsearch, reader: LogReader, settings: Settings
         raise RefusedError(f"{name} is what readers of {', '.join(generation.aliases)} see: promote another one first")
     if generation.group and (members := await reader.group_members(generation.group)):
         raise RefusedError(
-            f"{len(members)} workers of {generation.group} feed {name}: stop them first (one that was killed counts "
+            f"workers of {generation.group} ({len(members)}) feed {name}: stop them first (one that was killed counts "
             "for another 10 s)"
         )
     try:

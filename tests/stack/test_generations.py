@@ -166,7 +166,7 @@ def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World,
             refused = await command("index", "drop", second_index, "--yes")
             assert (refused.returncode, "what readers of" in refused.stderr) == (3, True), refused.stderr
             busy = await command("index", "drop", first_index, "--yes")
-            assert (busy.returncode, "are running (1)" in busy.stderr) == (3, True), busy.stderr
+            assert (busy.returncode, "(1) feed" in busy.stderr) == (3, True), busy.stderr
             back = rows(await command("index", "rollback", "--json"))
             assert (back["index"], back["before"], back["problem"]) == (first_index, second_index, None)
             assert rows(await command("index", "rollback", "--json"))["index"] == second_index

@@ -44,7 +44,7 @@ def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(wo
         third = world.start_worker(limit)
         await world.settled(worker=third)
         refused = world.command("dlq", "resume")
-        assert (refused.returncode, "1 workers" in refused.stderr) == (3, True), refused.stderr
+        assert (refused.returncode, "are running (1)" in refused.stderr) == (3, True), refused.stderr
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
