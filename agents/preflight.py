@@ -95,11 +95,11 @@ async def check(settings: Settings, *, any_log: bool = False) -> Checked:
 async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool = False) -> Checked:
     """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
-        await reader.require_topic(settings.source.topic)
+        topic = await reader.require_topic(settings.source.topic)
         claims, index = await read_claims(reader, settings), Index(client, settings)
         if claims and not await index.generations():  # before the topics: nothing can be said of a new epoch without it
             raise index_gone(f"the index behind {settings.elasticsearch.alias}")
-        topic = await ensure_topics(reader, settings)
+        await ensure_topics(reader, settings, topic)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
         contract = contract_of(settings, embedder.manifest, topic)
         identity = await index.identify(contract, any_log=any_log)
@@ -131,9 +131,8 @@ def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
-async def ensure_topics(reader: LogReader, settings: Settings) -> Described:
-    """Make the changelog and dead-letter topics when they are missing. Returns the source topic."""
-    topic = await reader.require_topic(settings.source.topic)
+async def ensure_topics(reader: LogReader, settings: Settings, topic: Described) -> None:
+    """Make the changelog and dead-letter topics when they are missing. `topic`: the source topic as it is now."""
     changelog = changelog_topic(settings)
     found = await reader.partitions(changelog)
     if found is None:
@@ -145,4 +144,3 @@ async def ensure_topics(reader: LogReader, settings: Settings) -> Described:
         )
     if await reader.partitions(settings.dead_letter_topic) is None:
         await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
-    return topic

@@ -122,7 +122,7 @@ async def rebuild(
             starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
             base = _base(new, found, starts)
             await require_stopped(reader, own)
-            await ensure_topics(reader, own)
+            await ensure_topics(reader, own, topic)
             checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
             result.index, result.group = new.index, own.source.group
             async with workbench(own, checked) as bench, claim_writer(own) as write:

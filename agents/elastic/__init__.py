@@ -1,1 +1,1 @@
-"""Elasticsearch: the client, requests that are repeated, bulks, and the three things that we keep there."""
+"""Elasticsearch: the client, requests that are repeated, bulks, and what is kept there: chunks, entries, notes."""
