@@ -16,7 +16,6 @@ from agents.settings import cache_dir
 from models.embedder import Embedder, load_embedder
 from models.export import ensure_model
 from models.manifest import read_manifest
-from models.session import Session
 from models.verdict import Wanted, choose
 from tests import guard, shared
 from tests.harness import Servers, World, world_on
@@ -98,8 +97,7 @@ def real_embedder(model_folder: Path) -> Iterator[Embedder]:
 @pytest.fixture(scope="session")
 def fast_embedder(model_folder: Path) -> Iterator[Embedder]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "__init__", pace.no_session)
-        patch.setattr(embedder_module, "golden_cosine", lambda *_: 1.0)
+        pace.without_model(embedder_module, patch.setattr)
         loaded = load_embedder(model_folder)
     loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
     yield loaded

@@ -315,7 +315,7 @@ class World:
                 workers.append(self.start_worker(extra))
                 await self.settled_as(extra, workers[-1])
                 continue
-            if words[0] == "penstock" and not set(line) & SHELL:
+            if words[0] == "penstock" and not set("".join(words)) & SHELL:
                 done = await asyncio.to_thread(self.command, *words[1:])
                 assert done.returncode == 0, (line, done.stdout, done.stderr)
                 continue

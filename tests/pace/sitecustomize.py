@@ -79,9 +79,14 @@ def at_speed(embedder: Any) -> None:
     if speed() == "slow":
         session.run = slow(session.run)
     if speed() == "fast":
-        session.__init__ = no_session
-        session.run = fast
-        embedder.golden_cosine = lambda *_: 1.0
+        without_model(embedder)
+
+
+def without_model(embedder: Any, put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Of `models.embedder`: there is no session, and runs take no time. `put`: such as one that can be undone."""
+    put(embedder.Session, "__init__", no_session)
+    put(embedder.Session, "run", fast)
+    put(embedder, "golden_cosine", lambda *_: 1.0)
 
 
 def gated(stations: Any) -> None:

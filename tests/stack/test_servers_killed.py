@@ -3,7 +3,7 @@
 import asyncio
 
 from models.embedder import Embedder
-from tests.harness import World, until
+from tests.harness import Gate, Worker, World, until
 from tests.oracle import assert_true
 from tests.stack.test_elasticsearch_faults import metric_is
 from tests.stack.test_faults import text
@@ -12,15 +12,21 @@ MODEL_SPEED = "fast"
 KILLS_SERVERS = True
 
 
+async def held_in_the_middle(world: World) -> tuple[Worker, Gate]:
+    """A worker of 600 documents that waits for the vectors of its second batch."""
+    await world.create()
+    await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
+    gate = world.gate()
+    worker = world.start_worker(gate.environment)
+    await world.held_in_the_middle(worker, gate)
+    return worker, gate
+
+
 def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> None:
     """Fault 4: the worker reconnects and leaves no gap."""
 
     async def scenario() -> None:
-        await world.create()
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
-        gate = world.gate()
-        worker = world.start_worker(gate.environment)
-        await world.held_in_the_middle(worker, gate)
+        worker, gate = await held_in_the_middle(world)
         async with world.servers.away("kafka"):
             gate.open()
 
@@ -45,11 +51,7 @@ def test_elasticsearch_killed_and_started_again(world: World, embedder: Embedder
     """Fault 8: the worker waits, and goes on without an operator."""
 
     async def scenario() -> None:
-        await world.create()
-        await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
-        gate = world.gate()
-        worker = world.start_worker(gate.environment)
-        await world.held_in_the_middle(worker, gate)
+        worker, gate = await held_in_the_middle(world)
         async with world.servers.away("elasticsearch"):
             gate.open()
             await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
