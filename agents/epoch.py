@@ -30,7 +30,7 @@ from agents.settings import Settings
 from agents.status import partition_rows
 from streams.contract import same_log
 from streams.epochs import Cut, epoch_of_version, grown_cut, only_to_new_partitions, to_contract
-from streams.errors import ConfigError, PenstockError, RefusedError
+from streams.errors import ConfigError, RefusedError
 from streams.generations import Generation
 
 
@@ -52,13 +52,8 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         index = Index(client, settings)
         found = await index.mine()
-        if found is None and not await index.generations():
-            raise index.none()
         if found is None:
-            raise PenstockError(
-                f"the group {settings.source.group} feeds no index of the alias {settings.elasticsearch.alias}: "
-                "`penstock index list` shows which group feeds which"
-            )
+            raise index.none(await index.generations())
         groups = [settings_of(settings, found)]
         if groups[0].source.group != settings.source.group:  # whose index it was before
             groups.append(settings)

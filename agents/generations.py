@@ -192,7 +192,7 @@ async def rollback(client: AsyncElasticsearch, settings: Settings) -> tuple[Gene
     found = await index.generations()
     serving = serving_one(found)
     if serving is None:
-        raise PenstockError(f"there is no index behind the alias {settings.elasticsearch.alias}")
+        raise index.none(found)
     target = next((one for one in found if one.index == serving.before), None)
     if target is None:
         was = f"{serving.before} was dropped" if serving.before else f"{serving.index} is the first"

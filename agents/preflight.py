@@ -20,7 +20,7 @@ from models.manifest import read_manifest
 from models.verdict import Wanted
 from streams.dead_letter import Home
 from streams.epochs import History, to_contract
-from streams.errors import RefusedError
+from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation
 from streams.shapes import START, Shapes
 from streams.share import Share
@@ -97,7 +97,7 @@ async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic = await reader.require_topic(settings.source.topic)
         claims, index = await read_claims(reader, settings), Index(client, settings)
-        if claims and not await index.generations():  # before the topics: nothing can be said of a new epoch without it
+        if claims and await index.mine() is None:  # before the topics: nothing can be said of a new epoch without it
             raise index_gone(f"the index behind {settings.elasticsearch.alias}")
         await ensure_topics(reader, settings, topic)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
@@ -105,6 +105,10 @@ async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool
         identity = await index.identify(contract, any_log=any_log)
         if not any_log:
             await require_indexed_log(reader, client, settings, identity, claims, topic.partitions)
+        try:
+            await index.require_served(identity.index)
+        except PenstockError as exc:
+            logger.warning(str(exc))
     _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
     return Checked(embedder=embedder, topic=topic, identity=identity)
 

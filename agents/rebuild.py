@@ -104,7 +104,7 @@ async def rebuild(
             found = await index.generations()
             serving = serving_one(found)
             if serving is None:
-                raise PenstockError("there is no index to rebuild: `penstock index create`, and start workers")
+                raise index.none(found)
             contract = contract_of(settings, embedder.manifest, topic)
             new = next((one for one in reversed(found) if one.rebuild), None)
             result.resumed = new is not None

@@ -28,11 +28,13 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand.
-    `index` is null then, and `problem` says why.
+    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias.
     """
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
         identity, problem = await identity_or_problem(settings, topic)
+        if identity:
+            problem = await _unserved(settings, identity)
         sink = identity.sink if identity else NO_SINK if isinstance(problem, NoIndexError) else None
         rows = await partition_rows(reader, settings, topic.partitions, sink)
         for row in rows:
@@ -104,6 +106,15 @@ async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:
     record = (await reader.next_from(row["topic"], row["partition"], row["settled_offset"])).record
     age = None if record is None else age_s(record.timestamp)
     return None if age is None else round(age, 1)
+
+
+async def _unserved(settings: Settings, identity: IndexIdentity) -> PenstockError | None:
+    try:
+        async with connect(settings.elasticsearch) as client:
+            await Index(client, settings).require_served(identity.index)
+    except PenstockError as exc:
+        return exc
+    return None
 
 
 async def identity_or_problem(

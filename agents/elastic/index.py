@@ -65,7 +65,7 @@ class Index:
         """
         found = await self.generations()
         if beside:
-            there = fed_by([one for one in found if alike(one.contract, contract)], self.group, contract)
+            there = next((one for one in reversed(found) if alike(one.contract, contract)), None)
         else:
             there = fed_by(found, self.group, contract) or next((one for one in found if one.group is None), None)
         if there:
@@ -86,21 +86,24 @@ class Index:
     ) -> Generation:
         """A generation beside those that were found. `notes`: kept about it.
 
-        Its epochs go on from those of the one that serves, else of the newest, of this topic; where there is none, from
-        what is remembered of the log (`history`): partitions that were added since then are noticed at the start.
+        Its epochs go on from those of the one that serves. Where none does, from what is remembered of the log
+        (`history`): partitions that were added since then are noticed at the start; else from the newest of this log.
         """
         serving = serving_one(found)
         if serving is None:
             await self._require_free()
         name = await self._free_name(contract, found)
-        ours = [one for one in found if one.contract["source"]["topic"] == contract["source"]["topic"]]
-        if ours:
-            model = serving if serving is not None and serving in ours else ours[-1]
-            self._require_same(model, {**model.contract, "source": contract["source"]})
-            contract = {**contract, "cuts": model.contract["cuts"]}
-        elif history is not None:
-            source = {**contract["source"], "partitions": history.partitions}
+        source = contract["source"]
+        ours = [one for one in found if one.contract["source"]["topic"] == source["topic"]]
+        if serving is None:
+            ours = [one for one in ours if same_log(one.contract["source"]["log"], source["log"])]
+        if serving is None and history is not None:
+            source = {**source, "partitions": history.partitions}
             contract = {**contract, "source": source, "cuts": history.cuts}
+        elif ours:
+            model = serving if serving is not None and serving in ours else ours[-1]
+            self._require_same(model, {**model.contract, "source": source})
+            contract = {**contract, "cuts": model.contract["cuts"]}
         es = self._settings.elasticsearch
         shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
@@ -206,15 +209,27 @@ class Index:
         one = next((one for one in found if (one.serving if name is None else one.index == name)), None)
         if one is None and name is None:
             await self._require_free()
-            raise self.none()
+            raise self.none(found)
         if one is None:
             known = ", ".join(row.index for row in found) or "none"
             raise PenstockError(f"there is no index {name} of the alias {self._alias}: {known}")
         return one
 
-    def none(self) -> NoIndexError:
-        """What to do where there is no index of the alias."""
-        return NoIndexError(f"there is no index behind the alias {self._alias}: create it with `penstock index create`")
+    def none(self, found: Sequence[Generation]) -> NoIndexError:
+        """What to do where there is no index behind the alias. `found`: those that serve nobody."""
+        others = ", ".join(f"{one.index} (fed by {one.group or 'nobody yet'})" for one in found)
+        return NoIndexError(
+            f"there is no index behind the alias {self._alias}: create it with `penstock index create`"
+            + (f", or `penstock index promote` what is there: {others}" if others else "")
+        )
+
+    async def require_served(self, name: str) -> None:
+        """Raises PenstockError where no index is behind the alias: readers find nothing, and could find this one."""
+        if serving_one(await self.generations()) is None:
+            raise PenstockError(
+                f"there is no index behind the alias {self._alias}, so that readers find nothing: "
+                f"`penstock index promote {name}`"
+            )
 
     async def mine(self, contract: dict[str, Any] | None = None) -> Generation | None:
         """The generation that a worker with these settings writes into, whatever its contract; None without one."""
@@ -268,10 +283,10 @@ class Index:
         """
         found = await self.generations()
         mine = fed_by(found, self.group, contract)
-        if not found:
+        mine = mine or serving_one(found)
+        if mine is None:
             await self._require_free()
-            raise self.none()
-        mine = mine or serving_one(found) or found[-1]
+            raise self.none(found)
         self._require_same(mine, contract, any_log=any_log)
         return await self.identity(mine)
 

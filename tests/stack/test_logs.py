@@ -363,6 +363,52 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
     asyncio.run(scenario())
 
 
+def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedder: Embedder) -> None:
+    """What is left serves nobody: another group gets a new index, and the older one's is told to promote it."""
+
+    async def lose(name: str) -> None:
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=f"{name},{name}-registry")
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(documents(range(40)))
+        await world.settled(worker=(worker := world.start_worker()))
+        older = json.loads(world.command("index", "list", "--json").stdout)[0]["index"]
+        rebuilt = json.loads(world.command("index", "rebuild", "--json").stdout)
+        group = {"PENSTOCK_SOURCE__GROUP": rebuilt["group"]}
+        assert worker.terminate() == 0
+        assert world.command("index", "promote", rebuilt["index"]).returncode == 0
+        await lose(rebuilt["index"])
+        await new_log(world, 2)
+        world.produced = []
+        await world.produce(documents(range(40), salt=900))
+
+        worker = world.start_worker(group)
+        assert (await worker.ended(), "`penstock index create`" in worker.log.read_text()) == (3, True)
+        made = world.command("index", "create", extra=group)
+        assert (made.returncode, made.stdout.split()[0]) == (0, "created"), made.stdout + made.stderr
+        await world.settled_as(group, worker := world.start_worker(group))
+        assert worker.terminate() == 0
+        found = json.loads(world.command("index", "verify", "--json", extra=group).stdout)
+        assert (found["clean"], found["documents"], len(await world.chunks())) == (True, 40, 40)
+        await lose(made.stdout.split()[-1])
+
+        await exits_with_3(world.start_worker(), BUMP)  # that group has an index of its own, of the log before
+        assert bump(world).returncode == 0
+        await world.settled(worker=(worker := world.start_worker()))
+        way_on = f"penstock index promote {older}"
+        assert way_on in worker.log.read_text()
+        status = json.loads(world.command("status", "--json").stdout)
+        assert (status["lag"], way_on in status["problem"]) == (0, True), status
+        assert way_on in world.command("index", "verify").stderr
+        assert world.command(*way_on.split()[1:]).returncode == 0
+        assert json.loads(world.command("status", "--json").stdout)["problem"] is None
+        await assert_true(world, embedder, epochs=Epochs((Cut(at="", why="", offsets={}),)))
+
+    asyncio.run(scenario())
+
+
 def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: Embedder) -> None:
     """2 → 4 → 8: a key that moved twice is on two new partitions; the second moment tells its records apart."""
     began_ms = int(time.time()) * 1000 - 3_600_000
