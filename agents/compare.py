@@ -6,7 +6,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.preflight import load_model
+from agents.indexing.preflight import load_model
 from agents.progress import Report
 from agents.search import embed_query, search, with_model_of
 from agents.settings import Settings

@@ -20,10 +20,10 @@ import aiohttp
 
 from agents.elastic.client import connect
 from agents.ingest import publish
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Outgoing
-from agents.status import partition_rows
 from streams.errors import PenstockError
 
 QUESTIONS = (

@@ -20,14 +20,14 @@ from agents.clock import moment, utc_now
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
+from agents.indexing.indexed_log import newest_versions, require_indexed_log
+from agents.indexing.preflight import CHANGELOG_CONFIG
 from agents.kafka.claims import changelog_topic, read_claims
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.kafka.topic_id import Described
-from agents.logs import newest_versions, require_indexed_log
-from agents.preflight import CHANGELOG_CONFIG
 from agents.rewind import lower_claims, require_stopped
 from agents.settings import Settings
-from agents.status import partition_rows
 from streams.contract import same_log
 from streams.epochs import Cut, epoch_of_version, grown_cut, only_to_new_partitions, to_contract
 from streams.errors import ConfigError, RefusedError

@@ -18,11 +18,11 @@ from agents.clock import Deadline
 from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import BEFORE_NOTE
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
-from agents.logs import another_log, begin_epoch
 from agents.settings import Settings
-from agents.status import partition_rows
 from streams.contract import fingerprint, same_log
+from streams.epochs import another_log, begin_epoch
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
 

@@ -7,12 +7,12 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from agents.elastic.errors import index_gone
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
+from agents.indexing.preflight import Checked
 from agents.kafka.claims import read_claims, require_same_log
 from agents.kafka.reader import LogReader
-from agents.logs import another_log, begin_epoch
-from agents.preflight import Checked
 from agents.settings import Settings
 from streams.contract import same_log
+from streams.epochs import another_log, begin_epoch
 from streams.errors import PenstockError, RefusedError
 
 LOOK_TIMEOUT_S = 10.0

@@ -7,10 +7,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from agents.kafka.connection import connection, unreachable
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
-from agents.status import partition_rows
 from streams.errors import PenstockError
 
 PENDING = 500

@@ -16,10 +16,10 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic.errors import explain
 from agents.elastic.notes import LOAD_NOTE, read_notes, write_notes
+from agents.indexing.preflight import Checked
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
-from agents.preflight import Checked
 from agents.settings import Settings
-from agents.status import partition_rows
 from streams.errors import PenstockError
 
 LOOK_EVERY_S = 5.0

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from agents.clock import Deadline
-from agents.stations import Parts, Stations
+from agents.indexing.stations import Parts, Stations
 from agents.tracker import Assignment, Position
 from streams.protocol import Work
 from streams.record import Record

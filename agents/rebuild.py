@@ -18,21 +18,21 @@ from typing import Any
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import multi_get, scan
 from agents.generations import progress_of
+from agents.indexing.preflight import Checked, ensure_topics, load_model
+from agents.indexing.stations import Stations
+from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.claims import Claim, read_claims
 from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
-from agents.preflight import Checked, ensure_topics, load_model
 from agents.progress import Report
 from agents.rewind import claim_writer, require_stopped
 from agents.settings import Settings
-from agents.stations import Stations
-from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one

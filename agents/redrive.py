@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from agents.dlq import Filter, Key, key_of, listed, pages, read_letters, whole_letter
+from agents.indexing.preflight import Checked
+from agents.indexing.stations import Stations
+from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.reader import LogReader, log_reader
-from agents.preflight import Checked
 from agents.settings import Settings
-from agents.stations import Stations
-from agents.workbench import Workbench, workbench
 from streams.dead_letter import Letter
 from streams.protocol import Entries
 from streams.registry import Entry, Stored

@@ -5,10 +5,10 @@ that nobody asks for become stubs at theirs.
 """
 
 from agents.clock import utc_now
+from agents.indexing.stations import Stations
+from agents.indexing.workbench import Workbench
 from agents.kafka.reader import LogReader, record_of
 from agents.settings import Settings
-from agents.stations import Stations
-from agents.workbench import Workbench
 from streams.identity import chunk_id
 from streams.plan import ChunkWrite
 from streams.record import Record

@@ -5,8 +5,8 @@ import logging
 
 from agents.admin import Admin
 from agents.elastic.requests import backoff_s
+from agents.indexing.preflight import Checked, check_servers, load_model
 from agents.metrics import Metrics
-from agents.preflight import Checked, check_servers, load_model
 from agents.settings import Settings
 from streams.errors import AwayError
 
@@ -20,7 +20,7 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     """All checks. Meanwhile `/livez` is 200, and `/readyz` 503 with what is waited for.
 
     Kafka or Elasticsearch may be away, however long: a restart would change nothing. Raises as
-    `agents.preflight.check` for everything else, and PenstockError when the admin port is taken.
+    `agents.indexing.preflight.check` for everything else, and PenstockError when the admin port is taken.
     """
     reasons = ["the model is being loaded"]
     admin = Admin(

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.clock import age_s
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.dlq import listed, read_letters
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.kafka.claims import Claim, read_claims
+from agents.indexing.preflight import wanted_setup
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.kafka.topic_id import Described
-from agents.preflight import wanted_setup
 from agents.settings import Settings
 from models.manifest import read_manifest
 from models.verdict import kept
@@ -53,27 +53,6 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     }
 
 
-async def partition_rows(reader: LogReader, settings: Settings, count: int, sink: str | None) -> list[dict[str, Any]]:
-    """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
-    topic = settings.source.topic
-    bounds = await reader.bounds(topic, range(count))
-    claims = await read_claims(reader, settings)
-    rows = []
-    for partition in range(count):
-        begin, end = bounds[partition].begin, bounds[partition].end
-        settled = min(end, max(begin, _next(claims.get(partition), sink)))
-        rows.append(
-            {
-                "topic": topic,
-                "partition": partition,
-                "end_offset": end,
-                "settled_offset": settled,
-                "lag": end - settled,
-            }
-        )
-    return rows
-
-
 async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexIdentity | None) -> dict[str, int | None]:
     """Of the newest dead letters: how many records, how many are open, and of how many an older version is served."""
     home = identity.home(settings.source.group) if identity else None
@@ -94,12 +73,6 @@ def _setup(settings: Settings) -> str | None:
     except PenstockError:
         return None
     return str(verdict.setup) if verdict else None
-
-
-def _next(claim: Claim | None, sink: str | None) -> int:
-    if claim is None or (sink is not None and claim.sink != sink):
-        return 0
-    return claim.offset + 1
 
 
 async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:

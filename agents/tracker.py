@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agents.clock import age_s
-from agents.flow import Budget
+from agents.indexing.budget import Budget
 from agents.kafka.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
 from agents.kafka.reader import LogReader, fingerprint
 from agents.metrics import Metrics

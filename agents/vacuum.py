@@ -15,12 +15,12 @@ from agents.dlq import read_letters
 from agents.elastic.bulk import Operation
 from agents.elastic.errors import explain
 from agents.elastic.requests import scan
+from agents.indexing.preflight import Checked
+from agents.indexing.workbench import Workbench, workbench
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
-from agents.preflight import Checked
 from agents.progress import Report
 from agents.settings import Settings
-from agents.status import partition_rows
-from agents.workbench import Workbench, workbench
 from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go

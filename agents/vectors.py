@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from agents.elastic.requests import PAGE, multi_get, scan
-from agents.preflight import Checked
+from agents.indexing.preflight import Checked
+from agents.indexing.workbench import Workbench
 from agents.progress import Report
-from agents.workbench import Workbench
 from models.cosines import IN_ONE_INDEX, cosines
 from models.widths import bounds_up_to
 from streams.split import TokenIds

@@ -23,16 +23,16 @@ from elasticsearch.helpers import ScanError
 from agents.dlq import pages
 from agents.elastic.errors import explain
 from agents.elastic.requests import PAGE, multi_get, scan
+from agents.indexing.preflight import Checked
+from agents.indexing.stations import Stations
+from agents.indexing.workbench import Workbench, workbench
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader, record_of
-from agents.preflight import Checked
 from agents.progress import Report
 from agents.repair import Repairer
 from agents.settings import Settings
 from agents.spool import Known, Spool
-from agents.stations import Stations
-from agents.status import partition_rows
 from agents.vectors import ALIVE, StoredVectors
-from agents.workbench import Workbench, workbench
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import chunk_id

@@ -25,8 +25,8 @@ from faust.types import TP
 
 from agents.admin import Admin
 from agents.clock import Deadline
+from agents.configured import field_names, split_rules
 from agents.consumer import Consumer
-from agents.contract import field_names, split_rules
 from agents.elastic.bulk import Bulk
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
@@ -34,8 +34,11 @@ from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.flow import Budget, Flow
+from agents.flow import Flow
 from agents.incarnations import Incarnations
+from agents.indexing.budget import Budget
+from agents.indexing.preflight import Checked
+from agents.indexing.stations import Parts
 from agents.kafka.claims import TABLE, ClaimTable
 from agents.kafka.connection import tls
 from agents.kafka.dead_letters import DeadLetters
@@ -44,10 +47,8 @@ from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
-from agents.preflight import Checked
 from agents.settings import Settings, fail_point, load_settings
 from agents.startup import prepare
-from agents.stations import Parts
 from agents.terminal import shown
 from agents.tracker import Assignment, Subject
 from agents.watchdog import Watchdog

@@ -10,7 +10,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.bulk import ANSWER, Operation, encode
 from agents.elastic.client import connect
-from agents.preflight import create_index
+from agents.indexing.preflight import create_index
 from agents.settings import Settings
 from bench.null import generated
 from bench.servers import fill, named

@@ -16,7 +16,7 @@ from unittest import mock
 import orjson
 
 import agents.elastic.index
-from agents.preflight import create_index
+from agents.indexing.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing
 from bench.corpus import Corpus, corpus_of

@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.demo import bundled_model
 from agents.elastic.client import connect
-from agents.preflight import create_index
+from agents.indexing.preflight import create_index
 from agents.settings import Settings, cache_dir
 from bench.ceiling import Ceiling, rate_of
 from bench.corpus import Corpus

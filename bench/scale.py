@@ -12,11 +12,11 @@ import aiohttp
 import orjson
 
 from agents.elastic.client import connect
+from agents.indexing.preflight import create_index
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
-from agents.preflight import create_index
 from agents.settings import Settings
 from agents.sources import Outgoing
-from agents.status import partition_rows
 from bench.null import NULL, generated, unindexed
 from bench.servers import fill, named
 from bench.worker import Process

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.errors import RefusedError
 from streams.identity import EPOCH_SHIFT, version
 
 MAX_EPOCH = (1 << 15) - 1
@@ -132,3 +133,20 @@ def grown_cut(offsets: Mapping[int, int], before: int) -> dict[int, int]:
 def only_to_new_partitions(before: int, now: int) -> bool:
     """Whether every key either stays or moves to a new partition, when `hash mod partitions` places it."""
     return now % before == 0
+
+
+def begin_epoch(feeder: str | None, group: str) -> str:
+    """The way on for an index that `feeder` feeds, for somebody with these settings."""
+    command = "penstock index epoch bump --why …"
+    if feeder not in (None, group):
+        command = f"PENSTOCK_SOURCE__GROUP={feeder} {command}"
+    return f"Stop the workers, then begin a new epoch with `{command}`"
+
+
+def another_log(topic: str, what: str, way: str) -> RefusedError:
+    """`what`: how it is known. `way`: on, such as `begin_epoch`."""
+    return RefusedError(
+        f"{topic} is not the log that was indexed: {what}. Is kafka.bootstrap_servers right? Then the topic was "
+        "deleted and made anew, or truncated, or the cluster was replaced: all of it is to be processed, and newer "
+        f"than what is there. {way}"
+    )

@@ -23,18 +23,18 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import AnyHttpUrl
 
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
+from agents.indexing.preflight import create_index
 from agents.kafka.connection import connection
+from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
 from agents.kafka.topic_id import Described
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
-from agents.preflight import create_index
 from agents.settings import Settings, cache_dir, load_settings
-from agents.status import partition_rows
 from models.manifest import read_manifest
 from streams.errors import PenstockError
 from streams.record import Record

@@ -70,7 +70,7 @@ MUTATIONS = [
     ),
     Mutation(
         "no budget",
-        "agents/flow.py",
+        "agents/indexing/budget.py",
         "return self.used >= self.limit",
         "return False",
         "test_slow_elasticsearch_over_a_deep_backlog_keeps_to_the_budget",

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 from elasticsearch import ApiError, TransportError
 
-from agents.contract import split_rules
+from agents.configured import split_rules
 from agents.elastic.client import connect
 from models.embedder import Embedder
 from streams.epochs import Epochs

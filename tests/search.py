@@ -21,7 +21,7 @@ import orjson
 import psutil
 from numpy.typing import NDArray
 
-from agents.contract import split_rules
+from agents.configured import split_rules
 from agents.elastic.client import connect
 from agents.kafka.batches import text_of
 from agents.status import read_status

@@ -10,7 +10,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.contract import contract_in
+from agents.configured import contract_in
 from streams.contract import fingerprint
 from streams.dead_letter import Home
 from streams.epochs import Epochs, from_contract

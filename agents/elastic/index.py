@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from agents.contract import contract_in, field_names
+from agents.configured import contract_in, field_names
 from agents.elastic.errors import failed
 from agents.elastic.incarnation import IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
@@ -26,10 +26,9 @@ from agents.elastic.notes import (
     read_notes,
     write_notes,
 )
-from agents.logs import another_log, begin_epoch
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
-from streams.epochs import History
+from streams.epochs import History, another_log, begin_epoch
 from streams.errors import NoIndexError, PenstockError, RefusedError
 from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
 

@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from agents.contract import split_rules
+from agents.configured import split_rules
 from agents.elastic.client import connect
 from agents.kafka.claims import changelog_topic
 from agents.kafka.connection import connection

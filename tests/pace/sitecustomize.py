@@ -32,7 +32,7 @@ def install() -> None:
     if speed():
         _change("models.embedder", at_speed)
     if os.environ.get("MODEL_GATE"):
-        _change("agents.stations", gated)
+        _change("agents.indexing.stations", gated)
 
 
 def _change(name: str, change: Callable[[Any], None]) -> None:
@@ -90,7 +90,7 @@ def without_model(embedder: Any, put: Callable[[Any, str, Any], None] = setattr)
 
 
 def gated(stations: Any) -> None:
-    """Of `agents.stations`: batches wait in the order in which they were begun, though two may be under way.
+    """Of `agents.indexing.stations`: batches wait in the order in which they were begun, though two may be under way.
 
     While one does, there is a file named after the gate and this process.
     """

@@ -19,13 +19,13 @@ from agents.elastic.bulk import Operation, outcome_of
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.fail_points import FailPoints
-from agents.flow import Budget
+from agents.indexing.budget import Budget
+from agents.indexing.stations import Parts, Stations
 from agents.kafka.claims import Claim, ClaimTable
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.reader import Bounds, LogReader, Next
 from agents.metrics import Metrics
 from agents.pipeline import EMBEDDING, Pipeline
-from agents.stations import Parts, Stations
 from agents.tracker import Assignment, Subject
 from models.embedder import Embedder, Embedding
 from streams import contract

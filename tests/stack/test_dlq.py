@@ -11,7 +11,7 @@ from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
 BROKEN = """
-from agents import stations
+from agents.indexing import stations
 from streams.record import Rejected, decode
 
 

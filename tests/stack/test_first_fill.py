@@ -5,8 +5,8 @@ from typing import Any
 
 from agents.elastic.client import connect
 from agents.elastic.notes import read_notes
+from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
-from agents.preflight import create_index
 from models.embedder import Embedder
 from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true

@@ -11,7 +11,7 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from agents.clock import moment
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.claims import changelog_topic

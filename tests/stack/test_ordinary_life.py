@@ -16,15 +16,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
+from agents.indexing.preflight import Checked
 from agents.kafka.connection import connection
 from agents.kafka.reader import LogReader, Page, log_reader, record_of
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.servers import java_home
-from agents.preflight import Checked
 from agents.settings import cache_dir
 from agents.verify import verify
 from models.embedder import Embedder

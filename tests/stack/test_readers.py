@@ -12,7 +12,7 @@ from elasticsearch import AsyncElasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.contract import contract_of, field_names
+from agents.configured import contract_of, field_names
 from agents.elastic.bulk import Bulk, Operation
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry

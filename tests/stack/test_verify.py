@@ -9,8 +9,8 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
+from agents.indexing.preflight import DEAD_LETTER_CONFIG
 from agents.kafka.reader import log_reader
-from agents.preflight import DEAD_LETTER_CONFIG
 from models.embedder import Embedder
 from tests.harness import World
 from tests.oracle import assert_true

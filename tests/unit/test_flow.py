@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 from faust.types import TP
 
-from agents.flow import Budget, Flow
+from agents.flow import Flow
+from agents.indexing.budget import Budget
 from agents.metrics import Metrics
 
 PARTITIONS = [TP("documents", 0), TP("documents", 1)]

@@ -9,9 +9,9 @@ from elasticsearch import AsyncElasticsearch
 
 from agents import load_mode
 from agents.elastic.notes import LOAD_NOTE
+from agents.indexing.preflight import Checked
 from agents.kafka.reader import LogReader
 from agents.load_mode import end_when_filled
-from agents.preflight import Checked
 from agents.settings import Settings
 
 INDEX = "i"

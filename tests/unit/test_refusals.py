@@ -9,7 +9,7 @@ import click
 import pytest
 
 from agents.commands import cli
-from agents.logs import begin_epoch
+from streams.epochs import begin_epoch
 
 ROOT = Path(__file__).parents[2]
 HOLE = "…"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from agents.flow import Budget
+from agents.indexing.budget import Budget
 from agents.kafka.claims import Claim, ClaimTable, from_bytes, to_bytes
 from agents.kafka.reader import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics

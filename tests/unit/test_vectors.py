@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from agents import vectors as module
-from agents.preflight import Checked
+from agents.indexing.preflight import Checked
+from agents.indexing.workbench import Workbench
 from agents.vectors import StoredVectors
-from agents.workbench import Workbench
 from streams.plan import FieldNames
 from streams.verify import evenly
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from agents.commands.common import say
-from agents.preflight import check as check_all
+from agents.indexing.preflight import check as check_all
 from agents.settings import Settings
 
 

@@ -18,6 +18,7 @@ from agents.commands.run.output import console
 from agents.commands.run.progress import progress_bar
 from agents.elastic.client import connect
 from agents.elastic.index import Index
+from agents.indexing.preflight import create_index, load_model
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,
@@ -26,7 +27,6 @@ from agents.local import (
     stack,
 )
 from agents.local.servers import free_port, require_free
-from agents.preflight import create_index, load_model
 from agents.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules

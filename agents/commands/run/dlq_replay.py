@@ -9,7 +9,7 @@ from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar
 from agents.dlq import Filter
-from agents.preflight import check
+from agents.indexing.preflight import check
 from agents.redrive import Replayed
 from agents.redrive import replay as replay_letters
 from agents.settings import Settings

@@ -3,8 +3,8 @@
 import asyncio
 
 from agents.commands.common import say
+from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
-from agents.preflight import create_index
 from agents.settings import Settings, with_model
 from streams.generations import Generation
 

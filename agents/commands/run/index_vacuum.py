@@ -7,7 +7,7 @@ from contextlib import closing
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
-from agents.preflight import check
+from agents.indexing.preflight import check
 from agents.settings import Settings
 from agents.vacuum import vacuum as vacuum_index
 

@@ -1,7 +1,7 @@
 """`penstock model verify`."""
 
 from agents.commands.common import say
-from agents.preflight import wanted_setup
+from agents.indexing.preflight import wanted_setup
 from agents.settings import Settings
 from models.embedder import golden_cosine, load_embedder
 from models.manifest import GOLDEN

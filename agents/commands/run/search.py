@@ -9,7 +9,7 @@ from rich.text import Text
 from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.preflight import load_model
+from agents.indexing.preflight import load_model
 from agents.search import embed_query, with_model_of
 from agents.search import search as search_generation
 from agents.settings import Settings

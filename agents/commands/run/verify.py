@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
-from agents.preflight import check
+from agents.indexing.preflight import check
 from agents.settings import Settings
 from agents.terminal import in_line
 from agents.verify import Verified

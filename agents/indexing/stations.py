@@ -7,7 +7,7 @@ from itertools import islice
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
-from agents.flow import Budget
+from agents.indexing.budget import Budget
 from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from models.embedder import Embedder

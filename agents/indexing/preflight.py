@@ -5,21 +5,21 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agents.contract import contract_of
+from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
+from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
 from agents.kafka.topic_id import Described
-from agents.logs import begin_epoch, require_indexed_log
 from agents.settings import Settings, cache_dir
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
 from streams.dead_letter import Home
-from streams.epochs import History, to_contract
+from streams.epochs import History, begin_epoch, to_contract
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation
 from streams.shapes import START, Shapes

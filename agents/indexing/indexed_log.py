@@ -18,27 +18,10 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.kafka.claims import Claim, require_same_log
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
-from streams.errors import RefusedError
+from streams.epochs import another_log, begin_epoch
 
 MOST_PARTITIONS = 10_000
 """As many rows as a search gives."""
-
-
-def begin_epoch(feeder: str | None, group: str) -> str:
-    """The way on for an index that `feeder` feeds, for somebody with these settings."""
-    command = "penstock index epoch bump --why …"
-    if feeder not in (None, group):
-        command = f"PENSTOCK_SOURCE__GROUP={feeder} {command}"
-    return f"Stop the workers, then begin a new epoch with `{command}`"
-
-
-def another_log(topic: str, what: str, way: str) -> RefusedError:
-    """`what`: how it is known. `way`: on, such as `begin_epoch`."""
-    return RefusedError(
-        f"{topic} is not the log that was indexed: {what}. Is kafka.bootstrap_servers right? Then the topic was "
-        "deleted and made anew, or truncated, or the cluster was replaced: all of it is to be processed, and newer "
-        f"than what is there. {way}"
-    )
 
 
 async def require_indexed_log(

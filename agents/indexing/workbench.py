@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from elasticsearch import AsyncElasticsearch
 
-from agents.contract import field_names, split_rules
+from agents.configured import field_names, split_rules
 from agents.elastic.bulk import Bulk
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
@@ -14,12 +14,12 @@ from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.flow import Budget
+from agents.indexing.budget import Budget
+from agents.indexing.preflight import Checked
+from agents.indexing.stations import Parts
 from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
-from agents.preflight import Checked
 from agents.settings import Settings
-from agents.stations import Parts
 from streams.epochs import Epochs
 from streams.protocol import Target
 

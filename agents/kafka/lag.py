@@ -1,0 +1,34 @@
+"""How far the workers of a group are, by its claims and the log's bounds."""
+
+from typing import Any
+
+from agents.kafka.claims import Claim, read_claims
+from agents.kafka.reader import LogReader
+from agents.settings import Settings
+
+
+async def partition_rows(reader: LogReader, settings: Settings, count: int, sink: str | None) -> list[dict[str, Any]]:
+    """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
+    topic = settings.source.topic
+    bounds = await reader.bounds(topic, range(count))
+    claims = await read_claims(reader, settings)
+    rows = []
+    for partition in range(count):
+        begin, end = bounds[partition].begin, bounds[partition].end
+        settled = min(end, max(begin, _next(claims.get(partition), sink)))
+        rows.append(
+            {
+                "topic": topic,
+                "partition": partition,
+                "end_offset": end,
+                "settled_offset": settled,
+                "lag": end - settled,
+            }
+        )
+    return rows
+
+
+def _next(claim: Claim | None, sink: str | None) -> int:
+    if claim is None or (sink is not None and claim.sink != sink):
+        return 0
+    return claim.offset + 1
