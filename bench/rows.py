@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.demo import bundled_model
 from agents.elastic.client import connect
 from agents.indexing.preflight import create_index
+from agents.local.demo import bundled_model
 from agents.settings import Settings, cache_dir
 from bench.ceiling import Ceiling, rate_of
 from bench.corpus import Corpus

@@ -19,8 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.demo import bundled_model
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION
+from agents.local.demo import bundled_model
 from agents.settings import Settings, cache_dir
 from agents.sources.pydocs import real_texts
 from bench import report

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import models.embedder as embedder_module
-from agents.demo import bundled_model
+from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from models.embedder import Embedder, load_embedder
 from models.export import ensure_model

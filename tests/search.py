@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from agents.configured import split_rules
 from agents.elastic.client import connect
 from agents.kafka.batches import text_of
-from agents.status import read_status
+from agents.operations.status import read_status
 from models.manifest import Manifest, read_manifest
 from models.tokens import Tokens
 from streams.dead_letter import Letter, read_letter

@@ -1,4 +1,4 @@
-"""Where documents come from. A source is an iterable of `Outgoing`; `agents.ingest` publishes them."""
+"""Where documents come from. A source is an iterable of `Outgoing`; `agents.sources.publish` publishes them."""
 
 from dataclasses import dataclass
 

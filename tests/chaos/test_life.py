@@ -29,8 +29,8 @@ from agents.elastic.client import connect
 from agents.kafka.claims import changelog_topic
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
+from agents.operations.status import read_status
 from agents.settings import Settings
-from agents.status import read_status
 from models.embedder import Embedder
 from streams.dead_letter import CONNECT
 from streams.errors import PenstockError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.demo import bundled_model
+from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from agents.sources.pydocs import real_texts
 from models.cosines import AMONG_RUNS, TO_FP32, cosines

@@ -163,7 +163,7 @@ def _words() -> Any:
     """The model's table of word embeddings (words, dims), and about its mean."""
     import numpy as np
 
-    from agents.demo import bundled_model
+    from agents.local.demo import bundled_model
 
     path = Path(str(bundled_model())) / "model.safetensors"
     with path.open("rb") as file:  # https://github.com/huggingface/safetensors#format

@@ -25,8 +25,8 @@ from agents.kafka.reader import LogReader, Page, log_reader, record_of
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.servers import java_home
+from agents.operations.verify import verify
 from agents.settings import cache_dir
-from agents.verify import verify
 from models.embedder import Embedder
 from tests.harness import World, read_topic, until
 from tests.oracle import assert_true

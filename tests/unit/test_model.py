@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.demo import bundled_model
+from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from agents.sources.pydocs import read_modules
 from models import bound as bound_module

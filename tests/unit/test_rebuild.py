@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.rebuild import _base, _is_due
+from agents.operations.rebuild import _base, _is_due
 from streams.errors import RefusedError
 from streams.generations import Generation
 from streams.registry import Entry, State, Stored

@@ -18,8 +18,8 @@ from agents import commands
 from agents.commands.common import say
 from agents.commands.run.dlq import _tables
 from agents.commands.run.output import console, print_json
-from agents.dlq import Listed
 from agents.log import setup_logging
+from agents.operations.letters import Listed
 from agents.settings import LogSettings, Settings
 from agents.terminal import in_line
 from streams.dead_letter import Letter

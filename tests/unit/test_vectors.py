@@ -9,10 +9,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from agents import vectors as module
 from agents.indexing.preflight import Checked
 from agents.indexing.workbench import Workbench
-from agents.vectors import StoredVectors
+from agents.operations import vectors as module
+from agents.operations.vectors import StoredVectors
 from streams.plan import FieldNames
 from streams.verify import evenly
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 from pydantic import AnyHttpUrl
 from rich.text import Text
 
-from agents import demo as steps
 from agents.commands.common import say
 from agents.commands.run.local import bring_up
 from agents.commands.run.output import console
@@ -26,8 +25,9 @@ from agents.local import (
     KAFKA_VERSION,
     stack,
 )
+from agents.local import demo as steps
 from agents.local.servers import free_port, require_free
-from agents.search import embed_query, search
+from agents.operations.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules
 from models.export import ensure_model

@@ -13,10 +13,10 @@ from rich.text import Text
 from agents.commands.common import say
 from agents.commands.run.output import console, print_json, when
 from agents.commands.run.progress import progress_bar
-from agents.dlq import Filter, Listed, listed, pages, purgeable, read_letters, reasons
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.letters import Filter, Listed, listed, pages, purgeable, read_letters, reasons
+from agents.operations.status import identity_or_problem
 from agents.settings import Settings
-from agents.status import identity_or_problem
 from agents.terminal import in_line
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError

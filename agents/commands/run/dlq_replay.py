@@ -8,10 +8,10 @@ from typing import Any
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar
-from agents.dlq import Filter
 from agents.indexing.preflight import check
-from agents.redrive import Replayed
-from agents.redrive import replay as replay_letters
+from agents.operations.letters import Filter
+from agents.operations.redrive import Replayed
+from agents.operations.redrive import replay as replay_letters
 from agents.settings import Settings
 from agents.terminal import in_line
 

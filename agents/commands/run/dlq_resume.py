@@ -3,7 +3,7 @@
 import asyncio
 
 from agents.commands.common import say
-from agents.rewind import resume as forget
+from agents.operations.rewind import resume as forget
 from agents.settings import Settings
 
 

@@ -10,12 +10,22 @@ from elasticsearch import AsyncElasticsearch
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
-from agents.compare import compare, read_queries
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.generations import Gate, behind_alias, caught_up, drop, parity, progress_of, rollback, swap, unfinished
 from agents.kafka.reader import log_reader
 from agents.load_mode import end, note_of
+from agents.operations.compare import compare, read_queries
+from agents.operations.promote import (
+    Gate,
+    behind_alias,
+    caught_up,
+    drop,
+    parity,
+    progress_of,
+    rollback,
+    swap,
+    unfinished,
+)
 from agents.settings import Settings
 from streams.canary import Agreements
 from streams.errors import PenstockError, RefusedError

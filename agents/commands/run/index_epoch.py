@@ -3,7 +3,7 @@
 import asyncio
 
 from agents.commands.common import say
-from agents.epoch import bump
+from agents.operations.epoch import bump
 from agents.settings import Settings
 
 

@@ -6,8 +6,8 @@ import sys
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
-from agents.rebuild import rebuild
-from agents.rewind import rewind
+from agents.operations.rebuild import rebuild
+from agents.operations.rewind import rewind
 from agents.settings import Settings, with_model
 from streams.errors import PenstockError
 

@@ -9,8 +9,8 @@ from agents.commands.common import say
 from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.generations import generation_rows
 from agents.kafka.reader import log_reader
+from agents.operations.promote import generation_rows
 from agents.settings import Settings
 
 

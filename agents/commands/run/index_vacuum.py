@@ -8,8 +8,8 @@ from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.indexing.preflight import check
+from agents.operations.vacuum import vacuum as vacuum_index
 from agents.settings import Settings
-from agents.vacuum import vacuum as vacuum_index
 
 
 def vacuum(settings: Settings, before_ms: int, *, dry_run: bool, as_json: bool) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from agents.commands.common import say
 from agents.commands.run.progress import progress_bar
-from agents.ingest import publish
 from agents.settings import Settings
 from agents.sources import Outgoing
 from agents.sources.files import find_files, read_file
+from agents.sources.publish import publish
 
 
 def files(settings: Settings, paths: Sequence[Path], *, max_lag: int, partitions: int) -> None:

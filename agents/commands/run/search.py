@@ -10,8 +10,8 @@ from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import load_model
-from agents.search import embed_query, with_model_of
-from agents.search import search as search_generation
+from agents.operations.search import embed_query, with_model_of
+from agents.operations.search import search as search_generation
 from agents.settings import Settings
 from agents.terminal import in_line
 

@@ -12,10 +12,10 @@ from rich.text import Text
 from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.generations import generation_rows
 from agents.kafka.reader import log_reader
+from agents.operations.promote import generation_rows
+from agents.operations.status import read_status
 from agents.settings import Settings
-from agents.status import read_status
 from streams.errors import PenstockError
 
 WATCH_EVERY_S = 2.0

@@ -13,10 +13,10 @@ from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.indexing.preflight import check
+from agents.operations.verify import Verified
+from agents.operations.verify import verify as verify_index
 from agents.settings import Settings
 from agents.terminal import in_line
-from agents.verify import Verified
-from agents.verify import verify as verify_index
 
 
 def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics: Path | None, as_json: bool) -> None:

@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from agents.dlq import Filter, Key, key_of, listed, pages, read_letters, whole_letter
 from agents.indexing.preflight import Checked
 from agents.indexing.stations import Stations
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.letters import Filter, Key, key_of, listed, pages, read_letters, whole_letter
 from agents.settings import Settings
 from streams.dead_letter import Letter
 from streams.protocol import Entries

@@ -7,8 +7,8 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.indexing.preflight import load_model
+from agents.operations.search import embed_query, search, with_model_of
 from agents.progress import Report
-from agents.search import embed_query, search, with_model_of
 from agents.settings import Settings
 from models.embedder import Embedder
 from streams.canary import Agreements, agreement, summary

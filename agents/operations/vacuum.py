@@ -11,7 +11,6 @@ from typing import Any
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.dlq import read_letters
 from agents.elastic.bulk import Operation
 from agents.elastic.errors import explain
 from agents.elastic.requests import scan
@@ -19,6 +18,7 @@ from agents.indexing.preflight import Checked
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
+from agents.operations.letters import read_letters
 from agents.progress import Report
 from agents.settings import Settings
 from streams.errors import PenstockError

@@ -24,14 +24,14 @@ from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import multi_get, scan
-from agents.generations import progress_of
 from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stations import Stations
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.claims import Claim, read_claims
 from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
+from agents.operations.promote import progress_of
+from agents.operations.rewind import claim_writer, require_stopped
 from agents.progress import Report
-from agents.rewind import claim_writer, require_stopped
 from agents.settings import Settings
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError

@@ -20,7 +20,6 @@ from itertools import islice
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.dlq import pages
 from agents.elastic.errors import explain
 from agents.elastic.requests import PAGE, multi_get, scan
 from agents.indexing.preflight import Checked
@@ -28,11 +27,12 @@ from agents.indexing.stations import Stations
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader, record_of
+from agents.operations.letters import pages
+from agents.operations.repair import Repairer
+from agents.operations.spool import Known, Spool
+from agents.operations.vectors import ALIVE, StoredVectors
 from agents.progress import Report
-from agents.repair import Repairer
 from agents.settings import Settings
-from agents.spool import Known, Spool
-from agents.vectors import ALIVE, StoredVectors
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import chunk_id

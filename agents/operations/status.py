@@ -5,7 +5,6 @@ from typing import Any
 
 from agents.clock import age_s
 from agents.configured import contract_of
-from agents.dlq import listed, read_letters
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
@@ -13,6 +12,7 @@ from agents.indexing.preflight import wanted_setup
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.kafka.topic_id import Described
+from agents.operations.letters import listed, read_letters
 from agents.settings import Settings
 from models.manifest import read_manifest
 from models.verdict import kept

@@ -19,11 +19,11 @@ from typing import Any
 import aiohttp
 
 from agents.elastic.client import connect
-from agents.ingest import publish
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Outgoing
+from agents.sources.publish import publish
 from streams.errors import PenstockError
 
 QUESTIONS = (
