@@ -12,7 +12,7 @@ def __getattr__(name: str) -> Any:
         from agents.main import end_at_signals
 
         end_at_signals()
-        from agents.worker import app_for_faust
+        from agents.worker.app import app_for_faust
 
         return app_for_faust()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

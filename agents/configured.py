@@ -3,10 +3,10 @@
 from importlib.metadata import version
 from typing import Any
 
-from agents.kafka.topic_id import Described
 from agents.settings import Settings
 from models.manifest import TOKENIZER, Manifest
 from models.tokens import Tokens
+from streams.contract import Described
 from streams.plan import FieldNames
 from streams.probe import probe
 from streams.split import SplitRules

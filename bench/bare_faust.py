@@ -14,7 +14,7 @@ from typing import Any
 import faust
 import uvloop
 
-from agents.worker import WINDOW
+from agents.worker.app import WINDOW
 
 
 def main(broker: str, topic: str, partitions: int, records: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import agents.elastic.index
 import models.embedder
 from agents.commands import main
-from agents.pipeline import Pipeline
+from agents.worker.pipeline import Pipeline
 from bench import sampling
 from models.session import Session
 from models.tokens import Tokens

@@ -1,6 +1,7 @@
 """The index contract: what an index was built with. A worker whose own differs must not write into it."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -14,6 +15,15 @@ FLATTENED_IGNORE_ABOVE = 4096  # leaves room for the key path, which is part of 
 IGNORED = ("cuts", "id", "model.name", "source.log")
 CHANGING = ("partitions", "log")
 """Of `source`, besides the cuts: what changes when an epoch begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A topic as the cluster has it now. `log`: `<cluster id>/<topic id>`, either of them empty where the broker
+    does not tell it."""
+
+    partitions: int
+    log: str
 
 
 def fingerprint(contract: dict[str, Any]) -> str:

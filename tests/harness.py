@@ -30,12 +30,12 @@ from agents.indexing.preflight import create_index
 from agents.kafka.connection import connection
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
-from agents.kafka.topic_id import Described
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
 from agents.settings import Settings, cache_dir, load_settings
 from models.manifest import read_manifest
+from streams.contract import Described
 from streams.errors import PenstockError
 from streams.record import Record
 from tests.forks import Forked, completed
@@ -48,7 +48,7 @@ HANGS = (
     "Session.run = lambda self, batch: time.sleep(600)"
 )
 """A change: a model that never returns."""
-SHORT_REVOKE = "import agents.worker\nagents.worker.REVOKE_S = 1.0"
+SHORT_REVOKE = "import agents.worker.app\nagents.worker.app.REVOKE_S = 1.0"
 """A change: a rebalance does not wait long for batches that a test holds."""
 DOOMED = {"PENSTOCK_KAFKA__SESSION_TIMEOUT_S": "2"}
 """Environment of a worker that will be killed or stopped: its partitions go to the next one sooner."""

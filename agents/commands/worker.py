@@ -22,6 +22,6 @@ def worker(settings: "Settings") -> None:
     \b
     Example: penstock worker --config penstock.toml
     """
-    from agents.worker import Worker, create_app
+    from agents.worker.app import Worker, create_app
 
     Worker(create_app(settings)).execute_from_commandline()

@@ -57,8 +57,9 @@ class Index:
     ) -> tuple[Generation, bool]:
         """Make a generation with its registry and aliases; the first one serves. Returns it, and whether it is new.
 
-        `load`: without refreshes and replicas until a worker sees lag 0 (`agents.load_mode`). `beside`: when what is
-        there has another contract, make a further one; so does a consumer group of its own. `history`: see `make`.
+        `load`: without refreshes and replicas until a worker sees lag 0 (`agents.worker.load_mode`). `beside`: when
+        what is there has another contract, make a further one; so does a consumer group of its own. `history`: see
+        `make`.
         Idempotent: one that is there with this contract is left as it is, half a creation is completed.
         Raises RefusedError when the one of this group, or of nobody yet, has another contract.
         """

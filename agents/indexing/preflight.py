@@ -13,11 +13,11 @@ from agents.elastic.index import Index
 from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
-from agents.kafka.topic_id import Described
 from agents.settings import Settings, cache_dir
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
+from streams.contract import Described
 from streams.dead_letter import Home
 from streams.epochs import History, begin_epoch, to_contract
 from streams.errors import PenstockError, RefusedError
@@ -116,7 +116,8 @@ async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool
 async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:
     """Make the index for the configured model and topic. Returns it, and whether it was made now.
 
-    `load`: in load mode, see `agents.load_mode`. `beside`: a further one when there is one with another contract.
+    `load`: in load mode, see `agents.worker.load_mode`. `beside`: a further one when there is one with another
+    contract.
     """
     manifest = read_manifest(settings.model_folder)
     async with log_reader(settings) as reader:

@@ -23,8 +23,9 @@ from agents.clock import Deadline
 from agents.kafka.batches import read_as_it_is
 from agents.kafka.bootstrap import ask
 from agents.kafka.connection import connection, tls, unreachable
-from agents.kafka.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
+from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
 from agents.settings import Settings
+from streams.contract import Described
 from streams.errors import ConfigError, PenstockError
 from streams.record import Record
 

@@ -4,7 +4,6 @@ Version 10 (KIP-516, brokers since 2.8) is a flexible one: compact strings and a
 knows version 5 at most, the cluster's id is all there is. See https://kafka.apache.org/protocol, Metadata.
 """
 
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -22,17 +21,10 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from streams.contract import Described
+
 UNKNOWN_TOPIC = 3
 NO_ID = UUID(int=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
-    """A topic as the cluster has it now. `log`: `<cluster id>/<topic id>`, either of them empty where the broker
-    does not tell it."""
-
-    partitions: int
-    log: str
 
 
 class _Uuid(AbstractType[UUID]):  # type: ignore[misc]  # aiokafka is untyped here

@@ -25,10 +25,9 @@ from agents.indexing.preflight import CHANGELOG_CONFIG
 from agents.kafka.claims import changelog_topic, read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
-from agents.kafka.topic_id import Described
 from agents.operations.rewind import lower_claims, require_stopped
 from agents.settings import Settings
-from streams.contract import same_log
+from streams.contract import Described, same_log
 from streams.epochs import Cut, epoch_of_version, grown_cut, only_to_new_partitions, to_contract
 from streams.errors import ConfigError, RefusedError
 from streams.generations import Generation

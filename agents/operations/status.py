@@ -11,11 +11,11 @@ from agents.elastic.index import Index
 from agents.indexing.preflight import wanted_setup
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
-from agents.kafka.topic_id import Described
 from agents.operations.letters import listed, read_letters
 from agents.settings import Settings
 from models.manifest import read_manifest
 from models.verdict import kept
+from streams.contract import Described
 from streams.errors import NoIndexError, PenstockError
 
 NO_SINK = "there is no index"

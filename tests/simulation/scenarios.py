@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from agents import tracker
 from agents.elastic.bulk import Operation
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.kafka import claims
 from agents.kafka.reader import Next
-from agents.pipeline import Batch
-from agents.tracker import Assignment
+from agents.worker import assignment
+from agents.worker.assignment import Assignment
+from agents.worker.pipeline import Batch
 from streams import contract, plan, protocol, registry
 from streams.epochs import Epochs, offset_of_version
 from streams.ledger import Ledger, Verdict
@@ -248,7 +248,7 @@ def _claim_of_any_index(patch: pytest.MonkeyPatch) -> None:
         ours = {number: claim and replace(claim, sink=sink) for number, claim in found.items()}
         return await real(reader, topic, ours, sink)
 
-    patch.setattr(tracker, "start_offsets", start)
+    patch.setattr(assignment, "start_offsets", start)
 
 
 def _out_of_range_is_the_end(patch: pytest.MonkeyPatch) -> None:

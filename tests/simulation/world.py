@@ -25,8 +25,8 @@ from agents.kafka.claims import Claim, ClaimTable
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.reader import Bounds, LogReader, Next
 from agents.metrics import Metrics
-from agents.pipeline import EMBEDDING, Pipeline
-from agents.tracker import Assignment, Subject
+from agents.worker.assignment import Assignment, Subject
+from agents.worker.pipeline import EMBEDDING, Pipeline
 from models.embedder import Embedder, Embedding
 from streams import contract
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter

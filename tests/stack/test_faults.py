@@ -142,7 +142,7 @@ def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: 
 def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(world: World) -> None:
     """Seen in aiokafka: a rebalance begins while it stops, and it looks for the group's coordinator for ever."""
     hangs = (
-        "import asyncio\nfrom agents.consumer import Consumer\n"
+        "import asyncio\nfrom agents.worker.consumer import Consumer\n"
         "async def on_stop(self): await asyncio.sleep(600)\n"
         "Consumer.on_stop = on_stop"
     )
@@ -233,7 +233,7 @@ SMALL_BUFFER = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2)}
 EXPOSED = """
 import asyncio
 from faust.transport.consumer import Consumer
-from agents import worker
+from agents.worker import app as worker
 
 seek_to_committed = Consumer.perform_seek
 

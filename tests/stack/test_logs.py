@@ -16,8 +16,8 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
-from agents.kafka.topic_id import Described
 from models.embedder import Embedder
+from streams.contract import Described
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError
@@ -269,7 +269,7 @@ def test_partitions_grow_by_no_multiple_while_there_is_lag(world: World, embedde
 
 
 BLIND = """
-from agents.incarnations import Incarnations
+from agents.worker.drift import Incarnations
 
 async def see_nothing(*_, **__):
     pass

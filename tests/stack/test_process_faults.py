@@ -203,7 +203,7 @@ SLOW = (
     "prepare(self, record, *rest, **options))[1]"
 )
 CANCELLED = (
-    "import asyncio\nfrom agents.worker import PenstockApp\ncrash = PenstockApp.crash\n"
+    "import asyncio\nfrom agents.worker.app import PenstockApp\ncrash = PenstockApp.crash\n"
     "async def as_faust_does_now_and_then(self, reason):\n"
     "    await crash(self, reason)\n"
     "    for agent in self.agents.values():\n"

@@ -19,10 +19,10 @@ from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.kafka.topic_id import Described
 from agents.metrics import Metrics
 from models.embedder import Embedder
 from models.manifest import read_manifest
+from streams.contract import Described
 from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode

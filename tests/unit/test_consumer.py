@@ -7,9 +7,9 @@ import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from agents.consumer import Consumer
 from agents.kafka.reader import record_of
-from agents.worker import _record
+from agents.worker.app import _record
+from agents.worker.consumer import Consumer
 
 
 @pytest.mark.parametrize(

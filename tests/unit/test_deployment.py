@@ -243,7 +243,7 @@ def test_ports_paths_and_users_are_the_same_everywhere() -> None:
     for file in ("prometheus.yml", "compose.yml"):
         assert str(port) in (OPS / "prometheus" / file).read_text()
     probes = [container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")]
-    served = (ROOT / "agents" / "admin.py").read_text()
+    served = (ROOT / "agents" / "worker" / "health.py").read_text()
     for probe in probes:
         assert f'"{probe["path"]}"' in served
         assert probe["port"] == opened["name"]

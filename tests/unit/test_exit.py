@@ -9,7 +9,7 @@ import pytest
 ENDING = """
 import asyncio, sys
 from types import SimpleNamespace
-from agents import worker
+from agents.worker import app as worker
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.errors import RefusedError

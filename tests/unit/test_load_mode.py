@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from agents import load_mode
 from agents.elastic.notes import LOAD_NOTE
 from agents.indexing.preflight import Checked
 from agents.kafka.reader import LogReader
-from agents.load_mode import end_when_filled
 from agents.settings import Settings
+from agents.worker import load_mode
+from agents.worker.load_mode import end_when_filled
 
 INDEX = "i"
 

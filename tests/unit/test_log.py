@@ -34,7 +34,7 @@ def test_debug_is_for_our_own_lines_and_those_that_carry_no_payload() -> None:
         debugged = {name for name in names if logging.getLogger(name).isEnabledFor(logging.DEBUG)}
         assert debugged <= set(DEBUGGED)
         assert logging.getLogger(package.__name__).isEnabledFor(logging.INFO)
-    for name in ("agents.worker", "streams.plan", "models.session"):
+    for name in ("agents.worker.app", "streams.plan", "models.session"):
         assert logging.getLogger(name).isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("a.library.of.tomorrow").isEnabledFor(logging.DEBUG)
 
@@ -42,7 +42,7 @@ def test_debug_is_for_our_own_lines_and_those_that_carry_no_payload() -> None:
 def test_info_leaves_the_libraries_out() -> None:
     setup_logging(LogSettings(level="debug"))
     setup_logging(LogSettings())
-    assert logging.getLogger("agents.worker").isEnabledFor(logging.INFO)
-    assert not logging.getLogger("agents.worker").isEnabledFor(logging.DEBUG)
+    assert logging.getLogger("agents.worker.app").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("agents.worker.app").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger(DEBUGGED[0]).isEnabledFor(logging.INFO)
     assert not logging.getLogger("elastic_transport.transport").isEnabledFor(logging.WARNING)

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from aiokafka.protocol.metadata import MetadataResponse_v5
 
-from agents.kafka.topic_id import UNKNOWN_TOPIC, Described, TopicRequest, described
+from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
+from streams.contract import Described
 
 TOPIC_ID = UUID("b8c4d5f6-0000-4000-8000-00000000002a")
 PARTITION: tuple[object, ...] = (0, 0, 1, 7, [1, 2], [1], [], {})

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from agents import watchdog
 from agents.settings import Settings
-from agents.watchdog import Watchdog
+from agents.worker import watchdog
+from agents.worker.watchdog import Watchdog
 from streams.errors import PenstockError
 
 STALL_S = Settings().lifecycle.stall_s
@@ -34,7 +34,7 @@ def made(*, elasticsearch: bool) -> Watchdog:
 
 
 def test_a_worker_that_has_not_heard_of_kafka_is_not_alive_after_a_while(clock: list[float]) -> None:
-    """Its client may not recover; its successor waits for the broker, alive (`agents.startup`)."""
+    """Its client may not recover; its successor waits for the broker, alive (`agents.worker.startup`)."""
     found = made(elasticsearch=True)
     clock.append(STALL_S - 1)
     assert found.stalled() == []

@@ -3,9 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from elasticsearch import AsyncElasticsearch
+from typing import TYPE_CHECKING, Any
 
 from agents.commands.common import say
 from agents.commands.run.output import print_json
@@ -13,7 +11,6 @@ from agents.commands.run.progress import progress_bar, reporter
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.reader import log_reader
-from agents.load_mode import end, note_of
 from agents.operations.compare import compare, read_queries
 from agents.operations.promote import (
     Gate,
@@ -27,9 +24,13 @@ from agents.operations.promote import (
     unfinished,
 )
 from agents.settings import Settings
+from agents.worker.load_mode import end, note_of
 from streams.canary import Agreements
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
+
+if TYPE_CHECKING:
+    from elasticsearch import AsyncElasticsearch
 
 
 def promote(settings: Settings, name: str | None, alias: str | None, *, as_json: bool, **options: Any) -> None:
@@ -99,7 +100,7 @@ async def _promote(
 
 
 async def _serve(
-    client: AsyncElasticsearch, settings: Settings, new: Generation, alias: str, old: Generation | None
+    client: "AsyncElasticsearch", settings: Settings, new: Generation, alias: str, old: Generation | None
 ) -> float:
     """Out of load mode first: readers would not see what comes after."""
     if (wanted := await note_of(client, new.index)) is not None:
@@ -178,7 +179,7 @@ async def _compare(settings: Settings, first: str, second: str, queries: list[st
 
 
 async def _canaries(
-    client: AsyncElasticsearch, settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
+    client: "AsyncElasticsearch", settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
 ) -> Agreements:
     with progress_bar() as bar:
         return await compare(client, settings, pair, queries, k, reporter(bar))

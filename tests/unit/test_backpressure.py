@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 from faust.types import TP
 
-from agents.flow import Flow
 from agents.indexing.budget import Budget
 from agents.metrics import Metrics
+from agents.worker.backpressure import Flow
 
 PARTITIONS = [TP("documents", 0), TP("documents", 1)]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from agents.clock import Deadline
 from agents.indexing.stations import Parts, Stations
-from agents.tracker import Assignment, Position
+from agents.worker.assignment import Assignment, Position
 from streams.protocol import Work
 from streams.record import Record
 from streams.size import made_bytes

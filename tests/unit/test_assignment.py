@@ -13,7 +13,7 @@ from agents.indexing.budget import Budget
 from agents.kafka.claims import Claim, ClaimTable, from_bytes, to_bytes
 from agents.kafka.reader import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
-from agents.tracker import STILL_S, WAITING_S, Assignment, Subject
+from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Subject
 from streams.epochs import History
 from streams.errors import RefusedError
 from streams.record import Record

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 
-from agents.admin import Admin
 from agents.elastic.requests import backoff_s
 from agents.indexing.preflight import Checked, check_servers, load_model
 from agents.metrics import Metrics
 from agents.settings import Settings
+from agents.worker.health import Admin
 from streams.errors import AwayError
 
 WAIT_MS = 500

@@ -23,10 +23,8 @@ import uvloop
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from agents.admin import Admin
 from agents.clock import Deadline
 from agents.configured import field_names, split_rules
-from agents.consumer import Consumer
 from agents.elastic.bulk import Bulk
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
@@ -34,8 +32,6 @@ from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.flow import Flow
-from agents.incarnations import Incarnations
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
 from agents.indexing.stations import Parts
@@ -43,15 +39,19 @@ from agents.kafka.claims import TABLE, ClaimTable
 from agents.kafka.connection import tls
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.reader import LogReader, log_reader
-from agents.load_mode import end_when_filled
 from agents.log import setup_logging
 from agents.metrics import Metrics
-from agents.pipeline import EMBEDDING, Pipeline
 from agents.settings import Settings, fail_point, load_settings
-from agents.startup import prepare
 from agents.terminal import shown
-from agents.tracker import Assignment, Subject
-from agents.watchdog import Watchdog
+from agents.worker.assignment import Assignment, Subject
+from agents.worker.backpressure import Flow
+from agents.worker.consumer import Consumer
+from agents.worker.drift import Incarnations
+from agents.worker.health import Admin
+from agents.worker.load_mode import end_when_filled
+from agents.worker.pipeline import EMBEDDING, Pipeline
+from agents.worker.startup import prepare
+from agents.worker.watchdog import Watchdog
 from streams.errors import PenstockError
 from streams.protocol import Target
 from streams.record import Record
@@ -406,7 +406,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 def create_app(settings: Settings) -> PenstockApp:
     """Check everything, then make the application. Blocks for seconds, or until Kafka and Elasticsearch answer.
 
-    Raises as `agents.startup.prepare`.
+    Raises as `agents.worker.startup.prepare`.
     """
     setup_logging(settings.log)  # the checks have something to say, such as which setup of the model is fastest here
     metrics = Metrics()

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from agents.elastic.requests import Requests
-from agents.incarnations import Incarnations
-from agents.pipeline import Pipeline
 from agents.settings import Settings
-from agents.tracker import Assignment
+from agents.worker.assignment import Assignment
+from agents.worker.drift import Incarnations
+from agents.worker.pipeline import Pipeline
 from streams.errors import PenstockError, RefusedError
 
 COMPARE_EVERY = 3
