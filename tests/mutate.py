@@ -111,6 +111,20 @@ MUTATIONS = [
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
+        "an older record on another partition speaks for one that retention took",
+        "agents/operations/verify.py",
+        "return None if lost or gone else asked",
+        "return None if lost else asked",
+        "test_retention_takes_the_newer_records_of_keys_that_moved",
+    ),
+    Mutation(
+        "repair stubs the only copy of a document",
+        "agents/operations/verify.py",
+        'entry.n if entry and entry.state == "done" else 0',
+        "0",
+        "test_retention_takes_the_newer_records_of_keys_that_moved",
+    ),
+    Mutation(
         "verify takes what gave way to a refused record for stale",
         "agents/operations/verify.py",
         "(item for item in plain if not (entry and gave_way(item, known, entry)))",

@@ -152,12 +152,13 @@ class Verifier:
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             known = self._spool.known([doc])[doc]
             seen = (await self.look({doc: numbers}))[doc]
-            asked = self._asked_for(known, self._mine(seen.stored))
+            entry = self._mine(seen.stored)
+            asked = self._asked_for(known, entry)
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
             if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                 await repairer.document(asked.place)
             if "orphan chunk" in kinds:
-                n = asked.newest.n if asked else 0
+                n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
                 await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
             report("repairing", done, self._spool.suspected)
         for place in self._lost_letters:
@@ -217,13 +218,19 @@ class Verifier:
         return stored.entry
 
     def _asked_for(self, known: Sequence[Known], entry: Entry | None) -> Known | None:
-        """As `asked_for`; None when the entry's record is one that nobody could read: then nothing is known."""
-        if entry is not None:
-            offset = offset_of_version(entry.version)
-            mine = self._epochs.version(entry.partition, offset) == entry.version
-            if mine and any(entry.partition == number and offset in lost for number, lost in self._lost):
-                return None
-        return asked_for(known, entry)
+        """As `asked_for`; None when the entry's record is one that nobody could read: then nothing is known.
+
+        Retention may have taken it, and left an older one on the partition that its key was on before.
+        """
+        asked = asked_for(known, entry)
+        if entry is None:
+            return asked
+        offset = offset_of_version(entry.version)
+        if self._epochs.version(entry.partition, offset) != entry.version:  # of a log before
+            return asked
+        lost = any(entry.partition == number and offset in taken for number, taken in self._lost)
+        gone = offset < self._begin.get(entry.partition, 0) and asked is not None and asked.newest.version < entry.version
+        return None if lost or gone else asked
 
     def _is_old(self, entry: Entry) -> bool:
         return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
