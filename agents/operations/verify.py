@@ -229,8 +229,9 @@ class Verifier:
         if self._epochs.version(entry.partition, offset) != entry.version:  # of a log before
             return asked
         lost = any(entry.partition == number and offset in taken for number, taken in self._lost)
-        gone = offset < self._begin.get(entry.partition, 0) and asked is not None and asked.newest.version < entry.version
-        return None if lost or gone else asked
+        gone = offset < self._begin.get(entry.partition, 0)
+        older = asked is not None and asked.newest.version < entry.version
+        return None if lost or (gone and older) else asked
 
     def _is_old(self, entry: Entry) -> bool:
         return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
