@@ -30,7 +30,7 @@ WORDS = "offset partition broker consumer lag index shard vector document chunk 
 
 
 def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bool) -> None:
-    """`null_over_bare`: 5 chunks a document, and 1; interleaved. Seconds by station beside it."""
+    """`null_over_bare`: 5 chunks a document, and 1; interleaved. Seconds by stage beside it."""
     documents = {5: 4000 if quick else 12_000, 1: 6000 if quick else 30_000}
     repetitions = {5: 4, 1: 2} if quick else {5: 6, 1: 6}
     found: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
                 f"{chunks} chunks a document: " + ", ".join(f"{k} {v[-1]:,.0f}/s" for k, v in rates.items()), flush=True
             )
         medians = {name: statistics.median(values[1:]) for name, values in rates.items()}
-        stations = json.loads(samples.read_text())
+        stages = json.loads(samples.read_text())
         found[f"{chunks}_chunks_a_document"] = {
             "chunks_per_s": {name: round(value) for name, value in medians.items()},
             "documents_per_s": {name: round(value / chunks) for name, value in medians.items()},
@@ -57,7 +57,7 @@ def null_rows(settings: Settings, folder: Path, result: dict[str, Any], *, quick
             "cpu_us_a_document": {name: round(cpu_s / count * 1e6) for name, cpu_s in run.cpu_s.items()},
             "event_loop_us_a_document": {
                 name: round(seconds / count * 1e6, 1)
-                for name, seconds in sorted(stations.items(), key=lambda row: -row[1])
+                for name, seconds in sorted(stages.items(), key=lambda row: -row[1])
             },
         }
     result["null"] = found

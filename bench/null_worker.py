@@ -2,7 +2,7 @@
 
 For the benchmark only. Every vector is the same, and the index does not index them. With NULL_SETTLES=1 admitted
 records are settled at once, without being decoded: what is left then is Faust, admission, ledger and claims.
-NULL_SAMPLES names a file for the seconds by station.
+NULL_SAMPLES names a file for the seconds by stage.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Where the event loop's time goes: a thread looks at its stack a few hundred times a second, and names the station."""
+"""Where the event loop's time goes: a thread looks at its stack a few hundred times a second, and names the stage."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from types import FrameType
 
 EVERY_S = 0.003
 # innermost first: a frame belongs to the first of these that it is called from
-STATIONS = {
+STAGES = {
     ("mode/worker.py", ""): "waiting, or the event loop itself",
     ("agents/kafka/claims.py", "write"): "claims",
     ("agents/worker/assignment.py", "admit"): "admission",
     ("agents/worker/assignment.py", "settle"): "ledger, claims and acks",
     ("agents/worker/assignment.py", "judge"): "ledger, claims and acks",
-    ("agents/indexing/stations.py", "prepare"): "decode and split",
+    ("agents/indexing/stages.py", "prepare"): "decode and split",
     ("agents/elastic/entries.py", "read"): "registry: read",
     ("agents/elastic/entries.py", "swap"): "registry: intents and dones",
     ("agents/elastic/chunks.py", "write"): "chunks: encode and send",
@@ -25,7 +25,7 @@ STATIONS = {
     ("streams/protocol.py", "reuse"): "plan",
     ("streams/protocol.py", "write"): "plan",
     ("streams/protocol.py", "finish"): "plan",
-    ("agents/indexing/stations.py", "embed"): "embed: hand over",
+    ("agents/indexing/stages.py", "embed"): "embed: hand over",
     ("agents/worker/pipeline.py", ""): "pipeline",
     ("agents/worker/backpressure.py", ""): "byte budget",
     ("agents/worker/consumer.py", ""): "byte budget",
@@ -42,7 +42,7 @@ STATIONS = {
 
 
 def start(path: str) -> None:
-    """Sample the thread that calls this, from now on; writes `{station: seconds}` into the file every second."""
+    """Sample the thread that calls this, from now on; writes `{stage: seconds}` into the file every second."""
     target = threading.get_ident()
     threading.Thread(target=_sample, args=(target, Path(path)), daemon=True, name="penstock-sampling").start()
 
@@ -66,8 +66,8 @@ def _sample(target: int, path: Path) -> None:
 def _station(frame: FrameType | None) -> str:
     while frame is not None:
         name, function = frame.f_code.co_filename, frame.f_code.co_name
-        for (file, wanted), station in STATIONS.items():
+        for (file, wanted), stage in STAGES.items():
             if file in name and wanted in ("", function):
-                return station
+                return stage
         frame = frame.f_back
     return "waiting, or the event loop itself"

@@ -1,4 +1,4 @@
-"""Last station: which records of one partition may enter, and up to where all are settled.
+"""Last stage: which records of one partition may enter, and up to where all are settled.
 
 Claim(p, h): every record of partition p up to offset h is durable in the index, superseded there by a newer
 record of its document, dead-lettered, or proved absent from the log. The ledger computes h; only claims are

@@ -90,7 +90,7 @@ class Target:
 
 @dataclass(slots=True)
 class Work:
-    """One record on its way. `refused` is set at whichever station finds that it cannot go on.
+    """One record on its way. `rejected` is set at whichever stage finds that it cannot go on.
 
     `attempt`: above 1 when it comes from the dead letters. `repair`: whatever is there is written again. `intent`: the
     entry as swapped in, of a document that has to be written. `old`: chunk numbers below it may hold vectors worth
@@ -100,7 +100,7 @@ class Work:
     record: Record
     document: Document | None = None
     chunks: list[Chunk] = field(default_factory=list)
-    refused: Rejected | None = None
+    rejected: Rejected | None = None
     attempt: int = 1
     repair: bool = False
     intent: Stored | None = None
@@ -109,10 +109,10 @@ class Work:
     known: set[int] = field(default_factory=set)
     outcome: str = "stored"
 
-    def refuse(self, stage: str, error: str, message: str) -> None:
+    def reject(self, stage: str, error: str, message: str) -> None:
         """Dead-letter it; the first reason stays."""
-        if self.refused is None:
-            self.refused = Rejected(record=self.record, stage=stage, error=error, message=message)
+        if self.rejected is None:
+            self.rejected = Rejected(record=self.record, stage=stage, error=error, message=message)
 
 
 async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None:
@@ -190,9 +190,9 @@ async def write(
     works = begun(batch)
     for work in works:
         if work.vectors is not None and (bad := first_bad_vector(work.vectors)) is not None:
-            work.refuse("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
+            work.reject("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
     # 1
-    sound = [work for work in works if not work.refused]
+    sound = [work for work in works if not work.rejected]
     outcomes = await chunks.write(_drawn(sound, lambda work: _content_and_stubs(work, target, indexed_at), progressed))
     lost: dict[str, Work] = {}
     for (work, number), outcome in zip(_numbers(sound), outcomes, strict=True):
@@ -200,16 +200,16 @@ async def write(
             continue
         assert work.document is not None  # noqa: S101 - begun works have one
         if isinstance(outcome, Refused):
-            work.refuse("index", outcome.error, f"{chunk_id(work.document.id, number)}: {outcome.reason}")
+            work.reject("index", outcome.error, f"{chunk_id(work.document.id, number)}: {outcome.reason}")
         elif number < len(work.chunks) and work.attempt == 1:
             lost[chunk_id(work.document.id, number)] = work
     # 2
     for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
         if found == target.version(lost[key].record):
-            lost[key].refuse("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
+            lost[key].reject("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
-    if refused := [work for work in works if work.refused]:
-        await chunks.write(_drawn(refused, lambda work: _stubs(work, 0, target, indexed_at), progressed))
+    if rejected := [work for work in works if work.rejected]:
+        await chunks.write(_drawn(rejected, lambda work: _stubs(work, 0, target, indexed_at), progressed))
 
 
 def _drawn(
@@ -237,7 +237,7 @@ async def finish(batch: Sequence[Work], entries: Entries) -> None:
         swaps = []
         for work in waiting:
             assert work.intent is not None  # noqa: S101 - begun works have one
-            make = rejected_entry if work.refused else done
+            make = rejected_entry if work.rejected else done
             swaps.append((make(work.intent.entry), work.intent))
         results = await entries.swap(swaps)
         lost = [work for work, swapped in zip(waiting, results, strict=True) if swapped is None]
@@ -246,7 +246,7 @@ async def finish(batch: Sequence[Work], entries: Entries) -> None:
         for work in lost:
             assert work.intent is not None  # noqa: S101
             mine, current = work.intent.entry, now.get(work.intent.entry.doc_id)
-            open_states = ("writing", "done") if work.refused else ("writing",)  # its stubs are there: refusal stays
+            open_states = ("writing", "done") if work.rejected else ("writing",)  # its stubs are there: refusal stays
             same = current and (current.entry.version, current.entry.attempt) == (mine.version, mine.attempt)
             if current and same and current.entry.state in open_states:
                 work.intent = Stored(entry=mine, seq_no=current.seq_no, primary_term=current.primary_term)
@@ -265,7 +265,7 @@ def newest(batch: Sequence[Work]) -> list[Work]:
     """
     found: dict[tuple[str, int], Work] = {}
     for work in batch:
-        if work.document and not work.refused:
+        if work.document and not work.rejected:
             if older := found.get(key := (work.document.id, work.record.partition)):
                 older.outcome = "superseded"
             found[key] = work
@@ -293,7 +293,7 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
         case Busy():
             work.outcome = "busy"
         case Misplaced(partition):
-            work.refuse(
+            work.reject(
                 "registry",
                 "KeyOnTwoPartitions",
                 f"this key was seen on partition {partition}: offsets of two partitions don't compare; "

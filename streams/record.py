@@ -1,4 +1,4 @@
-"""First station: a Kafka record becomes a document, or is rejected with the reason.
+"""First stage: a Kafka record becomes a document, or is rejected with the reason.
 
 Everything that Elasticsearch would reject is found here, before the first write, so that a rejected record
 leaves the older version of its document as it was. The wire format is described in the README.

@@ -1,4 +1,4 @@
-"""Second station: a document's text becomes chunks that fit the model, with their place in the text.
+"""Second stage: a document's text becomes chunks that fit the model, with their place in the text.
 
 First by characters (`streams.spans`, fast), at the best bound near the size asked for: paragraph, sentence, word. Then
 what still exceeds the model's token limit is split again by tokens. No token is ever truncated.

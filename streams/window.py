@@ -1,4 +1,4 @@
-"""How many chunks go through the stations together: about what the model does in a few seconds.
+"""How many chunks go through the stages together: about what the model does in a few seconds.
 
 Large enough that like lengths meet and requests are few; small enough that a rebalance does not wait long.
 """

@@ -36,8 +36,8 @@ MUTATIONS = [
     Mutation(
         "no stubs over a refused document",
         "streams/protocol.py",
-        "if refused := [work for work in works if work.refused]:",
-        "if refused := []:",
+        "if rejected := [work for work in works if work.rejected]:",
+        "if rejected := []:",
         "test_mixed_outcomes_of_one_bulk",
     ),
     Mutation(

@@ -1,1 +1,1 @@
-"""What happens to a record, wherever it comes from: the checks before, the stations, and what they work with."""
+"""What happens to a record, wherever it comes from: the checks before, the stages, and what they work with."""

@@ -1,4 +1,4 @@
-"""The stations with connections of their own: for commands that write into the index beside the workers."""
+"""The stages with connections of their own: for commands that write into the index beside the workers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
-from agents.indexing.stations import Parts
+from agents.indexing.stages import Parts
 from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from agents.settings import Settings
@@ -26,7 +26,7 @@ from streams.protocol import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """What a command works with. `parts`: for stations; `epochs`: of the records that go through them, by
+    """What a command works with. `parts`: for stages; `epochs`: of the records that go through them, by
     place; `current`: the epoch of a record that is in the topic now."""
 
     client: AsyncElasticsearch

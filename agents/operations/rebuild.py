@@ -1,7 +1,7 @@
 """`penstock index rebuild`: everything once more, into a generation of its own, while readers keep the present one.
 
     1  documents whose record is older than the start   from the text in the serving index, at the records' own versions
-    2  the topic, from the start to its end             through the stations, claimed page by page
+    2  the topic, from the start to its end             through the stages, claimed page by page
     3  the note that it is under way is taken away
 
 The generation belongs to a group of its own, whose claims are written as a worker would write them: workers of that
@@ -25,7 +25,7 @@ from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import multi_get, scan
 from agents.indexing.preflight import Checked, ensure_topics, load_model
-from agents.indexing.stations import Stations
+from agents.indexing.stages import Stages
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.claims import Claim, read_claims
 from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
@@ -42,7 +42,7 @@ from streams.recover import record_from_chunks
 from streams.registry import Entry, Stored, from_source
 
 BATCH = 256
-"""Documents that go through the stations together."""
+"""Documents that go through the stages together."""
 CHUNKS = 2048
 """Chunks that are read from the serving index together, but for a document that has more."""
 TRIES = 4
@@ -230,7 +230,7 @@ class _Rebuild:
         self._reader = reader
         self._pace = pace
         self._result = result
-        self._stations = Stations(bench.parts)
+        self._stages = Stages(bench.parts)
 
     async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
         """Documents that the topic has lost, or that are older than the start; and what became of those since that were
@@ -334,6 +334,6 @@ class _Rebuild:
         await self._pace.passed(len(records))
 
     async def _through(self, records: Sequence[Record]) -> None:
-        """All stations, one after the other, as in a worker."""
-        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
-        await self._stations.through(works)
+        """All stages, one after the other, as in a worker."""
+        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, records)
+        await self._stages.through(works)

@@ -1,4 +1,4 @@
-"""Dead letters through the same stations once more, at their records' own epoch and offset.
+"""Dead letters through the same stages once more, at their records' own epoch and offset.
 
 Nothing is produced to the source topic, so an old record never becomes the newest one: where a newer record of the
 document is in the index, the letter is superseded. No claim is touched. Workers may run meanwhile.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from agents.indexing.preflight import Checked
-from agents.indexing.stations import Stations
+from agents.indexing.stages import Stages
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Key, key_of, listed, pages, read_letters, whole_letter
@@ -78,13 +78,13 @@ async def replay(
 
 
 class _Redrive:
-    """The stations, fed with letters."""
+    """The stages, fed with letters."""
 
     def __init__(self, bench: Workbench, *, dry_run: bool) -> None:
         self._bench = bench
         self._dry_run = dry_run
         registry = _Pretending(bench.registry) if dry_run else bench.registry
-        self._stations = Stations(replace(bench.parts, registry=registry))
+        self._stages = Stages(replace(bench.parts, registry=registry))
 
     async def run(self, letters: Sequence[Letter], reader: LogReader, result: Replayed) -> None:
         """Some letters, all the way."""
@@ -92,18 +92,18 @@ class _Redrive:
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
         self._bench.epochs.update({letter.place: letter.epoch for letter in letters})
         works = await self._bench.parts.embedder.on_tokenizers(
-            lambda letter: self._stations.prepare(letter.record, letter.attempt + 1), letters
+            lambda letter: self._stages.prepare(letter.record, letter.attempt + 1), letters
         )
-        await self._stations.begin(works)
+        await self._stages.begin(works)
         if not self._dry_run:
-            await self._stations.embed(works)
-            await self._stations.write(works)
+            await self._stages.embed(works)
+            await self._stages.write(works)
         for work, letter in zip(works, letters, strict=True):
-            result.outcomes["dead_lettered" if work.refused else work.outcome] += 1
+            result.outcomes["dead_lettered" if work.rejected else work.outcome] += 1
             if work.outcome == "busy":
                 result.problems.append(f"{_name(letter)}: a worker is at it; try again")
-            elif work.refused:
-                result.problems.append(f"{_name(letter)}: {work.refused.error}: {work.refused.message}")
+            elif work.rejected:
+                result.problems.append(f"{_name(letter)}: {work.rejected.error}: {work.rejected.message}")
 
     async def _whole(self, letter: Letter, reader: LogReader, result: Replayed) -> Letter | None:
         """With its value, and its key, from the source topic where the dead letter only points there."""

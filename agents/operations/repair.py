@@ -1,11 +1,11 @@
 """Mends what a verification found, by version only: nothing that is newer than a record is ever overwritten.
 
-A damaged document's record is read from the topic and goes through the stations once more, at its own version; chunks
+A damaged document's record is read from the topic and goes through the stages once more, at its own version; chunks
 that nobody asks for become stubs at theirs.
 """
 
 from agents.clock import utc_now
-from agents.indexing.stations import Stations
+from agents.indexing.stages import Stages
 from agents.indexing.workbench import Workbench
 from agents.kafka.reader import LogReader, record_of
 from agents.settings import Settings
@@ -22,7 +22,7 @@ class Repairer:
         self._settings = settings
         self._bench = bench
         self._reader = reader
-        self._stations = Stations(bench.parts)
+        self._stages = Stages(bench.parts)
 
     async def document(self, place: Place) -> None:
         """The record at this place, once more. Refused again, it is a dead letter. Twice is harmless."""
@@ -31,9 +31,9 @@ class Repairer:
             return
         self._bench.epochs[place] = self._bench.current.of(*place)
         works = await self._bench.parts.embedder.on_tokenizers(
-            lambda record: self._stations.prepare(record, attempt=2, repair=True), [record]
+            lambda record: self._stages.prepare(record, attempt=2, repair=True), [record]
         )
-        await self._stations.through(works)
+        await self._stages.through(works)
 
     async def letter(self, place: Place) -> None:
         """The record at this place is refused as it is, and its dead letter is missing."""
@@ -41,8 +41,8 @@ class Repairer:
         if record is None:
             return
         self._bench.epochs[place] = self._bench.current.of(*place)
-        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, [record])
-        await self._stations.write(works)
+        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, [record])
+        await self._stages.write(works)
 
     async def stubs(self, doc: str, orphans: dict[int, Row]) -> None:
         """Empty stubs in the place of chunks that must not be there, at the versions that these have."""

@@ -23,7 +23,7 @@ from elasticsearch.helpers import ScanError
 from agents.elastic.errors import explain
 from agents.elastic.requests import PAGE, multi_get, scan
 from agents.indexing.preflight import Checked
-from agents.indexing.stations import Stations
+from agents.indexing.stages import Stages
 from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader, record_of
@@ -94,7 +94,7 @@ class Verifier:
         self._checked = checked
         self._bench = bench
         self._reader = reader
-        self._stations = Stations(bench.parts)
+        self._stages = Stages(bench.parts)
         self._spool = spool
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
@@ -277,7 +277,7 @@ class Verifier:
         return sum(row["lag"] for row in rows)
 
     async def _remember(self, records: Sequence[Record]) -> None:
-        works = await self._bench.parts.embedder.on_tokenizers(self._stations.prepare, records)
+        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
         for work in works:

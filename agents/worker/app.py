@@ -34,7 +34,7 @@ from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
-from agents.indexing.stations import Parts
+from agents.indexing.stages import Parts
 from agents.kafka.claims import TABLE, ClaimTable
 from agents.kafka.connection import tls
 from agents.kafka.dead_letters import DeadLetters
@@ -93,7 +93,7 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         """Run until stopped. Exits 0 after a clean stop, else with the error's own code."""
         try:
             super().execute_from_commandline()
-        except (SystemExit, asyncio.CancelledError) as exc:  # the latter when a station was cancelled by the crash
+        except (SystemExit, asyncio.CancelledError) as exc:  # the latter when a stage was cancelled by the crash
             reason = self.app.crash_reason or self.crash_reason
             if isinstance(reason, PenstockError):
                 print(shown(f"penstock: {reason}"), file=sys.stderr)  # noqa: T201 - the last word is for people
@@ -168,7 +168,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         return transport
 
     async def on_start(self) -> None:
-        """Connect and start the stations, before Faust joins the group. An error is a crash, with its exit code."""
+        """Connect and start the stages, before Faust joins the group. An error is a crash, with its exit code."""
         try:
             await self._start_stations()
             await super().on_start()
@@ -255,7 +255,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         for width in checked.embedder.verdict.proof.refused:
             self.metrics.shapes_refused.labels(str(width)).set(1)
         self.metrics.worker_info.labels(settings.source.group, settings.source.topic, identity.index).set(1)
-        for station in (
+        for stage in (
             *[self.pipeline.run_embedding] * EMBEDDING,
             self.pipeline.run_writing,
             self._watch,
@@ -263,7 +263,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             self._watch_loop,
             lambda: end_when_filled(settings, checked, reader, client),
         ):
-            self.add_future(self._supervised(station))
+            self.add_future(self._supervised(stage))
         logger.info(
             "worker starting",
             extra={
@@ -278,7 +278,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish what is begun within the deadline, then let Faust commit and close.
 
-        1. drain the stations  2. Faust stops consuming and commits  3. our own connections
+        1. drain the stages  2. Faust stops consuming and commits  3. our own connections
         """
         if self.pipeline is not None and not self.crashed:
             self.drained = await self.pipeline.drain(Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S)))
@@ -381,10 +381,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             await asyncio.sleep(1)
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due))
 
-    async def _supervised(self, station: Any) -> None:
-        """The one supervisor: any error in a station ends the process; the restart replays."""
+    async def _supervised(self, stage: Any) -> None:
+        """The one supervisor: any error in a stage ends the process; the restart replays."""
         try:
-            await station()
+            await stage()
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - see above

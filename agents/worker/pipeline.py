@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from agents.clock import Deadline
-from agents.indexing.stations import Parts, Stations
+from agents.indexing.stages import Parts, Stages
 from agents.worker.assignment import Assignment, Position
 from streams.protocol import Work
 from streams.record import Record
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Batch:
-    """Records that go through the stations together. `generation`: of the assignment that it belongs to."""
+    """Records that go through the stages together. `generation`: of the assignment that it belongs to."""
 
     generation: int
     works: list[Work] = field(default_factory=list)
@@ -66,11 +66,11 @@ class Batch:
 
 
 class Pipeline:
-    """Station loops with little between them; whoever runs them ends the process when one fails."""
+    """Stage loops with little between them; whoever runs them ends the process when one fails."""
 
     def __init__(self, parts: Parts, assignment: Assignment) -> None:
         self._parts = parts
-        self._stations = Stations(parts)
+        self._stages = Stages(parts)
         self._assignment = assignment
         self._prepared: deque[Batch] = deque()
         self._changed = asyncio.Condition()
@@ -88,10 +88,10 @@ class Pipeline:
     @property
     def progressed(self) -> float:
         """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
-        return max(self._settled, self._stations.progressed)
+        return max(self._settled, self._stages.progressed)
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
-        """Take admitted records, in order. Blocks while the stations are full: that is the back-pressure.
+        """Take admitted records, in order. Blocks while the stages are full: that is the back-pressure.
 
         Takes none between `drain` and `resume`: the partitions are about to go, the next owner replays them.
         """
@@ -100,7 +100,7 @@ class Pipeline:
             return
         for part in _slices(positions):
             with self._parts.metrics.tokenize_seconds.time():
-                works = await self._parts.embedder.on_tokenizers(self._stations.prepare, [record for _, record in part])
+                works = await self._parts.embedder.on_tokenizers(self._stages.prepare, [record for _, record in part])
             for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
                 await self._put(work, position, generation)
@@ -117,11 +117,11 @@ class Pipeline:
         self._prepared[-1].add(work, position)
 
     async def run_embedding(self) -> None:
-        """The first station, until cancelled; `EMBEDDING` of them. Raises when a dependency is lost for good."""
+        """The first stage, until cancelled; `EMBEDDING` of them. Raises when a dependency is lost for good."""
         while True:
             batch = await self._enter()
-            await self._stations.begin(batch.works)
-            await self._stations.embed(batch.works)
+            await self._stages.begin(batch.works)
+            await self._stages.embed(batch.works)
             await self._embedded.put(batch)
 
     async def _enter(self) -> Batch:
@@ -142,7 +142,7 @@ class Pipeline:
                 self._begun.release()  # of an assignment that is gone: never begun, so replayed
 
     async def run_writing(self) -> None:
-        """The second station, until cancelled."""
+        """The second stage, until cancelled."""
         while True:
             batch = await self._embedded.get()
             await self._write(batch)
@@ -176,10 +176,10 @@ class Pipeline:
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""
         parts, points = self._parts, self._parts.fail_points
-        await self._stations.write(batch.works)
+        await self._stages.write(batch.works)
         for outcome, count in Counter(work.outcome for work in batch.works).items():
             parts.metrics.records.labels(outcome).inc(count)
-        await self._assignment.judge(batch.positions, [work.refused is not None for work in batch.works])
+        await self._assignment.judge(batch.positions, [work.rejected is not None for work in batch.works])
         points.passing("before_claim")
         await self._assignment.settle(batch.positions)
         points.passing("after_claim")

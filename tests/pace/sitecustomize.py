@@ -32,7 +32,7 @@ def install() -> None:
     if speed():
         _change("models.embedder", at_speed)
     if os.environ.get("MODEL_GATE"):
-        _change("agents.indexing.stations", gated)
+        _change("agents.indexing.stages", gated)
 
 
 def _change(name: str, change: Callable[[Any], None]) -> None:
@@ -89,12 +89,12 @@ def without_model(embedder: Any, put: Callable[[Any, str, Any], None] = setattr)
     put(embedder, "golden_cosine", lambda *_: 1.0)
 
 
-def gated(stations: Any) -> None:
-    """Of `agents.indexing.stations`: batches wait in the order in which they were begun, though two may be under way.
+def gated(stages: Any) -> None:
+    """Of `agents.indexing.stages`: batches wait in the order in which they were begun, though two may be under way.
 
     While one does, there is a file named after the gate and this process.
     """
-    begin, embed = stations.Stations.begin, stations.Stations.embed
+    begin, embed = stages.Stages.begin, stages.Stages.embed
     gate = Path(os.environ["MODEL_GATE"])
     held = Path(f"{gate}.{os.getpid()}")
     numbers = itertools.count()
@@ -120,7 +120,7 @@ def gated(stations: Any) -> None:
             await asyncio.sleep(LOOK_EVERY_S)
         return await embed(self, works)
 
-    stations.Stations.begin, stations.Stations.embed = numbered, let_through
+    stages.Stages.begin, stages.Stages.embed = numbered, let_through
 
 
 def slow(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -286,7 +286,7 @@ def _forget_highest(patch: pytest.MonkeyPatch) -> None:
 
 def _rejected_left_half(patch: pytest.MonkeyPatch) -> None:
     real = protocol._stubs
-    patch.setattr(protocol, "_stubs", lambda work, *about: [] if work.refused else real(work, *about))
+    patch.setattr(protocol, "_stubs", lambda work, *about: [] if work.rejected else real(work, *about))
 
 
 def _stubs_unseen(patch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
-from agents.indexing.stations import Parts, Stations
+from agents.indexing.stages import Parts, Stages
 from agents.kafka.claims import Claim, ClaimTable
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.reader import Bounds, LogReader, Next
@@ -785,8 +785,8 @@ class Worker(Process):
         self.parts = self.make_parts()
         self.pipeline = Pipeline(self.parts, self.assignment)
         embedding = [self.pipeline.run_embedding() for _ in range(EMBEDDING)]
-        for station in (self.deliver(), *embedding, self.pipeline.run_writing()):
-            self.spawn(station)
+        for stage in (self.deliver(), *embedding, self.pipeline.run_writing()):
+            self.spawn(stage)
 
     async def deliver(self) -> None:
         """The agent: Faust's windows into the pipeline."""
@@ -875,19 +875,19 @@ class Redriver(Process):
         self.spawn(self.run())
 
     async def run(self) -> None:
-        """The record through the stations. One that was not the wire format is read by a mended parser."""
+        """The record through the stages. One that was not the wire format is read by a mended parser."""
         world, record = self.world, self.letter.record
         if isinstance(decode(record), Rejected):
             record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
-        stations = Stations(self.make_parts(self.letter.epoch))
+        stages = Stages(self.make_parts(self.letter.epoch))
         mended = world.chunks.mended
-        works = [stations.prepare(record, self.letter.attempt + 1)]
-        await stations.begin(works)
-        await stations.embed(works)
-        await stations.write(works)
+        works = [stages.prepare(record, self.letter.attempt + 1)]
+        await stages.begin(works)
+        await stages.embed(works)
+        await stages.write(works)
         (work,) = works
-        if work.refused and (mended or REFUSED not in (record.value or b"").decode()):
-            world.fail(f"{self.name} was refused: {work.refused.message}")
+        if work.rejected and (mended or REFUSED not in (record.value or b"").decode()):
+            world.fail(f"{self.name} was refused: {work.rejected.message}")
         if self.letter.log == world.log_id:
             world.told(record.offset, work.outcome)
         self.alive = False
@@ -904,11 +904,11 @@ class Repairer(Process):
     async def run(self) -> None:
         """The record that the entry is about, once more."""
         world, damaged, damages = self.world, self.world.damaged[self.key], self.world.damages[self.key]
-        stations = Stations(self.make_parts())
-        works = [stations.prepare(world.log[damaged - 1], 2, repair=True)]
-        await stations.begin(works)
-        await stations.embed(works)
-        await stations.write(works)
+        stages = Stages(self.make_parts())
+        works = [stages.prepare(world.log[damaged - 1], 2, repair=True)]
+        await stages.begin(works)
+        await stages.embed(works)
+        await stages.write(works)
         if works[0].intent and (world.damaged.get(self.key), world.damages[self.key]) == (damaged, damages):
             del world.damaged[self.key]
         self.alive = False

@@ -11,7 +11,7 @@ from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
 BROKEN = """
-from agents.indexing import stations
+from agents.indexing import stages as stages
 from streams.record import Rejected, decode
 
 
@@ -20,7 +20,7 @@ def broken(record):
         return Rejected(record=record, stage="decode", error="BrokenParser", message="cannot read this")
     return decode(record)
 
-stations.decode = broken
+stages.decode = broken
 """
 
 

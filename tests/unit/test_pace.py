@@ -18,7 +18,7 @@ def test_batches_pass_the_gate_in_the_order_in_which_they_were_begun(
 ) -> None:
     passed: list[str] = []
 
-    class Stations:
+    class Stages:
         async def begin(self, works: list[str]) -> None:
             await asyncio.sleep(0.05 if works == ["first"] else 0)
 
@@ -27,13 +27,13 @@ def test_batches_pass_the_gate_in_the_order_in_which_they_were_begun(
 
     gate = Gate(tmp_path / "gate")
     monkeypatch.setenv("MODEL_GATE", gate.environment["MODEL_GATE"])
-    pace.gated(SimpleNamespace(Stations=Stations))
+    pace.gated(SimpleNamespace(Stages=Stages))
     held = tmp_path / f"gate.{os.getpid()}"
 
     async def through(works: list[str]) -> None:
-        stations = Stations()
-        await stations.begin(works)
-        await stations.embed(works)
+        stages = Stages()
+        await stages.begin(works)
+        await stages.embed(works)
 
     async def is_held() -> bool:
         return held.exists()

@@ -1,4 +1,4 @@
-"""What is done with records at each station, wherever they come from: the topic, or the dead letters."""
+"""What is done with records at each stage, wherever they come from: the topic, or the dead letters."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ LARGEST_SHARE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the stations work with."""
+    """What the stages work with."""
 
     embedder: Embedder
     rules: SplitRules
@@ -36,20 +36,20 @@ class Parts:
     batch: BatchSize = field(default_factory=BatchSize)
 
 
-class Stations:
+class Stages:
     """Prepare, begin, embed, write: in this order for every work, each for a batch at once."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.progressed = time.monotonic()
-        """When a part of the work at any station was last finished, monotonic seconds: a document may take minutes."""
+        """When a part of the work at any stage was last finished, monotonic seconds: a document may take minutes."""
 
     def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False) -> Work:
         """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input."""
         work = Work(record, attempt=attempt, repair=repair)
         limit = self._parts.budget.limit // LARGEST_SHARE
         if record.size_bytes > limit:
-            work.refuse(
+            work.reject(
                 "decode",
                 "DocumentTooLarge",
                 f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
@@ -58,12 +58,12 @@ class Stations:
             return work
         decoded = decode(record)
         if isinstance(decoded, Rejected):
-            work.refused = decoded
+            work.rejected = decoded
             return work
         space = room(decoded, self._parts.embedder.manifest.dims, self._parts.budget.limit)
         chunks = chunk_document(decoded, self._parts.rules, self._encode, space)
         if isinstance(chunks, Rejected):
-            work.refused = chunks
+            work.rejected = chunks
         else:
             work.document, work.chunks = replace(decoded, text=None) if decoded.text else decoded, chunks
         return work
@@ -110,9 +110,9 @@ class Stations:
         await write(works, parts.target, parts.chunks, utc_now(), self._progress)
         # 2
         for work in works:
-            if work.refused:
+            if work.rejected:
                 epoch = parts.target.epoch(work.record.partition, work.record.offset)
-                await parts.dead_letters.send(work.refused, attempt=work.attempt, epoch=epoch)
+                await parts.dead_letters.send(work.rejected, attempt=work.attempt, epoch=epoch)
                 work.outcome = "dead_lettered"
         # 3
         await finish(works, parts.registry)
@@ -128,7 +128,7 @@ class Stations:
             if work.vectors is not None:
                 work.vectors[number] = made.vectors[place]
             if place in made.failed:
-                work.refuse("embed", "OutOfMemory", f"chunk {number} alone does not fit: {made.failed[place]}")
+                work.reject("embed", "OutOfMemory", f"chunk {number} alone does not fit: {made.failed[place]}")
         metrics.embedded.inc(len(rows))
         metrics.batch_size.observe(len(rows))
         metrics.session_seconds.labels("busy").inc(made.busy_s)
