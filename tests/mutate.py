@@ -111,6 +111,13 @@ MUTATIONS = [
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
+        "purge takes letters that came while it looked",
+        "agents/operations/letters.py",
+        "    ends = {partition: bound.end",
+        "    bounds = await reader.bounds(topic, bounds)\n    ends = {partition: bound.end",
+        "test_a_letter_that_comes_while_others_are_purged_stays",
+    ),
+    Mutation(
         "an older record on another partition speaks for one that retention took",
         "agents/operations/verify.py",
         "return None if lost or (gone and older) else asked",

@@ -180,15 +180,16 @@ async def purgeable(
 
     Records up to the first that has to stay: an open letter of this group (with `before_ms`: one that is younger,
     whatever became of it), or of another group that feeds an index of this topic; or what is no letter of this topic.
+    Letters that come meanwhile stay: the end is asked for before anything is looked at.
     """
     topic = settings.dead_letter_topic
+    bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
     home = identity.home(settings.source.group) if identity else None
     open_here = set[Key]()
     if before_ms is None:
         rows = await listed(settings, identity, await read_letters(reader, settings, home))
         open_here = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
     others = await _open_elsewhere(settings, reader)
-    bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
     ends = {partition: bound.end for partition, bound in bounds.items()}
     async for found, _ in rows_of(reader, settings):
         for letter, row in found:

@@ -2,16 +2,17 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from models.embedder import Embedder
-from tests.harness import World
+from tests.harness import World, until
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
 BROKEN = """
-from agents.indexing import stages as stages
+from agents.indexing import stages
 from streams.record import Rejected, decode
 
 
@@ -22,6 +23,43 @@ def broken(record):
 
 stages.decode = broken
 """
+
+
+HELD = """
+import asyncio, pathlib
+from agents.operations import letters
+
+listed = letters.listed
+
+
+async def held(*arguments):
+    found = await listed(*arguments)
+    pathlib.Path("{held}").touch()
+    while not pathlib.Path("{go_on}").exists():
+        await asyncio.sleep(0.05)
+    return found
+
+letters.listed = held
+"""
+
+
+def test_a_letter_that_comes_while_others_are_purged_stays(world: World, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        held, go_on = tmp_path / "held", tmp_path / "go-on"
+        await world.create(partitions=1)
+        await world.produce([(b"doc", b"{"), (b"doc", {"text": "It was mended."})])
+        await world.settled(worker=world.start_worker())
+        change = HELD.format(held=held, go_on=go_on)
+        purge = asyncio.create_task(asyncio.to_thread(world.command, "dlq", "purge", "--yes", change=change))
+        await until(lambda: asyncio.to_thread(held.exists))
+        await world.produce([(b"doc", b"{")])
+        await world.settled()
+        go_on.touch()
+        done = await purge
+        assert (done.returncode, "deleted 1 records" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert listed(world)["open"] == 1
+
+    asyncio.run(scenario())
 
 
 def test_200_poison_records_among_1000_then_a_fixed_parser(world: World, embedder: Embedder) -> None:
