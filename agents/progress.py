@@ -3,4 +3,4 @@
 from collections.abc import Callable
 
 Report = Callable[[str, int, int], None]
-"""What is being done, how much of it is, of how much."""
+"""Called with the step's name, the items done, and the items in all."""

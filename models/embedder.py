@@ -37,9 +37,9 @@ T = TypeVar("T")
 class Embedding:
     """`vectors`: float32 (texts, dims), in the order given. `runs`: how the model was run for it.
 
-    `failed`: rows without a vector, because one text alone did not fit into memory, and the reason. `busy_s`: seconds
-    of lanes in these runs; `idle_s`: of the same lanes between their runs; `seconds`:
-    what it takes with the lanes to itself.
+    `failed`: rows without a vector, because one text alone did not fit into memory, and the reason. `busy_s`: lane
+    seconds spent in these runs; `idle_s`: lane seconds spent waiting between them; `seconds`: how long the batch would
+    take if no other one used the lanes.
     """
 
     vectors: Vectors

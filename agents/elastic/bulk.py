@@ -23,7 +23,7 @@ from streams.plan import Conflict, Outcome, Refused, Written
 MAX_BODY_BYTES = 1024**2
 """As large as pays (`make bench`, part bulk), and well below the server's http.max_content_length of 100 MB."""
 AT_A_TIME = 2
-"""Bodies on their way at once, of one call of `Bulk.send`; found likewise."""
+"""How many bodies one call of `Bulk.send` has in flight: more gained nothing (`make bench`, part bulk)."""
 MAX_BODY_ITEMS = 1000
 KEPT_BYTES = 4 * MAX_BODY_BYTES
 """Of items that have to be sent again, beyond which no others are drawn."""
