@@ -2,6 +2,7 @@
 
 import base64
 import os
+import random
 import re
 import shutil
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import urllib.request
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Servers that live for minutes: the optimising compiler and a parallel collector cost more than they bring."""
+PORTS = range(10_000, 32_768)
+"""For `free_port`: systems give higher ones to outgoing connections."""
 _OPEN = "xpack.security.enabled: false\n"
 
 
@@ -126,11 +130,15 @@ def java_home() -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on now.
+
+    Below the range that systems give to outgoing connections: one of these would take it before a server has bound it.
+    """
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def require_free(port: int, setting: str) -> None:
