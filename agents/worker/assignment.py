@@ -29,7 +29,9 @@ TRIES = 4
 STILL_S = 3.0
 """A partition with lag that delivered nothing for so long is looked at: Faust skipped, or a hole ends the log."""
 WAITING_S = 30.0
-"""One whose records are on their way is sought back after so long: others are worked first, or the model is slow."""
+"""One whose records are on their way is sought back after so long: others are worked first, or the model is slow. Each
+time twice as long, because Faust keeps what it has, and the budget counts a record once."""
+MOST_DOUBLINGS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -295,7 +297,8 @@ class Assignment:
                 partition.last_progress = self._now()  # idle is not stalled
             quiet_s = self._now() - partition.last_delivery
             if partition.ledger.expected < partition.end and not paused and not partition.open and quiet_s > STILL_S:
-                if quiet_s > WAITING_S or not await self._on_its_way(partition):
+                waiting_s = WAITING_S * 2 ** min(partition.seeks_at_expected, MOST_DOUBLINGS)
+                if quiet_s > waiting_s or not await self._on_its_way(partition):
                     await self._close_gap(partition, prove=True)
                 elif partition.proved != partition.ledger.expected:
                     partition.proved = partition.ledger.expected

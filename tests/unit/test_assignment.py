@@ -265,6 +265,12 @@ def test_what_is_on_its_way_is_not_fetched_again(waits: str) -> None:
         log.now += WAITING_S
         await assignment.watch()
         assert log.events == [("claim", 2), ("seek", 3)]
+        log.now += WAITING_S + 1
+        await assignment.watch()
+        assert log.events == [("claim", 2), ("seek", 3)], "what waits twice as long would be there a third time"
+        log.now += WAITING_S
+        await assignment.watch()
+        assert log.events == [("claim", 2), ("seek", 3), ("seek", 3)]
 
     asyncio.run(scenario())
 
