@@ -143,6 +143,14 @@ def begin_epoch(feeder: str | None, group: str) -> str:
     return f"Stop the workers, then begin a new epoch with `{command}`"
 
 
+def moved_keys(topic: str, now: int, index: str, before: int, way: str) -> RefusedError:
+    """`topic` has `now` partitions, and `index` was made for `before`. `way`: on, such as `begin_epoch`."""
+    return RefusedError(
+        f"{topic} has {now} partitions, {index} was made for {before}: keys have moved, and offsets no longer compare. "
+        f"{way}"
+    )
+
+
 def another_log(topic: str, what: str, way: str) -> RefusedError:
     """`what`: how it is known. `way`: on, such as `begin_epoch`."""
     return RefusedError(

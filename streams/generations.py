@@ -60,15 +60,17 @@ def fed_by(found: Sequence[Generation], group: str, contract: dict[str, Any] | N
     """The generation that a worker of this group writes into; None when there is none for it.
 
     1. the one bound to the group, whatever its contract (the caller compares)
-    2. among those made with this contract: the newest without a group, else the one that serves
-    Without a contract, for tools, any will do. What another group fills, and readers do not see, is that group's.
+    2. among those made with this contract: the newest without a group, else the one that serves, else the newest
+    Without a contract, for tools, any will do. Where no index serves, what another group fills is that group's, and
+    for tools what nobody fills is nobody's: a new one is to be made.
     """
     bound = [generation for generation in found if generation.group == group]
     if bound:
         return bound[-1]
     fitting = [one for one in found if contract is None or alike(one.contract, contract)]
-    free = [one for one in fitting if one.group is None or one.serving]
-    return max(free, key=lambda one: (one.group is None, one.number), default=None)
+    if serving_one(found) is None:
+        fitting = [one for one in fitting if one.group is None and contract is not None]
+    return max(fitting, key=lambda one: (one.group is None, one.serving, one.number), default=None)
 
 
 def alike(index: dict[str, Any], worker: dict[str, Any]) -> bool:

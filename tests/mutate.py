@@ -106,8 +106,8 @@ MUTATIONS = [
     Mutation(
         "an index made anew knows nothing of its log",
         "agents/elastic/index.py",
-        "if serving is None and history is not None:",
-        "if False:",
+        "elif history is not None:",
+        "elif False:",
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
@@ -141,7 +141,7 @@ MUTATIONS = [
     Mutation(
         "what waits for its turn is sought back",
         "agents/worker/assignment.py",
-        "quiet_s > WAITING_S or not await self._on_its_way(partition)",
+        "quiet_s > waiting_s or not await self._on_its_way(partition)",
         "True",
         "test_what_is_on_its_way_is_not_fetched_again",
     ),

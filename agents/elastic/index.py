@@ -28,7 +28,7 @@ from agents.elastic.notes import (
 )
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
-from streams.epochs import History, another_log, begin_epoch
+from streams.epochs import History, another_log, begin_epoch, moved_keys
 from streams.errors import NoIndexError, PenstockError, RefusedError
 from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
 
@@ -67,7 +67,9 @@ class Index:
         if beside:
             there = next((one for one in reversed(found) if alike(one.contract, contract)), None)
         else:
-            there = fed_by(found, self.group, contract) or next((one for one in found if one.group is None), None)
+            there = fed_by(found, self.group, contract)
+            if there is None and serving_one(found):
+                there = next((one for one in found if one.group is None), None)
         if there:
             name = there.index
             self._require_same(there, contract)
@@ -97,13 +99,13 @@ class Index:
         ours = [one for one in found if one.contract["source"]["topic"] == source["topic"]]
         if serving is None:
             ours = [one for one in ours if same_log(one.contract["source"]["log"], source["log"])]
-        if serving is None and history is not None:
-            source = {**source, "partitions": history.partitions}
-            contract = {**contract, "source": source, "cuts": history.cuts}
-        elif ours:
+        if ours and (serving is not None or history is None):
             model = serving if serving is not None and serving in ours else ours[-1]
             self._require_same(model, {**model.contract, "source": source})
             contract = {**contract, "cuts": model.contract["cuts"]}
+        elif history is not None:
+            source = {**source, "partitions": history.partitions}
+            contract = {**contract, "source": source, "cuts": history.cuts}
         es = self._settings.elasticsearch
         shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
@@ -217,7 +219,8 @@ class Index:
 
     def none(self, found: Sequence[Generation]) -> NoIndexError:
         """What to do where there is no index behind the alias. `found`: those that serve nobody."""
-        others = ", ".join(f"{one.index} (fed by {one.group or 'nobody yet'})" for one in found)
+        whole = [one for one in found if not one.rebuild]
+        others = ", ".join(f"{one.index} (fed by {one.group or 'nobody yet'})" for one in whole)
         return NoIndexError(
             f"there is no index behind the alias {self._alias}: create it with `penstock index create`"
             + (f", or `penstock index promote` what is there: {others}" if others else "")
@@ -225,10 +228,13 @@ class Index:
 
     async def require_served(self, name: str) -> None:
         """Raises PenstockError where no index is behind the alias: readers find nothing, and could find this one."""
-        if serving_one(await self.generations()) is None:
+        found = await self.generations()
+        if serving_one(found) is None:
+            way = f"`penstock index promote {name}`"
+            if any(one.rebuild for one in found if one.index == name):
+                way = "`penstock index rebuild` goes on with its rebuild"
             raise PenstockError(
-                f"there is no index behind the alias {self._alias}, so that readers find nothing: "
-                f"`penstock index promote {name}`"
+                f"there is no index behind the alias {self._alias}, so that readers find nothing: {way}"
             )
 
     async def mine(self, contract: dict[str, Any] | None = None) -> Generation | None:
@@ -355,10 +361,7 @@ class Index:
         if moved and not any_log and not same_log(before, now):
             raise another_log(topic, f"{name} holds {before}, this is {now}", way)
         if rows and moved:
-            raise RefusedError(
-                f"{topic} has {contract['source']['partitions']} partitions, {name} was made for "
-                f"{stored['source']['partitions']}: keys have moved, and offsets no longer compare. {way}"
-            )
+            raise moved_keys(topic, contract["source"]["partitions"], name, stored["source"]["partitions"], way)
         if rows:
             raise RefusedError(
                 f"the index {name} has another contract:\n"

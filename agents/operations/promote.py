@@ -22,7 +22,7 @@ from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.contract import fingerprint, same_log
-from streams.epochs import another_log, begin_epoch
+from streams.epochs import another_log, begin_epoch, moved_keys
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
 
@@ -51,11 +51,12 @@ async def progress_of(index: Index, reader: LogReader, settings: Settings, gener
     identity = await index.identity(generation)
     own = settings_of(settings, generation)
     source, now = generation.contract["source"], await reader.require_topic(own.source.topic)
+    way = begin_epoch(generation.group, settings.source.group)
     if not same_log(source["log"], now.log):
-        way = begin_epoch(generation.group, settings.source.group)
         raise another_log(own.source.topic, f"{generation.index} holds {source['log']}, this is {now.log}", way)
-    count = int(source["partitions"])
-    rows = await partition_rows(reader, own, count, identity.sink)
+    if now.partitions != source["partitions"]:
+        raise moved_keys(own.source.topic, now.partitions, generation.index, source["partitions"], way)
+    rows = await partition_rows(reader, own, now.partitions, identity.sink)
     return Progress(
         settled={row["partition"]: row["settled_offset"] for row in rows},
         ends={row["partition"]: row["end_offset"] for row in rows},

@@ -103,12 +103,12 @@ async def rebuild(
             topic = await reader.require_topic(settings.source.topic)
             found = await index.generations()
             serving = serving_one(found)
-            if serving is None:
-                raise index.none(found)
             contract = contract_of(settings, embedder.manifest, topic)
             new = next((one for one in reversed(found) if one.rebuild), None)
             result.resumed = new is not None
             if new is None:
+                if serving is None:
+                    raise index.none(found)
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
                 new = await _begin(index, found, contract, serving, starts)
             elif offset is not None or at_ms is not None:

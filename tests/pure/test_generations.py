@@ -50,7 +50,9 @@ def test_a_group_feeds_the_one_that_is_bound_to_it_whatever_its_contract() -> No
     rebuilt = generation(3, "a-3", CONTRACT)
     assert fed_by([*found, rebuilt], "a", CONTRACT) == first
     assert fed_by([*found, rebuilt], "b", CONTRACT) == first  # the one that serves
-    assert fed_by([second, rebuilt], "b", CONTRACT) is None  # readers do not see it, and another group fills it
+    assert fed_by([second, rebuilt], "b", CONTRACT) is None  # where nothing serves, it is the other group's
+    assert fed_by([second, rebuilt], "b", None) is None  # nor is what nobody fills: a new one is to be made
+    assert fed_by([first, generation(2, "a-2", OTHER)], "b", OTHER) == generation(2, "a-2", OTHER)  # a group renamed
     grown = {**OTHER, "source": {"topic": "t", "partitions": 8}}
     assert fed_by(found, "b", grown) == second  # for the message about a new epoch
 

@@ -409,6 +409,58 @@ def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedd
     asyncio.run(scenario())
 
 
+def test_the_serving_index_of_another_topic_does_not_hide_what_claims_know(world: World, embedder: Embedder) -> None:
+    """A topic is moved: the alias serves the old one's index while the new one's is filled, lost and made anew."""
+    began_ms = int(time.time()) * 1000 - 3_600_000
+    old = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-old", "PENSTOCK_SOURCE__TOPIC": f"{world.name}-old"}
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            for topic in (world.name, f"{world.name}-old"):
+                await reader.create_topic(topic, 2, {})
+        assert world.command("index", "create", extra=old).returncode == 0
+        await world.settled_as(old, worker := world.start_worker(old))
+        assert worker.terminate() == 0
+        made = world.command("index", "create")
+        assert made.returncode == 0, made.stderr
+        index = re.findall(r"created (\S+)", made.stdout)[0]
+        await world.produce(documents(range(40)), timestamp_ms=began_ms)
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await grow(world, 3)
+        await world.produce(documents(range(40), salt=100), timestamp_ms=began_ms + 100)
+        done = world.command("index", "epoch", "bump", "--why", "a test", "--at", moment(began_ms + 100))
+        assert done.returncode == 0, done.stderr
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=f"{index},{index}-registry")
+        assert world.command("index", "create").returncode == 0
+        await world.settled(worker=world.start_worker())
+        assert not await world.dead_letters(), "keys that moved"
+        assert verified(world)[1] == 0
+
+    asyncio.run(scenario())
+
+
+def test_what_is_promoted_has_read_every_partition(world: World) -> None:
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(documents(range(20)))
+        await world.settled(worker=(worker := world.start_worker()))
+        rebuilt = json.loads(world.command("index", "rebuild", "--json").stdout)
+        assert worker.terminate() == 0
+        await grow(world, 4)
+        for name in (None, rebuilt["index"]):
+            refused = world.command("index", "promote", *([name] if name else []))
+            assert (refused.returncode, BUMP in refused.stderr) == (3, True), refused.stderr
+        (first, second) = json.loads(world.command("index", "list", "--json").stdout)
+        assert (first["lag"], second["lag"]) == (None, None)
+        assert BUMP in first["problem"]
+
+    asyncio.run(scenario())
+
+
 def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: Embedder) -> None:
     """2 → 4 → 8: a key that moved twice is on two new partitions; the second moment tells its records apart."""
     began_ms = int(time.time()) * 1000 - 3_600_000
