@@ -139,6 +139,13 @@ MUTATIONS = [
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
+        "what only waits has no claim",
+        "agents/worker/assignment.py",
+        "if partition.stored != held.get(number)",
+        "if number in held and partition.stored != held[number]",
+        "test_what_was_lost_of_a_partition_that_only_waited_is_counted_once",
+    ),
+    Mutation(
         "what waits for its turn is sought back",
         "agents/worker/assignment.py",
         "quiet_s > waiting_s or not await self._on_its_way(partition)",

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agents.local import KAFKA_VERSION, stack
@@ -35,6 +35,19 @@ def end() -> None:
     for place in folder.iterdir():
         stack.down(place)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_logs() -> Path:
+    """Those of the servers that are there now, in a folder that stays."""
+    kept, folder = Path(tempfile.mkdtemp(prefix="penstock-logs-")), Path(os.environ[FOLDER])
+    for log in folder.rglob("*.log"):
+        if "data" in log.parts:  # a segment of a topic
+            continue
+        target = kept / log.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # rolled meanwhile
+            shutil.copy(log, target)
+    return kept
 
 
 @contextmanager

@@ -55,12 +55,12 @@ class Open:
 class Partition:
     """One assigned partition."""
 
-    def __init__(self, number: int, start: int, now: float) -> None:
+    def __init__(self, number: int, stored: Claim, now: float) -> None:
         self.number = number
-        self.ledger = Ledger(start)
-        self.claimed = start - 1
-        self.stored: Claim | None = None
-        self.share = Share()
+        self.ledger = Ledger(stored.offset + 1)
+        self.claimed = stored.offset
+        self.stored = stored
+        self.share = stored.share
         self.open: deque[Open] = deque()
         self.end: int | None = None
         self.last_delivery = self.last_progress = now
@@ -130,11 +130,11 @@ class Assignment:
         """
         claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._reader, self.topic, claims, self._sink)
-        fresh = {}
-        for number, claim in claims.items():
-            fresh[number] = Partition(number, starts[number], self._now())
-            if claim is not None and claim.sink == self._sink:
-                fresh[number].stored, fresh[number].share, fresh[number].claimed = claim, claim.share, claim.offset
+        held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
+        now = self._now()
+        fresh = {
+            number: Partition(number, self._begin(start, held.get(number)), now) for number, start in starts.items()
+        }
         self.revoke()
         self._partitions = fresh
         self.received = True
@@ -142,18 +142,28 @@ class Assignment:
         for partition in fresh.values():
             for metric in (self._metrics.end_to_end_seconds, self._metrics.records_lost):
                 metric.labels(self.topic, str(partition.number))  # there, as 0, from the start
-            self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
-        logger.info(
-            "partitions assigned",
-            extra={"topic": self.topic, "start": {p.number: p.ledger.expected for p in fresh.values()}},
+            self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(starts[partition.number])
+        logger.info("partitions assigned", extra={"topic": self.topic, "start": starts})
+        for number, claim in held.items():
+            if claim.offset + 1 < starts[number]:
+                self._lose(fresh[number], claim.offset + 1, starts[number])
+        await asyncio.gather(
+            *(
+                self._claims.write(number, partition.stored)
+                for number, partition in fresh.items()
+                if partition.stored != held.get(number)
+            )
         )
-        for partition in fresh.values():
-            if partition.stored is not None and (after := partition.stored.offset + 1) < partition.ledger.expected:
-                self._lose(partition, after, partition.ledger.expected)
-                await self._claim(partition)  # so that they are counted once
-            elif partition.stored is not None and partition.stored.history != self._history:
-                partition.stored = replace(partition.stored, history=self._history)
-                await self._claims.write(partition.number, partition.stored)  # of an idle one, too
+
+    def _begin(self, start: int, held: Claim | None) -> Claim:
+        """The claim that a partition begins with: whatever retention takes from there on is missed, and counted once.
+
+        Of one that waits or is idle, too; it is also told what is known of the log by now.
+        """
+        if held is not None and held.offset + 1 == start:
+            return replace(held, history=self._history)
+        share = Share() if held is None else held.share
+        return Claim(offset=start - 1, sink=self._sink, record=None, share=share, history=self._history)
 
     @property
     def empty(self) -> bool:
@@ -210,8 +220,7 @@ class Assignment:
         total = functools.reduce(Share.plus, (partition.share for partition in self._partitions.values()), Share())
         if total.exceeds(self._max_ratio):
             for partition in {partition.number: partition for partition, _ in ours}.values():
-                stored = partition.stored or Claim(offset=partition.claimed, sink=self._sink, record=None)
-                judged = replace(stored, share=partition.share, history=self._history)
+                judged = replace(partition.stored, share=partition.share)
                 await self._claims.write(partition.number, judged)
             raise too_many_rejected(total, self._max_ratio)
         if total.full:
@@ -265,7 +274,7 @@ class Assignment:
         claims = {
             partition.number: partition.stored
             for partition in partitions
-            if partition.stored is not None and self._partitions.get(partition.number) is partition
+            if self._partitions.get(partition.number) is partition
         }
         for left in reversed(range(TRIES)):
             try:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests import shared
+
 SUMMARY: dict[str, Any] = {}
 collect_ignore = [] if os.environ.get("SOAK") else ["test_soak.py"]  # `make soak`
 
@@ -21,8 +23,10 @@ def minutes() -> float:
     return float(os.environ.get("MINUTES") or 20)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print it."""
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
+    """Print it. Of a run that failed the servers' logs stay: it may have been theirs."""
     terminalreporter.section("chaos")
     for name, value in SUMMARY.items():
         terminalreporter.write_line(f"{name:40} {value}")
+    if exitstatus:
+        terminalreporter.write_line(f"the servers' logs: {shared.keep_logs()}")

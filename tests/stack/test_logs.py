@@ -419,7 +419,8 @@ def test_the_serving_index_of_another_topic_does_not_hide_what_claims_know(world
             for topic in (world.name, f"{world.name}-old"):
                 await reader.create_topic(topic, 2, {})
         assert world.command("index", "create", extra=old).returncode == 0
-        await world.settled_as(old, worker := world.start_worker(old))
+        worker = world.start_worker(old)
+        await world.ready(worker)  # the index is its group's from then on
         assert worker.terminate() == 0
         made = world.command("index", "create")
         assert made.returncode == 0, made.stderr

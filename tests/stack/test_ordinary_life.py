@@ -119,6 +119,27 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
     asyncio.run(scenario())
 
 
+def test_retention_takes_what_waited_for_a_worker_that_ended(world: World) -> None:
+    """Fault 39: nothing of the partition was settled yet, so that only its first claim knows that it was ours."""
+    gate = world.gate()
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        for partition in range(2):
+            await world.produce(((f"{partition}-{i}".encode(), {"text": f"Record {i}."}) for i in range(10)), partition)
+        worker = world.start_worker(gate.environment)
+        await gate.holds(worker.process)
+        worker.kill()
+        async with log_reader(world.settings) as reader:
+            await reader.delete_before(world.name, {0: 4})
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        assert lost(worker, world.name) == 4
+        assert len(await world.chunks()) == 16
+
+    asyncio.run(scenario())
+
+
 def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: Embedder) -> None:
     """A transaction leaves a marker, and one that is aborted its records: that is no reason to read anything again."""
 

@@ -28,6 +28,8 @@ class Log:
     begin: int = 0
     claims: dict[int, Claim] = field(default_factory=dict)
     events: list[tuple[str, int]] = field(default_factory=list)
+    """Since the assignment."""
+    begun: list[tuple[str, int]] = field(default_factory=list)
     now: float = 100.0
     handed_over: int | None = None
     markers: int = 0
@@ -93,6 +95,7 @@ async def assigned(log: Log, max_ratio: float = 1.0, history: History | None = N
         now=lambda: log.now,
     )
     await assignment.assign([0])
+    log.begun, log.events[:] = list(log.events), []
     return assignment
 
 
@@ -220,6 +223,22 @@ def test_what_was_lost_while_no_worker_ran_is_counted_once() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("begin", [0, 5])
+def test_what_was_lost_of_a_partition_that_only_waited_is_counted_once(begin: int) -> None:
+    """It was assigned, nothing of it was settled yet, and retention came before the next assignment."""
+
+    async def scenario() -> None:
+        log = Log(list(range(begin, 20)), begin=begin)
+        assert lost(await assigned(log)) == 0
+        assert (log.begun, log.claims[0].record) == ([("claim", begin - 1)], None)
+        log.begin = 15
+        assert lost(assignment := await assigned(log)) == 15 - begin
+        assert lost(await assigned(log)) == 0
+        assert offsets(await assignment.admit(log.deliver(15))) == [15]
+
+    asyncio.run(scenario())
+
+
 def test_what_was_revoked_while_the_log_was_asked_is_stepped_over_by_nobody() -> None:
     async def scenario() -> None:
         log = Log([6, 7], begin=6)
@@ -309,7 +328,7 @@ def test_what_is_in_flight_at_a_revocation_is_not_claimed() -> None:
         admitted = await assignment.admit(log.deliver(0, 1))
         await assignment.assign([0])
         await assignment.settle([position for position, _ in admitted])
-        assert log.events == []
+        assert (log.events, log.claims[0].offset) == ([], -1)
 
     asyncio.run(scenario())
 
@@ -341,10 +360,10 @@ def test_a_claim_is_told_what_is_known_of_its_log_though_nothing_comes() -> None
     async def scenario() -> None:
         log = Log([0, 1], claims={0: claim(1)})
         history = History(log="cluster/topic", partitions=1, cuts=[])
-        for _ in range(2):
+        for written in ([("claim", 1)], []):
             assignment = await assigned(log, history=history)
             assert from_bytes(to_bytes(log.claims[0])) == replace(claim(1), history=history)
-            assert log.events == [("claim", 1)], "once"
+            assert (log.begun, log.events) == (written, [])
         await assignment.watch()
         assert assignment.snapshot()[0]["lag"] == 0
 
