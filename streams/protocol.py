@@ -76,28 +76,25 @@ class Chunks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a worker writes into. `epoch`: of a record, by partition and offset."""
+    """What a worker writes into."""
 
     chunk_index_uuid: str
     model: str
     names: FieldNames
-    epoch: Callable[[int, int], int]
-
-    def version(self, record: Record) -> int:
-        """External version of everything that the record writes."""
-        return version(self.epoch(record.partition, record.offset), record.offset)
 
 
 @dataclass(slots=True)
 class Work:
     """One record on its way. `rejected` is set at whichever stage finds that it cannot go on.
 
-    `attempt`: above 1 when it comes from the dead letters. `repair`: whatever is there is written again. `intent`: the
-    entry as swapped in, of a document that has to be written. `old`: chunk numbers below it may hold vectors worth
-    reading. `vectors`: float32 (len(chunks), dims), and `known` the rows that are filled already.
+    `epoch`: the one that its record belongs to, see `streams.epochs`. `attempt`: above 1 when it comes from the dead
+    letters. `repair`: whatever is there is written again. `intent`: the entry as swapped in, of a document that has to
+    be written. `old`: chunk numbers below it may hold vectors worth reading. `vectors`: float32 (len(chunks), dims),
+    and `known` the rows that are filled already.
     """
 
     record: Record
+    epoch: int
     document: Document | None = None
     chunks: list[Chunk] = field(default_factory=list)
     rejected: Rejected | None = None
@@ -108,6 +105,11 @@ class Work:
     vectors: Vectors | None = None
     known: set[int] = field(default_factory=set)
     outcome: str = "stored"
+
+    @property
+    def version(self) -> int:
+        """External version of everything that the record writes."""
+        return version(self.epoch, self.record.offset)
 
     def reject(self, stage: str, error: str, message: str) -> None:
         """Dead-letter it; the first reason stays."""
@@ -205,7 +207,7 @@ async def write(
             lost[chunk_id(work.document.id, number)] = work
     # 2
     for key, found in (await chunks.stubs(list(lost)) if lost else {}).items():
-        if found == target.version(lost[key].record):
+        if found == lost[key].version:
             lost[key].reject("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
     if rejected := [work for work in works if work.rejected]:
@@ -279,7 +281,7 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
     wanted = Wanted(
         doc_id=document.id,
         partition=record.partition,
-        version=target.version(record),
+        version=work.version,
         n=len(work.chunks),
         content_hash=document.content_hash,
         attempt=work.attempt,
@@ -317,7 +319,7 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             work.document,
             work.chunks,
             work.vectors,
-            epoch=target.epoch(work.record.partition, work.record.offset),
+            epoch=work.epoch,
             model=target.model,
             indexed_at=indexed_at,
             names=target.names,
@@ -329,6 +331,5 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
 def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
     assert work.document is not None  # noqa: S101 - begun works have one
     assert work.intent is not None  # noqa: S101
-    epoch = target.epoch(work.record.partition, work.record.offset)
     numbers = range(start, work.intent.entry.hi)
-    return stub_writes(work.document, numbers, epoch=epoch, model=target.model, indexed_at=indexed_at)
+    return stub_writes(work.document, numbers, epoch=work.epoch, model=target.model, indexed_at=indexed_at)

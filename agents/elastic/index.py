@@ -243,7 +243,6 @@ class Index:
 
     async def bind(self, name: str, log: str) -> None:
         """This group feeds it from now on, from this log, which was found to be the one that it holds."""
-        await self.complete(name)
         generation = await self.generation(name)
         notes = {GROUP_NOTE: self.group} if generation.group != self.group else {}
         if generation.contract["source"]["log"] != log:

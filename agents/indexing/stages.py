@@ -11,6 +11,7 @@ from agents.indexing.budget import Budget
 from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from models.embedder import Embedder
+from streams.epochs import Epochs
 from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
 from streams.size import room
@@ -22,9 +23,10 @@ LARGEST_SHARE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the stages work with."""
+    """What the stages work with. `epochs`: of the records that are in the topic now."""
 
     embedder: Embedder
+    epochs: Epochs
     rules: SplitRules
     target: Target
     registry: Entries
@@ -44,9 +46,14 @@ class Stages:
         self.progressed = time.monotonic()
         """When a part of the work at any stage was last finished, monotonic seconds: a document may take minutes."""
 
-    def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False) -> Work:
-        """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input."""
-        work = Work(record, attempt=attempt, repair=repair)
+    def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False, epoch: int | None = None) -> Work:
+        """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input.
+
+        `epoch`: of a record that is in the topic no more, or may not be.
+        """
+        if epoch is None:
+            epoch = self._parts.epochs.of(record.partition, record.offset)
+        work = Work(record, epoch, attempt=attempt, repair=repair)
         limit = self._parts.budget.limit // LARGEST_SHARE
         if record.size_bytes > limit:
             work.reject(
@@ -111,8 +118,7 @@ class Stages:
         # 2
         for work in works:
             if work.rejected:
-                epoch = parts.target.epoch(work.record.partition, work.record.offset)
-                await parts.dead_letters.send(work.rejected, attempt=work.attempt, epoch=epoch)
+                await parts.dead_letters.send(work.rejected, attempt=work.attempt, epoch=work.epoch)
                 work.outcome = "dead_lettered"
         # 3
         await finish(works, parts.registry)

@@ -24,9 +24,9 @@ from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import multi_get, scan
+from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
-from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.claims import Claim, read_claims
 from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
 from agents.operations.promote import progress_of
@@ -125,8 +125,8 @@ async def rebuild(
             await ensure_topics(reader, own, topic)
             checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
             result.index, result.group = new.index, own.source.group
-            async with workbench(own, checked) as bench, claim_writer(own) as write:
-                run = _Rebuild(own, checked, bench, reader, Pace(rate), result)
+            async with assemble(own, checked) as assembly, claim_writer(own) as write:
+                run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
                 if base:
                     await run.from_index(base, starts, report)
                 await run.from_topic(starts, write, report)
@@ -219,28 +219,28 @@ class _Rebuild:
         self,
         settings: Settings,
         checked: Checked,
-        bench: Workbench,
+        assembly: Assembly,
         reader: LogReader,
         pace: Pace,
         result: Rebuilt,
     ) -> None:
         self._settings = settings
         self._checked = checked
-        self._bench = bench
+        self._assembly = assembly
         self._reader = reader
         self._pace = pace
         self._result = result
-        self._stages = Stages(bench.parts)
+        self._stages = Stages(assembly.parts)
 
     async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
         """Documents that the topic has lost, or that are older than the start; and what became of those since that were
         taken before it was interrupted."""
-        identity = await Index(self._bench.client, self._settings).identity(base)
+        identity = await Index(self._assembly.client, self._settings).identity(base)
         seen, uuid = 0, identity.chunk_index_uuid
-        async for hits, total in scan(self._bench.client, f"{base.index}-registry", {"term": {"state": "done"}}):
+        async for hits, total in scan(self._assembly.client, f"{base.index}-registry", {"term": {"state": "done"}}):
             entries = [from_source(hit["_source"]) for hit in hits]
             old = [one for one in entries if self._is_old(one, starts) and one.chunk_index_uuid == uuid]
-            there = await self._bench.registry.read(entry.doc_id for entry in old)
+            there = await self._assembly.registry.read(entry.doc_id for entry in old)
             due = [entry for entry in old if _is_due(entry, there.get(entry.doc_id))]
             for part in _parts(due, self._pace.batch):
                 await self._recover(base, part, starts)
@@ -249,7 +249,7 @@ class _Rebuild:
 
     def _is_old(self, entry: Entry, starts: Mapping[int, int]) -> bool:
         """Whether its record is not among those that are read from the topic."""
-        return entry.version < self._bench.current.version(entry.partition, starts.get(entry.partition, 0))
+        return entry.version < self._assembly.parts.epochs.version(entry.partition, starts.get(entry.partition, 0))
 
     async def _recover(self, base: Generation, entries: Sequence[Entry], starts: Mapping[int, int]) -> None:
         """What is not as its entry says is read again: it is being replaced, or redriven, or it is damaged."""
@@ -261,7 +261,7 @@ class _Rebuild:
             await asyncio.sleep(attempt)
             registry = f"{base.index}-registry"
             ids = [entry_id(doc) for doc in left]
-            answers = await multi_get(self._bench.client, self._bench.requests, registry, ids)
+            answers = await multi_get(self._assembly.client, self._assembly.requests, registry, ids)
             now = [from_source(answer["_source"]) for answer in answers if answer["found"]]
             waiting = [entry for entry in now if self._is_old(entry, starts) and entry.state != "rejected"]
             self._result.changing += len(left) - len(waiting)
@@ -274,7 +274,7 @@ class _Rebuild:
         text = base.contract["fields"]["text"]
         ids = [chunk_id(entry.doc_id, number) for entry in entries for number in range(entry.n)]
         fields = f"{text},metadata,penstock"
-        answers = await multi_get(self._bench.client, self._bench.requests, base.index, ids, fields)
+        answers = await multi_get(self._assembly.client, self._assembly.requests, base.index, ids, fields)
         rows = iter(answer.get("_source") for answer in answers)
         records, left = [], []
         for entry in entries:
@@ -283,10 +283,8 @@ class _Rebuild:
             if record is None:
                 left.append(entry.doc_id)
                 continue
-            self._bench.epochs[record.partition, record.offset] = epoch_of_version(entry.version)
-            records.append(record)
+            records.append((record, epoch_of_version(entry.version)))
         await self._through(records)
-        self._bench.epochs.clear()
         self._result.from_index += len(records)
         return left
 
@@ -325,15 +323,13 @@ class _Rebuild:
                 report("from the topic", passed, total)
 
     async def _process(self, records: Sequence[Record]) -> None:
-        for record in records:
-            place = record.partition, record.offset
-            self._bench.epochs[place] = self._bench.current.of(*place)
-        await self._through(records)
-        self._bench.epochs.clear()
+        await self._through([(record, None) for record in records])
         self._result.from_topic += len(records)
         await self._pace.passed(len(records))
 
-    async def _through(self, records: Sequence[Record]) -> None:
-        """All stages, one after the other, as in a worker."""
-        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, records)
+    async def _through(self, records: Sequence[tuple[Record, int | None]]) -> None:
+        """All stages, one after the other, as in a worker. With each record its epoch; None: that of the topic."""
+        works = await self._assembly.parts.embedder.on_tokenizers(
+            lambda row: self._stages.prepare(row[0], epoch=row[1]), records
+        )
         await self._stages.through(works)

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
-from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Key, key_of, listed, pages, read_letters, whole_letter
 from agents.settings import Settings
@@ -62,7 +62,7 @@ async def replay(
                 chosen[key_of(row.letter)] = row.letter
         total = len(chosen)
         report(0, total)
-        redrive = _Redrive(await stack.enter_async_context(workbench(settings, checked)), dry_run=dry_run)
+        redrive = _Redrive(await stack.enter_async_context(assemble(settings, checked)), dry_run=dry_run)
         async for found, _ in pages(reader, settings, home):
             due = []
             for letter in found:  # the first letter of a record has the same bytes as its later ones
@@ -80,19 +80,18 @@ async def replay(
 class _Redrive:
     """The stages, fed with letters."""
 
-    def __init__(self, bench: Workbench, *, dry_run: bool) -> None:
-        self._bench = bench
+    def __init__(self, assembly: Assembly, *, dry_run: bool) -> None:
+        self._assembly = assembly
         self._dry_run = dry_run
-        registry = _Pretending(bench.registry) if dry_run else bench.registry
-        self._stages = Stages(replace(bench.parts, registry=registry))
+        registry = _Pretending(assembly.registry) if dry_run else assembly.registry
+        self._stages = Stages(replace(assembly.parts, registry=registry))
 
     async def run(self, letters: Sequence[Letter], reader: LogReader, result: Replayed) -> None:
         """Some letters, all the way."""
         letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
-        self._bench.epochs.update({letter.place: letter.epoch for letter in letters})
-        works = await self._bench.parts.embedder.on_tokenizers(
-            lambda letter: self._stages.prepare(letter.record, letter.attempt + 1), letters
+        works = await self._assembly.parts.embedder.on_tokenizers(
+            lambda letter: self._stages.prepare(letter.record, letter.attempt + 1, epoch=letter.epoch), letters
         )
         await self._stages.begin(works)
         if not self._dry_run:

@@ -5,8 +5,8 @@ that nobody asks for become stubs at theirs.
 """
 
 from agents.clock import utc_now
+from agents.indexing.assembly import Assembly
 from agents.indexing.stages import Stages
-from agents.indexing.workbench import Workbench
 from agents.kafka.reader import LogReader, record_of
 from agents.settings import Settings
 from streams.identity import chunk_id
@@ -18,19 +18,18 @@ from streams.verify import Place, Row
 class Repairer:
     """Repairs documents one by one."""
 
-    def __init__(self, settings: Settings, bench: Workbench, reader: LogReader) -> None:
+    def __init__(self, settings: Settings, assembly: Assembly, reader: LogReader) -> None:
         self._settings = settings
-        self._bench = bench
+        self._assembly = assembly
         self._reader = reader
-        self._stages = Stages(bench.parts)
+        self._stages = Stages(assembly.parts)
 
     async def document(self, place: Place) -> None:
         """The record at this place, once more. Refused again, it is a dead letter. Twice is harmless."""
         record = await self._record(place)
         if record is None:
             return
-        self._bench.epochs[place] = self._bench.current.of(*place)
-        works = await self._bench.parts.embedder.on_tokenizers(
+        works = await self._assembly.parts.embedder.on_tokenizers(
             lambda record: self._stages.prepare(record, attempt=2, repair=True), [record]
         )
         await self._stages.through(works)
@@ -40,8 +39,7 @@ class Repairer:
         record = await self._record(place)
         if record is None:
             return
-        self._bench.epochs[place] = self._bench.current.of(*place)
-        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, [record])
+        works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, [record])
         await self._stages.write(works)
 
     async def stubs(self, doc: str, orphans: dict[int, Row]) -> None:
@@ -59,7 +57,7 @@ class Repairer:
             )
             for number, row in orphans.items()
         ]
-        await self._bench.chunks.write(writes)
+        await self._assembly.chunks.write(writes)
 
     async def _record(self, place: Place) -> Record | None:
         row = (await self._reader.next_from(self._settings.source.topic, *place)).record

@@ -14,8 +14,8 @@ from elasticsearch.helpers import ScanError
 from agents.elastic.bulk import Operation
 from agents.elastic.errors import explain
 from agents.elastic.requests import scan
+from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
-from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
 from agents.operations.letters import read_letters
@@ -29,10 +29,10 @@ from streams.registry import Entry, from_source, may_go
 class Vacuum:
     """One run over an index and its registry. `before_ms`: the horizon, epoch milliseconds."""
 
-    def __init__(self, settings: Settings, checked: Checked, bench: Workbench, before_ms: int, dry_run: bool) -> None:
+    def __init__(self, settings: Settings, checked: Checked, assembly: Assembly, before_ms: int, dry_run: bool) -> None:
         self._settings = settings
         self._identity = checked.identity
-        self._bench = bench
+        self._assembly = assembly
         self._before_ms = before_ms
         self._dry_run = dry_run
         self._settled: dict[int, int] = {}
@@ -67,7 +67,7 @@ class Vacuum:
 
     async def _stubs(self, hits: list[Any]) -> None:
         places = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
-        stored = await self._bench.registry.read(doc for doc, _ in places)
+        stored = await self._assembly.registry.read(doc for doc, _ in places)
         operations = []
         for hit, (doc, number) in zip(hits, places, strict=True):
             entry = stored[doc].entry if doc in stored else None
@@ -77,7 +77,7 @@ class Vacuum:
         await self._send("stubs", self._identity.write_alias, operations)
 
     async def _entries(self, hits: list[Any]) -> None:
-        stored = await self._bench.registry.read(from_source(hit["_source"]).doc_id for hit in hits)
+        stored = await self._assembly.registry.read(from_source(hit["_source"]).doc_id for hit in hits)
         operations = []
         for hit in hits:
             found = stored.get(hit["_source"]["doc_id"])
@@ -98,15 +98,15 @@ class Vacuum:
             return
         outcomes: list[Outcome | None] = [None] * len(operations)
         if not self._dry_run:
-            outcomes = [*await self._bench.bulk.send(alias, operations, require_alias=True)]
+            outcomes = [*await self._assembly.bulk.send(alias, operations, require_alias=True)]
         self.deleted[what] += sum(not isinstance(outcome, Conflict) for outcome in outcomes)
 
     async def _pages(self, what: str, index: str, query: dict[str, Any], report: Report) -> AsyncIterator[list[Any]]:
         seen = 0
         report(what, 0, 0)
         try:
-            fields = {"excludes": [self._bench.parts.target.names.vector]}
-            async for hits, total in scan(self._bench.client, index, query, fields):
+            fields = {"excludes": [self._assembly.parts.target.names.vector]}
+            async for hits, total in scan(self._assembly.client, index, query, fields):
                 seen += len(hits)
                 yield hits
                 report(what, seen, total)
@@ -122,8 +122,8 @@ async def vacuum(
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
         letters = await read_letters(reader, settings, checked.home(settings))
-    async with workbench(settings, checked) as bench:
-        run = Vacuum(settings, checked, bench, before_ms, dry_run)
+    async with assemble(settings, checked) as assembly:
+        run = Vacuum(settings, checked, assembly, before_ms, dry_run)
         run.named = {letter.doc_id for letter in letters if letter.origin != "foreign"}
         await run.run({row["partition"]: row["settled_offset"] for row in rows}, report)
     return run.deleted

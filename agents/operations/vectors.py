@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from agents.elastic.requests import PAGE, multi_get, scan
+from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
-from agents.indexing.workbench import Workbench
 from agents.progress import Report
 from models.cosines import IN_ONE_INDEX, cosines
 from models.widths import bounds_up_to
@@ -38,9 +38,9 @@ class StoredVectors:
     `widths`: of these, by tokens of their class at most: how many, and how many had a wrong vector.
     """
 
-    def __init__(self, checked: Checked, bench: Workbench) -> None:
+    def __init__(self, checked: Checked, assembly: Assembly) -> None:
         self._checked = checked
-        self._bench = bench
+        self._assembly = assembly
         self._bounds = bounds_up_to(checked.embedder.manifest.max_tokens)
         self._needed = IN_ONE_INDEX[checked.embedder.manifest.contract()["precision"]]
         self._wrong: dict[str, Vector] = {}
@@ -80,9 +80,9 @@ class StoredVectors:
 
     async def _check_classes(self, classes: set[int], seen: set[str], report: Report) -> None:
         """A kernel that is wrong for one width is wrong for all texts of it."""
-        names = self._bench.parts.target.names
+        names = self._assembly.parts.target.names
         passed = 0
-        async for hits, total in scan(self._bench.client, self._checked.identity.index, ALIVE, [names.text]):
+        async for hits, total in scan(self._assembly.client, self._checked.identity.index, ALIVE, [names.text]):
             tokens = await self._tokens([hit["_source"][names.text] for hit in hits])
             found = [hit["_id"] for hit, ids in zip(hits, tokens, strict=True) if self._class(len(ids)) in classes]
             await self._hold([key for key in found if key not in seen])
@@ -101,11 +101,11 @@ class StoredVectors:
 
     async def _vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """Stored vectors held against those of their texts, by chunk id; of what is there."""
-        parts = self._bench.parts
+        parts = self._assembly.parts
         names = parts.target.names
         fields = f"{names.text},{names.vector},metadata.doc_id"
         alias = self._checked.identity.write_alias
-        found = await multi_get(self._bench.client, self._bench.requests, alias, ids, fields)
+        found = await multi_get(self._assembly.client, self._assembly.requests, alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
         tokens = await self._tokens([row["_source"][names.text] for row in rows])
         limit = parts.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector
@@ -120,7 +120,7 @@ class StoredVectors:
         }
 
     async def _tokens(self, texts: Sequence[str]) -> list[TokenIds]:
-        embedder = self._bench.parts.embedder
+        embedder = self._assembly.parts.embedder
         return await embedder.on_tokenizers(lambda text: embedder.tokens.encode([text])[0], texts)
 
     def _class(self, tokens: int) -> int:
@@ -133,10 +133,10 @@ class StoredVectors:
 
     async def _pool(self, size: int) -> dict[str, int]:
         """Tokens by id of so many chunks, at random."""
-        text = self._bench.parts.target.names.text
+        text = self._assembly.parts.target.names.text
         seed = random.randrange(2**31)  # noqa: S311 - a sample
         query = {"function_score": {"query": ALIVE, "random_score": {"seed": seed, "field": "_seq_no"}}}
-        answer = await self._bench.client.search(
+        answer = await self._assembly.client.search(
             index=self._checked.identity.index, query=query, size=min(size, MOST), source={"includes": [text]}
         )
         hits = answer["hits"]["hits"]

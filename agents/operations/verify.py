@@ -22,9 +22,9 @@ from elasticsearch.helpers import ScanError
 
 from agents.elastic.errors import explain
 from agents.elastic.requests import PAGE, multi_get, scan
+from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
-from agents.indexing.workbench import Workbench, workbench
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader, record_of
 from agents.operations.letters import pages
@@ -89,12 +89,14 @@ class Seen:
 class Verifier:
     """One verification. `bounds`: settled offset by partition; records from there on are not looked at."""
 
-    def __init__(self, settings: Settings, checked: Checked, bench: Workbench, reader: LogReader, spool: Spool) -> None:
+    def __init__(
+        self, settings: Settings, checked: Checked, assembly: Assembly, reader: LogReader, spool: Spool
+    ) -> None:
         self._settings = settings
         self._checked = checked
-        self._bench = bench
+        self._assembly = assembly
         self._reader = reader
-        self._stages = Stages(bench.parts)
+        self._stages = Stages(assembly.parts)
         self._spool = spool
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
@@ -104,7 +106,7 @@ class Verifier:
         self._lost_letters: list[Place] = []
         self._lost: list[tuple[int, range]] = []
         """Partitions and offsets that retention took while they were read."""
-        self._vectors = StoredVectors(checked, bench)
+        self._vectors = StoredVectors(checked, assembly)
 
     async def run(self, result: Verified, report: Report, sample: int) -> None:
         """All passes. What was found is in `result`, and what to repair in the spool."""
@@ -193,7 +195,7 @@ class Verifier:
         """
         known, left, found = self._spool.known(list(suspects)), set(suspects), dict[str, Seen]()
         for attempt in range(TRIES):
-            before = await self._bench.registry.read(sorted(left))
+            before = await self._assembly.registry.read(sorted(left))
             highest = {
                 doc: max(
                     [item.newest.n for item in known[doc]]
@@ -202,7 +204,7 @@ class Verifier:
                 for doc in sorted(left)
             }
             rows = await self._rows([(doc, number) for doc, n in highest.items() for number in range(n)])
-            after = await self._bench.registry.read(sorted(left))
+            after = await self._assembly.registry.read(sorted(left))
             for doc in highest:
                 found[doc] = Seen(stored=before.get(doc), rows=rows.get(doc, {}))
             left = {doc for doc in left if after.get(doc) != before.get(doc)}
@@ -277,7 +279,7 @@ class Verifier:
         return sum(row["lag"] for row in rows)
 
     async def _remember(self, records: Sequence[Record]) -> None:
-        works = await self._bench.parts.embedder.on_tokenizers(self._stages.prepare, records)
+        works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
         for work in works:
@@ -295,7 +297,7 @@ class Verifier:
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry
         await self._read_ends()
-        async for hits, total in scan(self._bench.client, index, {"match_all": {}}):
+        async for hits, total in scan(self._assembly.client, index, {"match_all": {}}):
             entries = [from_source(hit["_source"]) for hit in hits]
             entries = [entry for entry in entries if entry.chunk_index_uuid == self._checked.identity.chunk_index_uuid]
             self._spool.add_entries((entry.doc_id, entry.hi) for entry in entries)
@@ -315,7 +317,7 @@ class Verifier:
     async def _check_chunks(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.index
         fields = ["metadata.doc_id", "metadata.chunk"]
-        async for hits, total in scan(self._bench.client, index, ALIVE, fields):
+        async for hits, total in scan(self._assembly.client, index, ALIVE, fields):
             rows = [(hit["_source"]["metadata"]["doc_id"], hit["_source"]["metadata"]["chunk"]) for hit in hits]
             highest = self._spool.highest(sorted({doc for doc, _ in rows}))
             for doc, number in rows:
@@ -327,14 +329,14 @@ class Verifier:
     # reading
 
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
-        names = self._bench.parts.target.names
+        names = self._assembly.parts.target.names
         fields = f"{names.text},metadata.start,metadata.end,penstock.stub,penstock.chunk_hash,penstock.model"
         found: dict[str, dict[int, Row]] = {}
         for start in range(0, len(wanted), PAGE):
             part = wanted[start : start + PAGE]
             ids = [chunk_id(doc, number) for doc, number in part]
             rows = await multi_get(
-                self._bench.client, self._bench.requests, self._checked.identity.write_alias, ids, fields
+                self._assembly.client, self._assembly.requests, self._checked.identity.write_alias, ids, fields
             )
             for (doc, number), row in zip(part, rows, strict=True):
                 if row["found"]:
@@ -348,13 +350,13 @@ async def verify(
 ) -> tuple[Verified, Verified | None]:
     """What was found, and, with `repair`, what is still there after it."""
     with Spool() as spool:
-        async with log_reader(settings) as reader, workbench(settings, checked) as bench:
-            verifier = Verifier(settings, checked, bench, reader, spool)
+        async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
+            verifier = Verifier(settings, checked, assembly, reader, spool)
             result = Verified()
             await verifier.run(result, report, sample)
             if not repair or not result.damaged:
                 return result, None
-            await verifier.repair(Repairer(settings, bench, reader), report)
+            await verifier.repair(Repairer(settings, assembly, reader), report)
             left = Verified(documents=result.documents, chunks=result.chunks)
             await verifier.confirm(left, report)
             return result, left

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -24,20 +25,13 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.clock import Deadline
-from agents.configured import field_names, split_rules
-from agents.elastic.bulk import Bulk
-from agents.elastic.chunks import ChunkIndex
-from agents.elastic.client import connect
-from agents.elastic.entries import Registry
 from agents.elastic.index import Index
-from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
+from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
-from agents.indexing.stages import Parts
 from agents.kafka.claims import TABLE, ClaimTable
 from agents.kafka.connection import tls
-from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.reader import LogReader, log_reader
 from agents.log import setup_logging
 from agents.metrics import Metrics
@@ -53,7 +47,6 @@ from agents.worker.pipeline import EMBEDDING, Pipeline
 from agents.worker.startup import prepare
 from agents.worker.watchdog import Watchdog
 from streams.errors import PenstockError
-from streams.protocol import Target
 from streams.record import Record
 
 WATCH_EVERY_S = 2.0
@@ -105,26 +98,33 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         raise SystemExit(0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What a worker works with between start and stop."""
+
+    assembly: Assembly
+    reader: LogReader
+    assignment: Assignment
+    pipeline: Pipeline
+    incarnations: Incarnations
+    watchdog: Watchdog
+
+
 class PenstockApp(faust.App):  # type: ignore[misc]
-    """One worker: the Faust app, and what it works with between start and stop."""
+    """One worker: the Faust app."""
 
     def __init__(self, settings: Settings, checked: Checked, metrics: Metrics) -> None:
         self.settings = settings
         self.checked = checked
         self.drained = False
         self.metrics = metrics
-        self.assignment: Assignment | None = None
-        self.pipeline: Pipeline | None = None
-        self.requests: Requests | None = None
-        self.watchdog: Watchdog | None = None
-        self._incarnations: Incarnations | None = None
-        self._reader: LogReader | None = None
-        self._closing: list[Any] = []
+        self.running: Running | None = None
+        self._open = AsyncExitStack()
         self.flow = Flow(
             settings.source.topic,
             Budget(settings.batch.max_inflight_bytes),
             self.metrics,
-            lambda: self.requests is None or self.requests.closed,
+            lambda: self.running is None or self.running.assembly.requests.closed,
         )
         super().__init__(
             settings.source.group,
@@ -170,30 +170,32 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connect and start the stages, before Faust joins the group. An error is a crash, with its exit code."""
         try:
-            await self._start_stations()
+            shutil.rmtree(self.conf.datadir, ignore_errors=True)  # now, so that a killed worker leaves nothing behind
+            self.running = running = await self._connect()
+            await self._start_admin(running)
+            self._start_stages(running)
             await super().on_start()
         except Exception as exc:
             self._crash(exc)
             raise
 
-    async def _start_stations(self) -> None:
-        shutil.rmtree(self.conf.datadir, ignore_errors=True)  # now, so that a killed worker leaves nothing behind
-        settings, checked = self.settings, self.checked
-        client = connect(settings.elasticsearch)
-        self._closing.append(client.close)
-        await Index(client, settings).bind(checked.identity.index, checked.topic.log)
-        self._reader = reader = await self._connect_reader()
-        fail_points = FailPoints(fail_point())
-        self.requests = requests = Requests(settings.delivery, self.metrics)
-        bulk = Bulk(client, requests, self.metrics, fail_points)
-        identity = checked.identity
-        dead_letters = DeadLetters(settings, checked.home(settings), self.metrics)
-        await dead_letters.start()
-        self._closing.append(dead_letters.stop)
-        self.assignment = Assignment(
+    async def _connect(self) -> Running:
+        settings, checked, enter = self.settings, self.checked, self._open.enter_async_context
+        assembly = await enter(
+            assemble(
+                settings,
+                checked,
+                metrics=self.metrics,
+                budget=self.flow.budget,
+                fail_points=FailPoints(fail_point()),
+            )
+        )
+        await Index(assembly.client, settings).bind(checked.identity.index, checked.topic.log)
+        reader = await enter(log_reader(settings, fetch_bytes=SMALL_FETCH_BYTES))
+        assignment = Assignment(
             Subject(
                 topic=settings.source.topic,
-                sink=identity.sink,
+                sink=checked.identity.sink,
                 max_ratio=settings.dead_letters.max_ratio,
                 history=checked.history,
             ),
@@ -204,74 +206,60 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             metrics=self.metrics,
             budget=self.flow.budget,
         )
-        target = Target(
-            chunk_index_uuid=identity.chunk_index_uuid,
-            model=checked.embedder.manifest.name,
-            names=field_names(settings),
-            epoch=identity.epochs.of,
-        )
-        parts = Parts(
-            embedder=checked.embedder,
-            rules=split_rules(settings, checked.embedder.manifest),
-            target=target,
-            registry=Registry(client, requests, bulk, identity.registry_alias),
-            chunks=ChunkIndex(
-                client,
-                requests,
-                bulk,
-                self.metrics,
-                fail_points,
-                write_alias=identity.write_alias,
-                names=target.names,
+        pipeline = Pipeline(assembly.parts, assignment)
+        incarnations = Incarnations(settings, checked, reader, assembly.client, assembly.requests)
+        return Running(
+            assembly=assembly,
+            reader=reader,
+            assignment=assignment,
+            pipeline=pipeline,
+            incarnations=incarnations,
+            watchdog=Watchdog(
+                settings,
+                assignment=assignment,
+                pipeline=pipeline,
+                requests=assembly.requests,
+                incarnations=incarnations,
             ),
-            dead_letters=dead_letters,
-            budget=self.flow.budget,
-            metrics=self.metrics,
-            fail_points=fail_points,
         )
-        self.pipeline = Pipeline(parts, self.assignment)
-        self._incarnations = Incarnations(settings, checked, reader, client, requests)
-        self.watchdog = Watchdog(
-            settings,
-            assignment=self.assignment,
-            pipeline=self.pipeline,
-            requests=requests,
-            incarnations=self._incarnations,
-        )
+
+    async def _start_admin(self, running: Running) -> None:
         admin = Admin(
-            settings.admin,
+            self.settings.admin,
             self.metrics.registry,
-            live=self.watchdog.stalled,
-            ready=self.watchdog.not_ready,
+            live=running.watchdog.stalled,
+            ready=running.watchdog.not_ready,
             status=self._statusz,
         )
         await admin.start()
-        self._closing.append(admin.stop)
-        manifest = checked.embedder.manifest
-        setup = checked.embedder.session.setup
+        self._open.push_async_callback(admin.stop)
+        manifest, setup = self.checked.embedder.manifest, self.checked.embedder.session.setup
         self.metrics.model_info.labels(
             manifest.name, manifest.files["model.onnx"], setup.provider, setup.precision
         ).set(1)
-        for width in checked.embedder.verdict.proof.refused:
+        for width in self.checked.embedder.verdict.proof.refused:
             self.metrics.shapes_refused.labels(str(width)).set(1)
-        self.metrics.worker_info.labels(settings.source.group, settings.source.topic, identity.index).set(1)
+        source = self.settings.source
+        self.metrics.worker_info.labels(source.group, source.topic, self.checked.identity.index).set(1)
+
+    def _start_stages(self, running: Running) -> None:
         for stage in (
-            *[self.pipeline.run_embedding] * EMBEDDING,
-            self.pipeline.run_writing,
+            *[running.pipeline.run_embedding] * EMBEDDING,
+            running.pipeline.run_writing,
             self._watch,
             self._balance,
             self._watch_loop,
-            lambda: end_when_filled(settings, checked, reader, client),
+            lambda: end_when_filled(self.settings, self.checked, running.reader, running.assembly.client),
         ):
             self.add_future(self._supervised(stage))
         logger.info(
             "worker starting",
             extra={
-                "topic": settings.source.topic,
-                "index": identity.index,
-                "model": manifest.name,
-                "setup": str(setup),
-                "measured": checked.embedder.verdict.measured,
+                "topic": self.settings.source.topic,
+                "index": self.checked.identity.index,
+                "model": self.checked.embedder.manifest.name,
+                "setup": str(self.checked.embedder.session.setup),
+                "measured": self.checked.embedder.verdict.measured,
             },
         )
 
@@ -280,15 +268,16 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
         1. drain the stages  2. Faust stops consuming and commits  3. our own connections
         """
-        if self.pipeline is not None and not self.crashed:
-            self.drained = await self.pipeline.drain(Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S)))
+        if self.running is not None and not self.crashed:
+            self.drained = await self.running.pipeline.drain(
+                Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S))
+            )
             logger.info("drained" if self.drained else "deadline reached: what is in flight will be replayed")
             if self.drained:
                 _exit_after(CLOSING_S * 3, self)
         await super().on_stop()
         self.checked.embedder.close()
-        for close in reversed(self._closing):
-            await close()
+        await self._open.aclose()
 
     def _crash(self, reason: BaseException) -> None:
         """The end of the process, whoever called for it, and however Faust's stop goes.
@@ -303,37 +292,29 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def _embed_agent(self, stream: Any) -> None:
         """Windows of records from Faust, unacknowledged, into the pipeline."""
         async for events in stream.noack_take(WINDOW, within=self.settings.batch.linger_ms / 1000):
-            if self.assignment is None or self.pipeline is None:
+            if (running := self.running) is None:
                 raise RuntimeError("the agent runs before the app was started")
             delivered = [(_record(event.message), event.message.after, event) for event in events]
-            admitted = await self.assignment.admit(delivered)
+            admitted = await running.assignment.admit(delivered)
             if admitted:
-                await self.pipeline.accept(admitted)
-
-    async def _connect_reader(self) -> LogReader:
-        context = log_reader(self.settings, fetch_bytes=SMALL_FETCH_BYTES)
-        reader = await context.__aenter__()
-        self._closing.append(lambda: context.__aexit__(None, None, None))
-        return reader
+                await running.pipeline.accept(admitted)
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         """After table recovery, before Faust seeks to its committed offsets and resumes."""
         self.hold_flow()
-        if self.assignment is not None and self.pipeline is not None and self._incarnations is not None:
+        if (running := self.running) is not None:
             topic = self.settings.source.topic
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
-            await self._incarnations.require_same(idle=not numbers)
-            await self.assignment.assign(numbers)
-            await self._compare_committed(numbers)
-            self.pipeline.resume()
+            await running.incarnations.require_same(idle=not numbers)
+            await running.assignment.assign(numbers)
+            await self._compare_committed(running, numbers)
+            running.pipeline.resume()
 
-    async def _compare_committed(self, numbers: list[int]) -> None:
+    async def _compare_committed(self, running: Running, numbers: list[int]) -> None:
         """The group's offsets are a hint for other tools; whoever sets them back by hand is told so."""
-        if self.assignment is None or self._reader is None:
-            return
         group, topic = self.settings.source.group, self.settings.source.topic
-        committed = await self._reader.committed(group, topic, numbers)
-        behind = self.assignment.behind_claim(committed)
+        committed = await running.reader.committed(group, topic, numbers)
+        behind = running.assignment.behind_claim(committed)
         if behind:
             logger.warning(
                 "the consumer group's offsets are below the claims: by a few records after a crash, or set back by "
@@ -347,9 +328,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.consumer.stop_flow()
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
-        if self.pipeline is not None and self.assignment is not None:
-            await self.pipeline.drain(Deadline(min(REVOKE_S, self.settings.lifecycle.drain_s)))
-            self.assignment.revoke()
+        if (running := self.running) is not None:
+            await running.pipeline.drain(Deadline(min(REVOKE_S, self.settings.lifecycle.drain_s)))
+            running.assignment.revoke()
 
     async def _seek(self, offsets: Mapping[int, int]) -> None:
         topic = self.settings.source.topic
@@ -365,14 +346,14 @@ class PenstockApp(faust.App):  # type: ignore[misc]
     async def _watch(self) -> None:
         while not self.should_stop:
             await asyncio.sleep(WATCH_EVERY_S)
-            if self.watchdog is not None and not self.should_stop:
+            if self.running is not None and not self.should_stop:
                 rebalance = self.rebalancing_count if self.rebalancing else None
-                await self.watchdog.look(paused=self.flow.paused, rebalance=rebalance)
+                await self.running.watchdog.look(paused=self.flow.paused, rebalance=rebalance)
 
     async def _balance(self) -> None:
         while True:
             await asyncio.sleep(BALANCE_EVERY_S)
-            if self.assignment is not None and self.assignment.received and not self.rebalancing:
+            if self.running is not None and self.running.assignment.received and not self.rebalancing:
                 self.flow.balance(self.consumer, self.consumer.assignment())
 
     async def _watch_loop(self) -> None:
@@ -399,7 +380,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             "measured": self.checked.embedder.verdict.measured,
             "refused_widths": {str(width): cos for width, cos in self.checked.embedder.verdict.proof.refused.items()},
             "budgets": {str(width): tokens for width, tokens in self.checked.embedder.shapes.budgets.items()},
-            "partitions": self.assignment.snapshot() if self.assignment else [],
+            "partitions": self.running.assignment.snapshot() if self.running else [],
         }
 
 

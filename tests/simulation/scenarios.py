@@ -15,7 +15,7 @@ from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
 from streams import contract, plan, protocol, registry
-from streams.epochs import Epochs, offset_of_version
+from streams.epochs import Epochs
 from streams.ledger import Ledger, Verdict
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
@@ -315,8 +315,7 @@ def _repair_overwrites(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_epoch(patch: pytest.MonkeyPatch) -> None:
-    real = protocol.Target.version
-    patch.setattr(protocol.Target, "version", lambda self, record: offset_of_version(real(self, record)) + 1)
+    patch.setattr(protocol.Work, "version", property(lambda work: work.record.offset + 1))
 
 
 def _redrive_loses_to_its_refusal(patch: pytest.MonkeyPatch) -> None:

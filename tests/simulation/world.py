@@ -318,8 +318,12 @@ class World:
     @property
     def home(self) -> Home:
         """What letters are about."""
-        cuts = tuple(Cut(at="", why="", offsets={}) for _ in range(self.epoch))
-        return Home(group="g", index=self.chunks.uuid, log=self.indexed_log, epochs=Epochs(cuts))
+        return Home(group="g", index=self.chunks.uuid, log=self.indexed_log, epochs=self.epochs)
+
+    @property
+    def epochs(self) -> Epochs:
+        """Of the index, as a process reads them at its start: each began with another log."""
+        return Epochs(tuple(Cut(at="", why="", offsets={}) for _ in range(self.epoch)))
 
     def rewind(self) -> None:
         """`penstock index rebuild --in-place`."""
@@ -660,18 +664,15 @@ class Process:
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
 
-    def make_parts(self, epoch: int | None = None) -> Parts:
-        """The real adapters over the simulated server, with what a process reads of the index at its start.
-
-        `epoch`: of what goes through them, else the present one.
-        """
+    def make_parts(self) -> Parts:
+        """The real adapters over the simulated server, with what a process reads of the index at its start."""
         points, incarnation = FailPoints(), self.world.incarnation
-        epoch = self.world.epoch if epoch is None else epoch
         size = self.world.scenario.batch_chunks
         bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
-        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, epoch=lambda *_: epoch)
+        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES)
         return Parts(
             embedder=cast(Embedder, SimulatedModel()),
+            epochs=self.world.epochs,
             rules=RULES,
             target=target,
             registry=Registry(client, requests, bulk, f"registry:{incarnation}"),
@@ -879,9 +880,9 @@ class Redriver(Process):
         world, record = self.world, self.letter.record
         if isinstance(decode(record), Rejected):
             record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
-        stages = Stages(self.make_parts(self.letter.epoch))
+        stages = Stages(self.make_parts())
         mended = world.chunks.mended
-        works = [stages.prepare(record, self.letter.attempt + 1)]
+        works = [stages.prepare(record, self.letter.attempt + 1, epoch=self.letter.epoch)]
         await stages.begin(works)
         await stages.embed(works)
         await stages.write(works)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ENDING = """
-import asyncio, sys
+import asyncio, contextlib, sys
 from types import SimpleNamespace
 from agents.worker import app as worker
 from agents.metrics import Metrics
@@ -26,7 +26,11 @@ async def end(*_):
 async def hang(*_):
     await asyncio.sleep(3600)
 
-worker.Index.bind = end
+@contextlib.asynccontextmanager
+async def never(*_, **__):
+    yield await end()
+
+worker.assemble = never
 worker.CLOSING_S = 100 if when == "in the start" else 0.5
 if when == "and the stop hangs":
     worker.faust.App.on_stop = hang

@@ -17,7 +17,7 @@ from streams.size import CHUNK_BYTES, VALUE_BYTES, made_bytes, room
 from streams.split import Chunk, SplitRules, chunk_document
 
 DIMS = 8
-TARGET = Target(chunk_index_uuid="u", model="m", names=FieldNames(), epoch=lambda *_: 0)
+TARGET = Target(chunk_index_uuid="u", model="m", names=FieldNames())
 
 
 class Server:
@@ -69,7 +69,7 @@ def work(chunks: int, metadata: dict[str, Any], old: int = 0) -> Work:
     )
     stored = Stored(entry=intent, seq_no=0, primary_term=1)
     vectors = np.ones((chunks, DIMS), dtype=np.float32)
-    return Work(found.record, document=found, chunks=made, intent=stored, old=old, vectors=vectors)
+    return Work(found.record, 0, document=found, chunks=made, intent=stored, old=old, vectors=vectors)
 
 
 def test_writes_of_a_document_are_drawn_as_the_server_takes_them() -> None:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
-from agents.indexing.workbench import Workbench
 from agents.operations import vectors as module
 from agents.operations.vectors import StoredVectors
 from streams.plan import FieldNames
@@ -63,7 +63,7 @@ def stored(rows: dict[str, dict[str, Any]], precision: str, monkeypatch: pytest.
     parts = SimpleNamespace(embedder=FakeEmbedder(precision), target=SimpleNamespace(names=FieldNames()))
     bench = SimpleNamespace(parts=parts, client=SimpleNamespace(search=search), requests=None)
     checked = SimpleNamespace(embedder=parts.embedder, identity=SimpleNamespace(index="i", write_alias="i-write"))
-    return StoredVectors(cast(Checked, checked), cast(Workbench, bench))
+    return StoredVectors(cast(Checked, checked), cast(Assembly, bench))
 
 
 def test_all_vectors_of_a_width_that_is_wrong_are_found_by_a_small_sample(monkeypatch: pytest.MonkeyPatch) -> None:

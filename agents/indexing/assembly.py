@@ -1,4 +1,4 @@
-"""The stages with connections of their own: for commands that write into the index beside the workers."""
+"""What records meet on their way into the index, connected: for workers, and for commands that write beside them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +20,12 @@ from agents.indexing.stages import Parts
 from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from agents.settings import Settings
-from streams.epochs import Epochs
 from streams.protocol import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workbench:
-    """What a command works with. `parts`: for stages; `epochs`: of the records that go through them, by
-    place; `current`: the epoch of a record that is in the topic now."""
+class Assembly:
+    """`parts`: for stages; the rest is what they are made of, for who asks the index something else."""
 
     client: AsyncElasticsearch
     requests: Requests
@@ -35,16 +33,23 @@ class Workbench:
     registry: Registry
     chunks: ChunkIndex
     parts: Parts
-    epochs: dict[tuple[int, int], int]
-    current: Epochs
 
 
 @asynccontextmanager
-async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workbench]:
-    """Connect to the index that was checked. Requests are repeated until they are answered, as a worker does."""
-    identity, metrics, points = checked.identity, Metrics(), FailPoints()
-    manifest, names = checked.embedder.manifest, field_names(settings)
-    epochs: dict[tuple[int, int], int] = {}
+async def assemble(
+    settings: Settings,
+    checked: Checked,
+    *,
+    metrics: Metrics | None = None,
+    budget: Budget | None = None,
+    fail_points: FailPoints | None = None,
+) -> AsyncIterator[Assembly]:
+    """Connect to the index that was checked, and to the dead-letter topic; until the context ends.
+
+    Requests are repeated until they are answered. A worker hands in what it shares with others; a command has its own.
+    """
+    identity, manifest, names = checked.identity, checked.embedder.manifest, field_names(settings)
+    metrics, points = metrics or Metrics(), fail_points or FailPoints()
     async with connect(settings.elasticsearch) as client:
         await Index(client, settings).complete(identity.index)
         requests = Requests(settings.delivery, metrics)
@@ -56,29 +61,16 @@ async def workbench(settings: Settings, checked: Checked) -> AsyncIterator[Workb
         try:
             parts = Parts(
                 embedder=checked.embedder,
+                epochs=identity.epochs,
                 rules=split_rules(settings, manifest),
-                target=Target(
-                    chunk_index_uuid=identity.chunk_index_uuid,
-                    model=manifest.name,
-                    names=names,
-                    epoch=lambda partition, offset: epochs[partition, offset],
-                ),
+                target=Target(chunk_index_uuid=identity.chunk_index_uuid, model=manifest.name, names=names),
                 registry=registry,
                 chunks=chunks,
                 dead_letters=letters,
-                budget=Budget(settings.batch.max_inflight_bytes),
+                budget=budget or Budget(settings.batch.max_inflight_bytes),
                 metrics=metrics,
                 fail_points=points,
             )
-            yield Workbench(
-                client=client,
-                requests=requests,
-                bulk=bulk,
-                registry=registry,
-                chunks=chunks,
-                parts=parts,
-                epochs=epochs,
-                current=identity.epochs,
-            )
+            yield Assembly(client=client, requests=requests, bulk=bulk, registry=registry, chunks=chunks, parts=parts)
         finally:
             await letters.stop()
