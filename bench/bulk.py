@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from elasticsearch import AsyncElasticsearch
 
-from agents.elastic.bulk import ANSWER, Operation, encode
+from agents.elastic.bulk import ANSWER, encode
 from agents.elastic.client import connect
+from agents.elastic.store import Operation
 from agents.indexing.preflight import create_index
 from agents.settings import Settings
 from bench.null import generated

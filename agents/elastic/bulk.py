@@ -1,20 +1,22 @@
-"""The bulk loop: operations in, an outcome for every one of them out.
+"""Elasticsearch as a store of documents, and the bulk loop: operations in, an outcome for every one of them out.
 
 The client's own bulk helper raises in mid-stream and retries 429 only.
 """
 
 import asyncio
+import itertools
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic.errors import GONE, INDEX_GONE, RETRIED, SHUT, answer_of, index_gone
+from agents.elastic.errors import ACCESS, GONE, INDEX_GONE, RETRIED, SHUT, answer_of, index_gone
 from agents.elastic.requests import Requests
+from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.errors import PenstockError
@@ -23,7 +25,7 @@ from streams.plan import Conflict, Outcome, Refused, Written
 MAX_BODY_BYTES = 1024**2
 """As large as pays (`make bench`, part bulk), and well below the server's http.max_content_length of 100 MB."""
 AT_A_TIME = 2
-"""How many bodies one call of `Bulk.send` has in flight: more gained nothing (`make bench`, part bulk)."""
+"""How many bodies one call of `ElasticStore.send` has in flight: more gained nothing (`make bench`, part bulk)."""
 MAX_BODY_ITEMS = 1000
 KEPT_BYTES = 4 * MAX_BODY_BYTES
 """Of items that have to be sent again, beyond which no others are drawn."""
@@ -38,15 +40,6 @@ ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One line pair of a bulk body. `meta`: everything beside the action, `_id` included. A delete has no source."""
-
-    action: Literal["index", "create", "delete"]
-    meta: dict[str, Any]
-    source: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class _Item:
     """An operation that has no outcome yet. `together`: with how many others it may be sent, itself included."""
@@ -59,7 +52,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Sending:
-    """One call of `Bulk.send`: what is drawn of its operations, which outcomes are there, what has to be sent again."""
+    """One call of `send`: what is drawn of its operations, which outcomes are there, what has to be sent again."""
 
     operations: Iterator[Operation]
     outcomes: list[Outcome | None] = field(default_factory=list)
@@ -100,8 +93,8 @@ class _Sending:
 _Part = list[_Item]
 
 
-class Bulk:
-    """Sends operations until each has an outcome."""
+class ElasticStore:
+    """`Store` over one client: asks until every row and every operation has its answer."""
 
     def __init__(
         self, client: AsyncElasticsearch, requests: Requests, metrics: Metrics, fail_points: FailPoints
@@ -111,14 +104,36 @@ class Bulk:
         self._metrics = metrics
         self._fail_points = fail_points
 
+    async def get(self, index: str, ids: Sequence[str], fields: str | None = None) -> list[Any]:
+        """See `Store`. Waits also while a shard alone is away, whose rows have errors instead."""
+        for attempt in itertools.count():
+            try:
+                answer = await self._requests.until_answered(
+                    lambda: self._client.mget(index=index, ids=list(ids), source_includes=fields),
+                    lambda answer: any("error" in row for row in answer["docs"]),
+                )
+            except ApiError as exc:
+                if exc.status_code == 404:
+                    raise index_gone(index) from exc
+                raise PenstockError(f"{index} cannot be read, Elasticsearch {answer_of(exc)}") from exc
+            rows: list[Any] = answer["docs"]
+            error = next((row["error"] for row in rows if "error" in row), None)
+            if error is None:
+                return rows
+            if error["type"] == INDEX_GONE:
+                raise index_gone(index)
+            if error["type"] in GONE:
+                raise PenstockError(f"{index} cannot be read: {error['reason']}{ACCESS[403]}")
+            await self._requests.wait(attempt, error["type"])
+        raise AssertionError("unreachable")
+
     async def send(self, index: str, operations: Iterable[Operation], *, require_alias: bool = False) -> list[Outcome]:
-        """Outcomes in the order of `operations`. May take as long as the server is away.
+        """See `Store`.
 
         Operations are drawn and encoded body by body: those of a large document are never all in memory. What has to be
         sent again is kept encoded, and nothing more is drawn when that is more than `KEPT_BYTES`. Only items without an
         outcome are sent again: a throttled one neither delays nor repeats its neighbours. With a time-out the write may
-        have happened, and is then repeated: callers send versioned or compare-and-swap writes only. Raises
-        PenstockError when the index or alias is gone, access is refused, or `delivery.max_retries` is used up.
+        have happened, and is then repeated.
         """
         sending = _Sending(iter(operations))
         path = f"/{index}/_bulk?{ANSWER}" + ("&require_alias=true" if require_alias else "")

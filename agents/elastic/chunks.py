@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from elasticsearch import AsyncElasticsearch
 
-from agents.elastic.bulk import Bulk, Operation
-from agents.elastic.requests import Requests, multi_get
+from agents.elastic.store import Operation, Store
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.plan import ChunkWrite, Conflict, FieldNames, Outcome, Refused, Vectors
@@ -20,18 +18,14 @@ class ChunkIndex:
 
     def __init__(
         self,
-        client: AsyncElasticsearch,
-        requests: Requests,
-        bulk: Bulk,
+        store: Store,
         metrics: Metrics,
         fail_points: FailPoints,
         *,
         write_alias: str,
         names: FieldNames,
     ) -> None:
-        self._client = client
-        self._requests = requests
-        self._bulk = bulk
+        self._store = store
         self._metrics = metrics
         self._fail_points = fail_points
         self._alias = write_alias
@@ -44,7 +38,7 @@ class ChunkIndex:
         for start in range(0, len(ids), READ_AT_ONCE):
             # asked for by name: since 9.2 vectors are left out of _source otherwise
             part = ids[start : start + READ_AT_ONCE]
-            for row in await multi_get(self._client, self._requests, self._alias, part, self._fields):
+            for row in await self._store.get(self._alias, part, self._fields):
                 source = row.get("_source", {})
                 if self._vector in source:
                     vector = np.asarray(source[self._vector], dtype=np.float32)
@@ -56,7 +50,7 @@ class ChunkIndex:
         found: dict[str, int] = {}
         for start in range(0, len(ids), READ_AT_ONCE):
             part = ids[start : start + READ_AT_ONCE]
-            for row in await multi_get(self._client, self._requests, self._alias, part, "penstock.stub"):
+            for row in await self._store.get(self._alias, part, "penstock.stub"):
                 if row.get("_source", {}).get("penstock", {}).get("stub"):
                     found[row["_id"]] = row["_version"]
         return found
@@ -67,7 +61,7 @@ class ChunkIndex:
         `require_alias`: a plain bulk re-creates a deleted index.
         """
         stubs = bytearray()
-        outcomes = await self._bulk.send(self._alias, _operations(writes, stubs), require_alias=True)
+        outcomes = await self._store.send(self._alias, _operations(writes, stubs), require_alias=True)
         if outcomes:
             self._fail_points.passing("after_chunks")
         for kind, count in Counter(map(_kind, stubs, outcomes)).items():

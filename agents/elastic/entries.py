@@ -2,11 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from elasticsearch import AsyncElasticsearch
-
 from agents.clock import utc_now
-from agents.elastic.bulk import Bulk, Operation
-from agents.elastic.requests import Requests, multi_get
+from agents.elastic.store import Operation, Store
 from streams.errors import PenstockError
 from streams.identity import entry_id
 from streams.plan import Conflict, Refused, Written
@@ -16,10 +13,8 @@ from streams.registry import Entry, Stored, from_source, to_source
 class Registry:
     """The registry index of one chunk index."""
 
-    def __init__(self, client: AsyncElasticsearch, requests: Requests, bulk: Bulk, index: str) -> None:
-        self._client = client
-        self._requests = requests
-        self._bulk = bulk
+    def __init__(self, store: Store, index: str) -> None:
+        self._store = store
         self._index = index
 
     async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
@@ -27,7 +22,7 @@ class Registry:
         wanted = list(dict.fromkeys(doc_ids))
         if not wanted:
             return {}
-        rows = await multi_get(self._client, self._requests, self._index, [entry_id(doc_id) for doc_id in wanted])
+        rows = await self._store.get(self._index, [entry_id(doc_id) for doc_id in wanted])
         found = {}
         for doc_id, doc in zip(wanted, rows, strict=True):
             if doc["found"]:
@@ -47,7 +42,7 @@ class Registry:
         if not changes:
             return []
         now = utc_now()
-        outcomes = await self._bulk.send(
+        outcomes = await self._store.send(
             self._index, [_operation(entry, before, now) for entry, before in changes], require_alias=True
         )
         swapped: list[Stored | None] = []

@@ -5,14 +5,14 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch
 from elasticsearch import ConnectionError as ElasticConnectionError
 from elasticsearch.helpers import async_scan
 
-from agents.elastic.errors import ACCESS, GONE, INDEX_GONE, RETRIED, answer_of, index_gone
+from agents.elastic.errors import RETRIED
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings
 from streams.breaker import Breaker
@@ -114,35 +114,6 @@ class Requests:
 
     def _show(self) -> None:
         self._metrics.breaker_state.labels("elasticsearch").set(STATES[self._breaker.state])
-
-
-async def multi_get(
-    client: AsyncElasticsearch, requests: Requests, index: str, ids: Sequence[str], fields: str | None = None
-) -> list[Any]:
-    """Rows of an index as they are now (`_mget` is realtime), in the order of `ids`.
-
-    Waits while the server, or a shard, is away. Raises PenstockError when the index is gone or access is refused.
-    """
-    for attempt in itertools.count():
-        try:
-            answer = await requests.until_answered(
-                lambda: client.mget(index=index, ids=list(ids), source_includes=fields),
-                lambda answer: any("error" in row for row in answer["docs"]),
-            )
-        except ApiError as exc:
-            if exc.status_code == 404:
-                raise index_gone(index) from exc
-            raise PenstockError(f"{index} cannot be read, Elasticsearch {answer_of(exc)}") from exc
-        rows: list[Any] = answer["docs"]
-        error = next((row["error"] for row in rows if "error" in row), None)
-        if error is None:
-            return rows
-        if error["type"] == INDEX_GONE:
-            raise index_gone(index)
-        if error["type"] in GONE:
-            raise PenstockError(f"{index} cannot be read: {error['reason']}{ACCESS[403]}")
-        await requests.wait(attempt, error["type"])
-    raise AssertionError("unreachable")
 
 
 async def scan(

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from elasticsearch import AsyncElasticsearch
 
 from agents.configured import field_names, split_rules
-from agents.elastic.bulk import Bulk
+from agents.elastic.bulk import ElasticStore
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
+from agents.elastic.store import Store
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
@@ -29,7 +30,7 @@ class Assembly:
 
     client: AsyncElasticsearch
     requests: Requests
-    bulk: Bulk
+    store: Store
     registry: Registry
     chunks: ChunkIndex
     parts: Parts
@@ -53,9 +54,9 @@ async def assemble(
     async with connect(settings.elasticsearch) as client:
         await Index(client, settings).complete(identity.index)
         requests = Requests(settings.delivery, metrics)
-        bulk = Bulk(client, requests, metrics, points)
-        registry = Registry(client, requests, bulk, identity.registry_alias)
-        chunks = ChunkIndex(client, requests, bulk, metrics, points, write_alias=identity.write_alias, names=names)
+        store = ElasticStore(client, requests, metrics, points)
+        registry = Registry(store, identity.registry_alias)
+        chunks = ChunkIndex(store, metrics, points, write_alias=identity.write_alias, names=names)
         letters = DeadLetters(settings, checked.home(settings), metrics)
         await letters.start()
         try:
@@ -71,6 +72,6 @@ async def assemble(
                 metrics=metrics,
                 fail_points=points,
             )
-            yield Assembly(client=client, requests=requests, bulk=bulk, registry=registry, chunks=chunks, parts=parts)
+            yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:
             await letters.stop()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.elastic.bulk import Bulk
+from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry
 from agents.elastic.incarnation import IndexIdentity
@@ -153,9 +153,8 @@ async def _entries(settings: Settings, identity: IndexIdentity, doc_ids: Sequenc
     found: dict[str, Entry] = {}
     metrics = Metrics()
     async with connect(settings.elasticsearch) as client:
-        requests = Requests(settings.delivery, metrics)
-        bulk = Bulk(client, requests, metrics, FailPoints())
-        registry = Registry(client, requests, bulk, identity.registry)
+        store = ElasticStore(client, Requests(settings.delivery, metrics), metrics, FailPoints())
+        registry = Registry(store, identity.registry)
         for start in range(0, len(doc_ids), ENTRIES_AT_ONCE):
             for doc_id, stored in (await registry.read(doc_ids[start : start + ENTRIES_AT_ONCE])).items():
                 if stored.entry.chunk_index_uuid == identity.chunk_index_uuid:

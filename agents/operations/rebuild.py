@@ -23,7 +23,7 @@ from agents.elastic.client import connect
 from agents.elastic.errors import explain
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
-from agents.elastic.requests import multi_get, scan
+from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
@@ -261,7 +261,7 @@ class _Rebuild:
             await asyncio.sleep(attempt)
             registry = f"{base.index}-registry"
             ids = [entry_id(doc) for doc in left]
-            answers = await multi_get(self._assembly.client, self._assembly.requests, registry, ids)
+            answers = await self._assembly.store.get(registry, ids)
             now = [from_source(answer["_source"]) for answer in answers if answer["found"]]
             waiting = [entry for entry in now if self._is_old(entry, starts) and entry.state != "rejected"]
             self._result.changing += len(left) - len(waiting)
@@ -274,7 +274,7 @@ class _Rebuild:
         text = base.contract["fields"]["text"]
         ids = [chunk_id(entry.doc_id, number) for entry in entries for number in range(entry.n)]
         fields = f"{text},metadata,penstock"
-        answers = await multi_get(self._assembly.client, self._assembly.requests, base.index, ids, fields)
+        answers = await self._assembly.store.get(base.index, ids, fields)
         rows = iter(answer.get("_source") for answer in answers)
         records, left = [], []
         for entry in entries:

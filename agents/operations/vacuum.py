@@ -11,9 +11,9 @@ from typing import Any
 from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
-from agents.elastic.bulk import Operation
 from agents.elastic.errors import explain
 from agents.elastic.requests import scan
+from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.kafka.lag import partition_rows
@@ -98,7 +98,7 @@ class Vacuum:
             return
         outcomes: list[Outcome | None] = [None] * len(operations)
         if not self._dry_run:
-            outcomes = [*await self._assembly.bulk.send(alias, operations, require_alias=True)]
+            outcomes = [*await self._assembly.store.send(alias, operations, require_alias=True)]
         self.deleted[what] += sum(not isinstance(outcome, Conflict) for outcome in outcomes)
 
     async def _pages(self, what: str, index: str, query: dict[str, Any], report: Report) -> AsyncIterator[list[Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.elastic.requests import PAGE, multi_get, scan
+from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
 from agents.progress import Report
@@ -105,7 +105,7 @@ class StoredVectors:
         names = parts.target.names
         fields = f"{names.text},{names.vector},metadata.doc_id"
         alias = self._checked.identity.write_alias
-        found = await multi_get(self._assembly.client, self._assembly.requests, alias, ids, fields)
+        found = await self._assembly.store.get(alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
         tokens = await self._tokens([row["_source"][names.text] for row in rows])
         limit = parts.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector

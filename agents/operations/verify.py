@@ -21,7 +21,7 @@ from elasticsearch import ApiError, TransportError
 from elasticsearch.helpers import ScanError
 
 from agents.elastic.errors import explain
-from agents.elastic.requests import PAGE, multi_get, scan
+from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
@@ -335,9 +335,7 @@ class Verifier:
         for start in range(0, len(wanted), PAGE):
             part = wanted[start : start + PAGE]
             ids = [chunk_id(doc, number) for doc, number in part]
-            rows = await multi_get(
-                self._assembly.client, self._assembly.requests, self._checked.identity.write_alias, ids, fields
-            )
+            rows = await self._assembly.store.get(self._checked.identity.write_alias, ids, fields)
             for (doc, number), row in zip(part, rows, strict=True):
                 if row["found"]:
                     source = {"metadata": {}, **row["_source"]}

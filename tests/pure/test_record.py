@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.elastic.bulk import Operation, encode
+from agents.elastic.bulk import encode
+from agents.elastic.store import Operation
 from streams.plan import FieldNames, content_writes
 from streams.record import MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
 from streams.split import Chunk

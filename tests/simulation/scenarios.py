@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agents.elastic.bulk import Operation
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
+from agents.elastic.store import Operation
 from agents.kafka import claims
 from agents.kafka.reader import Next
 from agents.worker import assignment
@@ -19,7 +19,7 @@ from streams.epochs import Epochs
 from streams.ledger import Ledger, Verdict
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
-from tests.simulation.world import Scenario, Worker, World
+from tests.simulation.world import Scenario, SimulatedStore, Worker, World
 
 FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
 WINDOWS = (1, 2, 3)
@@ -172,12 +172,12 @@ def _operations(change: Callable[[dict[str, Any], dict[str, Any]], Operation]) -
     """Change what is sent: `change` gets meta and source."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        real = Worker.apply
+        real = SimulatedStore.apply
 
-        def changed(self: Worker, alias: str, operation: Operation) -> tuple[Any, Any]:
+        def changed(self: SimulatedStore, alias: str, operation: Operation) -> tuple[Any, Any]:
             return real(self, alias, change(dict(operation.meta), operation.source))
 
-        patch.setattr(Worker, "apply", changed)
+        patch.setattr(SimulatedStore, "apply", changed)
 
     return apply
 

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ import numpy as np
 import orjson
 
 from agents.clock import Deadline
-from agents.elastic.bulk import Operation, outcome_of
+from agents.elastic.bulk import outcome_of
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
+from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.stages import Parts, Stages
@@ -668,18 +670,16 @@ class Process:
         """The real adapters over the simulated server, with what a process reads of the index at its start."""
         points, incarnation = FailPoints(), self.world.incarnation
         size = self.world.scenario.batch_chunks
-        bulk, client, requests = cast(Any, self), cast(Any, self), cast(Any, self)
+        store = SimulatedStore(self)
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES)
         return Parts(
             embedder=cast(Embedder, SimulatedModel()),
             epochs=self.world.epochs,
             rules=RULES,
             target=target,
-            registry=Registry(client, requests, bulk, f"registry:{incarnation}"),
-            chunks=ChunkIndex(
-                client, requests, bulk, METRICS, points, write_alias=f"chunks:{incarnation}", names=NAMES
-            ),
-            dead_letters=cast(DeadLetters, self),
+            registry=Registry(store, f"registry:{incarnation}"),
+            chunks=ChunkIndex(store, METRICS, points, write_alias=f"chunks:{incarnation}", names=NAMES),
+            dead_letters=cast(DeadLetters, SimulatedLetters(self)),
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
@@ -706,53 +706,42 @@ class Process:
             self.world.pending.append(Step(self.name, label, run, future))
         return future
 
-    # what the product calls
 
-    async def until_answered(self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool]) -> Any:
-        answer = await request()
-        assert not refused(answer)
-        return answer
+class SimulatedStore:
+    """Registry and chunk index of the world, as one process reaches them: each request and each item is a step."""
 
-    async def mget(self, *, index: str, ids: list[str], source_includes: str | None) -> Any:
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.world = process.world
+
+    async def get(self, index: str, ids: Sequence[str], fields: str | None = None) -> list[Any]:
         def run() -> tuple[Any, Any]:
             found = self.world.resolve(index)
             if found is None:
                 raise PenstockError("index gone")
             docs = [found.get(key) for key in ids]
-            return {"docs": docs}, tuple((doc.get("_seq_no"), doc.get("_primary_term")) for doc in docs)
+            return docs, tuple((doc.get("_seq_no"), doc.get("_primary_term")) for doc in docs)
 
-        return await self.step(f"read {index.partition(':')[0]} {' '.join(ids)}", run)
+        rows: list[Any] = await self.process.step(f"read {index.partition(':')[0]} {' '.join(ids)}", run)
+        return rows
 
-    async def send(self, *arguments: Any, **options: Any) -> Any:
-        """A dead letter (one argument) or a bulk."""
-        if len(arguments) == 1:
-            return await self.send_dead_letter(*arguments, **options)
-        return await self.send_bulk(*arguments, **options)
-
-    async def send_dead_letter(self, rejected: Rejected, *, attempt: int, epoch: int) -> None:
-        def run() -> tuple[Any, Any]:
-            self.world.dead[rejected.record.offset] = attempt
-            return None, None
-
-        await self.step(f"dead letter {rejected.record.offset}", run)
-
-    async def send_bulk(self, alias: str, drawn: Iterable[Operation], *, require_alias: bool = False) -> list[Outcome]:
+    async def send(self, index: str, operations: Iterable[Operation], *, require_alias: bool = False) -> list[Outcome]:
         """Items one by one, in any order; an answer may be lost, and a copy of the request may arrive later."""
-        world, operations = self.world, list(drawn)
+        world, drawn = self.world, list(operations)
         # of a redrive that is refused once more, a late copy may do harm: see ADR 9
-        if (isinstance(self, Worker) or world.chunks.mended) and world.spend("late"):
-            world.late += [(alias, operation) for operation in operations]
+        if (isinstance(self.process, Worker) or world.chunks.mended) and world.spend("late"):
+            world.late += [(index, operation) for operation in drawn]
         outcomes: dict[int, Outcome] = {}
-        order = list(range(len(operations)))
+        order = list(range(len(drawn)))
         if len(order) > 1 and world.spend("order"):
             order.reverse()
         sends = 2 if world.spend("lost") else 1
-        for _ in range(sends):
+        for again in range(sends):
             for number in order:
-                operation = operations[number]
-                label = f"{operation.action} {_told(operation)}{' again' if _ else ''}"
-                outcomes[number] = await self.step(label, lambda operation=operation: self.apply(alias, operation))  # type: ignore[misc]
-        return [outcomes[number] for number in range(len(operations))]
+                operation = drawn[number]
+                label = f"{operation.action} {_told(operation)}{' again' if again else ''}"
+                outcomes[number] = await self.process.step(label, partial(self.apply, index, operation))
+        return [outcomes[number] for number in range(len(drawn))]
 
     def apply(self, alias: str, operation: Operation) -> tuple[Any, Any]:
         """One item at the server."""
@@ -763,6 +752,22 @@ class Process:
         self.world.changed = True
         kept = answer.get("_seq_no") if index is self.world.registry else None  # of chunks nobody looks at it
         return outcome_of(answer), (answer["status"], kept)
+
+
+class SimulatedLetters:
+    """The dead-letter topic: the attempts by offset."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    async def send(self, rejected: Rejected, *, attempt: int, epoch: int) -> None:
+        offset = rejected.record.offset
+
+        def run() -> tuple[Any, Any]:
+            self.process.world.dead[offset] = attempt
+            return None, None
+
+        await self.process.step(f"dead letter {offset}", run)
 
 
 class Worker(Process):

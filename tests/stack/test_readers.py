@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.configured import contract_of, field_names
-from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
+from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from models.embedder import Embedder
@@ -31,10 +32,10 @@ from streams.split import Chunk
 from tests.harness import Servers, World, world_on
 
 
-def bulk_of(client: AsyncElasticsearch, world: World) -> Bulk:
+def bulk_of(client: AsyncElasticsearch, world: World) -> ElasticStore:
     """The bulk loop as a worker has it."""
     metrics = Metrics()
-    return Bulk(client, Requests(world.settings.delivery, metrics), metrics, FailPoints())
+    return ElasticStore(client, Requests(world.settings.delivery, metrics), metrics, FailPoints())
 
 
 async def write_alias(client: AsyncElasticsearch, world: World) -> str:
@@ -207,9 +208,8 @@ def test_registry_is_compare_and_swap(made: World) -> None:
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
             bulk = bulk_of(client, made)
-            requests = Requests(made.settings.delivery, Metrics())
             (alias,) = (await client.indices.get_alias(name=f"{made.name}-*-registry-write-*")).popitem()[1]["aliases"]
-            registry = Registry(client, requests, bulk, alias)
+            registry = Registry(bulk, alias)
             wanted = Wanted(doc_id="d" * 600, partition=0, version=7, n=2, content_hash="h")
             plan = decide(None, wanted, chunk_index_uuid="u")
             assert isinstance(plan, Begin)

@@ -15,9 +15,10 @@ from pydantic import AnyHttpUrl
 
 from agents.elastic import bulk as bulk_module
 from agents.elastic import requests as requests_module
-from agents.elastic.bulk import Bulk, Operation
+from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.requests import BACKOFF_CAP_S, Requests, backoff_s
+from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings, ElasticsearchSettings
@@ -92,7 +93,7 @@ def send(
             async with connect(settings) as client:
                 delivery = DeliverySettings(max_retries=max_retries, retry_backoff_ms=1)
                 metrics = Metrics()
-                bulk = Bulk(client, Requests(delivery, metrics), metrics, FailPoints())
+                bulk = ElasticStore(client, Requests(delivery, metrics), metrics, FailPoints())
                 source = {"text": "x" * size, "penstock": {"topic": "t", "partition": 1, "offset": 41}}
                 return await bulk.send("i", [Operation(action="index", meta={"_id": i}, source=source) for i in ids])
 

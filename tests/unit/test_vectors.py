@@ -46,7 +46,7 @@ def off_by(cosine: float, tokens: int) -> list[float]:
 def stored(rows: dict[str, dict[str, Any]], precision: str, monkeypatch: pytest.MonkeyPatch) -> StoredVectors:
     """An index of these rows: `text` and `vector` by id."""
 
-    async def multi_get(_: Any, __: Any, ___: str, ids: Sequence[str], ____: str) -> list[Any]:
+    async def get(_: str, ids: Sequence[str], __: str) -> list[Any]:
         return [{"_id": key, "found": True, "_source": rows[key] | {"metadata": {"doc_id": key}}} for key in ids]
 
     async def scan(*_: Any) -> Any:
@@ -58,10 +58,9 @@ def stored(rows: dict[str, dict[str, Any]], precision: str, monkeypatch: pytest.
         keys = random.Random(3).sample(sorted(rows), min(size, len(rows)))
         return {"hits": {"hits": [{"_id": key, "_source": {"text": rows[key]["text"]}} for key in keys]}}
 
-    monkeypatch.setattr(module, "multi_get", multi_get)
     monkeypatch.setattr(module, "scan", scan)
     parts = SimpleNamespace(embedder=FakeEmbedder(precision), target=SimpleNamespace(names=FieldNames()))
-    bench = SimpleNamespace(parts=parts, client=SimpleNamespace(search=search), requests=None)
+    bench = SimpleNamespace(parts=parts, client=SimpleNamespace(search=search), store=SimpleNamespace(get=get))
     checked = SimpleNamespace(embedder=parts.embedder, identity=SimpleNamespace(index="i", write_alias="i-write"))
     return StoredVectors(cast(Checked, checked), cast(Assembly, bench))
 
