@@ -14,7 +14,6 @@ by replay or by the next version: see `streams.registry`. Everything here may ha
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from streams.identity import chunk_id, version
 from streams.plan import (
     ChunkWrite,
     FieldNames,
-    Outcome,
     Refused,
     Vectors,
     Written,
@@ -31,6 +29,7 @@ from streams.plan import (
     first_bad_vector,
     stub_writes,
 )
+from streams.ports import Chunks, Entries
 from streams.record import Document, Record, Rejected
 from streams.registry import (
     Begin,
@@ -49,29 +48,6 @@ from streams.split import Chunk
 
 READ_AT_ONCE = 256
 """Old chunks whose vectors are in memory together: some 1 MB of 384 dims, as JSON."""
-
-
-class Entries(Protocol):
-    """The registry: reads are realtime, swaps are compare-and-swap."""
-
-    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
-        """Entries as they are now; absent ones are left out."""
-
-    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
-        """The new state of each entry, or None where the one that was read is not the present one."""
-
-
-class Chunks(Protocol):
-    """The chunk index: reads are realtime, and of two writes of an id the one of the greater version stays."""
-
-    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors by chunk hash; of ids that are absent or stubs nothing."""
-
-    async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
-        """Versions by id of those that are stubs now."""
-
-    async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
-        """One outcome a write, in order. Draws as many as it sends at once: all of a document's may not fit memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

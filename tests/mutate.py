@@ -261,7 +261,7 @@ MUTATIONS = [
     Mutation(
         "claimed records are not compared",
         "agents/kafka/claims.py",
-        "elif row is not None and fingerprint(row.timestamp, row.key, row.value) != claim.record:",
+        "elif record is not None and Fingerprint.of(record) != claim.record:",
         "elif False:",
         "test_the_topic_is_deleted_and_made_anew_under_a_worker and 300",
     ),

@@ -18,7 +18,7 @@ from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Parts
-from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.dead_letters import DeadLetterTopic
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.protocol import Target
@@ -57,7 +57,7 @@ async def assemble(
         store = ElasticStore(client, requests, metrics, points)
         registry = Registry(store, identity.registry_alias)
         chunks = ChunkIndex(store, metrics, points, write_alias=identity.write_alias, names=names)
-        letters = DeadLetters(settings, checked.home(settings), metrics)
+        letters = DeadLetterTopic(settings, checked.home(settings), metrics)
         await letters.start()
         try:
             parts = Parts(

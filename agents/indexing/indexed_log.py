@@ -15,17 +15,18 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic.errors import failed
 from agents.elastic.incarnation import IndexIdentity
-from agents.kafka.claims import Claim, require_same_log
-from agents.kafka.reader import LogReader
+from agents.kafka.claims import require_same_log
 from agents.settings import Settings
+from streams.claim import Claim
 from streams.epochs import another_log, begin_epoch
+from streams.ports import Log
 
 MOST_PARTITIONS = 10_000
 """As many rows as a search gives."""
 
 
 async def require_indexed_log(
-    reader: LogReader,
+    log: Log,
     client: AsyncElasticsearch,
     settings: Settings,
     identity: IndexIdentity,
@@ -38,12 +39,12 @@ async def require_indexed_log(
     """
     topic = settings.source.topic
     await require_same_log(
-        reader,
+        log,
         topic,
         {number: claim for number, claim in claims.items() if claim.sink == identity.sink and number < partitions},
     )
     newest = await newest_versions(client, settings, identity)
-    bounds = await reader.bounds(topic, range(partitions))  # after the versions: workers may go on meanwhile
+    bounds = await log.bounds(topic, range(partitions))  # after the versions: workers may go on meanwhile
     beyond = identity.epochs.beyond(newest, {number: bound.end for number, bound in bounds.items()})
     if beyond:
         number, end = next(iter(beyond.items()))

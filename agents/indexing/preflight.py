@@ -11,12 +11,13 @@ from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
 from agents.indexing.indexed_log import require_indexed_log
-from agents.kafka.claims import Claim, changelog_topic, history_known, read_claims, too_many_rejected
+from agents.kafka.claims import changelog_topic, read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings, cache_dir
 from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
 from models.verdict import Wanted
+from streams.claim import Claim, history_known
 from streams.contract import Described
 from streams.dead_letter import Home
 from streams.epochs import History, begin_epoch, to_contract

@@ -8,11 +8,11 @@ from itertools import islice
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
-from agents.kafka.dead_letters import DeadLetters
 from agents.metrics import Metrics
 from models.embedder import Embedder
 from streams.epochs import Epochs
-from streams.protocol import Chunks, Entries, Target, Work, begin, begun, finish, reuse, write
+from streams.ports import Chunks, DeadLetters, Entries
+from streams.protocol import Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
 from streams.size import room
 from streams.split import SplitRules, TokenIds, chunk_document

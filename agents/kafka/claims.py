@@ -1,41 +1,20 @@
-"""Claims on Kafka: the changelog table, one key a partition, written and awaited before anything is acked.
-
-A claim is about a sink (chunk index, registry and contract) and an incarnation of the source topic. When
-either is another one now, the claim is void: the worker replays, it never skips.
-"""
+"""Claims on Kafka: the changelog table, one key a partition, written and awaited before anything is acked."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from aiokafka.errors import KafkaError
 
-from agents.kafka.reader import Bounds, Fingerprint, LogReader, fingerprint
+from agents.kafka.reader import LogReader
 from agents.settings import Settings
-from streams.contract import this_very_log
-from streams.epochs import History
+from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
 from streams.errors import PenstockError, RefusedError
+from streams.ports import Bounds, Log
 from streams.share import WINDOW, Share
 
 TABLE = "claims"
 WRITE_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole.
-
-    `share`: how many of the last records were rejected, so that a restart goes on counting. `history`: of the log; the
-    index knows it, too, and may be lost.
-    """
-
-    offset: int
-    sink: str
-    record: Fingerprint | None
-    share: Share = field(default_factory=Share)
-    history: History | None = None
 
 
 def changelog_topic(settings: Settings) -> str:
@@ -43,31 +22,14 @@ def changelog_topic(settings: Settings) -> str:
     return f"{settings.source.group}-{TABLE}-changelog"
 
 
-def to_bytes(claim: Claim) -> bytes:
-    """The claim as stored."""
-    return orjson.dumps(claim)
-
-
-def from_bytes(value: bytes | None) -> Claim | None:
-    """Inverse of `to_bytes`; None for a value that is not a claim: the partition is then replayed."""
-    try:
-        raw = orjson.loads(value or b"null")
-        record = Fingerprint(**raw["record"]) if raw["record"] else None
-        share = Share(**raw.get("share", {}))
-        history = History(**raw["history"]) if raw.get("history") else None
-        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record, share=share, history=history)
-    except (TypeError, KeyError, ValueError):
-        return None
-
-
 class ClaimTable:
-    """The Faust table behind the claims."""
+    """`Claims` over a Faust table."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
 
     def read(self, partition: int) -> Claim | None:
-        """The claim as recovered from the changelog. It may be an older one; that costs replay, nothing else."""
+        """As recovered from the changelog."""
         return from_bytes(self._table.get(claim_key(partition)))
 
     async def write(self, partition: int, claim: Claim) -> None:
@@ -95,46 +57,34 @@ async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]
     return {partition: claim for partition, claim in claims.items() if claim is not None}
 
 
-def void(claim: Claim) -> Claim:
-    """Nothing is claimed any more; what is known of the log stays."""
-    return Claim(offset=-1, sink="", record=None, history=claim.history)
-
-
-def history_known(claims: Iterable[Claim], log: str) -> History | None:
-    """What claims, about whatever index, remember of this log."""
-    histories = [claim.history for claim in claims if claim.history is not None]
-    ours = [history for history in histories if this_very_log(history.log, log)]
-    return max(ours, key=lambda history: (len(history.cuts), history.partitions), default=None)
-
-
-async def start_offsets(reader: LogReader, topic: str, claims: Mapping[int, Claim | None], sink: str) -> dict[int, int]:
+async def start_offsets(log: Log, topic: str, claims: Mapping[int, Claim | None], sink: str) -> dict[int, int]:
     """Where processing of each partition starts: after a claim that holds, else at the log's start.
 
     Raises RefusedError when a claim proves that the topic is not the one that was indexed.
     """
     holding = {number: claim if claim is not None and claim.sink == sink else None for number, claim in claims.items()}
-    bounds = await require_same_log(reader, topic, holding)
+    bounds = await require_same_log(log, topic, holding)
     return {number: max(claim.offset + 1 if claim else 0, bounds[number].begin) for number, claim in holding.items()}
 
 
-async def require_same_log(reader: LogReader, topic: str, claims: Mapping[int, Claim | None]) -> dict[int, Bounds]:
+async def require_same_log(log: Log, topic: str, claims: Mapping[int, Claim | None]) -> dict[int, Bounds]:
     """Bounds of these partitions, with claims or without.
 
     Raises RefusedError when a claim proves that its partition is not the log that was indexed.
     """
-    bounds = await reader.bounds(topic, claims)
+    bounds = await log.bounds(topic, claims)
     made = {number: claim for number, claim in claims.items() if claim is not None}
     known = {
         number: claim.offset
         for number, claim in made.items()
         if claim.record is not None and bounds[number].begin <= claim.offset < bounds[number].end
     }
-    records = await reader.records_at(topic, known)
+    records = await log.records_at(topic, known)
     for number, claim in made.items():
-        row = records.get(number)
+        record = records.get(number)
         if claim.offset >= bounds[number].end:
             found = f"the log ends at {bounds[number].end}"
-        elif row is not None and fingerprint(row.timestamp, row.key, row.value) != claim.record:
+        elif record is not None and Fingerprint.of(record) != claim.record:
             found = "another record is there now"
         else:
             continue

@@ -23,8 +23,8 @@ Form = tuple[bytes | None, bytes | None, Headers]
 logger = logging.getLogger(__name__)
 
 
-class DeadLetters:
-    """The dead-letter topic, for what is rejected here. Start it before use, stop it after."""
+class DeadLetterTopic:
+    """`DeadLetters` on Kafka, for what is rejected here. Start it before use, stop it after."""
 
     def __init__(self, settings: Settings, home: Home, metrics: Metrics) -> None:
         self._home = home

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from agents.kafka.claims import Claim, read_claims
+from agents.kafka.claims import read_claims
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
+from streams.claim import Claim
 
 
 async def partition_rows(reader: LogReader, settings: Settings, count: int, sink: str | None) -> list[dict[str, Any]]:

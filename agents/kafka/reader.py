@@ -1,10 +1,8 @@
 """Group-less access to the cluster: log bounds, single records, topics. Never touches the consumer group."""
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,6 +25,7 @@ from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
 from agents.settings import Settings
 from streams.contract import Described
 from streams.errors import ConfigError, PenstockError
+from streams.ports import Bounds, Next, Page
 from streams.record import Record
 
 CONNECT_TIMEOUT_S = 15.0
@@ -34,48 +33,6 @@ READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
 FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Of one partition: the first offset still there, and the one after the last that is committed or aborted."""
-
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Next:
-    """`record`: the first one found, or None; from `start` up to `position` the log holds no other.
-
-    `start`: the offset that was asked for, or the log's start where that is later: what was between the two is lost.
-    """
-
-    record: Any
-    position: int
-    start: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Records in order, and where to go on. `start`: as in `Next`; the first offset that was looked at."""
-
-    rows: list[Any]
-    position: int
-    start: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """Tells a record from another one at the same offset of a topic that was made anew."""
-
-    timestamp_ms: int
-    crc32: int
-
-
-def fingerprint(timestamp_ms: int, key: bytes | None, value: bytes | None) -> Fingerprint:
-    """Of a record as the broker gave it."""
-    return Fingerprint(timestamp_ms=timestamp_ms, crc32=zlib.crc32(value or b"", zlib.crc32(key or b"")))
 
 
 def record_of(row: Any) -> Record:
@@ -92,7 +49,7 @@ def record_of(row: Any) -> Record:
 
 
 class LogReader:
-    """Reads partitions directly. One caller at a time: the consumer's position is shared.
+    """`Log` on a cluster, and what tools do with topics. One caller at a time: the consumer's position is shared.
 
     Between reads its partitions are paused, and its fetches are short: the broker answers one connection's requests
     in turn, and whoever asks for offsets would wait for a fetch at the log's end first.
@@ -179,18 +136,18 @@ class LogReader:
             while position < end and deadline.left_s:
                 found, begun = await self._fetch([tp], timeout_ms=200, max_records=1)
                 if found.get(tp):
-                    return Next(record=found[tp][0], position=found[tp][0].offset, start=start)
+                    return Next(record=record_of(found[tp][0]), position=found[tp][0].offset, start=start)
                 start = begun.get(tp, start)
                 position = await self._guard(lambda: consumer.position(tp))
         return Next(record=None, position=position, start=start)
 
-    async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Any]:
+    async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
         """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 
         One request for all. Raises PenstockError after 15 s.
         """
         wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
-        found: dict[int, Any] = {}
+        found: dict[int, Record] = {}
         if not wanted:
             return found
         async with self._at(wanted) as consumer:
@@ -199,7 +156,7 @@ class LogReader:
                 answer, _ = await self._fetch(waiting, timeout_ms=200)
                 for tp, rows in answer.items():
                     if rows and rows[0].offset == wanted[tp]:
-                        found[tp.partition] = rows[0]
+                        found[tp.partition] = record_of(rows[0])
                 positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
                 waiting = [tp for tp in waiting if positions[tp] == wanted[tp]]
                 if waiting and not deadline.left_s:
@@ -220,11 +177,11 @@ class LogReader:
                 start = min(end, begun.get(tp, start))
                 position = await self._guard(lambda: consumer.position(tp))
                 if position > start:
-                    rows = [row for row in found.get(tp, []) if row.offset < end]
-                    return Page(rows=rows, position=min(end, position), start=start)
+                    records = [record_of(row) for row in found.get(tp, []) if row.offset < end]
+                    return Page(records=records, position=min(end, position), start=start)
                 if not deadline.left_s:
                     raise unreachable(self._servers, TimeoutError(f"{topic}/{partition} gave nothing at {offset}"))
-        return Page(rows=[], position=end, start=start)
+        return Page(records=[], position=end, start=start)
 
     async def _fetch(
         self, tps: list[TopicPartition], *, timeout_ms: int, max_records: int | None = None
@@ -247,7 +204,7 @@ class LogReader:
             await asyncio.sleep(RETRY_EVERY_S)
         return {}, begun
 
-    async def last(self, topic: str) -> dict[int, Any]:
+    async def last(self, topic: str) -> dict[int, Record]:
         """The last record of each partition, of a topic without transactions; absent where there is none."""
         count = await self.partitions(topic) or 0  # asking for the bounds of no topic would wait for one to come
         bounds = await self.bounds(topic, range(count))

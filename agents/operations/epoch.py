@@ -167,7 +167,7 @@ class _Bump:
             (await self.reader.next_from(topic, partition, 0)).record
             for partition in range(self.before, self.topic.partitions)
         ]
-        times = [first.timestamp for first in firsts if first is not None and first.timestamp >= 0]
+        times = [first.timestamp_ms for first in firsts if first is not None and first.timestamp_ms >= 0]
         since, newer = int(min([time.time() * 1000, *times])), 0
         if times:
             begun = await self.reader.offsets_at(topic, old, since)

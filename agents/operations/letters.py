@@ -13,7 +13,7 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
-from agents.kafka.reader import LogReader, record_of
+from agents.kafka.reader import LogReader
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import (
@@ -29,6 +29,7 @@ from streams.dead_letter import (
     standing,
 )
 from streams.errors import PenstockError
+from streams.record import Record
 from streams.registry import Entry
 
 ENTRIES_AT_ONCE = 500
@@ -67,7 +68,7 @@ class Listed:
 
 async def rows_of(
     reader: LogReader, settings: Settings, last: int | None = None
-) -> AsyncIterator[tuple[list[tuple[Letter | None, Any]], int]]:
+) -> AsyncIterator[tuple[list[tuple[Letter | None, Record]], int]]:
     """The dead-letter topic, page by page: every row with its letter, and how many offsets were passed.
 
     None: no dead letter of this source topic. What is purged meanwhile is left out. `last`: only so many of each
@@ -79,7 +80,7 @@ async def rows_of(
         offset = bound.begin if last is None else max(bound.begin, bound.end - last)
         while offset < bound.end:
             page = await reader.page(topic, partition, offset, bound.end)
-            yield [(_letter(row, settings), row) for row in page.rows], page.position - offset
+            yield [(_letter(record, settings), record) for record in page.records], page.position - offset
             offset = page.position
 
 
@@ -99,9 +100,9 @@ async def pages(
             yield [placed(letter, home) for letter in found if belongs(letter, home)], passed
 
 
-def _letter(row: Any, settings: Settings) -> Letter | None:
+def _letter(record: Record, settings: Settings) -> Letter | None:
     try:
-        letter = read_letter(row.key, row.value, row.headers, row.timestamp)
+        letter = read_letter(record.key, record.value, record.headers, record.timestamp_ms)
     except ValueError:
         return None
     return letter if letter.record.topic == settings.source.topic else None
@@ -130,7 +131,7 @@ async def whole_letter(letter: Letter, reader: LogReader) -> Letter | None:
         return letter
     record = letter.record
     found = (await reader.next_from(record.topic, record.partition, record.offset)).record
-    return made_whole(letter, record_of(found) if found else None)
+    return made_whole(letter, found)
 
 
 async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:
@@ -191,7 +192,7 @@ async def purgeable(
     others = await _open_elsewhere(settings, reader)
     ends = {partition: bound.end for partition, bound in bounds.items()}
     async for found, _ in rows_of(reader, settings):
-        for letter, row in found:
+        for letter, record in found:
             if letter is None:
                 stays = True
             else:
@@ -200,7 +201,7 @@ async def purgeable(
                 stays = mine and not old and (before_ms is not None or _is_among(letter, home, open_here))
                 stays |= any(belongs(letter, one) and _is_among(letter, one, keep) for one, keep in others)
             if stays:
-                ends[row.partition] = min(ends[row.partition], row.offset)
+                ends[record.partition] = min(ends[record.partition], record.offset)
     ends = {partition: end for partition, end in ends.items() if end > bounds[partition].begin}
     return ends, sum(end - bounds[partition].begin for partition, end in ends.items())
 

@@ -210,7 +210,7 @@ async def drop(client: AsyncElasticsearch, reader: LogReader, settings: Settings
     if generation.group and (members := await reader.group_members(generation.group)):
         raise RefusedError(
             f"workers of {generation.group} ({len(members)}) feed {name}: stop them first (one that was killed counts "
-            "for another 10 s)"
+            f"for another {settings.kafka.session_timeout_s:g} s)"
         )
     try:
         await client.indices.delete(index=f"{name},{name}-registry", ignore_unavailable=True)

@@ -27,12 +27,13 @@ from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
-from agents.kafka.claims import Claim, read_claims
-from agents.kafka.reader import LogReader, fingerprint, log_reader, record_of
+from agents.kafka.claims import read_claims
+from agents.kafka.reader import LogReader, log_reader
 from agents.operations.promote import progress_of
 from agents.operations.rewind import claim_writer, require_stopped
 from agents.progress import Report
 from agents.settings import Settings
+from streams.claim import Claim, Fingerprint
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
@@ -310,14 +311,14 @@ class _Rebuild:
                         f"{topic}/{number} begins at {page.start} now, retention took what was from {offset} on: run "
                         "it again, and these documents are taken from the serving index"
                     )
-                rows, position = page.rows, page.position
-                for start in range(0, len(rows), self._pace.batch):
-                    part = rows[start : start + self._pace.batch]
-                    await self._process([record_of(row) for row in part])
-                    proof = fingerprint(part[-1].timestamp, part[-1].key, part[-1].value)
+                records, position = page.records, page.position
+                for start in range(0, len(records), self._pace.batch):
+                    part = records[start : start + self._pace.batch]
+                    await self._process(part)
+                    proof = Fingerprint.of(part[-1])
                     await write(number, Claim(offset=part[-1].offset, sink=sink, record=proof, history=history))
                     report("from the topic", passed + part[-1].offset + 1 - offset, total)
-                if not rows or rows[-1].offset + 1 < position:  # a hole at the end of the page
+                if not records or records[-1].offset + 1 < position:  # a hole at the end of the page
                     await write(number, Claim(offset=position - 1, sink=sink, record=None, history=history))
                 passed, offset = passed + position - offset, position
                 report("from the topic", passed, total)

@@ -17,7 +17,7 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Key, key_of, listed, pages, read_letters, whole_letter
 from agents.settings import Settings
 from streams.dead_letter import Letter
-from streams.protocol import Entries
+from streams.ports import Entries
 from streams.registry import Entry, Stored
 
 BATCH = 64

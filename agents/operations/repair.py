@@ -7,7 +7,7 @@ that nobody asks for become stubs at theirs.
 from agents.clock import utc_now
 from agents.indexing.assembly import Assembly
 from agents.indexing.stages import Stages
-from agents.kafka.reader import LogReader, record_of
+from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.identity import chunk_id
 from streams.plan import ChunkWrite
@@ -60,5 +60,5 @@ class Repairer:
         await self._assembly.chunks.write(writes)
 
     async def _record(self, place: Place) -> Record | None:
-        row = (await self._reader.next_from(self._settings.source.topic, *place)).record
-        return record_of(row) if row is not None and row.offset == place[1] else None
+        record = (await self._reader.next_from(self._settings.source.topic, *place)).record
+        return record if record is not None and record.offset == place[1] else None

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from agents.kafka.claims import Claim, changelog_topic, claim_key, read_claims, to_bytes, void
+from agents.kafka.claims import changelog_topic, claim_key, read_claims
 from agents.kafka.connection import connection, unreachable
-from agents.kafka.reader import LogReader, fingerprint, log_reader
+from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
+from streams.claim import Claim, Fingerprint, to_bytes, void
 from streams.errors import RefusedError
 from streams.share import Share
 
@@ -84,7 +85,7 @@ async def require_stopped(reader: LogReader, settings: Settings) -> None:
     if members:
         raise RefusedError(
             f"workers of {settings.source.group} are running ({len(members)}), and hold their claims in memory: "
-            "stop them first (one that was killed counts for another 10 s)"
+            f"stop them first (one that was killed counts for another {settings.kafka.session_timeout_s:g} s)"
         )
 
 
@@ -96,10 +97,9 @@ async def _claims_of_stopped(reader: LogReader, settings: Settings) -> dict[int,
 
 
 async def _lowered(reader: LogReader, topic: str, partition: int, claim: Claim, after: int) -> Claim:
-    row = (await reader.next_from(topic, partition, after - 1)).record
-    known = row is not None and row.offset == after - 1
-    record = fingerprint(row.timestamp, row.key, row.value) if known else None
-    return replace(claim, offset=after - 1, record=record, share=Share())
+    record = (await reader.next_from(topic, partition, after - 1)).record
+    known = Fingerprint.of(record) if record is not None and record.offset == after - 1 else None
+    return replace(claim, offset=after - 1, record=known, share=Share())
 
 
 async def _write(settings: Settings, claims: Mapping[int, Claim | None]) -> None:

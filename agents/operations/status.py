@@ -77,7 +77,7 @@ def _setup(settings: Settings) -> str | None:
 
 async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:
     record = (await reader.next_from(row["topic"], row["partition"], row["settled_offset"])).record
-    age = None if record is None else age_s(record.timestamp)
+    age = None if record is None else age_s(record.timestamp_ms)
     return None if age is None else round(age, 1)
 
 

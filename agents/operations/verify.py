@@ -26,7 +26,7 @@ from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
 from agents.kafka.lag import partition_rows
-from agents.kafka.reader import LogReader, log_reader, record_of
+from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import pages
 from agents.operations.repair import Repairer
 from agents.operations.spool import Known, Spool
@@ -273,7 +273,7 @@ class Verifier:
                     told = f"retention took {page.start - offset} records before they were compared"
                     result.add([Finding("lost meanwhile", f"{partition}@{offset}", told)])
                     self._lost.append((partition, range(offset, page.start)))
-                await self._remember([record_of(row) for row in page.rows])
+                await self._remember(page.records)
                 passed, offset = passed + page.position - offset, page.position
                 report("reading the topic", passed, total)
         return sum(row["lag"] for row in rows)

@@ -200,7 +200,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 history=checked.history,
             ),
             claims=ClaimTable(self.claim_table),
-            reader=reader,
+            log=reader,
             seek=self._seek,
             fetched=self._fetched,
             metrics=self.metrics,

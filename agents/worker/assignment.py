@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from agents.clock import age_s
 from agents.indexing.budget import Budget
-from agents.kafka.claims import Claim, ClaimTable, require_same_log, start_offsets, too_many_rejected
-from agents.kafka.reader import LogReader, fingerprint
+from agents.kafka.claims import require_same_log, start_offsets, too_many_rejected
 from agents.metrics import Metrics
+from streams.claim import Claim, Fingerprint
 from streams.epochs import History
 from streams.errors import PenstockError, RefusedError
 from streams.ledger import Ledger, Verdict
+from streams.ports import Claims, Log
 from streams.record import Record
 from streams.share import Share
 
@@ -101,8 +102,8 @@ class Assignment:
         self,
         subject: Subject,
         *,
-        claims: ClaimTable,
-        reader: LogReader,
+        claims: Claims,
+        log: Log,
         seek: Seek,
         fetched: Fetched,
         metrics: Metrics,
@@ -115,7 +116,7 @@ class Assignment:
         self._history = subject.history
         self._now = now
         self._claims = claims
-        self._reader = reader
+        self._log = log
         self._seek = seek
         self._fetched = fetched
         self._metrics = metrics
@@ -129,7 +130,7 @@ class Assignment:
         Raises RefusedError when the topic was replaced.
         """
         claims = {number: self._claims.read(number) for number in numbers}
-        starts = await start_offsets(self._reader, self.topic, claims, self._sink)
+        starts = await start_offsets(self._log, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
         now = self._now()
         fresh = {
@@ -249,7 +250,7 @@ class Assignment:
         if covered and partition.ledger.open_count:
             claimable = covered[-1].offset  # a record, which can be looked at again, and not the hole behind it
         last = covered[-1] if covered and covered[-1].offset == claimable else None
-        record = fingerprint(last.record.timestamp_ms, last.record.key, last.record.value) if last else None
+        record = Fingerprint.of(last.record) if last else None
         claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share, history=self._history)
         await self._claims.write(partition.number, claim)  # 2
         partition.stored = claim
@@ -278,7 +279,7 @@ class Assignment:
         }
         for left in reversed(range(TRIES)):
             try:
-                await require_same_log(self._reader, self.topic, claims)
+                await require_same_log(self._log, self.topic, claims)
                 return
             except RefusedError:
                 raise
@@ -295,7 +296,7 @@ class Assignment:
         """
         partitions = list(self._partitions.values())
         stored = {partition.number: partition.stored for partition in partitions}
-        bounds = await require_same_log(self._reader, self.topic, stored)
+        bounds = await require_same_log(self._log, self.topic, stored)
         for partition in partitions:
             if self._partitions.get(partition.number) is not partition:
                 continue
@@ -384,7 +385,7 @@ class Assignment:
         What retention took before we saw it is no hole: it is lost, and counted.
         """
         expected = partition.ledger.expected
-        found = await self._reader.next_from(self.topic, partition.number, expected)
+        found = await self._log.next_from(self.topic, partition.number, expected)
         ours = self._partitions.get(partition.number) is partition
         if found.position <= expected or partition.ledger.expected != expected or not ours:
             return

@@ -321,6 +321,10 @@ class Life:
             feeder = dict(pair.split("=", 1) for pair in env.split()).get("PENSTOCK_SOURCE__GROUP", group)
             took += 1
             refused = await self.run(*arguments, group=feeder)
+            deadline = time.monotonic() + 60
+            while "stop them first" in refused.stderr and not self.workers and time.monotonic() < deadline:
+                await asyncio.sleep(2)  # as it says: the broker has not forgotten one that ended
+                refused = await self.run(*arguments, group=feeder)
             if refused.returncode == 3:
                 self.trace.append(f"  {refused.stderr.strip()}")
                 took += await self.follow("penstock: " + refused.stderr, feeder)

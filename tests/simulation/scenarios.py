@@ -10,16 +10,17 @@ from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.elastic.store import Operation
 from agents.kafka import claims
-from agents.kafka.reader import Next
 from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
 from streams import contract, plan, protocol, registry
 from streams.epochs import Epochs
 from streams.ledger import Ledger, Verdict
+from streams.memory import MemoryLog
+from streams.ports import Next
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
-from tests.simulation.world import Scenario, SimulatedStore, Worker, World
+from tests.simulation.world import Scenario, SimulatedStore, World
 
 FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
 WINDOWS = (1, 2, 3)
@@ -252,14 +253,15 @@ def _claim_of_any_index(patch: pytest.MonkeyPatch) -> None:
 
 
 def _out_of_range_is_the_end(patch: pytest.MonkeyPatch) -> None:
-    real = Worker.next_from
+    real = MemoryLog.next_from
 
-    async def next_from(self: Worker, topic: str, partition: int, offset: int) -> Next:
-        if offset < self.world.begin:
-            return Next(record=None, position=self.world.end, start=offset)
+    async def next_from(self: MemoryLog, topic: str, partition: int, offset: int) -> Next:
+        log = self.partitions[partition]
+        if offset < log.begin:
+            return Next(record=None, position=log.end, start=offset)
         return await real(self, topic, partition, offset)
 
-    patch.setattr(Worker, "next_from", next_from)
+    patch.setattr(MemoryLog, "next_from", next_from)
 
 
 def _losses_untold(patch: pytest.MonkeyPatch) -> None:

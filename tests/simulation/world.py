@@ -23,18 +23,17 @@ from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.stages import Parts, Stages
-from agents.kafka.claims import Claim, ClaimTable
-from agents.kafka.dead_letters import DeadLetters
-from agents.kafka.reader import Bounds, LogReader, Next
 from agents.metrics import Metrics
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from models.embedder import Embedder, Embedding
 from streams import contract
+from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.identity import version
+from streams.memory import MemoryLog, Partition
 from streams.plan import FieldNames, Outcome
 from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
@@ -88,11 +87,8 @@ class World:
         self.choices = choices
         self.left = dict(scenario.faults)
         self.loop = SimulatedLoop()  # type: ignore[abstract]  # as much of a loop as is needed
-        self.log = {
-            offset: _record(offset, key, texts)
-            for offset, (key, texts) in enumerate(scenario.records)
-            if offset not in scenario.holes
-        }
+        self.topic = MemoryLog()
+        self.topic.partitions[0] = _partition(scenario.records, scenario.holes)
         self.epoch = scenario.epoch
         self.logs = [scenario.records] * (scenario.epoch + 1)
         """Of each epoch of this index; the last one is there now, unless `another_log`."""
@@ -101,7 +97,6 @@ class World:
         """As the contract has it."""
         self.old_letters: list[Letter] = []
         """About an earlier incarnation of the index, or of the topic."""
-        self.begin, self.end = 0, len(scenario.records)
         self.gone: dict[int, Record] = {}
         """What retention took since the first claim."""
         self.counted = lost_total()
@@ -128,6 +123,21 @@ class World:
         self.broken: Exception | None = None
         self.steps = 0
         self.trace: list[str] = []
+
+    @property
+    def log(self) -> dict[int, Record]:
+        """What the topic holds, by offset."""
+        return self.topic.partitions[0].records
+
+    @property
+    def begin(self) -> int:
+        """The log's start."""
+        return self.topic.partitions[0].begin
+
+    @property
+    def end(self) -> int:
+        """The log's end."""
+        return self.topic.partitions[0].end
 
     def run(self) -> int:
         """The whole run, then a last worker without faults, then the oracle. Returns the number of steps."""
@@ -358,8 +368,7 @@ class World:
     def another_topic(self) -> None:
         """Offsets begin at 0 again."""
         self.keep_letters()
-        self.log = {offset: _record(offset, key, texts) for offset, (key, texts) in enumerate(self.scenario.anew)}
-        self.begin, self.end = 0, len(self.log)
+        self.topic.partitions[0] = _partition(self.scenario.anew)
         self.gone = {}
         if self.scenario.topic_ids:
             self.log_id += "'"
@@ -447,10 +456,9 @@ class World:
     def retain(self, begin: int) -> None:
         """Retention takes what is below an offset, read or not."""
         self.left["retention"] -= 1
-        self.begin = begin
         if self.changelog is not None:  # before the first claim nothing was promised
             self.gone |= {offset: record for offset, record in self.log.items() if offset < begin}
-        self.log = {offset: record for offset, record in self.log.items() if offset >= begin}
+        self.topic.partitions[0].delete_before(begin)
 
     def replace(self) -> None:
         """The chunk index is deleted and made anew, the registry stays; claims about the old one are void."""
@@ -679,7 +687,7 @@ class Process:
             target=target,
             registry=Registry(store, f"registry:{incarnation}"),
             chunks=ChunkIndex(store, METRICS, points, write_alias=f"chunks:{incarnation}", names=NAMES),
-            dead_letters=cast(DeadLetters, SimulatedLetters(self)),
+            dead_letters=SimulatedLetters(self),
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
@@ -780,8 +788,8 @@ class Worker(Process):
         sink = world.sink
         self.assignment = Assignment(
             Subject(topic=TOPIC, sink=sink),
-            claims=cast(ClaimTable, self),
-            reader=cast(LogReader, self),
+            claims=SimulatedClaims(self),
+            log=world.topic,
             seek=self.seek,
             fetched=self.fetched,
             metrics=METRICS,
@@ -843,33 +851,28 @@ class Worker(Process):
 
         await self.step("seek", run)
 
-    async def bounds(self, _: str, partitions: Sequence[int]) -> dict[int, Bounds]:
-        return {partition: Bounds(begin=self.world.begin, end=self.world.end) for partition in partitions}
 
-    async def records_at(self, _: str, offsets: Mapping[int, int]) -> dict[int, Any]:
-        return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
+class SimulatedClaims:
+    """The changelog, as one worker reaches it: a write is a step."""
 
-    async def next_from(self, _: str, __: int, offset: int) -> Next:
-        found = next((o for o in self.world.log if o >= offset), None)
-        start = max(offset, self.world.begin)
-        if found is None:
-            return Next(record=None, position=self.world.end, start=start)
-        record = self.world.log[found]
-        row = SimpleNamespace(offset=found, timestamp=record.timestamp_ms, key=record.key, value=record.value)
-        return Next(record=row, position=found, start=start)
+    def __init__(self, process: Process) -> None:
+        self.process = process
 
     def read(self, _: int) -> Claim | None:
-        self.history = hash((self.history, self.world.changelog))
-        return self.world.changelog
+        changelog = self.process.world.changelog
+        self.process.history = hash((self.process.history, changelog))
+        return changelog
 
     async def write(self, _: int, claim: Claim) -> None:
+        world = self.process.world
+
         def run() -> tuple[Any, Any]:
-            self.world.check_claim(claim)
-            self.world.changelog = claim
-            self.world.ever_claimed = max(self.world.ever_claimed, claim.offset)
+            world.check_claim(claim)
+            world.changelog = claim
+            world.ever_claimed = max(world.ever_claimed, claim.offset)
             return None, claim.offset
 
-        await self.step(f"claim {claim.offset}", run)
+        await self.process.step(f"claim {claim.offset}", run)
 
 
 class Redriver(Process):
@@ -953,6 +956,15 @@ def _record(offset: int, key: str, texts: tuple[str, ...] | None) -> Record:
     else:
         value = orjson.dumps({"chunks": [{"text": text} for text in texts]} if texts else {"text": ""})
     return Record(topic=TOPIC, partition=0, offset=offset, timestamp_ms=offset, key=key.encode(), value=value)
+
+
+def _partition(records: Sequence[tuple[str, tuple[str, ...] | None]], holes: frozenset[int] = frozenset()) -> Partition:
+    partition = Partition()
+    for offset, (key, texts) in enumerate(records):
+        if offset not in holes:
+            partition.append(_record(offset, key, texts))
+    partition.end = len(records)
+    return partition
 
 
 def _stored(source: dict[str, Any]) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import Checked
 from agents.kafka.connection import connection
-from agents.kafka.reader import LogReader, Page, log_reader, record_of
+from agents.kafka.reader import LogReader, log_reader, record_of
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.servers import java_home
 from agents.operations.verify import verify
 from agents.settings import cache_dir
 from models.embedder import Embedder
+from streams.ports import Page
 from tests.harness import World, read_topic, until
 from tests.oracle import assert_true
 

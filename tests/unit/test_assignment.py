@@ -2,62 +2,55 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from agents.indexing.budget import Budget
-from agents.kafka.claims import Claim, ClaimTable, from_bytes, to_bytes
-from agents.kafka.reader import Bounds, LogReader, Next, fingerprint
 from agents.metrics import Metrics
 from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Subject
+from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
 from streams.epochs import History
 from streams.errors import RefusedError
+from streams.memory import MemoryClaims, MemoryLog, Partition
 from streams.record import Record
 from streams.share import Share
 
 
-@dataclass
-class Log:
-    """One partition's log, the claims about it, and everything that happened, in order."""
+class Log(MemoryLog, MemoryClaims):
+    """One partition's log, the claims about it, and everything that happened since the assignment, in order."""
 
-    offsets: list[int]
-    begin: int = 0
-    claims: dict[int, Claim] = field(default_factory=dict)
-    events: list[tuple[str, int]] = field(default_factory=list)
-    """Since the assignment."""
-    begun: list[tuple[str, int]] = field(default_factory=list)
-    now: float = 100.0
-    handed_over: int | None = None
-    markers: int = 0
+    def __init__(
+        self,
+        offsets: Iterable[int],
+        begin: int = 0,
+        *,
+        markers: int = 0,
+        claims: dict[int, Claim] | None = None,
+        handed_over: int | None = None,
+    ) -> None:
+        MemoryLog.__init__(self)
+        MemoryClaims.__init__(self, claims or {})
+        self.events: list[tuple[str, int]] = []
+        self.begun: list[tuple[str, int]] = []
+        """At the assignment."""
+        self.now = 100.0
+        self.handed_over = handed_over
+        self.be(offsets, begin, markers)
 
-    async def bounds(self, _: str, partitions: Any) -> dict[int, Bounds]:
-        return {p: Bounds(begin=self.begin, end=self.end) for p in partitions}
-
-    async def records_at(self, _: str, offsets: Mapping[int, int]) -> dict[int, Any]:
-        return {number: (await self.next_from("", number, offset)).record for number, offset in offsets.items()}
-
-    async def next_from(self, _: str, __: int, offset: int) -> Next:
-        start = max(offset, self.begin)
-        found = next((o for o in self.offsets if o >= start), None)
-        if found is None:
-            return Next(record=None, position=self.end, start=start)
-        row = SimpleNamespace(offset=found, timestamp=found, key=b"k", value=b"v")
-        return Next(record=row, position=found, start=start)
-
-    @property
-    def end(self) -> int:
-        return max(self.offsets, default=-1) + 1 + self.markers
-
-    def read(self, partition: int) -> Claim | None:
-        return self.claims.get(partition)
+    def be(self, offsets: Iterable[int], begin: int = 0, markers: int = 0) -> None:
+        """Records at these offsets, and markers of transactions at the end."""
+        self.partitions[0] = partition = Partition(begin=begin, end=begin)
+        for offset in offsets:
+            partition.append(record(offset))
+        partition.end += markers
 
     async def write(self, partition: int, claim: Claim) -> None:
         self.events.append(("claim", claim.offset))
-        self.claims[partition] = claim
+        await super().write(partition, claim)
 
     async def seek(self, offsets: Mapping[int, int]) -> None:
         self.events.append(("seek", offsets[0]))
@@ -80,14 +73,14 @@ def record(offset: int) -> Record:
 
 
 def claim(offset: int, sink: str = "sink") -> Claim:
-    return Claim(offset=offset, sink=sink, record=fingerprint(offset, b"k", b"v"))
+    return Claim(offset=offset, sink=sink, record=Fingerprint.of(record(offset)))
 
 
 async def assigned(log: Log, max_ratio: float = 1.0, history: History | None = None) -> Assignment:
     assignment = Assignment(
         Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
-        claims=cast(ClaimTable, log),
-        reader=cast(LogReader, log),
+        claims=log,
+        log=log,
         seek=log.seek,
         fetched=log.fetched,
         metrics=Metrics(),
@@ -182,7 +175,7 @@ def test_what_retention_took_is_lost_and_counted_and_what_is_left_enters(caplog:
         assignment = await assigned(log)
         await assignment.admit(log.deliver(0, 1))
         assert lost(assignment) == 0
-        log.offsets, log.begin = [6, 8, 9], 6
+        log.be([6, 8, 9], begin=6)
         for _ in range(3):
             log.now += 1.5
             assert await assignment.admit(log.deliver(6)) == []
@@ -201,7 +194,7 @@ def test_a_log_that_retention_emptied_is_all_lost(caplog: pytest.LogCaptureFixtu
     async def scenario() -> None:
         log = Log([0, 1])
         assignment = await assigned(log)
-        log.offsets, log.begin, log.markers = [], 2, 2
+        log.be([], begin=2)
         log.now += STILL_S + 1
         await assignment.watch()
         assert (lost(assignment), log.claims[0].offset) == (2, 1)
@@ -231,7 +224,7 @@ def test_what_was_lost_of_a_partition_that_only_waited_is_counted_once(begin: in
         log = Log(list(range(begin, 20)), begin=begin)
         assert lost(await assigned(log)) == 0
         assert (log.begun, log.claims[0].record) == ([("claim", begin - 1)], None)
-        log.begin = 15
+        log.partitions[0].delete_before(15)
         assert lost(assignment := await assigned(log)) == 15 - begin
         assert lost(await assigned(log)) == 0
         assert offsets(await assignment.admit(log.deliver(15))) == [15]
@@ -244,7 +237,7 @@ def test_what_was_revoked_while_the_log_was_asked_is_stepped_over_by_nobody() ->
         log = Log([6, 7], begin=6)
         assignment = await assigned(Log([0, 1]))
         (partition,) = assignment._partitions.values()
-        assignment._reader = cast(LogReader, log)
+        assignment._log = log
         assignment.revoke()
         await assignment._step_over_hole(partition)
         assert (lost(assignment), partition.ledger.expected) == (0, 0)
@@ -312,7 +305,7 @@ def test_void_claims_replay_and_a_replaced_topic_is_refused() -> None:
         shorter = Log([0, 1], claims={0: claim(5)})
         with pytest.raises(RefusedError, match="the log ends at 2"):
             await assigned(shorter)
-        different = Log(list(range(9)), claims={0: Claim(offset=5, sink="sink", record=fingerprint(77, b"k", b"v"))})
+        different = Log(list(range(9)), claims={0: Claim(offset=5, sink="sink", record=Fingerprint.of(record(77)))})
         with pytest.raises(RefusedError, match="another record is there now"):
             await assigned(different)
         expired = Log([8, 9], begin=8, claims={0: claim(3)})
@@ -416,15 +409,16 @@ def test_a_timestamp_that_is_no_moment_is_no_age_and_no_other_record(timestamp_m
     async def scenario() -> None:
         log = Log([0])
         assignment = await assigned(log)
-        ((odd, _, event),) = log.deliver(0)
-        ((position, _),) = await assignment.admit([(replace(odd, timestamp_ms=timestamp_ms), odd.offset, event)])
+        ((plain, after, event),) = log.deliver(0)
+        odd = replace(plain, timestamp_ms=timestamp_ms)
+        ((position, _),) = await assignment.admit([(odd, after, event)])
         await assignment.watch(paused=True)
         await assignment.settle([position])
         labels = {"topic": "t", "partition": "0"}
         value = assignment._metrics.registry.get_sample_value
         assert value("penstock_oldest_unsettled_age_seconds", labels) is None
         assert value("penstock_end_to_end_seconds_count", labels) == 0
-        assert from_bytes(to_bytes(log.claims[0])) == replace(claim(0), record=fingerprint(timestamp_ms, b"k", b"v"))
+        assert from_bytes(to_bytes(log.claims[0])) == replace(claim(0), record=Fingerprint.of(odd))
 
     asyncio.run(scenario())
 

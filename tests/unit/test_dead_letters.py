@@ -8,7 +8,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.dead_letters import DeadLetterTopic
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import Home, read_letter
@@ -59,7 +59,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, most: int, **sizes: int | None) -> dic
         headers=(("trace", _bytes(sizes.get("header", 1)) or b""),),
     )
     rejected = Rejected(record=record, stage="decode", error="InvalidRecord", message="no text")
-    asyncio.run(DeadLetters(Settings(), HOME, Metrics()).send(rejected, attempt=1, epoch=0))
+    asyncio.run(DeadLetterTopic(Settings(), HOME, Metrics()).send(rejected, attempt=1, epoch=0))
     (message,) = topic.taken
     letter = read_letter(message["key"], message["value"], message["headers"], 0)
     assert (letter.place, letter.error, letter.message) == ((2, 41), "InvalidRecord", "no text")

@@ -16,8 +16,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from agents.kafka import reader as reader_module
-from agents.kafka.reader import LogReader, Next, Page, log_reader
+from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
+from streams.ports import Next, Page
 
 END, BATCH = 100, 10
 OUT_OF_RANGE, EARLIEST = 1, -2
@@ -100,11 +101,11 @@ async def reading(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[LogRea
 
 
 def next_of(found: Next) -> tuple[int, int, int | None]:
-    return found.start, found.position, found.record and found.record.offset
+    return found.start, found.position, found.record.offset if found.record else None
 
 
 def page_of(page: Page) -> tuple[int, int, list[int]]:
-    return page.start, page.position, [row.offset for row in page.rows]
+    return page.start, page.position, [record.offset for record in page.records]
 
 
 def test_the_next_record_is_looked_for_from_the_logs_start(monkeypatch: pytest.MonkeyPatch) -> None:
