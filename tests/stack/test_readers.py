@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from agents.configured import contract_of, field_names
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
-from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.elastic.store import Operation
@@ -27,7 +26,6 @@ from streams.contract import Described
 from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode
-from streams.registry import Begin, Stored, Wanted, decide, done
 from streams.split import Chunk
 from tests.harness import Servers, World, world_on
 
@@ -200,29 +198,6 @@ def _operation(document: Document, world: World) -> Operation:
     )
     meta = {"_id": write.id, "version": write.version, "version_type": "external_gte"}
     return Operation(action="index", meta=meta, source=write.source)
-
-
-def test_registry_is_compare_and_swap(made: World) -> None:
-    """The rules that the planner relies on, on both majors: create once, swap what was read, see it at once."""
-
-    async def scenario() -> None:
-        async with connect(made.settings.elasticsearch) as client:
-            bulk = bulk_of(client, made)
-            (alias,) = (await client.indices.get_alias(name=f"{made.name}-*-registry-write-*")).popitem()[1]["aliases"]
-            registry = Registry(bulk, alias)
-            wanted = Wanted(doc_id="d" * 600, partition=0, version=7, n=2, content_hash="h")
-            plan = decide(None, wanted, chunk_index_uuid="u")
-            assert isinstance(plan, Begin)
-            (stored,) = await registry.swap([(plan.entry, None)])
-            assert stored is not None
-            assert await registry.swap([(plan.entry, None)]) == [None]
-            assert await registry.read([wanted.doc_id, "absent"]) == {wanted.doc_id: stored}
-            (finished,) = await registry.swap([(done(plan.entry), stored)])
-            assert isinstance(finished, Stored)
-            assert await registry.swap([(done(plan.entry), stored)]) == [None]
-            assert (await registry.read([wanted.doc_id]))[wanted.doc_id].entry.state == "done"
-
-    asyncio.run(scenario())
 
 
 def test_versioned_writes_commute_and_a_deleted_index_stays_deleted(made: World) -> None:
