@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.settings import Settings
 from models.manifest import TOKENIZER, Manifest
-from models.tokens import Tokens
+from models.onnx.tokens import Tokens
 from streams.contract import Described
 from streams.plan import FieldNames
 from streams.probe import probe

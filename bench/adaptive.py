@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.corpus import make_corpus, mixed_texts
-from models.embedder import Embedder, load_embedder
-from models.runtime import usable_cores
-from models.verdict import Wanted
+from models.onnx.choose import Wanted
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.runtime import usable_cores
 from streams.shapes import Shapes
 from streams.split import TokenIds
 
@@ -36,7 +36,7 @@ def adaptive(folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     result["ratios"]["adaptive_over_best_fixed"] = min(row["over_best_fixed"] for row in rows)
 
 
-def _corpora(embedder: Embedder) -> dict[str, list[TokenIds]]:
+def _corpora(embedder: OnnxEmbedder) -> dict[str, list[TokenIds]]:
     """Long chunks and short messages, in the order that a topic would have them."""
     long = list(make_corpus(embedder, 1000).texts.values())
     short = [text[:200] for text in mixed_texts(long, 200_000)]
@@ -44,7 +44,7 @@ def _corpora(embedder: Embedder) -> dict[str, list[TokenIds]]:
     return {"documents": list(embedder.tokens.encode(long)), "messages": list(embedder.tokens.encode(short))}
 
 
-async def _compare(embedder: Embedder, tokens: Sequence[TokenIds], runs: int, windows: int) -> dict[str, Any]:
+async def _compare(embedder: OnnxEmbedder, tokens: Sequence[TokenIds], runs: int, windows: int) -> dict[str, Any]:
     """Of each window every fixed budget runs once, and every cold start runs it in its turn."""
     fixed = {budget: Shapes(fixed=budget) for budget in BUDGETS}
     rates: dict[int, list[float]] = {budget: [] for budget in BUDGETS}
@@ -76,7 +76,7 @@ async def _compare(embedder: Embedder, tokens: Sequence[TokenIds], runs: int, wi
     }
 
 
-async def _time(embedder: Embedder, shapes: Shapes, window: Sequence[TokenIds]) -> float:
+async def _time(embedder: OnnxEmbedder, shapes: Shapes, window: Sequence[TokenIds]) -> float:
     embedder.shapes = shapes
     begun = time.monotonic()
     await embedder.embed(window)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.manifest import Manifest
-from models.proof import prove
-from models.reference import reference_of
-from models.runtime import Precision, ProviderName, candidates, computes_bf16, usable_cores
-from models.session import Session, available_providers
+from models.onnx.proof import prove
+from models.onnx.reference import reference_of
+from models.onnx.runtime import Precision, ProviderName, candidates, computes_bf16, usable_cores
+from models.onnx.session import Session, available_providers
 from streams.batch import plan_batches
 from streams.split import TokenIds
 

@@ -14,7 +14,7 @@ import orjson
 
 from agents.sources import Outgoing
 from agents.sources.pydocs import read_modules
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.split import SplitRules, split_text
 
 DOCUMENT_CHUNKS = 20
@@ -29,7 +29,7 @@ class Corpus:
     texts: dict[str, str]
 
 
-def make_corpus(embedder: Embedder, chunks: int) -> Corpus:
+def make_corpus(embedder: OnnxEmbedder, chunks: int) -> Corpus:
     """So many chunks: documentation first, then a mix."""
     rules = SplitRules(max_chars=1000, overlap_chars=100, max_tokens=embedder.manifest.max_tokens)
     sources = [orjson.loads(document.value or b"")["text"] for document in read_modules()]

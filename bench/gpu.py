@@ -13,10 +13,10 @@ from agents.settings import Settings
 from bench.ceiling import find_ceiling
 from bench.corpus import make_corpus
 from bench.rows import Bench, Row
-from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
-from models.runtime import ProviderName
-from models.verdict import Wanted
+from models.onnx.choose import Wanted
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.runtime import ProviderName
 from streams.split import TokenIds
 
 BUDGETS = (4096, 8192, 16384, 32768, 65536)
@@ -69,7 +69,7 @@ def gpu(
     result["ratios"]["gpu_raw_over_sentence_transformers"] = medians[0] / medians[2]
 
 
-async def _embed(embedder: Embedder, tokens: Sequence[TokenIds]) -> float:
+async def _embed(embedder: OnnxEmbedder, tokens: Sequence[TokenIds]) -> float:
     """Seconds; two windows at a time, as the pipeline does."""
     windows = iter([tokens[start : start + WINDOW] for start in range(0, len(tokens), WINDOW)])
 

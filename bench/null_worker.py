@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 import agents.elastic.index
-import models.embedder
+import models.onnx.embedder
 from agents.commands import main
 from agents.worker.pipeline import Pipeline
 from bench import sampling
-from models.session import Session
-from models.tokens import Tokens
+from models.onnx.session import Session
+from models.onnx.tokens import Tokens
 
 IDS = np.ones(8, dtype=np.int32)
 
@@ -38,7 +38,7 @@ async def _accept(self: Pipeline, positions: Sequence[Any]) -> None:
 
 if __name__ == "__main__":
     sys.argv = ["penstock", "worker"]
-    models.embedder.golden_cosine = lambda *_: 1.0
+    models.onnx.embedder.golden_cosine = lambda *_: 1.0
     setattr(agents.elastic.index, "differences", lambda *_: [])  # noqa: B010 - unindexed vectors have no similarity
     Session.run = _run  # type: ignore[method-assign]
     Tokens.encode = _encode  # type: ignore[method-assign, assignment]

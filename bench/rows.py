@@ -20,9 +20,9 @@ from bench.corpus import Corpus
 from bench.servers import fill, named
 from bench.worker import Measured, measure
 from models.cosines import TO_FP32, cosines
-from models.export import make_environment
+from models.export.exporter import make_environment
 from models.manifest import ONNX, TOKENIZER
-from models.session import Session
+from models.onnx.session import Session
 from streams.plan import Vectors
 from streams.split import TokenIds
 

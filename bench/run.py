@@ -34,12 +34,12 @@ from bench.report import RESULTS
 from bench.rows import Bench, Row
 from bench.scale import latency, scale
 from bench.servers import servers
-from models.embedder import load_embedder
-from models.export import PrecisionName, ensure_model
+from models.export.exporter import PrecisionName, ensure_model
 from models.manifest import read_manifest
-from models.runtime import PROVIDERS, computes_bf16, installed_runtimes, processor, usable_cores
-from models.session import available_providers
-from models.verdict import Wanted
+from models.onnx.choose import Wanted
+from models.onnx.embedder import load_embedder
+from models.onnx.runtime import PROVIDERS, computes_bf16, installed_runtimes, processor, usable_cores
+from models.onnx.session import available_providers
 
 LONG = ("bulk", "scale")
 """Left out of a quick run: no ratio comes of them."""

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-import models.embedder as embedder_module
+import models.onnx.embedder as embedder_module
 from agents.local.demo import bundled_model
 from agents.settings import cache_dir
-from models.embedder import Embedder, load_embedder
-from models.export import ensure_model
+from models.export.exporter import ensure_model
 from models.manifest import read_manifest
-from models.verdict import Wanted, choose
+from models.onnx.choose import Wanted, choose
+from models.onnx.embedder import OnnxEmbedder, load_embedder
 from tests import guard, shared
 from tests.harness import Servers, World, world_on
 from tests.pace import sitecustomize as pace
@@ -88,14 +88,14 @@ def speed(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def real_embedder(model_folder: Path) -> Iterator[Embedder]:
+def real_embedder(model_folder: Path) -> Iterator[OnnxEmbedder]:
     loaded = load_embedder(model_folder)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture(scope="session")
-def fast_embedder(model_folder: Path) -> Iterator[Embedder]:
+def fast_embedder(model_folder: Path) -> Iterator[OnnxEmbedder]:
     with pytest.MonkeyPatch.context() as patch:
         pace.without_model(embedder_module, patch.setattr)
         loaded = load_embedder(model_folder)
@@ -105,9 +105,9 @@ def fast_embedder(model_folder: Path) -> Iterator[Embedder]:
 
 
 @pytest.fixture
-def embedder(request: pytest.FixtureRequest) -> Embedder:
+def embedder(request: pytest.FixtureRequest) -> OnnxEmbedder:
     """The model of the workers, in this process."""
-    found: Embedder = request.getfixturevalue("fast_embedder" if speed(request) == "fast" else "real_embedder")
+    found: OnnxEmbedder = request.getfixturevalue("fast_embedder" if speed(request) == "fast" else "real_embedder")
     return found
 
 

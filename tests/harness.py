@@ -43,8 +43,8 @@ from tests.pace import sitecustomize as pace
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 HANGS = (
-    "import time, models.embedder\nfrom models.session import Session\n"
-    "models.embedder.golden_cosine = lambda *_: 1.0\n"
+    "import time, models.onnx.embedder\nfrom models.onnx.session import Session\n"
+    "models.onnx.embedder.golden_cosine = lambda *_: 1.0\n"
     "Session.run = lambda self, batch: time.sleep(600)"
 )
 """A change: a model that never returns."""

@@ -9,7 +9,7 @@ from elasticsearch import ApiError, TransportError
 
 from agents.configured import split_rules
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Epochs
 from streams.verify import Place, compare, expected_of
 from tests.harness import World, meanwhile
@@ -19,7 +19,7 @@ SAMPLE = 40
 
 async def assert_true(
     world: World,
-    embedder: Embedder,
+    embedder: OnnxEmbedder,
     *,
     also_rejected: frozenset[Place] | set[Place] = frozenset(),
     also_dead: frozenset[Place] | set[Place] = frozenset(),
@@ -74,7 +74,7 @@ async def no_regress(world: World) -> AsyncIterator[None]:
     assert newest, "the reader saw nothing"
 
 
-async def _assert_vectors(world: World, embedder: Embedder, texts: dict[str, str]) -> None:
+async def _assert_vectors(world: World, embedder: OnnxEmbedder, texts: dict[str, str]) -> None:
     ids = sorted(texts)[:: max(1, len(texts) // SAMPLE)]
     if not ids:
         return

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.cosines import cosines
+from models.embedder import Embedder
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
 from streams.plan import ChunkWrite, Conflict, FieldNames, Written, chunk_hash, content_writes, stub_writes
@@ -115,6 +117,24 @@ async def holds_for_chunks(chunks: Chunks, names: FieldNames) -> None:
     again = replace(new, over_equal=True)
     assert [type(one) for one in await chunks.write([again, old])] == [Written, Conflict]
     assert list(await chunks.read([new.id])) == [key]
+
+
+async def holds_for_embedder(embedder: Embedder, least: float) -> None:
+    """Vectors in the order given, each whatever its neighbours are. `least`: cosine that equal texts have at least."""
+    texts = [f"{'a penstock leads water ' * length}{length}" for length in (9, 0, 30, 1)]
+    tokens = list(embedder.encode(texts))
+    assert len({len(ids) for ids in tokens}) == len(texts), "of several widths"
+    assert await embedder.on_tokenizers(len, [*tokens, []]) == [*map(len, tokens), 0]
+    assert await embedder.on_tokenizers(len, []) == []
+    made = await embedder.embed(tokens)
+    assert (made.vectors.shape, made.failed) == ((4, embedder.dims), {})
+    assert made.vectors.dtype == np.float32
+    for number, ids in enumerate(tokens):
+        alone = (await embedder.embed([ids])).vectors[0]
+        assert cosines(alone, made.vectors[number]) >= least
+        distances = np.abs(made.vectors - alone).max(axis=1)
+        assert int(distances.argmin()) == number, "that of no other text"
+    assert (await embedder.embed([])).vectors.shape == (0, embedder.dims)
 
 
 AT = "2026-01-01T00:00:00.000Z"

@@ -26,7 +26,7 @@ from agents.elastic.client import connect
 from agents.kafka.batches import text_of
 from agents.operations.status import read_status
 from models.manifest import Manifest, read_manifest
-from models.tokens import Tokens
+from models.onnx.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
 from streams.identity import entry_id
 from streams.record import Record
@@ -51,15 +51,15 @@ LIMITS = frozenset({"DocumentTooLarge", "ChunkTooLong", "TokenizerFailed"})
 WHOLE = ("text", "metadata.doc_id", "metadata.chunk", "metadata.start", "metadata.end", "penstock")
 NULL = """
 import numpy as np
-import models.embedder
-from models.runtime import Setup
-from models.session import Session
-from models.verdict import Verdict
+import models.onnx.embedder
+from models.onnx.runtime import Setup
+from models.onnx.session import Session
+from models.onnx.choose import Verdict
 from tests.search import vector_of
 
 setup = Setup(provider="cpu", precision="fp32", lanes=1, threads=1)
-models.embedder.choose = lambda *_, **__: Verdict(setup=setup, measured={})
-models.embedder.golden_cosine = lambda *_: 1.0
+models.onnx.embedder.choose = lambda *_, **__: Verdict(setup=setup, measured={})
+models.onnx.embedder.golden_cosine = lambda *_: 1.0
 Session.run = lambda self, batch: np.stack([vector_of(ids, self._manifest.dims) for ids in batch])
 """
 """A change: a model that costs nothing; a text has a vector of its own."""

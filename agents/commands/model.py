@@ -8,7 +8,7 @@ from agents.commands.common import json_option, settings_option
 
 if TYPE_CHECKING:
     from agents.settings import Settings
-    from models.export import PrecisionName
+    from models.export.exporter import PrecisionName
 
 
 @click.group()

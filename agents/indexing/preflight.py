@@ -14,9 +14,9 @@ from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import changelog_topic, read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings, cache_dir
-from models.embedder import Embedder, load_embedder
 from models.manifest import read_manifest
-from models.verdict import Wanted
+from models.onnx.choose import Wanted
+from models.onnx.embedder import OnnxEmbedder, load_embedder
 from streams.claim import Claim, history_known
 from streams.contract import Described
 from streams.dead_letter import Home
@@ -40,7 +40,7 @@ DEAD_LETTER_CONFIG = {
 class Checked:
     """What the checks found."""
 
-    embedder: Embedder
+    embedder: OnnxEmbedder
     topic: Described
     identity: IndexIdentity
 
@@ -66,7 +66,7 @@ def wanted_setup(settings: Settings) -> Wanted:
     return Wanted(provider=model.provider, precision=model.precision, threads=model.threads, cache=cache_dir())
 
 
-def load_model(settings: Settings) -> Embedder:
+def load_model(settings: Settings) -> OnnxEmbedder:
     """The configured model, verified and warm. Blocks for about a second, the first time on a machine for twenty."""
     batch = settings.batch
     return load_embedder(
@@ -93,7 +93,7 @@ async def check(settings: Settings, *, any_log: bool = False) -> Checked:
         raise
 
 
-async def check_servers(settings: Settings, embedder: Embedder, *, any_log: bool = False) -> Checked:
+async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: bool = False) -> Checked:
     """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic = await reader.require_topic(settings.source.topic)

@@ -67,7 +67,7 @@ class Stages:
         if isinstance(decoded, Rejected):
             work.rejected = decoded
             return work
-        space = room(decoded, self._parts.embedder.manifest.dims, self._parts.budget.limit)
+        space = room(decoded, self._parts.embedder.dims, self._parts.budget.limit)
         chunks = chunk_document(decoded, self._parts.rules, self._encode, space)
         if isinstance(chunks, Rejected):
             work.rejected = chunks
@@ -76,7 +76,7 @@ class Stages:
         return work
 
     def _encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:
-        ids = self._parts.embedder.tokens.encode(texts)
+        ids = self._parts.embedder.encode(texts)
         self._progress()
         return ids
 
@@ -96,7 +96,7 @@ class Stages:
 
     async def embed(self, works: Sequence[Work]) -> None:
         """Vectors of all begun documents: those of unchanged chunks are read back, the others computed."""
-        await reuse(works, self._parts.chunks, self._parts.embedder.manifest.dims, self._progress)
+        await reuse(works, self._parts.chunks, self._parts.embedder.dims, self._progress)
         missing = (
             (work, number) for work in begun(works) for number in range(len(work.chunks)) if number not in work.known
         )

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from agents.progress import Report
-from models.export import require_space
+from models.export.exporter import require_space
 from models.manifest import sha256_file
 from streams.errors import PenstockError
 

@@ -10,7 +10,7 @@ from agents.indexing.preflight import load_model
 from agents.operations.search import embed_query, search, with_model_of
 from agents.progress import Report
 from agents.settings import Settings
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.canary import Agreements, agreement, summary
 from streams.errors import ConfigError
 from streams.generations import Generation
@@ -40,7 +40,7 @@ async def compare(
     first, second = generations
     by_chunk = first.contract["split"] == second.contract["split"]
     chosen = [with_model_of(settings, one) for one in generations]
-    embedders: dict[str, Embedder] = {}
+    embedders: dict[str, OnnxEmbedder] = {}
     try:
         for own in chosen:
             if own.model.name not in embedders:

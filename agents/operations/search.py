@@ -6,8 +6,8 @@ from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from agents.elastic.errors import explain
 from agents.settings import Settings, with_model
-from models.embedder import Embedder
 from models.manifest import read_manifest
+from models.onnx.embedder import OnnxEmbedder
 from streams.contract import differences
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.generations import Generation
@@ -35,7 +35,7 @@ def with_model_of(settings: Settings, generation: Generation) -> Settings:
     )
 
 
-def embed_query(embedder: Embedder, text: str) -> list[float]:
+def embed_query(embedder: OnnxEmbedder, text: str) -> list[float]:
     """The vector of a question. Raises ConfigError when it has too many tokens."""
     try:
         return embedder.embed_query(text)

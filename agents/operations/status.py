@@ -14,7 +14,7 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import listed, read_letters
 from agents.settings import Settings
 from models.manifest import read_manifest
-from models.verdict import kept
+from models.onnx.choose import kept
 from streams.contract import Described
 from streams.errors import NoIndexError, PenstockError
 

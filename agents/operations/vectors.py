@@ -13,7 +13,7 @@ from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
 from agents.progress import Report
 from models.cosines import IN_ONE_INDEX, cosines
-from models.widths import bounds_up_to
+from models.onnx.widths import bounds_up_to
 from streams.split import TokenIds
 from streams.verify import Finding, evenly
 
@@ -108,7 +108,7 @@ class StoredVectors:
         found = await self._assembly.store.get(alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
         tokens = await self._tokens([row["_source"][names.text] for row in rows])
-        limit = parts.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector
+        limit = self._checked.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector
         vectors = (await parts.embedder.embed([ids[:limit] for ids in tokens])).vectors
         return {
             row["_id"]: Vector(
@@ -121,7 +121,7 @@ class StoredVectors:
 
     async def _tokens(self, texts: Sequence[str]) -> list[TokenIds]:
         embedder = self._assembly.parts.embedder
-        return await embedder.on_tokenizers(lambda text: embedder.tokens.encode([text])[0], texts)
+        return await embedder.on_tokenizers(lambda text: embedder.encode([text])[0], texts)
 
     def _class(self, tokens: int) -> int:
         """A text over the limit, which nobody but others can have written, is of the last class."""

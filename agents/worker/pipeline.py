@@ -171,7 +171,7 @@ class Pipeline:
     def _made_of(self, work: Work) -> int:
         if work.document is None:
             return 0
-        return made_bytes(work.document, len(work.chunks), self._parts.embedder.manifest.dims)
+        return made_bytes(work.document, len(work.chunks), self._parts.embedder.dims)
 
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.record import Rejected, decode
 from tests.harness import Worker, World
 from tests.oracle import assert_true, no_regress
@@ -20,7 +20,9 @@ POINTS = ("after_intent", "mid_chunks", "after_chunks", "after_done", "before_cl
 
 
 @pytest.mark.timeout(5400)
-def test_random_kills_of_two_workers(world: World, embedder: Embedder, summary: dict[str, Any], minutes: float) -> None:
+def test_random_kills_of_two_workers(
+    world: World, embedder: OnnxEmbedder, summary: dict[str, Any], minutes: float
+) -> None:
     rng = random.Random(32)
     counts = {"kills": 0, "stops": 0, "zombies": 0}
     alive: list[Worker] = []

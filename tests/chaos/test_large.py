@@ -18,8 +18,8 @@ DOCUMENTS, CHUNKS = 20_000, 10
 QUICK = """
 import zlib
 import numpy as np
-import models.embedder
-from models.session import Session
+import models.onnx.embedder
+from models.onnx.session import Session
 
 def run(self, batch):
     rng = np.random.default_rng(zlib.crc32(b"".join(np.asarray(row).tobytes() for row in batch)))
@@ -27,7 +27,7 @@ def run(self, batch):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 Session.run = run
-models.embedder.golden_cosine = lambda *_: 1.0
+models.onnx.embedder.golden_cosine = lambda *_: 1.0
 """
 """A worker whose vectors are random: with the model, 200,000 chunks would take an hour here."""
 

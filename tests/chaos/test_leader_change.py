@@ -14,7 +14,7 @@ import pytest
 from agents.local import KAFKA_VERSION, servers
 from agents.local.servers import free_port
 from agents.settings import cache_dir
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import Servers, World, until
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
@@ -96,7 +96,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.mark.timeout(600)
 def test_leaders_change_under_load(
-    cluster: Cluster, servers: Servers, model_folder: Path, tmp_path: Path, embedder: Embedder, summary: dict[str, Any]
+    cluster: Cluster,
+    servers: Servers,
+    model_folder: Path,
+    tmp_path: Path,
+    embedder: OnnxEmbedder,
+    summary: dict[str, Any],
 ) -> None:
     world = World(servers, model_folder, tmp_path)
     kafka = world.settings.kafka.model_copy(update={"bootstrap_servers": cluster.bootstrap})

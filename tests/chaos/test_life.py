@@ -31,7 +31,7 @@ from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.operations.status import read_status
 from agents.settings import Settings
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.dead_letter import CONNECT
 from streams.errors import PenstockError
 from streams.record import Document, Record, Rejected, decode
@@ -64,7 +64,7 @@ class Life:
     """One topic, what was published on it, and everything that is done to it."""
 
     world: World
-    embedder: Embedder
+    embedder: OnnxEmbedder
     rng: random.Random
     log: int = 0
     group: str = ""
@@ -549,7 +549,12 @@ async def live(life: Life) -> None:
 
 @pytest.mark.timeout(5400)
 def test_the_life_of_a_topic(
-    servers: Servers, model_folder: Path, tmp_path: Path, embedder: Embedder, summary: dict[str, Any], minutes: float
+    servers: Servers,
+    model_folder: Path,
+    tmp_path: Path,
+    embedder: OnnxEmbedder,
+    summary: dict[str, Any],
+    minutes: float,
 ) -> None:
     seed = int(os.environ.get("SEED") or time.time())
     deadline = time.monotonic() + minutes * 60

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import World, until
 from tests.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
@@ -31,7 +31,7 @@ MEASURED: dict[str, Callable[[psutil.Process], float]] = {
 
 
 @pytest.mark.timeout(4 * 3600)
-def test_soak(world: World, embedder: Embedder, summary: dict[str, Any], minutes: float) -> None:
+def test_soak(world: World, embedder: OnnxEmbedder, summary: dict[str, Any], minutes: float) -> None:
     rng = random.Random(7)
     samples: dict[str, list[float]] = {name: [] for name in MEASURED}
     restarts = 0

@@ -12,13 +12,13 @@ from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from agents.sources.pydocs import real_texts
 from models.cosines import AMONG_RUNS, TO_FP32, cosines
-from models.export import PrecisionName, ensure_model
+from models.export.exporter import PrecisionName, ensure_model
 from models.manifest import TOKENIZER, read_manifest
-from models.proof import prove
-from models.reference import reference_of, singly
-from models.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
-from models.session import Session, available_providers
-from models.tokens import Tokens
+from models.onnx.proof import prove
+from models.onnx.reference import reference_of, singly
+from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
+from models.onnx.session import Session, available_providers
+from models.onnx.tokens import Tokens
 from tests.conftest import MODEL
 
 MODELS: dict[str, PrecisionName] = {MODEL: "fp32", f"{MODEL}-fp16": "fp16", f"{MODEL}-int8": "int8"}

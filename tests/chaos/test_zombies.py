@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import World, until
 from tests.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
@@ -17,7 +17,7 @@ ROUNDS, DOCUMENTS = 8, 20
 
 @pytest.mark.timeout(1200)
 def test_zombies_sleep_while_shards_reopen_or_the_server_restarts(
-    world: World, embedder: Embedder, summary: dict[str, Any]
+    world: World, embedder: OnnxEmbedder, summary: dict[str, Any]
 ) -> None:
     """8 × 20 documents: grown by a worker that is stopped in the middle, shrunk or deleted by its successor."""
 
@@ -65,7 +65,7 @@ async def _begun(world: World, turn: int) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_broker_away_for_two_minutes(world: World, embedder: Embedder, summary: dict[str, Any]) -> None:
+def test_broker_away_for_two_minutes(world: World, embedder: OnnxEmbedder, summary: dict[str, Any]) -> None:
     """Fault 4: the worker reconnects, or its watchdog ends it with 1; a restart goes on from the claim."""
 
     async def scenario() -> None:

@@ -30,7 +30,7 @@ TABLE = "embeddings.word_embeddings.weight"
 def install() -> None:
     """As the environment has it: in the modules that are there, and in the others when they come."""
     if speed():
-        _change("models.embedder", at_speed)
+        _change("models.onnx.embedder", at_speed)
     if os.environ.get("MODEL_GATE"):
         _change("agents.indexing.stages", gated)
 
@@ -74,7 +74,7 @@ def speed() -> str:
 
 
 def at_speed(embedder: Any) -> None:
-    """Of `models.embedder`."""
+    """Of `models.onnx.embedder`."""
     session = embedder.Session
     if speed() == "slow":
         session.run = slow(session.run)
@@ -83,7 +83,7 @@ def at_speed(embedder: Any) -> None:
 
 
 def without_model(embedder: Any, put: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Of `models.embedder`: there is no session, and runs take no time. `put`: such as one that can be undone."""
+    """Of `models.onnx.embedder`: there is no session, and runs take no time. `put`: such as one that can be undone."""
     put(embedder.Session, "__init__", no_session)
     put(embedder.Session, "run", fast)
     put(embedder, "golden_cosine", lambda *_: 1.0)
@@ -137,7 +137,7 @@ def slow(run: Callable[..., Any]) -> Callable[..., Any]:
 
 def no_session(self: Any, _: Path, manifest: Any, setup: Any) -> None:
     """`Session.__init__` that loads no model."""
-    from models.widths import UNIT, Widths, bounds_up_to
+    from models.onnx.widths import UNIT, Widths, bounds_up_to
 
     self.setup = setup
     self.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, UNIT), exact=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from models.memory import MemoryEmbedder
 from streams.memory import MemoryChunks, MemoryClaims, MemoryDeadLetters, MemoryEntries, MemoryLog
 from streams.plan import FieldNames
 from streams.record import Record
@@ -37,6 +38,10 @@ def test_dead_letters() -> None:
 
 def test_entries() -> None:
     asyncio.run(ports.holds_for_entries(MemoryEntries()))
+
+
+def test_embedder() -> None:
+    asyncio.run(ports.holds_for_embedder(MemoryEmbedder(), 0.99999))
 
 
 def test_chunks() -> None:

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, M
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import orjson
 
 from agents.clock import Deadline
@@ -26,7 +25,7 @@ from agents.indexing.stages import Parts, Stages
 from agents.metrics import Metrics
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
-from models.embedder import Embedder, Embedding
+from models.memory import MemoryEmbedder, vector_of
 from streams import contract
 from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
@@ -39,7 +38,7 @@ from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
-from streams.split import SplitRules, TokenIds
+from streams.split import SplitRules
 from streams.window import BatchSize
 from tests.simulation.elastic import REFUSED, MemoryIndex
 from tests.simulation.explore import Choices
@@ -681,7 +680,7 @@ class Process:
         store = SimulatedStore(self)
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES)
         return Parts(
-            embedder=cast(Embedder, SimulatedModel()),
+            embedder=MemoryEmbedder(),
             epochs=self.world.epochs,
             rules=RULES,
             target=target,
@@ -921,25 +920,6 @@ class Repairer(Process):
         if works[0].intent and (world.damaged.get(self.key), world.damages[self.key]) == (damaged, damages):
             del world.damaged[self.key]
         self.alive = False
-
-
-class SimulatedModel:
-    """Vectors are a function of the text, so that a wrong one shows."""
-
-    manifest = SimpleNamespace(name="m", dims=2)
-    tokens = SimpleNamespace(encode=lambda texts: [list(text.encode()) for text in texts])
-
-    async def on_tokenizers(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        return [work(item) for item in items]
-
-    async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
-        vectors = np.asarray([vector_of(bytes(ids).decode()) for ids in tokens], dtype=np.float32)
-        return Embedding(vectors=vectors, runs=[])
-
-
-def vector_of(text: str) -> tuple[float, ...]:
-    """Any function of the text that tells texts apart; exact in float32."""
-    return 1.0, float(sum(text.encode()) % 1000 + 1)
 
 
 def lost_total() -> float:

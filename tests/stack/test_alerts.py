@@ -17,7 +17,7 @@ import yaml
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings import cache_dir
-from models.session import available_providers
+from models.onnx.session import available_providers
 from tests.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
 

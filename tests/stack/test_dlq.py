@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import World, until
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
@@ -62,11 +62,11 @@ def test_a_letter_that_comes_while_others_are_purged_stays(world: World, tmp_pat
     asyncio.run(scenario())
 
 
-def test_200_poison_records_among_1000_then_a_fixed_parser(world: World, embedder: Embedder) -> None:
+def test_200_poison_records_among_1000_then_a_fixed_parser(world: World, embedder: OnnxEmbedder) -> None:
     flood(world, embedder, documents=700)  # 5,000 in all: `make chaos`
 
 
-def flood(world: World, embedder: Embedder, documents: int) -> None:
+def flood(world: World, embedder: OnnxEmbedder, documents: int) -> None:
     """200 poison records among others; with the old parser they are dead letters, with the new one documents."""
 
     def poison(key: str, number: int) -> tuple[bytes, Any]:
@@ -126,7 +126,7 @@ def listed(world: World, *arguments: str) -> Any:
 
 
 def test_a_value_that_the_dead_letters_do_not_take_is_replayed_from_the_source(
-    world: World, embedder: Embedder
+    world: World, embedder: OnnxEmbedder
 ) -> None:
     async def scenario() -> None:
         await world.create(configs={"max.message.bytes": "8000000"})

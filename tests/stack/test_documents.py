@@ -3,14 +3,14 @@
 import asyncio
 
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import PENSTOCK, World
 from tests.oracle import assert_true
 
 LONG = "A sentence about penstocks and turbines, number {}. " * 60
 
 
-def test_document_life_on_both_majors(world_on_either: World, embedder: Embedder) -> None:
+def test_document_life_on_both_majors(world_on_either: World, embedder: OnnxEmbedder) -> None:
     world = world_on_either
 
     async def scenario() -> None:
@@ -73,7 +73,7 @@ def test_metadata_with_a_type_is_searched_by_it_and_refused_without_it(world: Wo
     asyncio.run(scenario())
 
 
-def test_restart_embeds_nothing_that_was_claimed(world: World, embedder: Embedder) -> None:
+def test_restart_embeds_nothing_that_was_claimed(world: World, embedder: OnnxEmbedder) -> None:
     async def scenario() -> None:
         await world.create()
         await world.produce((f"doc-{i}".encode(), {"text": f"Document {i}."}) for i in range(50))
@@ -107,7 +107,7 @@ def test_unchanged_document_is_not_embedded_again(world: World) -> None:
     asyncio.run(scenario())
 
 
-def test_in_a_changed_document_only_changed_chunks_are_embedded(world_on_either: World, embedder: Embedder) -> None:
+def test_in_a_changed_document_only_changed_chunks_are_embedded(world_on_either: World, embedder: OnnxEmbedder) -> None:
     """Fault 18: a word in the middle of 100 chunks, a new title, a shorter and a longer text; vectors are read back."""
     world = world_on_either
     world.split_at(120, 20)

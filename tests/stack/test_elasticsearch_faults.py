@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true
 from tests.proxy import Act, bulk_body, is_chunks, items_of, proxy
@@ -24,7 +24,7 @@ async def metric_is(world: World, name: str, *values: float) -> bool:
     return (await asyncio.to_thread(world.workers[-1].metrics)).get(name) in values
 
 
-def test_throttled_and_unavailable(world: World, embedder: Embedder) -> None:
+def test_throttled_and_unavailable(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 6, whole requests: the breaker opens, fetching pauses, nothing is dead-lettered, it recovers alone."""
 
     async def scenario() -> None:
@@ -52,7 +52,7 @@ def test_throttled_and_unavailable(world: World, embedder: Embedder) -> None:
     asyncio.run(scenario())
 
 
-def test_mixed_outcomes_of_one_bulk(world: World, embedder: Embedder) -> None:
+def test_mixed_outcomes_of_one_bulk(world: World, embedder: OnnxEmbedder) -> None:
     """Faults 6 and 9, single items: a throttled one is sent again alone, a refused one stubs its document alone."""
     sent: Counter[str] = Counter()
     refused = "doc-7"
@@ -98,7 +98,7 @@ def test_mixed_outcomes_of_one_bulk(world: World, embedder: Embedder) -> None:
     asyncio.run(scenario())
 
 
-def test_lost_answers_and_kill_in_between(world: World, embedder: Embedder) -> None:
+def test_lost_answers_and_kill_in_between(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 7: every third answer is lost after the request was carried out; the same ids and versions again."""
 
     async def scenario() -> None:
@@ -122,7 +122,7 @@ def test_lost_answers_and_kill_in_between(world: World, embedder: Embedder) -> N
     asyncio.run(scenario())
 
 
-def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedder: Embedder) -> None:
+def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 13: split by bytes when the server says 413; what is too large to handle leaves a pointer and a hash."""
     large = b'{"text":"' + b"word " * 300_000 + b'"}'
 
@@ -152,7 +152,7 @@ def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedde
 
 
 @pytest.mark.parametrize("block", ["read_only_allow_delete", "write", "closed"])
-def test_index_blocked_as_by_a_full_disk(world: World, embedder: Embedder, block: str) -> None:
+def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, block: str) -> None:
     """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody does it by hand."""
 
     async def shut(client: Any, index: str, value: bool | None) -> None:

@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
 from tests.harness import Worker, World
 from tests.oracle import assert_true
@@ -42,7 +42,7 @@ def bump(world: World) -> Any:
     return world.command("index", "epoch", "bump", "--why", "a test")
 
 
-def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: Embedder) -> None:
+def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 28: refused until the epoch is cut; then a document that moved partition is newest there."""
 
     async def scenario() -> None:
@@ -75,7 +75,9 @@ def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: E
     asyncio.run(scenario())
 
 
-async def assert_epochs(world: World, embedder: Embedder, also_dead: frozenset[tuple[int, int]] = frozenset()) -> None:
+async def assert_epochs(
+    world: World, embedder: OnnxEmbedder, also_dead: frozenset[tuple[int, int]] = frozenset()
+) -> None:
     """The oracle, with the cuts of the contract: a key may be on several partitions, the greatest version is newest."""
     async with connect(world.settings.elasticsearch) as client:
         (index,) = await client.indices.get_alias(name=world.name)
@@ -85,7 +87,7 @@ async def assert_epochs(world: World, embedder: Embedder, also_dead: frozenset[t
 
 
 @pytest.mark.parametrize("count", [0, 10, 300])
-def test_the_topic_is_deleted_and_made_anew_under_a_worker(world: World, embedder: Embedder, count: int) -> None:
+def test_the_topic_is_deleted_and_made_anew_under_a_worker(world: World, embedder: OnnxEmbedder, count: int) -> None:
     """Fault 34: with none, some, or more new records than were claimed of the old topic; none is skipped."""
 
     async def scenario() -> None:
@@ -112,7 +114,7 @@ def test_the_topic_is_deleted_and_made_anew_under_a_worker(world: World, embedde
     asyncio.run(scenario())
 
 
-def test_the_changelog_is_deleted(world: World, embedder: Embedder) -> None:
+def test_the_changelog_is_deleted(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 26: everything is looked at again, and nothing is embedded again."""
 
     async def scenario() -> None:
@@ -129,7 +131,7 @@ def test_the_changelog_is_deleted(world: World, embedder: Embedder) -> None:
     asyncio.run(scenario())
 
 
-def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder) -> None:
+def test_the_index_is_restored_from_a_snapshot(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 37: what came after the snapshot is processed again, and chunks that went since are gone again."""
 
     async def scenario() -> None:
@@ -153,7 +155,7 @@ def test_the_index_is_restored_from_a_snapshot(world: World, embedder: Embedder)
     asyncio.run(scenario())
 
 
-def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: Embedder) -> None:
+def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 37, in place: closed, restored and open again, with the same name, uuid and aliases."""
 
     async def scenario() -> None:

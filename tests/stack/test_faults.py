@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.record import Rejected, decode
 from tests.harness import DOOMED, SHORT_REVOKE, World, until
 from tests.oracle import assert_true
@@ -23,7 +23,7 @@ def text(number: int, sentences: int = 1) -> str:
 @pytest.mark.parametrize(
     "point", ["after_intent", "mid_chunks", "after_chunks:2", "after_done:2", "before_claim:2", "after_claim:2"]
 )
-def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedder: Embedder, point: str) -> None:
+def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedder: OnnxEmbedder, point: str) -> None:
     """Faults 1 (after Elasticsearch's ack), 2 (mid bulk) and 3 (around the changelog write)."""
 
     async def scenario() -> None:
@@ -42,7 +42,7 @@ def test_kill_9_at_every_step_is_healed_by_the_next_worker(world: World, embedde
     asyncio.run(scenario())
 
 
-def test_records_that_are_not_the_wire_format_go_to_the_dead_letters(world: World, embedder: Embedder) -> None:
+def test_records_that_are_not_the_wire_format_go_to_the_dead_letters(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 12, and 35 in part: raw bytes and coordinates are kept, the rest goes on."""
     bad: list[tuple[bytes | None, Any]] = [
         (b"not json", b"\x00\x01 not JSON"),
@@ -77,7 +77,7 @@ def test_records_that_are_not_the_wire_format_go_to_the_dead_letters(world: Worl
     asyncio.run(scenario())
 
 
-def test_the_same_key_again_and_again_leaves_only_the_newest(world: World, embedder: Embedder) -> None:
+def test_the_same_key_again_and_again_leaves_only_the_newest(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 15: 2–100 times in a batch and in consecutive batches, growing and shrinking, valid and not."""
 
     async def scenario() -> None:
@@ -95,7 +95,9 @@ def test_the_same_key_again_and_again_leaves_only_the_newest(world: World, embed
     asyncio.run(scenario())
 
 
-def test_sigterm_under_load_drains_and_exits_0_and_the_next_worker_goes_on(world: World, embedder: Embedder) -> None:
+def test_sigterm_under_load_drains_and_exits_0_and_the_next_worker_goes_on(
+    world: World, embedder: OnnxEmbedder
+) -> None:
     """Fault 29, first half."""
 
     async def scenario() -> None:
@@ -119,7 +121,7 @@ def test_sigterm_under_load_drains_and_exits_0_and_the_next_worker_goes_on(world
     asyncio.run(scenario())
 
 
-def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: Embedder) -> None:
+def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 29, second half."""
 
     async def scenario() -> None:
@@ -161,7 +163,7 @@ def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(wor
 
 
 def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_the_middle_of_2000_documents(
-    world: World, embedder: Embedder
+    world: World, embedder: OnnxEmbedder
 ) -> None:
     """Two workers share the partitions; one dies, the other is stopped; a third finishes the rest."""
 
@@ -195,7 +197,7 @@ def test_kill_9_of_one_worker_and_sigterm_of_the_other_in_the_middle_of_2000_doc
 
 
 def test_faust_skips_records_after_warm_restarts_and_admission_goes_back_for_them(
-    world: World, embedder: Embedder
+    world: World, embedder: OnnxEmbedder
 ) -> None:
     """Faust's own gap: a fetch in flight during table recovery overtakes the seek after it, and records are skipped.
 

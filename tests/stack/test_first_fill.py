@@ -7,7 +7,7 @@ from agents.elastic.client import connect
 from agents.elastic.notes import read_notes
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import DOOMED, World, until
 from tests.oracle import assert_true
 
@@ -22,7 +22,7 @@ async def index_settings(world: World) -> tuple[dict[str, Any], bool]:
         return found, "penstock_load" in await read_notes(client, name)
 
 
-def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: Embedder) -> None:
+def test_load_mode_ends_at_lag_0_and_survives_a_crash(world: World, embedder: OnnxEmbedder) -> None:
     async def scenario() -> None:
         async with log_reader(world.settings) as reader:
             await reader.create_topic(world.name, 2, {})

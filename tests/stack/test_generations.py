@@ -15,11 +15,11 @@ import pytest
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.settings import Settings
-from models.embedder import load_embedder
 from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_manifest
-from models.session import Session
-from models.tokens import Tokens
-from models.verdict import Wanted, choose
+from models.onnx.choose import Wanted, choose
+from models.onnx.embedder import load_embedder
+from models.onnx.session import Session
+from models.onnx.tokens import Tokens
 from streams.contract import registry_mappings
 from tests.harness import Servers, World, again_and_again, meanwhile, scan, until, world_on
 from tests.stack.test_faults import text

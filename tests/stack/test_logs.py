@@ -16,7 +16,7 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
@@ -49,7 +49,7 @@ async def new_log(world: World, partitions: int, *, claims_too: bool = True) -> 
 
 @pytest.mark.parametrize("how", ["topic", "cluster"])
 def test_another_log_without_claims_is_refused_until_its_epoch_begins(
-    world: World, embedder: Embedder, request: pytest.FixtureRequest, how: str
+    world: World, embedder: OnnxEmbedder, request: pytest.FixtureRequest, how: str
 ) -> None:
     """Fault 42: lower offsets would lose against the registry in silence, with lag 0 and a green verification."""
 
@@ -133,7 +133,7 @@ async def _meta(world: World, client: AsyncElasticsearch) -> tuple[str, Any]:
     return index, (await client.indices.get_mapping(index=index))[index]["mappings"]["_meta"]
 
 
-def test_a_snapshot_older_than_the_new_log(world: World, embedder: Embedder) -> None:
+def test_a_snapshot_older_than_the_new_log(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 43: the cut is not in it, and the log that it is about is gone."""
 
     async def scenario() -> None:
@@ -163,7 +163,7 @@ def test_a_snapshot_older_than_the_new_log(world: World, embedder: Embedder) -> 
     asyncio.run(scenario())
 
 
-def test_letters_of_an_index_that_was_made_anew_never_beat_newer_records(world: World, embedder: Embedder) -> None:
+def test_letters_of_an_index_that_was_made_anew_never_beat_newer_records(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 43: a letter of epoch 1, and an index whose epochs begin at 0 again."""
 
     async def scenario() -> None:
@@ -211,7 +211,7 @@ def test_letters_of_an_index_that_was_made_anew_never_beat_newer_records(world: 
     asyncio.run(scenario())
 
 
-def test_made_anew_with_fewer_partitions(world: World, embedder: Embedder) -> None:
+def test_made_anew_with_fewer_partitions(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 46: the changelog topic has too many then, and cannot shrink."""
 
     async def scenario() -> None:
@@ -230,7 +230,7 @@ def test_made_anew_with_fewer_partitions(world: World, embedder: Embedder) -> No
     asyncio.run(scenario())
 
 
-def test_partitions_grow_by_no_multiple_while_there_is_lag(world: World, embedder: Embedder) -> None:
+def test_partitions_grow_by_no_multiple_while_there_is_lag(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 46: keys move between old partitions, too; the moment tells which records are newer."""
     began_ms = int(time.time()) * 1000 - 3_600_000
 
@@ -280,7 +280,7 @@ Incarnations.require_same = see_nothing
 
 
 def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
-    world: World, embedder: Embedder
+    world: World, embedder: OnnxEmbedder
 ) -> None:
     """Fault 46: at lag 0 too, the moment has to be said when keys moved between old partitions since then."""
 
@@ -314,7 +314,7 @@ def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
     asyncio.run(scenario())
 
 
-def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embedder: Embedder) -> None:
+def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embedder: OnnxEmbedder) -> None:
     """By the claims; and when those are gone, too, by the moment that the operator says, as the letters ask for."""
     began_ms = int(time.time()) * 1000 - 3_600_000
 
@@ -363,7 +363,7 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
     asyncio.run(scenario())
 
 
-def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedder: Embedder) -> None:
+def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedder: OnnxEmbedder) -> None:
     """What is left serves nobody: another group gets a new index, and the older one's is told to promote it."""
 
     async def lose(name: str) -> None:
@@ -409,7 +409,9 @@ def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedd
     asyncio.run(scenario())
 
 
-def test_the_serving_index_of_another_topic_does_not_hide_what_claims_know(world: World, embedder: Embedder) -> None:
+def test_the_serving_index_of_another_topic_does_not_hide_what_claims_know(
+    world: World, embedder: OnnxEmbedder
+) -> None:
     """A topic is moved: the alias serves the old one's index while the new one's is filled, lost and made anew."""
     began_ms = int(time.time()) * 1000 - 3_600_000
     old = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-old", "PENSTOCK_SOURCE__TOPIC": f"{world.name}-old"}
@@ -462,7 +464,7 @@ def test_what_is_promoted_has_read_every_partition(world: World) -> None:
     asyncio.run(scenario())
 
 
-def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: Embedder) -> None:
+def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: OnnxEmbedder) -> None:
     """2 → 4 → 8: a key that moved twice is on two new partitions; the second moment tells its records apart."""
     began_ms = int(time.time()) * 1000 - 3_600_000
 
@@ -487,7 +489,7 @@ def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: Em
     asyncio.run(scenario())
 
 
-def test_what_is_on_two_partitions_is_mended_from_its_own(world: World, embedder: Embedder) -> None:
+def test_what_is_on_two_partitions_is_mended_from_its_own(world: World, embedder: OnnxEmbedder) -> None:
     """Two records of a batch were refused by one letter: what is served is damaged, and mended from its own record."""
 
     async def scenario() -> None:
@@ -553,7 +555,7 @@ def test_a_cut_is_never_lost_to_a_note(world: World, monkeypatch: pytest.MonkeyP
     asyncio.run(scenario())
 
 
-def test_retention_takes_the_newer_records_of_keys_that_moved(world: World, embedder: Embedder) -> None:
+def test_retention_takes_the_newer_records_of_keys_that_moved(world: World, embedder: OnnxEmbedder) -> None:
     """What is left on the partition before says nothing of them: no damage, and no repair takes them back."""
 
     async def scenario() -> None:
@@ -587,7 +589,7 @@ def test_retention_takes_the_newer_records_of_keys_that_moved(world: World, embe
     asyncio.run(scenario())
 
 
-def test_an_alias_that_begins_like_another_one_has_its_own_indices(world: World, embedder: Embedder) -> None:
+def test_an_alias_that_begins_like_another_one_has_its_own_indices(world: World, embedder: OnnxEmbedder) -> None:
     """`docs` with a model `en-x`, and `docs-en` with `x`: one name for two indices."""
     settings = world.settings.model_copy(
         update={"elasticsearch": world.settings.elasticsearch.model_copy(update={"alias": f"{world.name}-en"})}
@@ -606,7 +608,7 @@ def test_an_alias_that_begins_like_another_one_has_its_own_indices(world: World,
     asyncio.run(scenario())
 
 
-def test_two_groups_share_a_dead_letter_topic(world: World, embedder: Embedder) -> None:
+def test_two_groups_share_a_dead_letter_topic(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 48: each sees, replays and purges its own letters alone."""
     other: Mapping[str, str] = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-b", "PENSTOCK_SPLIT__MAX_CHARS": "500"}
 

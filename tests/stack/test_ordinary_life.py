@@ -27,7 +27,7 @@ from agents.local.downloads import fetch, locked
 from agents.local.servers import java_home
 from agents.operations.verify import verify
 from agents.settings import cache_dir
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.ports import Page
 from tests.harness import World, read_topic, until
 from tests.oracle import assert_true
@@ -63,7 +63,7 @@ async def committed_up_to(world: World, reader: LogReader, offset: int) -> None:
 
 
 def test_retention_overtakes_a_worker_and_whoever_else_reads(
-    world: World, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+    world: World, embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 39: what is left is indexed, what is lost is counted, exactly; nobody goes on at the log's end."""
     gate = world.gate()
@@ -141,7 +141,7 @@ def test_retention_takes_what_waited_for_a_worker_that_ended(world: World) -> No
     asyncio.run(scenario())
 
 
-def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: Embedder) -> None:
+def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: OnnxEmbedder) -> None:
     """A transaction leaves a marker, and one that is aborted its records: that is no reason to read anything again."""
 
     async def scenario() -> None:
@@ -187,7 +187,9 @@ def java_producer(world: World, codec: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_whatever_producers_send_is_indexed(world: World, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_producers_send_is_indexed(
+    world: World, embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Faults 40 and 41: codecs, transactions, both kinds of timestamps of any size, header keys of any bytes."""
     configs = {"message.timestamp.after.max.ms": str(2**63 - 1), "retention.ms": "-1"}
 

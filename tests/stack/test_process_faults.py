@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.record import Record
 from tests.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
 from tests.oracle import assert_true, no_regress
@@ -18,7 +18,7 @@ from tests.stack.test_faults import text
 MODEL_SPEED = "fast"
 
 
-def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder: Embedder) -> None:
+def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder: OnnxEmbedder) -> None:
     """A model that never returns: lag, healthy targets, no progress."""
 
     async def scenario() -> None:
@@ -33,7 +33,7 @@ def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder:
     asyncio.run(scenario())
 
 
-def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, embedder: Embedder) -> None:
+def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 19: no regress, and hardly any work twice; more workers than partitions is a healthy state."""
 
     async def scenario() -> None:
@@ -59,7 +59,7 @@ def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, e
     asyncio.run(scenario())
 
 
-def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: Embedder) -> None:
+def test_a_zombie_wakes_up_after_its_successor_wrote(world: World, embedder: OnnxEmbedder) -> None:
     """Faults 16, 20 and 33: shards reopen while it sleeps past the session time-out; nothing old is revived."""
 
     async def scenario() -> None:
@@ -97,7 +97,7 @@ def _settled_by(worker: Worker) -> float:
     return sum(value for name, value in worker.metrics().items() if name.startswith("penstock_records_total"))
 
 
-def test_wall_clock_jumps(world: World, embedder: Embedder) -> None:
+def test_wall_clock_jumps(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 21: every second call of `time.time` is a day off; nothing depends on it."""
     jump = (
         "import itertools, time\ndays = itertools.cycle([0, 86400, -86400])\n"
@@ -115,7 +115,7 @@ def test_wall_clock_jumps(world: World, embedder: Embedder) -> None:
     asyncio.run(scenario())
 
 
-def test_no_room_for_files(world: World, embedder: Embedder) -> None:
+def test_no_room_for_files(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 23: the table is in memory and claims are in Kafka; a process that can write no file works all the same."""
 
     async def scenario() -> None:
@@ -135,7 +135,7 @@ def test_no_room_for_files(world: World, embedder: Embedder) -> None:
     asyncio.run(scenario())
 
 
-def test_group_offsets_set_back_by_hand(world: World, embedder: Embedder) -> None:
+def test_group_offsets_set_back_by_hand(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 27, first part: a warning that names both offsets, and nothing is processed again."""
 
     async def scenario() -> None:
@@ -165,7 +165,9 @@ def test_group_offsets_set_back_by_hand(world: World, embedder: Embedder) -> Non
 
 
 @pytest.mark.parametrize("busy", [True, False])
-def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, embedder: Embedder, busy: bool) -> None:
+def test_chunk_index_deleted_under_a_worker_and_registry_deleted(
+    world: World, embedder: OnnxEmbedder, busy: bool
+) -> None:
     """Fault 27, second part: everything is indexed again, by no silent skip and into no dynamic mapping."""
 
     async def scenario() -> None:
@@ -231,7 +233,7 @@ def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world
     asyncio.run(scenario())
 
 
-def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: World, embedder: Embedder) -> None:
+def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: World, embedder: OnnxEmbedder) -> None:
     """The same, faster than the worker can notice."""
 
     async def scenario() -> None:
@@ -255,7 +257,7 @@ def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: W
     asyncio.run(scenario())
 
 
-def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedder) -> None:
+def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 30: the source record is not acked, the wait is bounded, the message says what to look at."""
 
     async def scenario() -> None:
@@ -274,7 +276,7 @@ def test_dead_letter_topic_that_cannot_be_written(world: World, embedder: Embedd
     asyncio.run(scenario())
 
 
-def test_one_key_on_two_partitions(world: World, embedder: Embedder) -> None:
+def test_one_key_on_two_partitions(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 35: offsets of two partitions don't compare; the second one goes to the dead letters with the reason."""
 
     async def scenario() -> None:
@@ -295,7 +297,7 @@ def test_one_key_on_two_partitions(world: World, embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize("ending", ["commit", "abort"])
-def test_transactional_producer(world: World, embedder: Embedder, ending: str) -> None:
+def test_transactional_producer(world: World, embedder: OnnxEmbedder, ending: str) -> None:
     """Fault 38: aborted records are not indexed, and the lag reaches 0 past the markers at the end of the log."""
 
     async def scenario() -> None:
@@ -327,7 +329,7 @@ def test_transactional_producer(world: World, embedder: Embedder, ending: str) -
     asyncio.run(scenario())
 
 
-def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> None:
+def test_changelog_that_cannot_be_written(world: World, embedder: OnnxEmbedder) -> None:
     """No ack without a claim: the wait is bounded and the message names the topic."""
 
     async def scenario() -> None:
@@ -344,16 +346,16 @@ def test_changelog_that_cannot_be_written(world: World, embedder: Embedder) -> N
     asyncio.run(scenario())
 
 
-def test_a_chunk_that_does_not_fit_into_memory_is_a_dead_letter(world: World, embedder: Embedder) -> None:
+def test_a_chunk_that_does_not_fit_into_memory_is_a_dead_letter(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 24: batches are halved, and what does not run alone is rejected alone."""
     small = (
-        "from models.session import Session\nreal = Session.run\n"
+        "from models.onnx.session import Session\nreal = Session.run\n"
         "def run(self, batch):\n"
         "    if sum(map(len, batch)) > 150:\n"
         "        raise MemoryError('Failed to allocate memory')\n"
         "    return real(self, batch)\n"
-        "import models.embedder\n"
-        "models.embedder.golden_cosine = lambda *_: 1.0\n"
+        "import models.onnx.embedder\n"
+        "models.onnx.embedder.golden_cosine = lambda *_: 1.0\n"
         "Session.run = run"
     )
 

@@ -20,8 +20,8 @@ from agents.elastic.requests import Requests
 from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
-from models.embedder import Embedder
 from models.manifest import read_manifest
+from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
 from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
@@ -46,7 +46,7 @@ async def write_alias(client: AsyncElasticsearch, world: World) -> str:
     ).write_alias
 
 
-def test_langchains_store_reads_the_index(world: World, embedder: Embedder) -> None:
+def test_langchains_store_reads_the_index(world: World, embedder: OnnxEmbedder) -> None:
     """Only index, field names and an embedding function are given."""
     from langchain_core.embeddings import Embeddings
     from langchain_elasticsearch import AsyncElasticsearchStore
@@ -231,7 +231,7 @@ def test_versioned_writes_commute_and_a_deleted_index_stays_deleted(made: World)
     asyncio.run(scenario())
 
 
-def test_sink_changes_with_either_index_and_contracts_are_compared(made: World, embedder: Embedder) -> None:
+def test_sink_changes_with_either_index_and_contracts_are_compared(made: World, embedder: OnnxEmbedder) -> None:
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
             index = Index(client, made.settings)

@@ -8,7 +8,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.identity import chunk_id, entry_id
 from tests.harness import World
 from tests.oracle import assert_true
@@ -18,7 +18,9 @@ from tests.stack.test_faults import text
 MODEL_SPEED = "fast"
 
 
-def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(world: World, embedder: Embedder) -> None:
+def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(
+    world: World, embedder: OnnxEmbedder
+) -> None:
     """Fault 10: a few are dead letters; most of a thousand stop the worker, also at its next start."""
 
     async def scenario() -> None:
@@ -50,7 +52,7 @@ def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(wo
     asyncio.run(scenario())
 
 
-def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embedder) -> None:
+def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: OnnxEmbedder) -> None:
     """Once the mistake was here (a broken parser), once the records are bad and stay so."""
 
     async def scenario() -> None:
@@ -75,7 +77,7 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: Embed
     asyncio.run(scenario())
 
 
-def test_rebuild_in_place_processes_the_stream_again(world: World, embedder: Embedder) -> None:
+def test_rebuild_in_place_processes_the_stream_again(world: World, embedder: OnnxEmbedder) -> None:
     """A document and its entry are taken out by hand; the claims, set back, bring it back, and embed nothing else."""
 
     async def damage(client: AsyncElasticsearch) -> None:
@@ -118,7 +120,7 @@ def rows(done: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def test_vacuum_deletes_what_only_guards_against_the_past(world: World, embedder: Embedder) -> None:
+def test_vacuum_deletes_what_only_guards_against_the_past(world: World, embedder: OnnxEmbedder) -> None:
     async def scenario() -> None:
         await world.create(partitions=2)
         await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(12))

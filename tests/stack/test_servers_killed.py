@@ -2,7 +2,7 @@
 
 import asyncio
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import Gate, Worker, World, until
 from tests.oracle import assert_true
 from tests.stack.test_elasticsearch_faults import metric_is
@@ -22,7 +22,7 @@ async def held_in_the_middle(world: World) -> tuple[Worker, Gate]:
     return worker, gate
 
 
-def test_broker_killed_and_started_again(world: World, embedder: Embedder) -> None:
+def test_broker_killed_and_started_again(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 4: the worker reconnects and leaves no gap."""
 
     async def scenario() -> None:
@@ -47,7 +47,7 @@ async def _done_or_ended(world: World) -> bool:
     return world.workers[-1].process.poll() is not None or await world.lag() == 0
 
 
-def test_elasticsearch_killed_and_started_again(world: World, embedder: Embedder) -> None:
+def test_elasticsearch_killed_and_started_again(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 8: the worker waits, and goes on without an operator."""
 
     async def scenario() -> None:

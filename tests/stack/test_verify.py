@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from agents.indexing.preflight import DEAD_LETTER_CONFIG
 from agents.kafka.reader import log_reader
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.harness import World
 from tests.oracle import assert_true
 from tests.stack.test_faults import text
@@ -84,7 +84,7 @@ class Damage:
         await self.client.indices.open(index=self.index, wait_for_active_shards="1")
 
 
-def test_planted_damage_is_found_and_mended(world: World, embedder: Embedder, tmp_path: Path) -> None:
+def test_planted_damage_is_found_and_mended(world: World, embedder: OnnxEmbedder, tmp_path: Path) -> None:
     async def scenario() -> None:
         world.split_at(120, 20)
         await world.create(partitions=2)
@@ -125,7 +125,7 @@ async def lose_dead_letters(world: World) -> None:
         await reader.create_topic(topic, 1, DEAD_LETTER_CONFIG)
 
 
-def test_workers_at_work_are_no_damage(world: World, embedder: Embedder) -> None:
+def test_workers_at_work_are_no_damage(world: World, embedder: OnnxEmbedder) -> None:
     async def scenario() -> None:
         await world.create(partitions=4)
         await world.produce((f"doc-{i % 300}".encode(), {"text": text(i, 1 + i % 4)}) for i in range(1500))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.embedder import Embedder
+from models.onnx.embedder import OnnxEmbedder
 
 
 @pytest.fixture(scope="session")
-def embedder(real_embedder: Embedder) -> Embedder:
+def embedder(real_embedder: OnnxEmbedder) -> OnnxEmbedder:
     """The real one, whatever the model's speed in the processes of other tests."""
     return real_embedder

@@ -14,20 +14,22 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from models import verdict as verdict_module
-from models.embedder import Embedder, load_embedder
-from models.export import compare_vectors
+from models.cosines import IN_ONE_INDEX
+from models.export.exporter import compare_vectors
 from models.manifest import Manifest, read_manifest
-from models.proof import Proof
-from models.runtime import Setup
-from models.session import Session
-from models.setups import SETUPS
-from models.tokens import Tokens
-from models.verdict import Verdict, Wanted, choose, kept
+from models.onnx import choose as verdict_module
+from models.onnx.choose import Verdict, Wanted, choose, kept
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.proof import Proof
+from models.onnx.runtime import Setup
+from models.onnx.session import Session
+from models.onnx.setups import SETUPS
+from models.onnx.tokens import Tokens
 from streams.contract import differences
 from streams.errors import PenstockError
 from streams.shapes import Shapes
 from streams.split import TokenIds
+from tests import ports
 
 SETUP = Setup(provider="cpu", precision="fp32", lanes=2, threads=1)
 
@@ -48,12 +50,16 @@ class SmallSession:
         return np.asarray([[len(ids), 1.0] for ids in batch], dtype=np.float32)
 
 
-def small(room: int, shapes: Shapes | None = None) -> Embedder:
+def small(room: int, shapes: Shapes | None = None) -> OnnxEmbedder:
     session, manifest = SmallSession(room), SimpleNamespace(dims=2)
     verdict = Verdict(setup=SETUP, measured={})
-    return Embedder(
+    return OnnxEmbedder(
         cast(Manifest, manifest), cast(Tokens, None), cast(Session, session), shapes or Shapes(fixed=1024), verdict
     )
+
+
+def test_the_real_one_keeps_what_is_said_of_the_port(embedder: OnnxEmbedder) -> None:
+    asyncio.run(ports.holds_for_embedder(embedder, IN_ONE_INDEX["float"]))
 
 
 def test_a_run_out_of_memory_is_halved_and_its_size_not_tried_again() -> None:
@@ -95,8 +101,8 @@ def test_lanes_run_at_the_same_time() -> None:
 SHORT_OF_MEMORY = """
 import asyncio, resource, sys
 from pathlib import Path
-from models.embedder import load_embedder
-from models.verdict import Wanted
+from models.onnx.embedder import load_embedder
+from models.onnx.choose import Wanted
 from streams.shapes import Shapes
 
 embedder = load_embedder(Path(sys.argv[1]), wanted=Wanted(provider="cpu", threads=1), shapes=Shapes(fixed=16384))

@@ -34,7 +34,7 @@ def test_debug_is_for_our_own_lines_and_those_that_carry_no_payload() -> None:
         debugged = {name for name in names if logging.getLogger(name).isEnabledFor(logging.DEBUG)}
         assert debugged <= set(DEBUGGED)
         assert logging.getLogger(package.__name__).isEnabledFor(logging.INFO)
-    for name in ("agents.worker.app", "streams.plan", "models.session"):
+    for name in ("agents.worker.app", "streams.plan", "models.onnx.session"):
         assert logging.getLogger(name).isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("a.library.of.tomorrow").isEnabledFor(logging.DEBUG)
 

@@ -21,19 +21,19 @@ from hypothesis import strategies as st
 from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from agents.sources.pydocs import read_modules
-from models import bound as bound_module
-from models import export
-from models.embedder import Embedder, load_embedder
+from models.export import exporter
 from models.manifest import read_manifest
-from models.runtime import Setup, candidates, prove_provider, require_one_runtime, require_provider
-from models.session import ROWS, WIDTHS, Session, bind, padded
-from models.widths import Widths, bounds_up_to
+from models.onnx import bound as bound_module
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.runtime import Setup, candidates, prove_provider, require_one_runtime, require_provider
+from models.onnx.session import ROWS, WIDTHS, Session, bind, padded
+from models.onnx.widths import Widths, bounds_up_to
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
 from tests.harness import PENSTOCK
 
 
-def rules(embedder: Embedder, max_chars: int = 1000) -> SplitRules:
+def rules(embedder: OnnxEmbedder, max_chars: int = 1000) -> SplitRules:
     return SplitRules(max_chars=max_chars, overlap_chars=max_chars // 10, max_tokens=embedder.manifest.max_tokens)
 
 
@@ -43,7 +43,7 @@ def documentation() -> list[str]:
     return [orjson.loads(document.value or b"")["text"] for document in read_modules()]
 
 
-def real_texts(embedder: Embedder, count: int) -> list[str]:
+def real_texts(embedder: OnnxEmbedder, count: int) -> list[str]:
     """Chunks of real documents, of all lengths up to the model's limit."""
     source = documentation()
     shuffled = random.Random(3)
@@ -59,13 +59,13 @@ def real_texts(embedder: Embedder, count: int) -> list[str]:
     return texts
 
 
-def test_vectors_equal_sentence_transformers(embedder: Embedder, tmp_path: Path) -> None:
+def test_vectors_equal_sentence_transformers(embedder: OnnxEmbedder, tmp_path: Path) -> None:
     """200 real texts of all lengths, embedded by the original in the export environment, once an environment."""
     texts = real_texts(embedder, 200)
     lengths = [len(ids) for ids in embedder.tokens.encode(texts)]
     assert min(lengths) < 16
     assert max(lengths) > 240
-    python = export.environment(cache_dir(), print)
+    python = exporter.environment(cache_dir(), print)
     script = (
         "import json, sys\n"
         "from sentence_transformers import SentenceTransformer\n"
@@ -94,7 +94,7 @@ awkward = st.lists(
 
 @settings(max_examples=60)
 @given(awkward | st.text(max_size=2000), st.sampled_from([100, 1000, 5000]))
-def test_no_token_is_ever_truncated(embedder: Embedder, text: str, max_chars: int) -> None:
+def test_no_token_is_ever_truncated(embedder: OnnxEmbedder, text: str, max_chars: int) -> None:
     chunks = split_text(text, rules(embedder, max_chars), embedder.tokens.encode)
     covered = [False] * len(text)
     for chunk in chunks:
@@ -108,12 +108,12 @@ def test_no_token_is_ever_truncated(embedder: Embedder, text: str, max_chars: in
     assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))
 
 
-def test_a_text_over_the_limit_is_an_error_and_not_cut(embedder: Embedder) -> None:
+def test_a_text_over_the_limit_is_an_error_and_not_cut(embedder: OnnxEmbedder) -> None:
     with pytest.raises(ValueError, match="302 tokens, the model takes 256"):
         embedder.session.embed(embedder.tokens.encode(["word " * 300]))
 
 
-def test_order_and_batch_shape_do_not_change_vectors(embedder: Embedder) -> None:
+def test_order_and_batch_shape_do_not_change_vectors(embedder: OnnxEmbedder) -> None:
     tokens = embedder.tokens.encode(real_texts(embedder, 24))
     one_by_one = np.vstack([embedder.session.embed([ids]) for ids in tokens])
     batched = embedder.session.embed(tokens, 2048)
@@ -122,7 +122,7 @@ def test_order_and_batch_shape_do_not_change_vectors(embedder: Embedder) -> None
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_bound_runs_give_the_same_vectors(
-    embedder: Embedder, model_folder: Path, pooling: Literal["mean", "cls"]
+    embedder: OnnxEmbedder, model_folder: Path, pooling: Literal["mean", "cls"]
 ) -> None:
     """What a GPU runs, here on the processor: buffers kept by shape, pooling as a graph, texts that fill up a run."""
     manifest = replace(read_manifest(model_folder), pooling=pooling)
@@ -212,7 +212,7 @@ def test_a_hub_folder_with_a_graph_needs_no_torch(model_folder: Path, tmp_path: 
     (source / "onnx").mkdir()
     shutil.copy(model_folder / "model.onnx", source / "onnx" / "model.onnx")
     said: list[str] = []
-    exported = export.export_model(
+    exported = exporter.export_model(
         str(source), name="prebuilt", models=tmp_path / "models", cache=tmp_path / "cache", say=said.append
     )
     exported.close()
@@ -223,10 +223,10 @@ def test_a_hub_folder_with_a_graph_needs_no_torch(model_folder: Path, tmp_path: 
 
 def test_export_of_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a folder"):
-        export.export_model("./nowhere", name="x", models=tmp_path, cache=tmp_path, say=print)
+        exporter.export_model("./nowhere", name="x", models=tmp_path, cache=tmp_path, say=print)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="has no config.json"):
-        export.export_model(str(tmp_path / "empty"), name="x", models=tmp_path / "m", cache=tmp_path, say=print)
+        exporter.export_model(str(tmp_path / "empty"), name="x", models=tmp_path / "m", cache=tmp_path, say=print)
     assert list((tmp_path / "m").iterdir()) == []
 
 
@@ -234,11 +234,11 @@ def test_too_little_disk_is_said_before_anything_is_downloaded(tmp_path: Path, m
     usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PenstockError, match=r"not enough disk for the export environment .*: 7.0 GiB needed"):
-        export.environment(tmp_path, print)
+        exporter.environment(tmp_path, print)
 
 
 def test_export_lock_is_the_lock_files(tmp_path: Path) -> None:
-    """models/export-requirements.txt is made from uv.lock; this fails when one is newer than the other."""
+    """models/export/export-requirements.txt is made from uv.lock; this fails when one is newer than the other."""
     root = Path(__file__).parents[2]
     made = subprocess.run(
         [
@@ -257,7 +257,7 @@ def test_export_lock_is_the_lock_files(tmp_path: Path) -> None:
         text=True,
         check=True,
     ).stdout
-    assert made == files("models").joinpath("export-requirements.txt").read_text()
+    assert made == files("models.export").joinpath("export-requirements.txt").read_text()
 
 
 def test_exactly_one_runtime() -> None:

@@ -8,7 +8,7 @@ from types import MethodType, SimpleNamespace
 import numpy as np
 import pytest
 
-from models.embedder import Embedder, load_embedder
+from models.onnx.embedder import OnnxEmbedder, load_embedder
 from tests.harness import Gate, until
 from tests.pace import sitecustomize as pace
 
@@ -56,7 +56,7 @@ def test_batches_pass_the_gate_in_the_order_in_which_they_were_begun(
     assert sorted(passed) == ["first", "second", "third"]
 
 
-def test_fast_vectors_are_right_in_size_and_know_likeness(model_folder: Path, embedder: Embedder) -> None:
+def test_fast_vectors_are_right_in_size_and_know_likeness(model_folder: Path, embedder: OnnxEmbedder) -> None:
     quick = load_embedder(model_folder)
     quick.session.run = MethodType(pace.fast, quick.session)  # type: ignore[method-assign]
     texts = ["a whale is an animal of the sea", "mammals of the sea", "a turbine turns power into rotation", ""]

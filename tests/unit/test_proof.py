@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import embedder as embedder_module
-from models import verdict as verdict_module
 from models.cosines import AMONG_RUNS, TO_FP32, cosines
-from models.embedder import Embedder, load_embedder
 from models.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from models.proof import BUDGETS, Proof, planned, prove
-from models.reference import Reference, read_reference, reference_of, singly, write_reference
-from models.runtime import Setup, usable_cores
-from models.session import Session, available_providers
-from models.setups import SETUPS
-from models.verdict import Wanted, choose, kept
-from models.widths import Widths, bounds_up_to, classes
+from models.onnx import choose as verdict_module
+from models.onnx import embedder as embedder_module
+from models.onnx.choose import Wanted, choose, kept
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.proof import BUDGETS, Proof, planned, prove
+from models.onnx.reference import Reference, read_reference, reference_of, singly, write_reference
+from models.onnx.runtime import Setup, usable_cores
+from models.onnx.session import Session, available_providers
+from models.onnx.setups import SETUPS
+from models.onnx.widths import Widths, bounds_up_to, classes
 from streams.errors import RefusedError
 from streams.plan import Vectors
 from streams.split import TokenIds
@@ -104,7 +104,7 @@ def setup_of(provider: str) -> Setup:
     return Setup(provider=provider, precision="fp32", lanes=2, threads=1)
 
 
-def least_cosine(embedder: Embedder, reference: Reference) -> float:
+def least_cosine(embedder: OnnxEmbedder, reference: Reference) -> float:
     made = asyncio.run(embedder.embed(reference.texts))
     alone = singly(embedder.session, reference.texts)
     return float(min(cosines(made.vectors, reference.vectors).min(), cosines(alone, reference.vectors).min()))

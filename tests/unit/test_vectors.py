@@ -25,7 +25,9 @@ class FakeEmbedder:
 
     def __init__(self, precision: str) -> None:
         self.manifest = SimpleNamespace(max_tokens=256, contract=lambda: {"precision": precision})
-        self.tokens = SimpleNamespace(encode=lambda texts: [[1] * len(text) for text in texts])
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[1] * len(text) for text in texts]
 
     async def on_tokenizers(self, work: Any, items: Sequence[Any]) -> list[Any]:
         return [work(item) for item in items]

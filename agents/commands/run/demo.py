@@ -30,7 +30,7 @@ from agents.local.servers import free_port, require_free
 from agents.operations.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules
-from models.export import ensure_model
+from models.export.exporter import ensure_model
 from streams.errors import PenstockError
 
 T = TypeVar("T")

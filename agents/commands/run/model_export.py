@@ -3,7 +3,7 @@
 from agents.commands.common import say
 from agents.settings import Settings, cache_dir
 from agents.sources.pydocs import real_texts
-from models.export import PrecisionName, export_model
+from models.export.exporter import PrecisionName, export_model
 from streams.errors import ConfigError
 
 

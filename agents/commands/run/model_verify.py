@@ -3,8 +3,8 @@
 from agents.commands.common import say
 from agents.indexing.preflight import wanted_setup
 from agents.settings import Settings
-from models.embedder import golden_cosine, load_embedder
 from models.manifest import GOLDEN
+from models.onnx.embedder import golden_cosine, load_embedder
 
 
 def verify(settings: Settings, name: str) -> None:

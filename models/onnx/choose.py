@@ -1,7 +1,7 @@
 """Which setup is fastest on this machine and right: found out once, kept beside the model's files, never silent.
 
     model.provider, model.precision ─► candidates ─► each loaded and timed on the same texts ─► the fastest one
-    whose vectors are right in every shape (`models.proof`)
+    whose vectors are right in every shape (`models.onnx.proof`)
 
 A machine is its processor, cores, runtime and the model's file; another one finds out for itself.
 """
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.golden import GOLDEN_TEXTS
 from models.manifest import ONNX, TOKENIZER, Manifest
-from models.proof import Proof, prove
-from models.reference import Reference, reference_of
-from models.runtime import (
+from models.onnx.golden import GOLDEN_TEXTS
+from models.onnx.proof import Proof, prove
+from models.onnx.reference import Reference, reference_of
+from models.onnx.runtime import (
     Precision,
     ProviderName,
     Setup,
@@ -33,9 +33,9 @@ from models.runtime import (
     require_provider,
     usable_cores,
 )
-from models.session import Session, available_providers
-from models.setups import SETUPS, Kept
-from models.tokens import Tokens
+from models.onnx.session import Session, available_providers
+from models.onnx.setups import SETUPS, Kept
+from models.onnx.tokens import Tokens
 from streams.errors import PenstockError, RefusedError
 from streams.split import TokenIds
 

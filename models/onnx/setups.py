@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.proof import Proof
+from models.onnx.proof import Proof
 
 SETUPS = "setups.json"
 PROOFS = "proofs"
-"""Another name when `models.proof` asks for more: what was proved before is then proved again."""
+"""Another name when `models.onnx.proof` asks for more: what was proved before is then proved again."""
 
 
 class Kept:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streams.plan import Vectors
 
 POOLING = Path(__file__).with_name("pooling.onnx")
-"""Made by `pooling_script.py`."""
+"""Made by `models/export/pooling_script.py`."""
 KEPT = 64
 """Shapes whose buffers are kept, a thread."""
 

@@ -27,8 +27,6 @@ from typing import Any, Literal
 import numpy as np
 
 from models.cosines import cosines
-from models.embedder import Embedder, load_embedder
-from models.golden import GOLDEN_TEXTS
 from models.manifest import (
     FORMAT,
     GOLDEN,
@@ -43,10 +41,12 @@ from models.manifest import (
     sha256_file,
     write_manifest,
 )
-from models.reference import Reference, singly, texts_of_all_widths, write_reference
-from models.runtime import PROVIDERS, Setup, usable_cores
-from models.session import Session, available_providers
-from models.tokens import Tokens
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.golden import GOLDEN_TEXTS
+from models.onnx.reference import Reference, singly, texts_of_all_widths, write_reference
+from models.onnx.runtime import PROVIDERS, Setup, usable_cores
+from models.onnx.session import Session, available_providers
+from models.onnx.tokens import Tokens
 from streams.batch import plan_batches
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.plan import Vectors
@@ -86,7 +86,7 @@ def export_model(
     say: Say,
     precision: PrecisionName = "fp32",
     texts: Sequence[str] = (),
-) -> Embedder:
+) -> OnnxEmbedder:
     """Export `source` as `models/name` and return it loaded. Blocks for minutes the first time.
 
     `cache` keeps the export environment. `texts`: real ones, some 600, of which fp16 and int8 are calibrated with one
@@ -184,7 +184,7 @@ def _export_graph(folder: Path, made: Path, python: Path, say: Say) -> dict[str,
     say("exporting the graph (optimum) and the reference vectors (sentence-transformers)")
     texts = made / "texts.json"
     texts.write_text(json.dumps(GOLDEN_TEXTS))
-    script = str(files("models").joinpath("export_script.py"))
+    script = str(files("models.export").joinpath("export_script.py"))
     _run(f"the export of {folder}", [python, script, folder, made, texts])
     reference: dict[str, Any] = json.loads((made / "reference.json").read_text())
     (made / "reference.json").unlink()
@@ -230,7 +230,7 @@ def _convert(
     reference = Reference(texts=proving, vectors=singly(fp32, proving))
     ids_file, converted = made / "ids.json", made / "converted.onnx"
     ids_file.write_text(json.dumps([row.tolist() for row in calibrating]))
-    script = str(files("models").joinpath("quantize_script.py"))
+    script = str(files("models.export").joinpath("quantize_script.py"))
     _run(f"the conversion to {precision}", [python, script, made / ONNX, converted, kind, ids_file])
     for file in (ids_file, *made.glob(f"{ONNX}*")):
         file.unlink()
@@ -315,7 +315,7 @@ def _hashes(made: Path) -> dict[str, str]:
 
 def environment(cache: Path, say: Say) -> Path:
     """Python of the export environment, made on first use (about 3 GB of downloads)."""
-    lock = files("models").joinpath("export-requirements.txt").read_bytes()
+    lock = files("models.export").joinpath("export-requirements.txt").read_bytes()
     return make_environment(cache, "export", lock, say)
 
 

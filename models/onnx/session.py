@@ -14,10 +14,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read at import, whi
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from models.bound import POOLING, Bound, Ids
 from models.manifest import ONNX, Manifest
-from models.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
-from models.widths import UNIT, Widths, bounds_up_to
+from models.onnx.bound import POOLING, Bound, Ids
+from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
+from models.onnx.widths import UNIT, Widths, bounds_up_to
 from streams.batch import plan_batches
 from streams.errors import PenstockError
 from streams.plan import Vectors

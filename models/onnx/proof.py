@@ -1,7 +1,7 @@
 """Whether the runs of a setup give the model's vectors: every width that a run may have, in the batches of a worker.
 
 A kernel may be wrong for one shape only: int8 mixed with bf16 was, where a run is exactly 32 tokens wide. So nothing is
-taken from one shape for another. For each class of widths (`models.widths`):
+taken from one shape for another. For each class of widths (`models.onnx.widths`):
 
     1  one row that is as wide as the run
     2  one or two rows, all of them padded
@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from models.cosines import TO_FP32, cosines
-from models.reference import Reference
-from models.session import Session
-from models.widths import classes
+from models.onnx.reference import Reference
+from models.onnx.session import Session
+from models.onnx.widths import classes
 from streams.shapes import GRID
 
 BUDGETS = (256, 1024, 256, 384, 256, 512, 256, 384)

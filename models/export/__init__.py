@@ -1,0 +1,1 @@
+"""Export and quantisation, in environments of their own."""

@@ -1,0 +1,1 @@
+"""An exported ONNX model on ONNX Runtime or OpenVINO: chosen, proved and run."""

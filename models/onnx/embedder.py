@@ -1,0 +1,173 @@
+"""A loaded, proved and warm model behind owned threads: some tokenise, and each lane of the session infers.
+
+    embed   shapes ─► runs, all queued at once ─► lanes take them as they become free ─► vectors in the order given
+
+Two calls of `embed` may be under way: the lanes go from the last runs of one straight to the first of the next.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from models.cosines import GOLDEN as GOLDEN_COSINE
+from models.cosines import cosines
+from models.embedder import Embedding
+from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
+from models.onnx.choose import Say, Verdict, Wanted, choose
+from models.onnx.runtime import Setup, usable_cores
+from models.onnx.session import Session
+from models.onnx.tokens import Tokens
+from streams.errors import RefusedError
+from streams.shapes import Run, Shapes
+from streams.split import TokenIds
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class OnnxEmbedder:
+    """`Embedder` of an exported model. Made by `load_embedder`."""
+
+    def __init__(self, manifest: Manifest, tokens: Tokens, session: Session, shapes: Shapes, verdict: Verdict) -> None:
+        self.manifest = manifest
+        self.tokens = tokens
+        self.session = session
+        self.shapes = shapes
+        self.verdict = verdict
+        self._lane = threading.local()
+        lanes = session.setup.lanes
+        self._tokenizers = tokenizer_threads(session.setup, usable_cores())
+        self._tokenizing = ThreadPoolExecutor(self._tokenizers, thread_name_prefix="penstock-tokenize")
+        self._inferring = ThreadPoolExecutor(lanes, thread_name_prefix="penstock-infer")
+
+    @property
+    def dims(self) -> int:
+        """Width of a vector."""
+        return self.manifest.dims
+
+    def encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:
+        """See `Embedder`; with the model's prefix for documents."""
+        return self.tokens.encode(texts)
+
+    async def on_tokenizers(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+        """Split and count, which calls `tokens`, on the tokenizers' threads: `work` of each item, in order."""
+        loop = asyncio.get_running_loop()
+        size = -(-len(items) // self._tokenizers) or 1
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        done = [loop.run_in_executor(self._tokenizing, list, map(work, part)) for part in parts]
+        return [found for part in await asyncio.gather(*done) for found in part]
+
+    async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
+        """Run the model over these texts. A run that is out of memory is halved until it fits."""
+        made = Embedding(
+            vectors=np.zeros((len(tokens), self.manifest.dims), dtype=np.float32),
+            runs=self.shapes.plan([len(ids) for ids in tokens]),
+        )
+        await asyncio.gather(*(self._run(run, tokens, made) for run in made.runs))
+        made.seconds = made.busy_s / self.session.setup.lanes
+        return made
+
+    async def _run(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            seconds, idle_s, short = await loop.run_in_executor(
+                self._inferring, lambda: self._halving(run, tokens, made)
+            )
+        except BaseException:
+            self.shapes.dropped(run)
+            raise
+        made.busy_s += seconds
+        made.idle_s += idle_s
+        if short:
+            self.shapes.failed(run)
+        else:
+            self.shapes.observe(run, seconds)
+
+    def _halving(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> tuple[float, float, bool]:
+        """On a lane. Returns the seconds it took, those since the lane's last run, and whether memory was short."""
+        begun = time.monotonic()
+        idle_s = begun - getattr(self._lane, "ended", begun)
+        waiting, short = [run.members], False
+        while waiting:
+            members = waiting.pop()
+            try:
+                made.vectors[members] = self.session.run([tokens[index] for index in members])
+            except MemoryError as exc:
+                short = True
+                half = len(members) // 2
+                if half:
+                    waiting += [members[half:], members[:half]]
+                else:
+                    made.failed[members[0]] = str(exc)
+        self._lane.ended = time.monotonic()
+        return self._lane.ended - begun, idle_s, short
+
+    def embed_query(self, text: str) -> list[float]:
+        """Vector of one search text, with the query prefix. Blocks."""
+        ids = self.tokens.encode([text], prefix=self.manifest.query_prefix)
+        if len(ids[0]) > self.manifest.max_tokens:
+            raise ValueError(f"the text has {len(ids[0])} tokens, the model takes {self.manifest.max_tokens}")
+        return [float(x) for x in self.session.embed(ids)[0]]
+
+    def close(self) -> None:
+        """Let the threads go; a run in progress finishes by itself."""
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+        self._inferring.shutdown(wait=False, cancel_futures=True)
+
+
+def tokenizer_threads(setup: Setup, cores: int) -> int:
+    """Threads that tokenise: one where the lanes take all cores; beside a GPU more, up to what Python lets run."""
+    return min(4, max(1, cores - 2)) if setup.provider == "cuda" else 1
+
+
+def load_embedder(
+    folder: Path,
+    *,
+    wanted: Wanted | None = None,
+    shapes: Shapes | None = None,
+    say: Say = lambda _: None,
+) -> OnnxEmbedder:
+    """Read the manifest, verify every file, choose and prove the setup, warm up, compare the golden texts.
+
+    Blocks for about a second, and for some twenty the first time on a machine. Raises PenstockError (no model, no
+    provider) or RefusedError (changed files, vectors that are not the exported model's).
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    tokens = Tokens(folder / TOKENIZER, prefix=manifest.document_prefix)
+    verdict = choose(folder, manifest, wanted or Wanted(), say=say)
+    session = Session(folder, manifest, verdict.setup)
+    if refused := verdict.proof.refused:
+        session.pad_past(refused)
+        for bound, least in refused.items():
+            say(
+                f"{verdict.setup} gives wrong vectors at a width of {bound} tokens (least cosine to fp32 {least:.3f}): "
+                f"such texts are padded to {session.widths.of(bound)}"
+            )
+    shapes = shapes or Shapes()
+    shapes.bound(verdict.proof.most)
+    embedder = OnnxEmbedder(manifest, tokens, session, shapes, verdict)
+    least, needed = golden_cosine(embedder, folder / GOLDEN), GOLDEN_COSINE[verdict.setup.precision]
+    if least < needed:
+        raise RefusedError(
+            f"model {manifest.name} on {verdict.setup} gives other vectors than at its export (least cosine "
+            f"{least:.5f}, needed {needed}): export it again, or choose another model.provider or model.precision"
+        )
+    return embedder
+
+
+def golden_cosine(embedder: OnnxEmbedder, golden: Path) -> float:
+    """Least cosine between the golden texts' vectors now and as stored. Also warms the session up."""
+    stored = json.loads(golden.read_text())
+    expected = np.asarray(stored["vectors"], dtype=np.float32)
+    found = embedder.session.embed(embedder.tokens.encode(stored["texts"]))
+    if found.shape != expected.shape:
+        return -1.0
+    return float(cosines(found, expected).min())
