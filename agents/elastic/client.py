@@ -9,6 +9,9 @@ from streams.errors import ConfigError
 
 REQUEST_TIMEOUT_S = 60.0
 
+Client = AsyncElasticsearch
+"""What `connect` gives, by a name for those who hand it on."""
+
 
 def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
     """A client without retries of its own. Opens no connection yet.

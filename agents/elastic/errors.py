@@ -1,7 +1,11 @@
 """What Elasticsearch and its client say when they do not do what was asked, as errors of our own, for people."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from elasticsearch import ApiError, ConnectionTimeout, SSLError, TransportError
 from elasticsearch import ConnectionError as ElasticConnectionError
+from elasticsearch.helpers import ScanError
 
 from streams.errors import AwayError, PenstockError, RefusedError
 
@@ -25,20 +29,26 @@ def index_gone(alias: str) -> RefusedError:
     )
 
 
-def explain(exc: ApiError | TransportError, url: object) -> str:
-    """One line about a failed request, for people."""
-    if isinstance(exc, ApiError):
-        return f"Elasticsearch at {url} {answer_of(exc)}"
-    return f"Elasticsearch at {url} cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
+@contextmanager
+def translated(url: object, then: str = "") -> Iterator[None]:
+    """Whatever the client raises inside is an error of our own outside. `then`: what to do, such as `; try again`."""
+    try:
+        yield
+    except (ApiError, TransportError, ScanError) as exc:
+        raise failed(exc, url, then) from exc
 
 
-def failed(exc: ApiError | TransportError, url: object) -> PenstockError:
-    """A failed request: AwayError when the same one may succeed later."""
-    if isinstance(exc, ApiError):
-        away = exc.status_code in RETRIED
-    else:
-        away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
-    return (AwayError if away else PenstockError)(explain(exc, url))
+def failed(exc: ApiError | TransportError | ScanError, url: object, then: str = "") -> PenstockError:
+    """One line about a failed request, for people: AwayError when the same one may succeed later."""
+    match exc:
+        case ApiError():
+            away, told = exc.status_code in RETRIED, answer_of(exc)
+        case ScanError():
+            away, told = False, f"gave a part of an index only: {exc}"
+        case _:
+            away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
+            told = f"cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
+    return (AwayError if away else PenstockError)(f"Elasticsearch at {url} {told}{then}")
 
 
 def answer_of(exc: ApiError) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from elasticsearch import AsyncElasticsearch
 
 from agents.configured import contract_in, field_names
-from agents.elastic.errors import failed
+from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
     ALIAS_NOTE,
@@ -370,10 +370,8 @@ class Index:
             )
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
-        try:
+        with translated(self._settings.elasticsearch.url):
             return await request()
-        except (ApiError, TransportError) as exc:
-            raise failed(exc, self._settings.elasticsearch.url) from exc
 
 
 def _log_of(contract: dict[str, Any], notes: Mapping[str, Any]) -> str | None:

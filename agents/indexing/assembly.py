@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from elasticsearch import AsyncElasticsearch
-
 from agents.configured import field_names, split_rules
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.chunks import ChunkIndex
-from agents.elastic.client import connect
+from agents.elastic.client import Client, connect
 from agents.elastic.entries import Registry
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
@@ -28,7 +26,7 @@ from streams.protocol import Target
 class Assembly:
     """`parts`: for stages; the rest is what they are made of, for who asks the index something else."""
 
-    client: AsyncElasticsearch
+    client: Client
     requests: Requests
     store: Store
     registry: Registry

@@ -11,9 +11,8 @@ that come have lower versions than what is there, and would lose against it in s
 from collections.abc import Mapping
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-
-from agents.elastic.errors import failed
+from agents.elastic.client import Client
+from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
 from agents.kafka.claims import require_same_log
 from agents.settings import Settings
@@ -27,7 +26,7 @@ MOST_PARTITIONS = 10_000
 
 async def require_indexed_log(
     log: Log,
-    client: AsyncElasticsearch,
+    client: Client,
     settings: Settings,
     identity: IndexIdentity,
     claims: Mapping[int, Claim],
@@ -52,11 +51,11 @@ async def require_indexed_log(
         raise another_log(topic, what, begin_epoch(None, settings.source.group))
 
 
-async def newest_versions(client: AsyncElasticsearch, settings: Settings, identity: IndexIdentity) -> dict[int, int]:
+async def newest_versions(client: Client, settings: Settings, identity: IndexIdentity) -> dict[int, int]:
     """The greatest version in the registry, by partition. Raises PenstockError when it cannot be read."""
     query = {"term": {"chunk_index_uuid": identity.chunk_index_uuid}}
     source: Any = ["partition", "version"]
-    try:
+    with translated(settings.elasticsearch.url):
         answer = await client.search(
             index=identity.registry,
             query=query,
@@ -65,6 +64,4 @@ async def newest_versions(client: AsyncElasticsearch, settings: Settings, identi
             size=MOST_PARTITIONS,
             source=source,
         )
-    except (ApiError, TransportError) as exc:
-        raise failed(exc, settings.elasticsearch.url) from exc
     return {hit["_source"]["partition"]: hit["_source"]["version"] for hit in answer["hits"]["hits"]}

@@ -1,11 +1,14 @@
 """Claims on Kafka: the changelog table, one key a partition, written and awaited before anything is acked."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from agents.kafka.connection import connection, translated
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
@@ -48,6 +51,29 @@ class ClaimTable:
 def claim_key(partition: int) -> bytes:
     """Of a partition's claim in the table."""
     return str(partition).encode()
+
+
+@asynccontextmanager
+async def claim_writer(settings: Settings) -> AsyncIterator[Callable[[int, Claim | None], Awaitable[None]]]:
+    """Writes a partition's claim into the changelog, or takes it away, and returns when the broker has it.
+
+    Only while no worker of the group runs. Raises PenstockError when the broker does not take it.
+    """
+    producer = AIOKafkaProducer(**connection(settings), acks="all")
+    topic, servers = changelog_topic(settings), settings.kafka.bootstrap_servers
+
+    async def write(partition: int, claim: Claim | None) -> None:
+        value = None if claim is None else to_bytes(claim)
+        sent = producer.send_and_wait(topic, key=claim_key(partition), value=value, partition=partition)
+        with translated(servers):
+            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+
+    try:
+        with translated(servers):
+            await producer.start()
+        yield write
+    finally:
+        await producer.stop()
 
 
 async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]:

@@ -1,21 +1,44 @@
 """How every client reaches the brokers, and what is said where it does not."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka.errors import (
+    BrokerNotAvailableError,
     ClusterAuthorizationFailedError,
+    DelegationTokenAuthorizationFailed,
     GroupAuthorizationFailedError,
     KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    KafkaUnavailableError,
+    RebalanceInProgressError,
+    ReplicaNotAvailableError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 from agents.kafka.bootstrap import Found
 from agents.settings import Settings
 from streams.errors import AwayError, ConfigError, PenstockError
 
-REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
+REFUSALS = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    DelegationTokenAuthorizationFailed,
+)
+AWAY = (
+    KafkaTimeoutError,
+    KafkaUnavailableError,
+    BrokerNotAvailableError,
+    ReplicaNotAvailableError,
+    RebalanceInProgressError,
+)
+"""What passes by itself, too, beside the errors that aiokafka calls retriable."""
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:
@@ -65,6 +88,20 @@ def connection(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def passes(exc: BaseException) -> bool:
+    """Whether the same request may succeed later, by itself."""
+    return isinstance(exc, AWAY) or bool(getattr(exc, "retriable", False))
+
+
+@contextmanager
+def translated(servers: str) -> Iterator[None]:
+    """Whatever the client raises inside, or a time-out, is an error of our own outside."""
+    try:
+        yield
+    except (KafkaError, TimeoutError) as exc:
+        raise unreachable(servers, exc) from exc
+
+
 def unreachable(servers: str, exc: BaseException, found: Sequence[Found] = ()) -> PenstockError:
     """One line about a broker that does not answer, or refuses; AwayError when it may answer later.
 
@@ -81,7 +118,7 @@ def unreachable(servers: str, exc: BaseException, found: Sequence[Found] = ()) -
         return ConfigError(f"kafka.bootstrap_servers = {servers}: no Kafka is there; {'; '.join(foreign)}")
     silent = [f"{each.server} takes connections and says nothing" for each in found if each.silent]
     closed = isinstance(exc, KafkaConnectionError) and any(each.listens and not each.says for each in found)
-    away = isinstance(exc, TimeoutError) or (getattr(exc, "retriable", False) and not closed)
+    away = isinstance(exc, TimeoutError) or (passes(exc) and not closed)
     return (AwayError if away else PenstockError)(
         f"Kafka at {servers} cannot be reached ({'; '.join([str(exc) or type(exc).__name__, *foreign, *silent])}): "
         "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 from agents.clock import Deadline
 from agents.kafka.batches import read_as_it_is
 from agents.kafka.bootstrap import ask
-from agents.kafka.connection import connection, tls, unreachable
+from agents.kafka.connection import connection, passes, tls, translated, unreachable
 from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
 from agents.settings import Settings
 from streams.contract import Described
@@ -215,16 +215,19 @@ class LogReader:
         """Make a topic with the broker's own replication factor, unless it exists. Returns when it can be used."""
         new = NewTopic(topic, num_partitions=partitions, replication_factor=1, topic_configs=configs)
         new.replication_factor = -1  # the broker's own; the constructor does not let it through
-        try:
+        with translated(self._servers):
             answer = await asyncio.wait_for(self._admin.create_topics([new]), CONNECT_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as exc:
-            raise unreachable(self._servers, exc) from exc
         for name, code, *message in answer.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise PenstockError(f"the topic {name} could not be created: {' '.join(map(str, message))}")
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            while not await self.partitions(topic):  # noqa: ASYNC110 - the broker sends no event for it
-                await asyncio.sleep(0.05)
+        await self._until(topic, lambda partitions: bool(partitions))
+
+    async def _until(self, topic: str, settled: Callable[[int | None], bool]) -> None:
+        """Topics are made and deleted a little after the answer. Raises AwayError after 15 s."""
+        with translated(self._servers):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while not settled(await self.partitions(topic)):  # noqa: ASYNC110 - the broker sends no event for it
+                    await asyncio.sleep(0.05)
 
     async def grow_topic(self, topic: str, partitions: int) -> None:
         """Give a topic so many partitions, if it has fewer; nothing when there is no such topic."""
@@ -239,9 +242,7 @@ class LogReader:
         for _, code in answer.topic_error_codes:
             if code not in (0, UNKNOWN_TOPIC):
                 raise unreachable(self._servers, for_code(code)(topic))
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            while await self.partitions(topic) is not None:  # noqa: ASYNC110 - the broker sends no event for it
-                await asyncio.sleep(0.05)
+        await self._until(topic, lambda partitions: partitions is None)
 
     async def delete_before(self, topic: str, offsets: dict[int, int]) -> None:
         """Delete what is below these offsets, by partition."""
@@ -280,7 +281,7 @@ class LogReader:
             except ConsumerStoppedError as exc:
                 raise PenstockError("the connection to Kafka was closed meanwhile") from exc
             except (KafkaError, TimeoutError) as exc:
-                if not getattr(exc, "retriable", False) or not deadline.left_s:
+                if not passes(exc) or not deadline.left_s:
                     raise unreachable(self._servers, exc) from exc
             await asyncio.sleep(RETRY_EVERY_S)
 

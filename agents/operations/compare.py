@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
-
+from agents.elastic.client import Client
 from agents.indexing.preflight import load_model
 from agents.operations.search import embed_query, search, with_model_of
 from agents.progress import Report
@@ -29,7 +28,7 @@ def read_queries(path: Path) -> list[str]:
 
 
 async def compare(
-    client: AsyncElasticsearch,
+    client: Client,
     settings: Settings,
     generations: tuple[Generation, Generation],
     queries: Sequence[str],

@@ -14,10 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from elasticsearch import AsyncElasticsearch
-
 from agents.clock import moment, utc_now
-from agents.elastic.client import connect
+from agents.elastic.client import Client, connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.indexing.indexed_log import newest_versions, require_indexed_log
@@ -89,7 +87,7 @@ class _Bump:
     """What is looked at. `settings`: with the group that feeds the index."""
 
     reader: LogReader
-    client: AsyncElasticsearch
+    client: Client
     settings: Settings
     generation: Generation
     identity: IndexIdentity

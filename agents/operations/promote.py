@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-
 from agents.clock import Deadline
-from agents.elastic.errors import explain
+from agents.elastic.client import Client
+from agents.elastic.errors import translated
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import BEFORE_NOTE
 from agents.kafka.lag import partition_rows
@@ -146,44 +145,38 @@ async def parity(
     return Gate(name="documents", passed=missing <= under_way + allow_missing, told=told)
 
 
-async def swap(
-    client: AsyncElasticsearch, settings: Settings, new: Generation, alias: str, old: Generation | None
-) -> float:
+async def swap(client: Client, settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
     """Point the alias at another generation, in one step for readers. Returns the seconds that it took.
 
     Where it was is noted first, for the way back. Raises RefusedError when the alias belongs to something else.
     """
     began = time.monotonic()
-    try:
+    with translated(settings.elasticsearch.url):
         if alias == settings.elasticsearch.alias and old is not None:
             await Index(client, settings).note(new.index, **{BEFORE_NOTE: old.index})
         remove = [{"remove": {"index": old.index, "alias": alias}}] if old is not None else []
         await client.indices.update_aliases(actions=[*remove, {"add": {"index": new.index, "alias": alias}}])
-    except (ApiError, TransportError) as exc:
-        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
     return time.monotonic() - began
 
 
-async def behind_alias(client: AsyncElasticsearch, settings: Settings, alias: str) -> Generation | None:
+async def behind_alias(client: Client, settings: Settings, alias: str) -> Generation | None:
     """The generation that an alias of readers points at; None when there is no such alias.
 
     Raises RefusedError when it is the name of an index, or points at what is no generation of `elasticsearch.alias`.
     """
-    try:
+    with translated(settings.elasticsearch.url):
         if not await client.indices.exists_alias(name=alias):
             if await client.indices.exists(index=alias):
                 raise RefusedError(f"{alias} is an index, not an alias: choose another name")
             return None
         names = list(await client.indices.get_alias(name=alias))
-    except (ApiError, TransportError) as exc:
-        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
     found = [one for one in await Index(client, settings).generations() if one.index in names]
     if len(names) != 1 or not found:
         raise RefusedError(f"the alias {alias} is used for {', '.join(sorted(names))}: choose another")
     return found[0]
 
 
-async def rollback(client: AsyncElasticsearch, settings: Settings) -> tuple[Generation, Generation, float]:
+async def rollback(client: Client, settings: Settings) -> tuple[Generation, Generation, float]:
     """Swap back to what served before. Returns (what serves now, what served, seconds).
 
     Again swaps forth. Asks no gate: what is behind catches up while it serves.
@@ -202,7 +195,7 @@ async def rollback(client: AsyncElasticsearch, settings: Settings) -> tuple[Gene
     return target, serving, time.monotonic() - began
 
 
-async def drop(client: AsyncElasticsearch, reader: LogReader, settings: Settings, name: str) -> Generation:
+async def drop(client: Client, reader: LogReader, settings: Settings, name: str) -> Generation:
     """Delete a generation and its registry. Raises RefusedError while readers or workers use it."""
     generation = await Index(client, settings).generation(name)
     if generation.aliases:
@@ -212,8 +205,6 @@ async def drop(client: AsyncElasticsearch, reader: LogReader, settings: Settings
             f"workers of {generation.group} ({len(members)}) feed {name}: stop them first (one that was killed counts "
             f"for another {settings.kafka.session_timeout_s:g} s)"
         )
-    try:
+    with translated(settings.elasticsearch.url):
         await client.indices.delete(index=f"{name},{name}-registry", ignore_unavailable=True)
-    except (ApiError, TransportError) as exc:
-        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
     return generation

@@ -12,25 +12,23 @@ serving index has settled would leave a hole between the two: it is moved back t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from elasticsearch import ApiError, TransportError
-from elasticsearch.helpers import ScanError
-
 from agents.configured import contract_of
 from agents.elastic.client import connect
-from agents.elastic.errors import explain
+from agents.elastic.errors import translated
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
-from agents.kafka.claims import read_claims
+from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.promote import progress_of
-from agents.operations.rewind import claim_writer, require_stopped
+from agents.operations.rewind import require_stopped
 from agents.progress import Report
 from agents.settings import Settings
 from streams.claim import Claim, Fingerprint
@@ -97,8 +95,7 @@ async def rebuild(
     second. Twice is harmless. Raises RefusedError while workers of the new generation's group run.
     """
     began, result = time.monotonic(), Rebuilt()
-    embedder = load_model(settings)
-    try:
+    with closing(load_model(settings)) as embedder, translated(settings.elasticsearch.url, "; run it again to go on"):
         async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
             index = Index(client, settings)
             topic = await reader.require_topic(settings.source.topic)
@@ -132,12 +129,6 @@ async def rebuild(
                     await run.from_index(base, starts, report)
                 await run.from_topic(starts, write, report)
             await index.note(new.index, **{REBUILD_NOTE: None})
-    except (ApiError, TransportError) as exc:
-        raise PenstockError(f"{explain(exc, settings.elasticsearch.url)}; run it again to go on") from exc
-    except ScanError as exc:
-        raise PenstockError(f"Elasticsearch gave a part of an index only: {exc}; run it again to go on") from exc
-    finally:
-        embedder.close()
     result.seconds = round(time.monotonic() - began, 1)
     return result
 

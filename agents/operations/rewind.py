@@ -1,22 +1,14 @@
 """Claims set back by hand, for tools: only ever lower, so that they stay true, and only while no worker runs."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-
-from agents.kafka.claims import changelog_topic, claim_key, read_claims
-from agents.kafka.connection import connection, unreachable
+from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from streams.claim import Claim, Fingerprint, to_bytes, void
+from streams.claim import Claim, Fingerprint, void
 from streams.errors import RefusedError
 from streams.share import Share
-
-WRITE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,30 +98,3 @@ async def _write(settings: Settings, claims: Mapping[int, Claim | None]) -> None
     async with claim_writer(settings) as write:
         for partition, claim in claims.items():
             await write(partition, claim)
-
-
-@asynccontextmanager
-async def claim_writer(settings: Settings) -> AsyncIterator[Callable[[int, Claim | None], Awaitable[None]]]:
-    """Writes a partition's claim into the changelog, or takes it away, and returns when the broker has it.
-
-    Only while no worker of the group runs. Raises PenstockError when the broker does not take it.
-    """
-    producer = AIOKafkaProducer(**connection(settings), acks="all")
-    topic = changelog_topic(settings)
-
-    async def write(partition: int, claim: Claim | None) -> None:
-        value = None if claim is None else to_bytes(claim)
-        sent = producer.send_and_wait(topic, key=claim_key(partition), value=value, partition=partition)
-        try:
-            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as exc:
-            raise unreachable(settings.kafka.bootstrap_servers, exc) from exc
-
-    try:
-        try:
-            await producer.start()
-        except KafkaError as exc:
-            raise unreachable(settings.kafka.bootstrap_servers, exc) from exc
-        yield write
-    finally:
-        await producer.stop()

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-
-from agents.elastic.errors import explain
+from agents.elastic.client import Client
+from agents.elastic.errors import translated
 from agents.settings import Settings, with_model
 from models.manifest import read_manifest
 from models.onnx.embedder import OnnxEmbedder
@@ -44,7 +43,7 @@ def embed_query(embedder: OnnxEmbedder, text: str) -> list[float]:
 
 
 async def search(
-    client: AsyncElasticsearch, settings: Settings, generation: Generation, vector: list[float], k: int
+    client: Client, settings: Settings, generation: Generation, vector: list[float], k: int
 ) -> list[dict[str, Any]]:
     """The k nearest chunks of a generation: `{score, id, text, metadata, penstock}`, best first.
 
@@ -52,10 +51,8 @@ async def search(
     """
     text, field = generation.contract["fields"]["text"], generation.contract["fields"]["vector"]
     knn = {"field": field, "query_vector": vector, "k": k, "num_candidates": max(100, 10 * k)}
-    try:
+    with translated(settings.elasticsearch.url):
         answer = await client.search(index=generation.index, knn=knn, source_excludes=[field], size=k)
-    except (ApiError, TransportError) as exc:
-        raise PenstockError(explain(exc, settings.elasticsearch.url)) from exc
     return [
         {
             "score": hit["_score"],

@@ -8,10 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-from elasticsearch import ApiError, TransportError
-from elasticsearch.helpers import ScanError
-
-from agents.elastic.errors import explain
+from agents.elastic.errors import translated
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -21,7 +18,6 @@ from agents.kafka.reader import log_reader
 from agents.operations.letters import read_letters
 from agents.progress import Report
 from agents.settings import Settings
-from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go
 
@@ -104,15 +100,12 @@ class Vacuum:
     async def _pages(self, what: str, index: str, query: dict[str, Any], report: Report) -> AsyncIterator[list[Any]]:
         seen = 0
         report(what, 0, 0)
-        try:
+        with translated(self._settings.elasticsearch.url, "; what is deleted so far stays deleted, run it again"):
             fields = {"excludes": [self._assembly.parts.target.names.vector]}
             async for hits, total in scan(self._assembly.client, index, query, fields):
                 seen += len(hits)
                 yield hits
                 report(what, seen, total)
-        except (ApiError, TransportError, ScanError) as exc:
-            told = explain(exc, self._settings.elasticsearch.url) if not isinstance(exc, ScanError) else str(exc)
-            raise PenstockError(f"{told}; what is deleted so far stays deleted, run it again") from exc
 
 
 async def vacuum(

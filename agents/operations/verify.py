@@ -17,10 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from elasticsearch import ApiError, TransportError
-from elasticsearch.helpers import ScanError
-
-from agents.elastic.errors import explain
+from agents.elastic.errors import translated
 from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
@@ -34,7 +31,6 @@ from agents.operations.vectors import ALIVE, StoredVectors
 from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import epoch_of_version, offset_of_version
-from streams.errors import PenstockError
 from streams.identity import chunk_id
 from streams.record import Record
 from streams.registry import Entry, Stored, from_source
@@ -111,7 +107,7 @@ class Verifier:
     async def run(self, result: Verified, report: Report, sample: int) -> None:
         """All passes. What was found is in `result`, and what to repair in the spool."""
         began = time.monotonic()
-        try:
+        with translated(self._settings.elasticsearch.url, "; try again"):
             await self._read_letters()
             result.unsettled = await self._read_topic(result, report)
             await self._check_registry(result, report)
@@ -124,10 +120,6 @@ class Verifier:
             for doc in self._vectors.damaged:
                 self._spool.suspect(doc)
             await self.confirm(result, report)
-        except (ApiError, TransportError) as exc:
-            raise PenstockError(explain(exc, self._settings.elasticsearch.url)) from exc
-        except ScanError as exc:
-            raise PenstockError(f"Elasticsearch gave a part of an index only: {exc}; try again") from exc
         result.seconds = round(time.monotonic() - began, 1)
 
     async def confirm(self, result: Verified, report: Report) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from agents.kafka.connection import connection, unreachable
+from agents.kafka.connection import connection, translated
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
@@ -43,10 +43,8 @@ async def publish(
             linger_ms=20,
             max_request_size=LARGEST_BYTES,
         )
-        try:
+        with translated(servers):
             await producer.start()
-        except KafkaError as exc:
-            raise unreachable(servers, exc) from exc
         try:
             return await _publish(producer, settings, documents, report, lambda: _lag(reader, settings, count), max_lag)
         finally:
@@ -76,6 +74,8 @@ async def _publish(
             sent = await producer.send(settings.source.topic, key=document.key, value=document.value)
         except MessageSizeTooLargeError as exc:
             raise _too_large(document) from exc
+        except KafkaError as exc:
+            raise _unpublished(document, exc) from exc
         pending.append((document, sent))
     return published + await _acknowledged(pending, report)
 
@@ -87,11 +87,15 @@ async def _acknowledged(pending: list[tuple[Outgoing, "asyncio.Future[object]"]]
         except MessageSizeTooLargeError as exc:
             raise _too_large(document) from exc
         except KafkaError as exc:
-            raise PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}") from exc
+            raise _unpublished(document, exc) from exc
         report(1, "publishing")
     done = len(pending)
     pending.clear()
     return done
+
+
+def _unpublished(document: Outgoing, exc: KafkaError) -> PenstockError:
+    return PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}")
 
 
 def _too_large(document: Outgoing) -> PenstockError:

@@ -2,9 +2,8 @@
 
 import logging
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-
-from agents.elastic.errors import index_gone
+from agents.elastic.client import Client
+from agents.elastic.errors import index_gone, translated
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.indexing.preflight import Checked
@@ -25,7 +24,7 @@ class Incarnations:
     """Compares with what was checked before the start."""
 
     def __init__(
-        self, settings: Settings, checked: Checked, reader: LogReader, client: AsyncElasticsearch, requests: Requests
+        self, settings: Settings, checked: Checked, reader: LogReader, client: Client, requests: Requests
     ) -> None:
         self._settings = settings
         self._checked = checked
@@ -67,12 +66,13 @@ class Incarnations:
         if not self._requests.closed:
             return
         try:
-            if not await self._client.indices.exists_alias(name=identity.write_alias):
-                raise index_gone(identity.write_alias)
+            with translated(self._settings.elasticsearch.url):
+                if not await self._client.indices.exists_alias(name=identity.write_alias):
+                    raise index_gone(identity.write_alias)
             found = await Index(self._client, self._settings).identify(identity.contract)
         except RefusedError:
             raise
-        except (ApiError, TransportError, PenstockError) as exc:
+        except PenstockError as exc:
             logger.debug("the index could not be looked at", extra={"reason": str(exc)})
             return
         if found.sink != identity.sink:

@@ -12,9 +12,8 @@ import asyncio
 import logging
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-
-from agents.elastic.errors import explain
+from agents.elastic.client import Client
+from agents.elastic.errors import translated
 from agents.elastic.notes import LOAD_NOTE, read_notes, write_notes
 from agents.indexing.preflight import Checked
 from agents.kafka.lag import partition_rows
@@ -27,7 +26,7 @@ LOOK_EVERY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-async def end_when_filled(settings: Settings, checked: Checked, reader: LogReader, client: AsyncElasticsearch) -> None:
+async def end_when_filled(settings: Settings, checked: Checked, reader: LogReader, client: Client) -> None:
     """Until the index is in no load mode: end it when all that was in the topic at the first look is settled.
 
     Returns at once when the index is in none. Waits while Kafka or Elasticsearch is away.
@@ -36,24 +35,23 @@ async def end_when_filled(settings: Settings, checked: Checked, reader: LogReade
     goal: dict[int, int] = {}
     while True:
         try:
-            note = await note_of(client, name)
-            if note is None:
-                return
-            rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
-            goal = goal or {row["partition"]: row["end_offset"] for row in rows}
-            if all(row["settled_offset"] >= goal[row["partition"]] for row in rows):
-                await end(client, name, note)
-                told = {"index": name, "lag": sum(row["lag"] for row in rows), **note}
-                logger.info("load mode ended: all that was there at the start is indexed", extra=told)
-                return
-        except (ApiError, TransportError) as exc:
-            logger.warning("load mode goes on", extra={"reason": explain(exc, settings.elasticsearch.url)})
+            with translated(settings.elasticsearch.url):
+                note = await note_of(client, name)
+                if note is None:
+                    return
+                rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
+                goal = goal or {row["partition"]: row["end_offset"] for row in rows}
+                if all(row["settled_offset"] >= goal[row["partition"]] for row in rows):
+                    await end(client, name, note)
+                    told = {"index": name, "lag": sum(row["lag"] for row in rows), **note}
+                    logger.info("load mode ended: all that was there at the start is indexed", extra=told)
+                    return
         except PenstockError as exc:
             logger.warning("load mode goes on", extra={"reason": str(exc)})
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def end(client: AsyncElasticsearch, name: str, note: dict[str, Any]) -> None:
+async def end(client: Client, name: str, note: dict[str, Any]) -> None:
     """The settings first, the note last: a crash in between is mended by the next look."""
     await client.indices.put_settings(index=name, settings=note)
     await client.indices.put_settings(
@@ -63,6 +61,6 @@ async def end(client: AsyncElasticsearch, name: str, note: dict[str, Any]) -> No
     await write_notes(client, name, {LOAD_NOTE: None})
 
 
-async def note_of(client: AsyncElasticsearch, name: str) -> dict[str, Any] | None:
+async def note_of(client: Client, name: str) -> dict[str, Any] | None:
     """The settings that an index in load mode will have; None when it is in none."""
     return (await read_notes(client, name)).get(LOAD_NOTE)

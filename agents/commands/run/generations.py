@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
-from agents.elastic.client import connect
+from agents.elastic.client import Client, connect
 from agents.elastic.index import Index
 from agents.kafka.reader import log_reader
 from agents.operations.compare import compare, read_queries
@@ -28,9 +28,6 @@ from agents.worker.load_mode import end, note_of
 from streams.canary import Agreements
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
-
-if TYPE_CHECKING:
-    from elasticsearch import AsyncElasticsearch
 
 
 def promote(settings: Settings, name: str | None, alias: str | None, *, as_json: bool, **options: Any) -> None:
@@ -99,9 +96,7 @@ async def _promote(
         say(f"{alias} now means {new.index}" + (f"; `penstock index rollback` goes back to {old.index}" if old else ""))
 
 
-async def _serve(
-    client: "AsyncElasticsearch", settings: Settings, new: Generation, alias: str, old: Generation | None
-) -> float:
+async def _serve(client: "Client", settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
     """Out of load mode first: readers would not see what comes after."""
     if (wanted := await note_of(client, new.index)) is not None:
         await end(client, new.index, wanted)
@@ -179,7 +174,7 @@ async def _compare(settings: Settings, first: str, second: str, queries: list[st
 
 
 async def _canaries(
-    client: "AsyncElasticsearch", settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
+    client: "Client", settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
 ) -> Agreements:
     with progress_bar() as bar:
         return await compare(client, settings, pair, queries, k, reporter(bar))
