@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.corpus import make_corpus, mixed_texts
-from models.onnx.choose import Wanted
+from models.onnx.choose import Constraints
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from models.onnx.runtime import usable_cores
 from streams.shapes import Shapes
@@ -24,7 +24,7 @@ def adaptive(folder: Path, result: dict[str, Any], *, quick: bool) -> None:
     runs, windows = (2, 3) if quick else (5, 8)
     rows: list[dict[str, Any]] = []
     for threads in (usable_cores(),) if quick else (1, usable_cores()):
-        embedder = load_embedder(folder, wanted=Wanted(threads=threads), say=print)
+        embedder = load_embedder(folder, wanted=Constraints(threads=threads), say=print)
         for name, tokens in _corpora(embedder).items():
             if quick and rows:
                 break  # one corpus

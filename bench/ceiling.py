@@ -11,7 +11,7 @@ from models.onnx.proof import prove
 from models.onnx.reference import reference_of
 from models.onnx.runtime import Precision, ProviderName, candidates, computes_bf16, usable_cores
 from models.onnx.session import Session, available_providers
-from streams.batch import plan_batches
+from streams.runs import plan_runs
 from streams.split import TokenIds
 
 BUDGETS = (1024, 512, 2048, 256, 4096, 8192)
@@ -72,7 +72,7 @@ def find_ceiling(
 def rate_of(ceiling: Ceiling, tokens: Sequence[TokenIds]) -> float:
     """Texts a second."""
     session = ceiling.session
-    runs = plan_batches([len(ids) for ids in tokens], lambda _: ceiling.budget)
+    runs = plan_runs([len(ids) for ids in tokens], lambda _: ceiling.budget)
     begun = time.monotonic()
     with ThreadPoolExecutor(session.setup.lanes) as lanes:
         list(lanes.map(lambda run: session.run([tokens[index] for index in run]), runs))

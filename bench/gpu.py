@@ -14,7 +14,7 @@ from bench.ceiling import find_ceiling
 from bench.corpus import make_corpus
 from bench.rows import Bench, Row
 from models.manifest import read_manifest
-from models.onnx.choose import Wanted
+from models.onnx.choose import Constraints
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from models.onnx.runtime import ProviderName
 from streams.split import TokenIds
@@ -39,7 +39,7 @@ def gpu(
 
     `provider`: another one than a GPU's tells nothing of speed, only that this code runs.
     """
-    reference = load_embedder(settings.model.dir / fp32, wanted=Wanted(precision="fp32"), say=print)
+    reference = load_embedder(settings.model.dir / fp32, wanted=Constraints(precision="fp32"), say=print)
     corpus = make_corpus(reference, 200 if provider == "cpu" else 8000 if quick else 30_000)
     tokens = reference.tokens.encode(list(corpus.texts.values()))
     bench = Bench(settings, folder, corpus, tokens)
@@ -47,7 +47,7 @@ def gpu(
     reference.close()
     model = settings.model.dir / fp16
     ceiling = find_ceiling(model, read_manifest(model), "auto", tokens[:4000], provider=provider, budgets=BUDGETS)
-    embedder = load_embedder(model, wanted=Wanted(provider=provider), say=print)
+    embedder = load_embedder(model, wanted=Constraints(provider=provider), say=print)
     asyncio.run(_embed(embedder, (tokens * WARM_UP)[: WARM_UP * WINDOW]))
     raw, ours, peer = Row("gpu_raw"), Row("gpu_embedder"), Row("gpu_sentence_transformers")
     for _ in range(2 if quick else 3):

@@ -36,7 +36,7 @@ from bench.scale import latency, scale
 from bench.servers import servers
 from models.export.exporter import PrecisionName, ensure_model
 from models.manifest import read_manifest
-from models.onnx.choose import Wanted
+from models.onnx.choose import Constraints
 from models.onnx.embedder import load_embedder
 from models.onnx.runtime import PROVIDERS, computes_bf16, installed_runtimes, processor, usable_cores
 from models.onnx.session import available_providers
@@ -124,7 +124,7 @@ def embed(settings: Settings, folder: Path, result: dict[str, Any], *, quick: bo
     """The rows that embed, interleaved."""
     for precision in ("fp32", "int8"):
         export(settings, precision)
-    embedder = load_embedder(settings.model.dir / FP32, wanted=Wanted(precision="fp32"), say=print)
+    embedder = load_embedder(settings.model.dir / FP32, wanted=Constraints(precision="fp32"), say=print)
     corpus = make_corpus(embedder, 350 if quick else 2000)
     tokens = embedder.tokens.encode(list(corpus.texts.values()))
     embedder.close()

@@ -18,7 +18,7 @@ from typing import Literal
 
 from streams.contract import this_very_log
 from streams.epochs import Epochs, epoch_of_version
-from streams.identity import version
+from streams.ids import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.errors import RefusedError
-from streams.identity import EPOCH_SHIFT, version
+from streams.ids import EPOCH_SHIFT, version
 
 MAX_EPOCH = (1 << 15) - 1
 

@@ -13,7 +13,7 @@ from collections import deque
 from enum import Enum
 
 
-class Verdict(Enum):
+class Admission(Enum):
     """What to do with a delivered record."""
 
     ENTER = "enter"
@@ -50,15 +50,15 @@ class Ledger:
         """Records that entered and are not covered by `claimable`."""
         return len(self._open)
 
-    def offer(self, offset: int, after: int) -> Verdict:
+    def offer(self, offset: int, after: int) -> Admission:
         """Let the record at `offset` in, or say why not. The log is known to hold nothing from `after` up to it."""
         if offset < self._expected:
-            return Verdict.SKIP
+            return Admission.SKIP
         if after > self._expected:
-            return Verdict.GAP
+            return Admission.GAP
         self._open.append(offset)
         self._expected = offset + 1
-        return Verdict.ENTER
+        return Admission.ENTER
 
     def step_over(self, offset: int) -> None:
         """Expect `offset` next: it was proved that the log holds nothing from `expected` up to it."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.identity import chunk_id, version
+from streams.ids import chunk_id, version
 from streams.record import Document
 from streams.split import Chunk
 

@@ -17,7 +17,7 @@ from itertools import islice
 
 import numpy as np
 
-from streams.identity import chunk_id, version
+from streams.ids import chunk_id, version
 from streams.plan import (
     ChunkWrite,
     FieldNames,

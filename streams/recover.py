@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from streams.epochs import offset_of_version
-from streams.identity import version
+from streams.ids import version
 from streams.plan import METADATA
 from streams.record import Record
 from streams.registry import Entry

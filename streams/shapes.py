@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from streams.batch import plan_batches
+from streams.runs import plan_runs
 
 GRID = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536)
 """Budgets, in tokens a run, padding included."""
@@ -118,7 +118,7 @@ class Shapes:
 
         return [
             Run(members=members, width=lengths[members[0]], tokens=sum(lengths[i] for i in members), budget=tokens)
-            for members, tokens in zip(plan_batches(lengths, budget), budgets, strict=True)
+            for members, tokens in zip(plan_runs(lengths, budget), budgets, strict=True)
         ]
 
     def observe(self, run: Run, seconds: float) -> None:

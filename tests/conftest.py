@@ -15,7 +15,7 @@ from agents.local.demo import bundled_model
 from agents.settings import cache_dir
 from models.export.exporter import ensure_model
 from models.manifest import read_manifest
-from models.onnx.choose import Wanted, choose
+from models.onnx.choose import Constraints, choose
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from tests import guard, shared
 from tests.harness import Servers, World, world_on
@@ -69,7 +69,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = cache_dir() / "models" / MODEL
     with shared.alone():
         ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)
-        choose(folder, read_manifest(folder), Wanted(), say=print)  # before a test puts a model in its place
+        choose(folder, read_manifest(folder), Constraints(), say=print)  # before a test puts a model in its place
     if not pace.speed():
         return folder
     paced = tmp_path_factory.mktemp("models") / MODEL  # what is measured of a model at another speed stays here

@@ -1,4 +1,4 @@
-"""The oracle on real servers: `streams.verify` over a full scan, and a sample of vectors embedded again."""
+"""The oracle on real servers: `streams.examine` over a full scan, and a sample of vectors embedded again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from agents.configured import split_rules
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Epochs
-from streams.verify import Place, compare, expected_of
+from streams.examine import Place, examine_all, expected_of
 from tests.harness import World, meanwhile
 
 SAMPLE = 40
@@ -42,7 +42,9 @@ async def assert_true(
     for doc_id in ignore:
         want.documents.pop(doc_id, None)
     dead = [place_of(letter.headers) for letter in await world.dead_letters()]
-    findings = compare(want, chunks, registry, [*no_longer_dead, *(place for place in dead if place not in also_dead)])
+    findings = examine_all(
+        want, chunks, registry, [*no_longer_dead, *(place for place in dead if place not in also_dead)]
+    )
     assert not findings, (len(findings), findings[:10])
     await _assert_vectors(world, embedder, want.texts())
 

@@ -28,9 +28,9 @@ from agents.operations.status import read_status
 from models.manifest import Manifest, read_manifest
 from models.onnx.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
-from streams.identity import entry_id
+from streams.examine import Finding, Place, examine_all, expected_of
+from streams.ids import entry_id
 from streams.record import Record
-from streams.verify import Finding, Place, compare, expected_of
 from tests.harness import Servers, Worker, World, scan
 from tests.records import Baked, Batch, Recipe, bake, batches
 from tests.shrink import shrunk
@@ -284,7 +284,7 @@ class _Attempt:
         want = expected_of(records, rules, self._tokens.encode)
         want.rejected.update(limited)
         chunks = await scan(world.settings, world.name, WHOLE)
-        findings = compare(want, chunks, await world.registry(), [letter.place for letter in letters])
+        findings = examine_all(want, chunks, await world.registry(), [letter.place for letter in letters])
         if not findings:
             return None
         kinds = Counter(finding.kind for finding in findings)

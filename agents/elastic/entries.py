@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from agents.clock import utc_now
 from agents.elastic.store import Operation, Store
 from streams.errors import PenstockError
-from streams.identity import entry_id
+from streams.ids import entry_id
 from streams.plan import Conflict, Refused, Written
 from streams.registry import Entry, Stored, from_source, to_source
 

@@ -15,7 +15,7 @@ from agents.kafka.claims import changelog_topic, read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings, cache_dir
 from models.manifest import read_manifest
-from models.onnx.choose import Wanted
+from models.onnx.choose import Constraints
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from streams.claim import Claim, history_known
 from streams.contract import Described
@@ -60,10 +60,10 @@ class Checked:
         return replace(self.identity.home(settings.source.group), log=self.topic.log)
 
 
-def wanted_setup(settings: Settings) -> Wanted:
+def wanted_setup(settings: Settings) -> Constraints:
     """How the model should be run."""
     model = settings.model
-    return Wanted(provider=model.provider, precision=model.precision, threads=model.threads, cache=cache_dir())
+    return Constraints(provider=model.provider, precision=model.precision, threads=model.threads, cache=cache_dir())
 
 
 def load_model(settings: Settings) -> OnnxEmbedder:

@@ -10,15 +10,16 @@ from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.metrics import Metrics
 from models.embedder import Embedder
+from streams.batch_size import BatchSize
 from streams.epochs import Epochs
 from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, finish, reuse, write
 from streams.record import Record, Rejected, decode
 from streams.size import room
 from streams.split import SplitRules, TokenIds, chunk_document
-from streams.window import BatchSize
 
-LARGEST_SHARE = 4
+LARGEST_SHARE = 1 / 4
+"""Of the budget, that one record may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Stages:
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
         work = Work(record, epoch, attempt=attempt, repair=repair)
-        limit = self._parts.budget.limit // LARGEST_SHARE
+        limit = int(self._parts.budget.limit * LARGEST_SHARE)
         if record.size_bytes > limit:
             work.reject(
                 "decode",

@@ -10,7 +10,7 @@ from agents.operations.search import embed_query, search, with_model_of
 from agents.progress import Report
 from agents.settings import Settings
 from models.onnx.embedder import OnnxEmbedder
-from streams.canary import Agreements, agreement, summary
+from streams.agreement import Agreements, agreement, summary
 from streams.errors import ConfigError
 from streams.generations import Generation
 

@@ -35,7 +35,7 @@ from streams.claim import Claim, Fingerprint
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
-from streams.identity import chunk_id, entry_id
+from streams.ids import chunk_id, entry_id
 from streams.record import Record
 from streams.recover import record_from_chunks
 from streams.registry import Entry, Stored, from_source

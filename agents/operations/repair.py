@@ -9,10 +9,10 @@ from agents.indexing.assembly import Assembly
 from agents.indexing.stages import Stages
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
-from streams.identity import chunk_id
+from streams.examine import Place, Row
+from streams.ids import chunk_id
 from streams.plan import ChunkWrite
 from streams.record import Record
-from streams.verify import Place, Row
 
 
 class Repairer:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import orjson
 
-from streams.verify import Newest, Place
+from streams.examine import Newest, Place
 
 _TABLES = """
 CREATE TABLE newest (doc TEXT, partition INT, offset INT, version INT, body BLOB, seen INT DEFAULT 0,

@@ -14,8 +14,8 @@ from agents.indexing.preflight import Checked
 from agents.progress import Report
 from models.cosines import IN_ONE_INDEX, cosines
 from models.onnx.widths import bounds_up_to
+from streams.examine import Finding, evenly
 from streams.split import TokenIds
-from streams.verify import Finding, evenly
 
 ALIVE = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
 """Chunks, and no stubs."""

@@ -31,10 +31,10 @@ from agents.operations.vectors import ALIVE, StoredVectors
 from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import epoch_of_version, offset_of_version
-from streams.identity import chunk_id
+from streams.examine import Finding, Place, Row, examine, newest_of, row_of
+from streams.ids import chunk_id
 from streams.record import Record
 from streams.registry import Entry, Stored, from_source
-from streams.verify import Finding, Place, Row, examine, newest_of, row_of
 
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""

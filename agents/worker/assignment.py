@@ -20,7 +20,7 @@ from agents.metrics import Metrics
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
 from streams.errors import PenstockError, RefusedError
-from streams.ledger import Ledger, Verdict
+from streams.ledger import Admission, Ledger
 from streams.ports import Claims, Log
 from streams.record import Record
 from streams.share import Share
@@ -190,15 +190,15 @@ class Assignment:
                 continue
             partition.last_delivery = self._now()
             match partition.ledger.offer(record.offset, after):
-                case Verdict.ENTER:
+                case Admission.ENTER:
                     partition.seeks_at_expected = 0
                     partition.open.append(Open(record.offset, event, record))
                     admitted.append((Position(partition, record.offset), record))
-                case Verdict.SKIP:
+                case Admission.SKIP:
                     if record.offset <= partition.claimed:
                         self._budget.release(partition.number, record.offset)
                         event.ack()
-                case Verdict.GAP:
+                case Admission.GAP:
                     self._budget.release(partition.number, record.offset)
                     gaps[partition.number] = partition
         for partition in gaps.values():

@@ -47,9 +47,9 @@ from models.onnx.reference import Reference, singly, texts_of_all_widths, write_
 from models.onnx.runtime import PROVIDERS, Setup, usable_cores
 from models.onnx.session import Session, available_providers
 from models.onnx.tokens import Tokens
-from streams.batch import plan_batches
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.plan import Vectors
+from streams.runs import plan_runs
 from streams.split import TokenIds
 
 ENVIRONMENT_BYTES = 7 * 1024**3  # measured: 5.8 GiB installed, most of it torch's CUDA libraries
@@ -284,7 +284,7 @@ def _quality(session: Session, reference: Vectors, texts: Sequence[TokenIds]) ->
 def in_batches(session: Session, texts: Sequence[TokenIds], max_tokens: int = 1024) -> Vectors:
     """Vectors of texts sorted and padded as a worker does it, on all lanes."""
     vectors = np.empty((len(texts), session.dims), dtype=np.float32)
-    batches = plan_batches([len(ids) for ids in texts], lambda _: max_tokens)
+    batches = plan_runs([len(ids) for ids in texts], lambda _: max_tokens)
     with ThreadPoolExecutor(session.setup.lanes) as lanes:
         runs = lanes.map(lambda batch: session.run([texts[index] for index in batch]), batches)
         for batch, found in zip(batches, runs, strict=True):

@@ -55,7 +55,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Constraints:
     """What the settings ask for; `threads` None: all usable cores. `cache`: a folder for what was found out where the
     model's own is read-only."""
 
@@ -65,7 +65,7 @@ class Wanted:
     cache: Path | None = None
 
 
-def choose(folder: Path, manifest: Manifest, wanted: Wanted, *, say: Say = lambda _: None) -> Verdict:
+def choose(folder: Path, manifest: Manifest, wanted: Constraints, *, say: Say = lambda _: None) -> Verdict:
     """The fastest setup that the settings allow and whose vectors are right, whatever the shape of a run.
 
     Measures and proves what this machine does not know yet: seconds each. With one candidate nothing is measured.
@@ -101,7 +101,7 @@ def choose(folder: Path, manifest: Manifest, wanted: Wanted, *, say: Say = lambd
     raise PenstockError(f"the model runs on no provider here: {rates}")
 
 
-def kept(folder: Path, manifest: Manifest, wanted: Wanted) -> Verdict | None:
+def kept(folder: Path, manifest: Manifest, wanted: Constraints) -> Verdict | None:
     """What `choose` found before, on this machine. Measures and proves nothing."""
     found = _candidates(manifest, wanted)
     store = _store(folder, manifest, wanted)
@@ -113,7 +113,7 @@ def kept(folder: Path, manifest: Manifest, wanted: Wanted) -> Verdict | None:
     return None
 
 
-def _candidates(manifest: Manifest, wanted: Wanted) -> list[Setup]:
+def _candidates(manifest: Manifest, wanted: Constraints) -> list[Setup]:
     require_one_runtime(installed_runtimes())
     available = available_providers()
     require_provider(wanted.provider, available)
@@ -185,7 +185,7 @@ def _samples(folder: Path, manifest: Manifest) -> list[list[NDArray[np.int32]]]:
     ]
 
 
-def _store(folder: Path, manifest: Manifest, wanted: Wanted) -> Kept:
+def _store(folder: Path, manifest: Manifest, wanted: Constraints) -> Kept:
     (runtime,) = installed_runtimes()
     cores = wanted.threads or usable_cores()
     machine = f"{processor()}, {cores} cores, {runtime} {version(runtime)}, {manifest.files[ONNX][:12]}"

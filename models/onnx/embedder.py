@@ -20,7 +20,7 @@ from models.cosines import GOLDEN as GOLDEN_COSINE
 from models.cosines import cosines
 from models.embedder import Embedding
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
-from models.onnx.choose import Say, Verdict, Wanted, choose
+from models.onnx.choose import Constraints, Say, Verdict, choose
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
 from models.onnx.tokens import Tokens
@@ -130,7 +130,7 @@ def tokenizer_threads(setup: Setup, cores: int) -> int:
 def load_embedder(
     folder: Path,
     *,
-    wanted: Wanted | None = None,
+    wanted: Constraints | None = None,
     shapes: Shapes | None = None,
     say: Say = lambda _: None,
 ) -> OnnxEmbedder:
@@ -142,7 +142,7 @@ def load_embedder(
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     tokens = Tokens(folder / TOKENIZER, prefix=manifest.document_prefix)
-    verdict = choose(folder, manifest, wanted or Wanted(), say=say)
+    verdict = choose(folder, manifest, wanted or Constraints(), say=say)
     session = Session(folder, manifest, verdict.setup)
     if refused := verdict.proof.refused:
         session.pad_past(refused)

@@ -18,9 +18,9 @@ from models.manifest import ONNX, Manifest
 from models.onnx.bound import POOLING, Bound, Ids
 from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, prove_provider
 from models.onnx.widths import UNIT, Widths, bounds_up_to
-from streams.batch import plan_batches
 from streams.errors import PenstockError
 from streams.plan import Vectors
+from streams.runs import plan_runs
 from streams.split import TokenIds
 
 _NO_MEMORY = re.compile(r"allocat|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
@@ -82,7 +82,7 @@ class Session:
         Raises ValueError for a text over the model's limit: nothing is ever truncated.
         """
         vectors = np.empty((len(tokens), self._manifest.dims), dtype=np.float32)
-        for batch in plan_batches([len(ids) for ids in tokens], lambda _: max_tokens):
+        for batch in plan_runs([len(ids) for ids in tokens], lambda _: max_tokens):
             vectors[batch] = self.run([tokens[index] for index in batch])
         return vectors
 

@@ -20,7 +20,7 @@ from streams.dead_letter import (
     standing,
 )
 from streams.epochs import Cut, Epochs
-from streams.identity import version
+from streams.ids import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
 

@@ -14,7 +14,7 @@ from streams.epochs import (
     only_to_new_partitions,
     to_contract,
 )
-from streams.identity import version
+from streams.ids import version
 
 OFFSETS = st.dictionaries(st.integers(0, 3), st.integers(0, 20))
 EPOCHS = st.lists(OFFSETS, max_size=4).map(

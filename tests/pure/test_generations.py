@@ -8,9 +8,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.canary import agreement, summary
+from streams.agreement import agreement, summary
 from streams.generations import Generation, fed_by, name_of, next_number, number_of
-from streams.identity import version
+from streams.ids import version
 from streams.plan import FieldNames, content_writes
 from streams.record import Document, Record, decode
 from streams.recover import record_from_chunks

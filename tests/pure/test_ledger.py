@@ -3,17 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ledger import Ledger, Verdict
+from streams.ledger import Admission, Ledger
 
 
 def test_only_the_expected_offset_enters() -> None:
     ledger = Ledger(5)
     assert ledger.claimable == 4
-    assert ledger.offer(7, 7) is Verdict.GAP
-    assert ledger.offer(7, 6) is Verdict.GAP
-    assert ledger.offer(4, 4) is Verdict.SKIP
-    assert ledger.offer(5, 5) is Verdict.ENTER
-    assert ledger.offer(5, 5) is Verdict.SKIP
+    assert ledger.offer(7, 7) is Admission.GAP
+    assert ledger.offer(7, 6) is Admission.GAP
+    assert ledger.offer(4, 4) is Admission.SKIP
+    assert ledger.offer(5, 5) is Admission.ENTER
+    assert ledger.offer(5, 5) is Admission.SKIP
     assert ledger.expected == 6
 
 
@@ -35,13 +35,13 @@ def test_a_proved_hole_is_claimed_with_what_is_before_it() -> None:
     assert ledger.claimable == -1
     ledger.settle(0)
     assert ledger.claimable == 9
-    assert ledger.offer(10, 10) is Verdict.ENTER
+    assert ledger.offer(10, 10) is Admission.ENTER
 
 
 def test_a_hole_that_the_fetch_has_shown_is_no_gap() -> None:
     ledger = Ledger(3)
-    assert ledger.offer(7, 2) is Verdict.ENTER
-    assert ledger.offer(12, 8) is Verdict.ENTER
+    assert ledger.offer(7, 2) is Admission.ENTER
+    assert ledger.offer(12, 8) is Admission.ENTER
     assert ledger.claimable == 6
     ledger.settle(12)
     ledger.settle(7)
@@ -63,15 +63,15 @@ def test_claim_never_covers_an_unsettled_record(start: int, moves: list[tuple[st
     for kind, number in moves:
         if kind == "deliver":
             expected = ledger.expected
-            if ledger.offer(number, number) is Verdict.ENTER:
+            if ledger.offer(number, number) is Admission.ENTER:
                 assert number == expected
                 entered.append(number)
         elif kind == "fetch":
             after, offset = ledger.expected + number % 5 - 2, ledger.expected + number % 7
             missing = set(range(ledger.expected, offset))
-            verdict = ledger.offer(offset, min(after, offset))
-            assert (verdict is Verdict.ENTER) == (min(after, offset) <= offset - len(missing))
-            if verdict is Verdict.ENTER:
+            admission = ledger.offer(offset, min(after, offset))
+            assert (admission is Admission.ENTER) == (min(after, offset) <= offset - len(missing))
+            if admission is Admission.ENTER:
                 entered.append(offset)
                 holes |= missing
         elif kind == "settle" and entered:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.identity import MAX_ID_BYTES, chunk_id, entry_id, version
+from streams.ids import MAX_ID_BYTES, chunk_id, entry_id, version
 from streams.plan import FieldNames, content_writes, first_bad_vector, stub_writes
 from streams.record import Document, Record, decode
 from streams.split import Chunk

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.identity import version as version_of
+from streams.ids import version as version_of
 from streams.registry import (
     Begin,
     Entry,

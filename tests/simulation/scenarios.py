@@ -15,7 +15,7 @@ from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
 from streams import contract, plan, protocol, registry
 from streams.epochs import Epochs
-from streams.ledger import Ledger, Verdict
+from streams.ledger import Admission, Ledger
 from streams.memory import MemoryLog
 from streams.ports import Next
 from streams.registry import Entry, Stored
@@ -213,12 +213,12 @@ def _delete_for_stub(patch: pytest.MonkeyPatch) -> None:
 
 
 def _admit_all(patch: pytest.MonkeyPatch) -> None:
-    def offer(self: Ledger, offset: int, _: int) -> Verdict:
+    def offer(self: Ledger, offset: int, _: int) -> Admission:
         if offset < self._expected:
-            return Verdict.SKIP
+            return Admission.SKIP
         self._open.append(offset)
         self._expected = offset + 1
-        return Verdict.ENTER
+        return Admission.ENTER
 
     patch.setattr(Ledger, "offer", offer)
 

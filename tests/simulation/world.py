@@ -27,11 +27,12 @@ from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from models.memory import MemoryEmbedder, vector_of
 from streams import contract
+from streams.batch_size import BatchSize
 from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
-from streams.identity import version
+from streams.ids import version
 from streams.memory import MemoryLog, Partition
 from streams.plan import FieldNames, Outcome
 from streams.protocol import Target
@@ -39,7 +40,6 @@ from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
 from streams.split import SplitRules
-from streams.window import BatchSize
 from tests.simulation.elastic import REFUSED, MemoryIndex
 from tests.simulation.explore import Choices
 from tests.simulation.loop import SimulatedLoop, Step

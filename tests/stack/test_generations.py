@@ -16,7 +16,7 @@ from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.settings import Settings
 from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_manifest
-from models.onnx.choose import Wanted, choose
+from models.onnx.choose import Constraints, choose
 from models.onnx.embedder import load_embedder
 from models.onnx.session import Session
 from models.onnx.tokens import Tokens
@@ -36,7 +36,7 @@ def second_model(original: Path, folder: Path) -> None:
         (folder / graph.name).symlink_to(graph)
     before = read_manifest(folder)
     manifest = with_changes(before, name=SECOND, pooling="cls", files={**before.files}, quality={})
-    setup = choose(original, before, Wanted()).setup
+    setup = choose(original, before, Constraints()).setup
     golden = json.loads((folder / GOLDEN).read_text())
     ids = Tokens(folder / "tokenizer.json").encode(golden["texts"])
     golden["vectors"] = Session(folder, manifest, setup).embed(ids).tolist()

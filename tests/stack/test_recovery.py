@@ -9,7 +9,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
-from streams.identity import chunk_id, entry_id
+from streams.ids import chunk_id, entry_id
 from tests.harness import World
 from tests.oracle import assert_true
 from tests.stack.test_dlq import BROKEN

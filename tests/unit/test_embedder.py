@@ -18,7 +18,7 @@ from models.cosines import IN_ONE_INDEX
 from models.export.exporter import compare_vectors
 from models.manifest import Manifest, read_manifest
 from models.onnx import choose as verdict_module
-from models.onnx.choose import Verdict, Wanted, choose, kept
+from models.onnx.choose import Constraints, Verdict, choose, kept
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from models.onnx.proof import Proof
 from models.onnx.runtime import Setup
@@ -102,10 +102,10 @@ SHORT_OF_MEMORY = """
 import asyncio, resource, sys
 from pathlib import Path
 from models.onnx.embedder import load_embedder
-from models.onnx.choose import Wanted
+from models.onnx.choose import Constraints
 from streams.shapes import Shapes
 
-embedder = load_embedder(Path(sys.argv[1]), wanted=Wanted(provider="cpu", threads=1), shapes=Shapes(fixed=16384))
+embedder = load_embedder(Path(sys.argv[1]), wanted=Constraints(provider="cpu", threads=1), shapes=Shapes(fixed=16384))
 tokens = embedder.tokens.encode(["word " * 250] * 64)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 1024**2,) * 2)
@@ -152,16 +152,16 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
 
 def test_a_setup_is_measured_once_and_kept(model_folder: Path, tmp_path: Path, measured: list[Setup]) -> None:
     manifest, said = read_manifest(model_folder), list[str]()
-    found = choose(tmp_path, manifest, Wanted(), say=said.append)
+    found = choose(tmp_path, manifest, Constraints(), say=said.append)
     assert str(found.setup) == "cpu fp32, 2 lanes of 1 thread"
     assert found.measured["openvino fp32, 2 lanes of 1 thread"] == "no such library"
     assert "measuring what is fastest here, once: 4 setups" in said[0]
     assert len(measured) == 4
-    assert kept(tmp_path, manifest, Wanted()) == found == choose(tmp_path, manifest, Wanted())
+    assert kept(tmp_path, manifest, Constraints()) == found == choose(tmp_path, manifest, Constraints())
     assert len(measured) == 4
     kept_there = json.loads((tmp_path / SETUPS).read_text())
     assert [len(kept_there), len(kept_there["proofs"])] == [2, 1]
-    choose(tmp_path, manifest, Wanted(threads=1))  # another machine, as far as that goes
+    choose(tmp_path, manifest, Constraints(threads=1))  # another machine, as far as that goes
     assert len(measured) == 6
 
 
@@ -169,13 +169,13 @@ def test_what_cannot_be_had_is_an_error_when_asked_for(
     model_folder: Path, tmp_path: Path, measured: list[Setup]
 ) -> None:
     with pytest.raises(PenstockError, match="runs on no provider here: .*no such library"):
-        choose(tmp_path, read_manifest(model_folder), Wanted(provider="openvino"))
+        choose(tmp_path, read_manifest(model_folder), Constraints(provider="openvino"))
     assert measured
 
 
 def test_a_folder_that_cannot_be_written_is_said(model_folder: Path, tmp_path: Path, measured: list[Setup]) -> None:
     said: list[str] = []
-    choose(tmp_path / "missing", read_manifest(model_folder), Wanted(), say=said.append)
+    choose(tmp_path / "missing", read_manifest(model_folder), Constraints(), say=said.append)
     assert measured
     assert "every start finds out again" in said[-1]
 
@@ -204,10 +204,10 @@ def test_quality_is_cosine_and_common_neighbours() -> None:
 def test_what_may_share_an_index_has_the_same_vectors(model_folder: Path, precision: Any) -> None:
     """Cosine ≥ 0.999 to fp32: bf16 where this processor and runtime have it."""
     try:
-        embedder = load_embedder(model_folder, wanted=Wanted(precision=precision))
+        embedder = load_embedder(model_folder, wanted=Constraints(precision=precision))
     except PenstockError as exc:
         pytest.skip(str(exc))
-    reference = load_embedder(model_folder, wanted=Wanted(provider="cpu", precision="fp32"))
+    reference = load_embedder(model_folder, wanted=Constraints(provider="cpu", precision="fp32"))
     texts = [f"{'word ' * length} and what follows {length}" for length in range(1, 200, 7)]
     tokens = embedder.tokens.encode(texts)
     cosines = (embedder.session.embed(tokens) * reference.session.embed(tokens)).sum(axis=1)

@@ -16,7 +16,7 @@ from models.cosines import AMONG_RUNS, TO_FP32, cosines
 from models.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from models.onnx import choose as verdict_module
 from models.onnx import embedder as embedder_module
-from models.onnx.choose import Wanted, choose, kept
+from models.onnx.choose import Constraints, choose, kept
 from models.onnx.embedder import OnnxEmbedder, load_embedder
 from models.onnx.proof import BUDGETS, Proof, planned, prove
 from models.onnx.reference import Reference, read_reference, reference_of, singly, write_reference
@@ -119,7 +119,7 @@ def test_a_width_whose_runs_are_wrong_is_padded_past_and_that_is_said_and_kept(
     monkeypatch.setattr(verdict_module, "Session", session)
     monkeypatch.setattr(embedder_module, "Session", session)
     said: list[str] = []
-    loaded = load_embedder(fresh, wanted=Wanted(provider=provider), say=said.append)
+    loaded = load_embedder(fresh, wanted=Constraints(provider=provider), say=said.append)
     assert least_cosine(loaded, reference) >= TO_FP32["fp32"]
     assert list(loaded.verdict.proof.refused) == [32]
     assert loaded.session.widths.of(31) == loaded.session.widths.of(32) == 40
@@ -130,8 +130,8 @@ def test_a_width_whose_runs_are_wrong_is_padded_past_and_that_is_said_and_kept(
 
     said.clear()
     monkeypatch.setattr(verdict_module, "_prove", lambda *_: pytest.fail("proved again"))
-    again = load_embedder(fresh, wanted=Wanted(provider=provider), say=said.append)
-    assert again.verdict == loaded.verdict == kept(fresh, read_manifest(fresh), Wanted(provider=provider))
+    again = load_embedder(fresh, wanted=Constraints(provider=provider), say=said.append)
+    assert again.verdict == loaded.verdict == kept(fresh, read_manifest(fresh), Constraints(provider=provider))
     assert line in said, "said at every start"
     again.close()
 
@@ -188,19 +188,21 @@ def test_the_next_setup_is_taken_and_the_wrong_one_is_remembered(fresh: Path, mo
         verdict_module, "_measure", lambda _, __, setup, ___: 200.0 if setup.provider == "openvino" else 100.0
     )
     said: list[str] = []
-    found = choose(fresh, read_manifest(fresh), Wanted(), say=said.append)
+    found = choose(fresh, read_manifest(fresh), Constraints(), say=said.append)
     assert found.setup.provider == "cpu"
     wrong = [
-        setup for setup in verdict_module._candidates(read_manifest(fresh), Wanted()) if setup.provider == "openvino"
+        setup
+        for setup in verdict_module._candidates(read_manifest(fresh), Constraints())
+        if setup.provider == "openvino"
     ]
     assert [line.split(" is not used")[0] for line in said if "is not used: wrong vectors" in line] == list(
         map(str, wrong)
     )
-    assert kept(fresh, read_manifest(fresh), Wanted()) == found
+    assert kept(fresh, read_manifest(fresh), Constraints()) == found
     first = f"openvino {wrong[0].precision}, "
     with pytest.raises(RefusedError, match=rf"wrong vectors here: {first}.*Choose another model\.provider"):
-        choose(fresh, read_manifest(fresh), Wanted(provider="openvino"))
-    assert kept(fresh, read_manifest(fresh), Wanted(provider="openvino")) is None
+        choose(fresh, read_manifest(fresh), Constraints(provider="openvino"))
+    assert kept(fresh, read_manifest(fresh), Constraints(provider="openvino")) is None
 
 
 def test_what_was_found_is_kept_in_the_cache_when_the_folder_is_read_only(
@@ -215,14 +217,14 @@ def test_what_was_found_is_kept_in_the_cache_when_the_folder_is_read_only(
     monkeypatch.setattr(verdict_module, "_prove", prove_it)
     monkeypatch.setattr(verdict_module, "reference_of", lambda *_: None)
     said: list[str] = []
-    manifest, wanted = read_manifest(fresh), Wanted(cache=tmp_path / "cache")
+    manifest, wanted = read_manifest(fresh), Constraints(cache=tmp_path / "cache")
     for _ in range(2):
         choose(tmp_path / "gone", manifest, wanted, say=said.append)
     assert len(proved) == 1
     assert not any("cannot be written" in line for line in said)
     (file,) = (tmp_path / "cache" / "setups").iterdir()
     assert "proofs" in json.loads(file.read_text())
-    choose(tmp_path / "gone", manifest, Wanted(cache=file), say=said.append)
+    choose(tmp_path / "gone", manifest, Constraints(cache=file), say=said.append)
     assert "cannot be written: every start finds out again" in said[-1]
 
 

@@ -13,8 +13,8 @@ from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
 from agents.operations import vectors as module
 from agents.operations.vectors import StoredVectors
+from streams.examine import evenly
 from streams.plan import FieldNames
-from streams.verify import evenly
 
 COMMON, RARE = 120, 30
 """Tokens of the usual texts, and of the few whose vectors are wrong."""

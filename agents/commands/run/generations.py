@@ -25,7 +25,7 @@ from agents.operations.promote import (
 )
 from agents.settings import Settings
 from agents.worker.load_mode import end, note_of
-from streams.canary import Agreements
+from streams.agreement import Agreements
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
 

@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.identity import version
+from streams.examine import examine_all, expected_of
+from streams.ids import version
 from streams.plan import chunk_hash
 from streams.record import Document, Record, decode
 from streams.registry import Entry, to_source
 from streams.split import SplitRules
-from streams.verify import compare, expected_of
 
 RULES = SplitRules(max_chars=100, overlap_chars=0, max_tokens=10**6)
 Index = tuple[dict[str, Any], dict[str, Any], list[tuple[int, int]]]
@@ -64,7 +64,7 @@ def index() -> Index:
 
 def kinds(made: Index) -> list[str]:
     expected = expected_of(RECORDS, RULES, lambda texts: [[1]] * len(texts))
-    return [finding.kind for finding in compare(expected, *made)]
+    return [finding.kind for finding in examine_all(expected, *made)]
 
 
 def test_a_true_index_has_no_findings() -> None:

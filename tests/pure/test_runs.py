@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.batch import plan_batches
+from streams.runs import plan_runs
 
 
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(16, 2000))
 def test_every_text_once_within_the_budget_longest_first(lengths: list[int], budget: int) -> None:
-    batches = plan_batches(lengths, lambda _: budget)
+    batches = plan_runs(lengths, lambda _: budget)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
@@ -17,4 +17,4 @@ def test_every_text_once_within_the_budget_longest_first(lengths: list[int], bud
 
 
 def test_equal_lengths_fill_the_budget() -> None:
-    assert [len(batch) for batch in plan_batches([10] * 25, lambda _: 100)] == [10, 10, 5]
+    assert [len(batch) for batch in plan_runs([10] * 25, lambda _: 100)] == [10, 10, 5]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.epochs import Epochs
-from streams.identity import chunk_id, version
+from streams.ids import chunk_id, version
 from streams.plan import chunk_hash
 from streams.record import Document, Record, Rejected, decode
 from streams.registry import Entry, from_source
@@ -193,7 +193,7 @@ def expected_of(records: Sequence[Record], rules: SplitRules, encode: Encode, ep
     return expected
 
 
-def compare(
+def examine_all(
     expected: Expected,
     chunks: Mapping[str, Mapping[str, Any]],
     registry: Mapping[str, Mapping[str, Any]],

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.window import LEAST, MOST, SECONDS, START, BatchSize
+from streams.batch_size import LEAST, MOST, SECONDS, START, BatchSize
 
 
 def test_a_batch_takes_some_seconds() -> None:

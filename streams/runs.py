@@ -7,7 +7,7 @@ included, and that product is bounded by a token budget.
 from collections.abc import Callable, Sequence
 
 
-def plan_batches(lengths: Sequence[int], budget: Callable[[int], int]) -> list[list[int]]:
+def plan_runs(lengths: Sequence[int], budget: Callable[[int], int]) -> list[list[int]]:
     """Indices into `lengths` (tokens each), grouped into runs of the model, longest first.
 
     `budget`: tokens for a run whose longest text has so many; asked once a run, in order. Each index appears exactly
