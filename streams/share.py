@@ -8,14 +8,19 @@ WINDOW = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Records of the present window, and the rejected ones among them."""
+    """Records of the present window, and the rejected ones among them. `stopped`: a worker ended because of them."""
 
     records: int = 0
     rejected: int = 0
+    stopped: bool = False
 
     def plus(self, other: "Share") -> "Share":
         """Of both together."""
-        return Share(records=self.records + other.records, rejected=self.rejected + other.rejected)
+        return Share(
+            records=self.records + other.records,
+            rejected=self.rejected + other.rejected,
+            stopped=self.stopped or other.stopped,
+        )
 
     def exceeds(self, ratio: float) -> bool:
         """Whether more than this share was rejected; 1 is never exceeded."""

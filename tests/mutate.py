@@ -139,6 +139,59 @@ MUTATIONS = [
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
+        "a rebuild forgets deletions",
+        "agents/operations/rebuild.py",
+        """    if there is None:
+        return True
+""",
+        """    if there is None:
+        return entry.n > 0
+""",
+        "test_what_is_taken_from_the_serving_index",
+    ),
+    Mutation(
+        "a rebuild takes only what is older than the topic",
+        "agents/operations/rebuild.py",
+        "await run.from_index(base, ends, report)",
+        "await run.from_index(base, starts, report)",
+        "test_a_rebuild_keeps_what_compaction_took",
+    ),
+    Mutation(
+        "open letters go with the index that they were about",
+        "agents/operations/rebuild.py",
+        "await run.letters_of(base)",
+        "pass",
+        "test_a_rebuild_keeps_what_compaction_took",
+    ),
+    Mutation(
+        "vacuum forgets deletions that older records would undo",
+        "agents/operations/vacuum.py",
+        "epoch_of_version(found.entry.version) > self.oldest_epoch",
+        "False",
+        "test_a_rebuild_keeps_what_compaction_took",
+    ),
+    Mutation(
+        "compaction is damage",
+        "agents/operations/verify.py",
+        "gone=await self._is_gone(known[doc], seen)",
+        "gone=False",
+        "test_a_rebuild_keeps_what_compaction_took",
+    ),
+    Mutation(
+        "old counts of idle partitions stay",
+        "agents/worker/assignment.py",
+        "if partition.stored.share != Share():",
+        "if False:",
+        "test_rejected_records_of_long_ago_stop_nobody",
+    ),
+    Mutation(
+        "a log ends before it begins",
+        "agents/kafka/reader.py",
+        "end=max(begin[tp], end[tp])",
+        "end=end[tp]",
+        "test_retention_reaches_beyond_an_open_transaction",
+    ),
+    Mutation(
         "what only waits has no claim",
         "agents/worker/assignment.py",
         "if partition.stored != held.get(number)",

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agents.configured import contract_of
@@ -34,6 +34,8 @@ DEAD_LETTER_CONFIG = {
     "retention.ms": "-1",
     "max.message.bytes": str(16 * 1024**2),
 }
+KEEPING = ("cleanup.policy", "retention.ms")
+"""Settings by which a topic loses records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
 def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
     """Refuse where the last worker stopped because of its dead letters."""
     total = functools.reduce(Share.plus, (claim.share for claim in claims), Share())
-    if total.exceeds(settings.dead_letters.max_ratio):
+    if total.stopped and total.exceeds(settings.dead_letters.max_ratio):
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 
 
@@ -148,5 +150,23 @@ async def ensure_topics(reader: LogReader, settings: Settings, topic: Described)
             f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {topic.partitions}: "
             f"keys have moved, or it was made anew. {begin_epoch(None, settings.source.group)}"
         )
-    if await reader.partitions(settings.dead_letter_topic) is None:
-        await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
+    else:
+        await _warn_of(reader, settings, changelog, CHANGELOG_CONFIG, "the claims of partitions that are idle")
+    letters = settings.dead_letter_topic
+    if await reader.partitions(letters) is None:
+        await reader.create_topic(letters, 1, DEAD_LETTER_CONFIG)
+    else:
+        await _warn_of(reader, settings, letters, DEAD_LETTER_CONFIG, "dead letters that are still open")
+
+
+async def _warn_of(reader: LogReader, settings: Settings, topic: str, wanted: Mapping[str, str], what: str) -> None:
+    """Of a topic that somebody else made, or the broker by itself: what it loses by its settings."""
+    found = await reader.configs(topic)
+    wrong = {name: wanted[name] for name in KEEPING if name in wanted and found.get(name, wanted[name]) != wanted[name]}
+    if wrong:
+        has = ", ".join(f"{name} = {found[name]}" for name in wrong)
+        change = ",".join(f"{name}={value}" for name, value in wrong.items())
+        logger.warning(
+            f"{topic} has {has}, by which {what} are lost after a while: `kafka-configs.sh --alter "
+            f"--entity-type topics --entity-name {topic} --add-config {change} --bootstrap-server {settings.kafka.bootstrap_servers}`"
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ConsumerStoppedError,
     GroupCoordinatorNotAvailableError,
@@ -106,6 +107,13 @@ class LogReader:
             )
         return found
 
+    async def configs(self, topic: str) -> dict[str, str]:
+        """Settings of a topic that is there; none where this login may not see them."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        (answer,) = await self._guard(lambda: self._admin.describe_configs([resource]))
+        ((code, _, _, _, entries),) = answer.resources
+        return {} if code else {entry[0]: entry[1] for entry in entries}
+
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """Bounds as the broker knows them now, by partition."""
         tps = [TopicPartition(topic, partition) for partition in partitions]
@@ -115,7 +123,8 @@ class LogReader:
             self._guard(lambda: self._consumer.beginning_offsets(tps)),
             self._guard(lambda: self._consumer.end_offsets(tps)),
         )
-        return {tp.partition: Bounds(begin=begin[tp], end=end[tp]) for tp in tps}
+        # what is deleted may reach beyond the records that a transaction keeps from being read
+        return {tp.partition: Bounds(begin=begin[tp], end=max(begin[tp], end[tp])) for tp in tps}
 
     async def offsets_at(self, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
         """First offsets with a timestamp at or after a moment, by partition; absent where there is none."""

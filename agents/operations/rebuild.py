@@ -1,8 +1,12 @@
 """`penstock index rebuild`: everything once more, into a generation of its own, while readers keep the present one.
 
-    1  documents whose record is older than the start   from the text in the serving index, at the records' own versions
-    2  the topic, from the start to its end             through the stages, claimed page by page
-    3  the note that it is under way is taken away
+    1  the topic, from the start to its end             through the stages, claimed page by page
+    2  what the serving index has newer than that       from the text there, at the records' own versions
+    3  dead letters that are open there               where the topic has lost the record: with that index they would go
+    4  the note that it is under way is taken away
+
+The second are documents that are older than the start, or whose record retention or compaction took; deleted ones too,
+whose tombstone is gone while an older record is still in the topic, or in a dead letter.
 
 The generation belongs to a group of its own, whose claims are written as a worker would write them: workers of that
 group go on where this ended. Killed, it is found again by its note, and goes on. A start that is later than what the
@@ -27,6 +31,7 @@ from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.letters import key_of, listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
 from agents.operations.rewind import require_stopped
 from agents.progress import Report
@@ -36,7 +41,7 @@ from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
 from streams.ids import chunk_id, entry_id
-from streams.record import Record
+from streams.record import Record, Rejected
 from streams.recover import record_from_chunks
 from streams.registry import Entry, Stored, from_source
 
@@ -62,6 +67,7 @@ class Rebuilt:
     from_index: int = 0
     from_topic: int = 0
     changing: int = 0
+    letters: int = 0
     damaged: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -125,9 +131,10 @@ async def rebuild(
             result.index, result.group = new.index, own.source.group
             async with assemble(own, checked) as assembly, claim_writer(own) as write:
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
+                ends = await run.from_topic(starts, write, report)
                 if base:
-                    await run.from_index(base, starts, report)
-                await run.from_topic(starts, write, report)
+                    await run.from_index(base, ends, report)
+                    await run.letters_of(base)
             await index.note(new.index, **{REBUILD_NOTE: None})
     result.seconds = round(time.monotonic() - began, 1)
     return result
@@ -200,7 +207,7 @@ def _parts(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
 def _is_due(entry: Entry, there: Stored | None) -> bool:
     """Whether a document of the serving index is to be taken. `there`: its entry in the new one."""
     if there is None:
-        return entry.n > 0
+        return True
     return there.entry.version < entry.version or (there.entry.version == entry.version and there.entry.state != "done")
 
 
@@ -224,26 +231,47 @@ class _Rebuild:
         self._result = result
         self._stages = Stages(assembly.parts)
 
-    async def from_index(self, base: Generation, starts: Mapping[int, int], report: Report) -> None:
-        """Documents that the topic has lost, or that are older than the start; and what became of those since that were
-        taken before it was interrupted."""
+    async def from_index(self, base: Generation, ends: Mapping[int, int], report: Report) -> None:
+        """What the topic did not give, of records below these offsets; what is above is left to the workers."""
         identity = await Index(self._assembly.client, self._settings).identity(base)
         seen, uuid = 0, identity.chunk_index_uuid
         async for hits, total in scan(self._assembly.client, f"{base.index}-registry", {"term": {"state": "done"}}):
             entries = [from_source(hit["_source"]) for hit in hits]
-            old = [one for one in entries if self._is_old(one, starts) and one.chunk_index_uuid == uuid]
+            old = [one for one in entries if self._is_passed(one, ends) and one.chunk_index_uuid == uuid]
             there = await self._assembly.registry.read(entry.doc_id for entry in old)
             due = [entry for entry in old if _is_due(entry, there.get(entry.doc_id))]
             for part in _parts(due, self._pace.batch):
-                await self._recover(base, part, starts)
+                await self._recover(base, part, ends)
             seen += len(hits)
             report("from the serving index", seen, total)
 
-    def _is_old(self, entry: Entry, starts: Mapping[int, int]) -> bool:
-        """Whether its record is not among those that are read from the topic."""
-        return entry.version < self._assembly.parts.epochs.version(entry.partition, starts.get(entry.partition, 0))
+    async def letters_of(self, base: Generation) -> None:
+        """Write down again, for the new group, what is open and no record of the topic will lead to. Twice is harmless.
 
-    async def _recover(self, base: Generation, entries: Sequence[Entry], starts: Mapping[int, int]) -> None:
+        A pointer whose record is gone leads to nothing, and is left out.
+        """
+        theirs = settings_of(self._settings, base)
+        identity = await Index(self._assembly.client, theirs).identity(base)
+        home = identity.home(theirs.source.group)
+        rows = await listed(theirs, identity, await read_letters(self._reader, theirs, home))
+        ours = await read_letters(self._reader, self._settings, self._checked.home(self._settings))
+        known = {key_of(letter) for letter in ours}
+        due = {key_of(row.letter): row.letter for row in rows if row.standing == "open"}
+        due = {key: letter for key, letter in due.items() if key not in known}
+        async for found, _ in pages(self._reader, theirs, home):
+            for letter in found:
+                last = due.pop(key_of(letter), None)
+                whole = await whole_letter(letter, self._reader) if last else None
+                if last is None or whole is None:
+                    continue
+                rejected = Rejected(record=whole.record, stage=last.stage, error=last.error, message=last.message)
+                await self._assembly.parts.dead_letters.send(rejected, attempt=last.attempt, epoch=last.epoch)
+                self._result.letters += 1
+
+    def _is_passed(self, entry: Entry, ends: Mapping[int, int]) -> bool:
+        return entry.version < self._assembly.parts.epochs.version(entry.partition, ends.get(entry.partition, 0))
+
+    async def _recover(self, base: Generation, entries: Sequence[Entry], ends: Mapping[int, int]) -> None:
         """What is not as its entry says is read again: it is being replaced, or redriven, or it is damaged."""
         waiting = entries
         for attempt in range(TRIES):
@@ -255,7 +283,7 @@ class _Rebuild:
             ids = [entry_id(doc) for doc in left]
             answers = await self._assembly.store.get(registry, ids)
             now = [from_source(answer["_source"]) for answer in answers if answer["found"]]
-            waiting = [entry for entry in now if self._is_old(entry, starts) and entry.state != "rejected"]
+            waiting = [entry for entry in now if self._is_passed(entry, ends) and entry.state != "rejected"]
             self._result.changing += len(left) - len(waiting)
         else:
             self._result.damaged += [entry.doc_id for entry in waiting]
@@ -280,8 +308,11 @@ class _Rebuild:
         self._result.from_index += len(records)
         return left
 
-    async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> None:
-        """Every record up to the end that the topic has now, partition by partition; a claim after each batch."""
+    async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> dict[int, int]:
+        """Every record up to the end that the topic has now, partition by partition; a claim after each batch.
+
+        Returns the ends.
+        """
         topic, sink, history = self._settings.source.topic, self._checked.identity.sink, self._checked.history
         bounds = await self._reader.bounds(topic, starts)
         claims = await read_claims(self._reader, self._settings)
@@ -313,6 +344,7 @@ class _Rebuild:
                     await write(number, Claim(offset=position - 1, sink=sink, record=None, history=history))
                 passed, offset = passed + position - offset, position
                 report("from the topic", passed, total)
+        return {number: max(bounds[number].end, offset) for number, offset in offsets.items()}
 
     async def _process(self, records: Sequence[Record]) -> None:
         await self._through([(record, None) for record in records])

@@ -18,6 +18,7 @@ from agents.kafka.reader import log_reader
 from agents.operations.letters import read_letters
 from agents.progress import Report
 from agents.settings import Settings
+from streams.epochs import epoch_of_version
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go
 
@@ -35,6 +36,8 @@ class Vacuum:
         self.named: set[str | None] = set()
         """Documents that a dead letter is about: without its entry, a replay of the letter would revive it."""
         self.deleted: Counter[str] = Counter()
+        self.oldest_epoch = 0
+        """Of what the topic still holds: a record of an earlier epoch than a deletion's would revive the document."""
 
     async def run(self, settled: dict[int, int], report: Report) -> None:
         """Stubs first: an entry goes when nothing of its document is left."""
@@ -79,6 +82,9 @@ class Vacuum:
             found = stored.get(hit["_source"]["doc_id"])
             if not found or found.entry.doc_id in self.named:
                 continue
+            if epoch_of_version(found.entry.version) > self.oldest_epoch:
+                self.deleted["kept"] += 1
+                continue
             if found.entry == from_source(hit["_source"]) and self._over(found.entry):
                 meta = {"_id": hit["_id"], "if_seq_no": found.seq_no, "if_primary_term": found.primary_term}
                 operations.append(Operation(action="delete", meta=meta))
@@ -114,9 +120,13 @@ async def vacuum(
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
+        bounds = await reader.bounds(settings.source.topic, range(checked.partitions))
+        held = [checked.identity.epochs.of(number, one.begin) for number, one in bounds.items() if one.begin < one.end]
+        oldest = min(held, default=len(checked.identity.epochs.cuts))
         letters = await read_letters(reader, settings, checked.home(settings))
     async with assemble(settings, checked) as assembly:
         run = Vacuum(settings, checked, assembly, before_ms, dry_run)
+        run.oldest_epoch = oldest
         run.named = {letter.doc_id for letter in letters if letter.origin != "foreign"}
         await run.run({row["partition"]: row["settled_offset"] for row in rows}, report)
     return run.deleted

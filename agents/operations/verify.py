@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from agents.elastic.errors import translated
@@ -76,10 +76,11 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One document as read at one moment."""
+    """One document as read at one moment. `gone`: the log holds nothing where its entry's record was."""
 
     stored: Stored | None
     rows: Mapping[int, Row]
+    gone: bool = False
 
 
 class Verifier:
@@ -147,7 +148,7 @@ class Verifier:
             known = self._spool.known([doc])[doc]
             seen = (await self.look({doc: numbers}))[doc]
             entry = self._mine(seen.stored)
-            asked = self._asked_for(known, entry)
+            asked = self._asked_for(known, entry, gone=seen.gone)
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
             if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                 await repairer.document(asked.place)
@@ -166,7 +167,7 @@ class Verifier:
             return [Finding("entry ahead", doc, f"version {entry.version} is beyond the log, which ends at {end}")]
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
-        asked = self._asked_for(known, entry)
+        asked = self._asked_for(known, entry, gone=seen.gone)
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
         if entry and entry.state == "rejected" and newest and entry.version == newest.version:
@@ -203,7 +204,17 @@ class Verifier:
             if not left:
                 break
             await asyncio.sleep(attempt)
-        return found
+        return {doc: replace(seen, gone=await self._is_gone(known[doc], seen)) for doc, seen in found.items()}
+
+    async def _is_gone(self, known: Sequence[Known], seen: Seen) -> bool:
+        """Whether compaction took the record of the entry; looked at only where an older one is left elsewhere."""
+        entry = self._mine(seen.stored)
+        asked = asked_for(known, entry)
+        if entry is None or asked is None or asked.newest.version >= entry.version:
+            return False
+        offset = offset_of_version(entry.version)
+        record = (await self._reader.next_from(self._settings.source.topic, entry.partition, offset)).record
+        return record is None or record.offset != offset
 
     def _mine(self, stored: Stored | None) -> Entry | None:
         """An entry, unless it is about another chunk index: that one is gone."""
@@ -211,10 +222,10 @@ class Verifier:
             return None
         return stored.entry
 
-    def _asked_for(self, known: Sequence[Known], entry: Entry | None) -> Known | None:
+    def _asked_for(self, known: Sequence[Known], entry: Entry | None, *, gone: bool) -> Known | None:
         """As `asked_for`; None when the entry's record is one that nobody could read: then nothing is known.
 
-        Retention may have taken it, and left an older one on the partition that its key was on before.
+        Retention or compaction (`gone`) took it, and left an older one on the partition that its key was on before.
         """
         asked = asked_for(known, entry)
         if entry is None:
@@ -223,7 +234,7 @@ class Verifier:
         if self._epochs.version(entry.partition, offset) != entry.version:  # of a log before
             return asked
         lost = any(entry.partition == number and offset in taken for number, taken in self._lost)
-        gone = offset < self._begin.get(entry.partition, 0)
+        gone = gone or offset < self._begin.get(entry.partition, 0)
         older = asked is not None and asked.newest.version < entry.version
         return None if lost or (gone and older) else asked
 

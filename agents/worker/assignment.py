@@ -132,6 +132,9 @@ class Assignment:
         claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._log, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
+        shares = functools.reduce(Share.plus, (claim.share for claim in held.values()), Share())
+        if shares.full and not shares.stopped:  # counts of several workers, each of which went on
+            held = {number: replace(claim, share=Share()) for number, claim in held.items()}
         now = self._now()
         fresh = {
             number: Partition(number, self._begin(start, held.get(number)), now) for number, start in starts.items()
@@ -152,7 +155,7 @@ class Assignment:
             *(
                 self._claims.write(number, partition.stored)
                 for number, partition in fresh.items()
-                if partition.stored != held.get(number)
+                if partition.stored != claims[number]
             )
         )
 
@@ -221,12 +224,20 @@ class Assignment:
         total = functools.reduce(Share.plus, (partition.share for partition in self._partitions.values()), Share())
         if total.exceeds(self._max_ratio):
             for partition in {partition.number: partition for partition, _ in ours}.values():
-                judged = replace(partition.stored, share=partition.share)
+                judged = replace(partition.stored, share=replace(partition.share, stopped=True))
                 await self._claims.write(partition.number, judged)
             raise too_many_rejected(total, self._max_ratio)
         if total.full:
-            for partition in self._partitions.values():
-                partition.share = Share()
+            await self._next_window()
+
+    async def _next_window(self) -> None:
+        """Count from 0, also in the claims of partitions that are idle: at the next start their old counts are nobody's
+        last records."""
+        for partition in list(self._partitions.values()):
+            partition.share = Share()
+            if partition.stored.share != Share():
+                partition.stored = replace(partition.stored, share=Share())
+                await self._claims.write(partition.number, partition.stored)
 
     async def settle(self, positions: Iterable[Position]) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.
@@ -354,7 +365,7 @@ class Assignment:
                 "partition": partition.number,
                 "end_offset": partition.end,
                 "settled_offset": partition.claimed + 1,
-                "lag": None if partition.end is None else partition.end - partition.claimed - 1,
+                "lag": None if partition.end is None else max(0, partition.end - partition.claimed - 1),
                 "open": len(partition.open),
                 "since_progress_s": round(now - partition.last_progress, 1),
             }

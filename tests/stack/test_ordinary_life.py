@@ -20,6 +20,7 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import Checked
+from agents.kafka.claims import changelog_topic
 from agents.kafka.connection import connection
 from agents.kafka.reader import LogReader, log_reader, record_of
 from agents.local import KAFKA_VERSION
@@ -137,6 +138,56 @@ def test_retention_takes_what_waited_for_a_worker_that_ended(world: World) -> No
         await world.settled(worker=worker)
         assert lost(worker, world.name) == 4
         assert len(await world.chunks()) == 16
+
+    asyncio.run(scenario())
+
+
+def test_topics_that_lose_what_they_must_keep_are_named(world: World) -> None:
+    """Made by hand, or by the broker itself, with its defaults."""
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await world.create(partitions=2)
+            await reader.create_topic(changelog_topic(world.settings), 2, {})
+            await reader.create_topic(world.settings.dead_letter_topic, 1, {})
+            checked = world.command("config", "check")
+            assert checked.returncode == 0, checked.stderr
+            assert (
+                f"--entity-name {changelog_topic(world.settings)} --add-config cleanup.policy=compact" in checked.stderr
+            )
+            assert f"--entity-name {world.settings.dead_letter_topic} --add-config retention.ms=-1" in checked.stderr
+
+    asyncio.run(scenario())
+
+
+def test_retention_reaches_beyond_an_open_transaction(world: World) -> None:
+    """Fault 39: the log begins after the last record that may be read, and is the same log all the same."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        async with (
+            log_reader(world.settings) as reader,
+            AIOKafkaProducer(**connection(world.settings), transactional_id=world.name) as producer,
+        ):
+            await producer.begin_transaction()
+            await producer.send_and_wait(world.name, key=b"open", value=b'{"text": "Not committed yet."}')
+            await world.produce((f"{i}".encode(), {"text": f"Record {i}."}) for i in range(20))
+            await reader.delete_before(world.name, {0: 10})
+            worker = world.start_worker()
+            await world.ready(worker)
+            await world.settled(worker=worker)
+
+            async def looked() -> bool:
+                (row,) = worker.get("/statusz")[1]["partitions"]
+                return (row["lag"], row["settled_offset"]) == (0, 10)
+
+            await until(looked)
+            await asyncio.to_thread(worker.terminate)
+            await producer.commit_transaction()
+            worker = world.start_worker()
+            await world.settled(worker=worker)
+        assert len(await world.chunks()) == 11
+        assert worker.process.poll() is None
 
     asyncio.run(scenario())
 

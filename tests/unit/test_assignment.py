@@ -31,8 +31,9 @@ class Log(MemoryLog, MemoryClaims):
         markers: int = 0,
         claims: dict[int, Claim] | None = None,
         handed_over: int | None = None,
+        partitions: int = 1,
     ) -> None:
-        MemoryLog.__init__(self)
+        MemoryLog.__init__(self, partitions)
         MemoryClaims.__init__(self, claims or {})
         self.events: list[tuple[str, int]] = []
         self.begun: list[tuple[str, int]] = []
@@ -42,11 +43,12 @@ class Log(MemoryLog, MemoryClaims):
         self.be(offsets, begin, markers)
 
     def be(self, offsets: Iterable[int], begin: int = 0, markers: int = 0) -> None:
-        """Records at these offsets, and markers of transactions at the end."""
-        self.partitions[0] = partition = Partition(begin=begin, end=begin)
-        for offset in offsets:
-            partition.append(record(offset))
-        partition.end += markers
+        """Records at these offsets, of every partition, and markers of transactions at the end."""
+        for number in range(len(self.partitions)):
+            self.partitions[number] = partition = Partition(begin=begin, end=begin)
+            for offset in offsets:
+                partition.append(record(offset, number))
+            partition.end += markers
 
     async def write(self, partition: int, claim: Claim) -> None:
         self.events.append(("claim", claim.offset))
@@ -58,25 +60,27 @@ class Log(MemoryLog, MemoryClaims):
     async def fetched(self, _: int) -> int | None:
         return self.handed_over
 
-    def deliver(self, *offsets: int, after: int | None = None) -> list[tuple[Record, int, Any]]:
+    def deliver(self, *offsets: int, after: int | None = None, partition: int = 0) -> list[tuple[Record, int, Any]]:
         """`after`: where the fetch began that brought them; at each of them, else."""
         found, acked = [], self.events
         for offset in offsets:
             event = SimpleNamespace(ack=lambda offset=offset: acked.append(("ack", offset)))
-            found.append((record(offset), offset if after is None else after, event))
+            found.append((record(offset, partition), offset if after is None else after, event))
             after = None if after is None else offset + 1
         return found
 
 
-def record(offset: int) -> Record:
-    return Record(topic="t", partition=0, offset=offset, timestamp_ms=offset, key=b"k", value=b"v")
+def record(offset: int, partition: int = 0) -> Record:
+    return Record(topic="t", partition=partition, offset=offset, timestamp_ms=offset, key=b"k", value=b"v")
 
 
 def claim(offset: int, sink: str = "sink") -> Claim:
     return Claim(offset=offset, sink=sink, record=Fingerprint.of(record(offset)))
 
 
-async def assigned(log: Log, max_ratio: float = 1.0, history: History | None = None) -> Assignment:
+async def assigned(
+    log: Log, max_ratio: float = 1.0, history: History | None = None, numbers: Iterable[int] = (0,)
+) -> Assignment:
     assignment = Assignment(
         Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
         claims=log,
@@ -87,7 +91,7 @@ async def assigned(log: Log, max_ratio: float = 1.0, history: History | None = N
         budget=Budget(1024),
         now=lambda: log.now,
     )
-    await assignment.assign([0])
+    await assignment.assign(numbers)
     log.begun, log.events[:] = list(log.events), []
     return assignment
 
@@ -395,11 +399,49 @@ def test_too_many_rejected_records_are_remembered_with_the_claim_and_counted_fro
         await assignment.settle(admitted[:3])
         with pytest.raises(RefusedError, match=r"3 of the last 1,000 records.*penstock dlq resume"):
             await assignment.judge(admitted[3:5], [True, False])
-        assert log.claims[0] == replace(claim(2), share=Share(records=5, rejected=3))
+        assert log.claims[0] == replace(claim(2), share=Share(records=5, rejected=3, stopped=True))
         again = await assigned(log, max_ratio=0.002)
         (first, *_) = await again.admit(log.deliver(3))
         with pytest.raises(RefusedError):
             await again.judge([first[0]], [False])
+
+    asyncio.run(scenario())
+
+
+def test_rejected_records_of_long_ago_stop_nobody() -> None:
+    """They lie on partitions that are idle since; what came after them on others was fine."""
+
+    async def scenario() -> None:
+        log = Log(range(1000), partitions=3)
+        assignment = await assigned(log, max_ratio=0.5, numbers=range(3))
+
+        async def work(partition: int, first: int, records: int, rejected: int) -> None:
+            delivered = log.deliver(*range(first, first + records), partition=partition)
+            positions = [position for position, _ in await assignment.admit(delivered)]
+            await assignment.judge(positions, [number < rejected for number in range(records)])
+            await assignment.settle(positions)
+
+        await work(0, 0, 600, 480)
+        await work(1, 0, 400, 0)
+        await work(2, 0, 600, 480)
+        await work(1, 400, 500, 0)
+        shares = [log.claims[number].share for number in range(3)]
+        assert shares == [Share(), Share(records=0), Share()]
+        again = await assigned(log, max_ratio=0.5, numbers=range(3))
+        ((position, _),) = await again.admit(log.deliver(900, partition=1))
+        await again.judge([position], [False])
+
+    asyncio.run(scenario())
+
+
+def test_counts_of_several_workers_that_went_on_do_not_add_up_to_a_stop() -> None:
+    async def scenario() -> None:
+        some = replace(claim(599), share=Share(records=600, rejected=480))
+        log = Log(range(601), partitions=2, claims={0: some, 1: some})
+        assignment = await assigned(log, max_ratio=0.5, numbers=range(2))
+        assert [log.claims[number].share for number in range(2)] == [Share(), Share()]
+        ((position, _),) = await assignment.admit(log.deliver(600, partition=1))
+        await assignment.judge([position], [False])
 
     asyncio.run(scenario())
 

@@ -29,14 +29,17 @@ def _tell_how_to_fill(settings: Settings, made: Generation) -> None:
     )
     if lost := asyncio.run(_lost(settings)):
         say(
-            f"{settings.source.topic} lacks its first {lost} records: documents without newer ones are in the "
+            f"{settings.source.topic} {lost}: documents, and deletions, without newer ones are in the "
             f"serving index only. Before you start workers, `penstock index rebuild --model {name}` fills the new one "
             "from the text there, and from the topic"
         )
 
 
-async def _lost(settings: Settings) -> int:
+async def _lost(settings: Settings) -> str | None:
+    topic = settings.source.topic
     async with log_reader(settings) as reader:
-        count = await reader.require_partitions(settings.source.topic)
-        bounds = await reader.bounds(settings.source.topic, range(count))
-    return sum(bound.begin for bound in bounds.values())
+        bounds = await reader.bounds(topic, range(await reader.require_partitions(topic)))
+        compacted = "compact" in (await reader.configs(topic)).get("cleanup.policy", "")
+    if lost := sum(bound.begin for bound in bounds.values()):
+        return f"lacks its first {lost} records"
+    return "is compacted" if compacted and any(bound.end for bound in bounds.values()) else None

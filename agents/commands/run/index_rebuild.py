@@ -37,7 +37,7 @@ def beside(
     went = "went on with" if done.resumed else "built"
     say(
         f"{went} {done.index} in {done.seconds:.0f} s: {done.from_index} documents from the index that serves, "
-        f"{done.from_topic} records from the topic"
+        f"{done.from_topic} records from the topic, {done.letters} open dead letters"
     )
     say(
         f"start workers with source.group = {done.group}, which go on from there, then "

@@ -16,10 +16,12 @@ def vacuum(settings: Settings, before_ms: int, *, dry_run: bool, as_json: bool) 
     """Delete, or count."""
     deleted = asyncio.run(_vacuum(settings, before_ms, dry_run))
     if as_json:
-        print_json({"dry_run": dry_run, "stubs": deleted["stubs"], "entries": deleted["entries"]})
+        print_json({"dry_run": dry_run, **{name: deleted[name] for name in ("stubs", "entries", "kept")}})
         return
     told = f"{deleted['stubs']} stubs and {deleted['entries']} entries of deleted documents"
     say(f"{'would delete' if dry_run else 'deleted'} {told}")
+    if deleted["kept"]:
+        say(f"{deleted['kept']} entries stay: records of earlier epochs are in the topic, and would revive them")
 
 
 async def _vacuum(settings: Settings, before_ms: int, dry_run: bool) -> Counter[str]:
