@@ -168,5 +168,6 @@ async def _warn_of(reader: LogReader, settings: Settings, topic: str, wanted: Ma
         change = ",".join(f"{name}={value}" for name, value in wrong.items())
         logger.warning(
             f"{topic} has {has}, by which {what} are lost after a while: `kafka-configs.sh --alter "
-            f"--entity-type topics --entity-name {topic} --add-config {change} --bootstrap-server {settings.kafka.bootstrap_servers}`"
+            f"--entity-type topics --entity-name {topic} --add-config {change} "
+            f"--bootstrap-server {settings.kafka.bootstrap_servers}`"
         )

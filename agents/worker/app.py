@@ -269,6 +269,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         1. drain the stages  2. Faust stops consuming and commits  3. our own connections
         """
         if self.running is not None and not self.crashed:
+            logger.info("draining: what is begun is finished, and nothing else is begun")
             self.drained = await self.running.pipeline.drain(
                 Deadline(max(0.0, self.settings.lifecycle.drain_s - CLOSING_S))
             )
