@@ -65,9 +65,9 @@ def rollback_command(settings: "Settings", as_json: bool) -> None:
 
 @click.command("drop")
 @click.argument("name", metavar="INDEX")
-@click.confirmation_option("--yes", prompt="Delete this index and its registry?")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_option
-def drop_command(name: str, settings: "Settings") -> None:
+def drop_command(name: str, yes: bool, settings: "Settings") -> None:
     """Delete INDEX and its registry. Refuses while readers see it, or workers feed it.
 
     \b
@@ -75,6 +75,8 @@ def drop_command(name: str, settings: "Settings") -> None:
     """
     from agents.commands.run import generations as run
 
+    if not yes:
+        click.confirm(f"Delete {name} and its registry?", abort=True)
     run.drop_one(settings, name)
 
 

@@ -122,7 +122,8 @@ def bump_command(why: str, at_ms: int | None, settings: "Settings") -> None:
     """
     from agents.commands.run.index_epoch import bump_epoch
 
-    bump_epoch(settings, why, at_ms)
+    readable = why.encode(errors="surrogateescape").decode(errors="replace")  # what the shell gave may be any bytes
+    bump_epoch(settings, readable, at_ms)
 
 
 @index.command("vacuum")

@@ -57,7 +57,7 @@ def up(folder: Path | None, kafka_port: int, elasticsearch_port: int, elasticsea
 
     \b
     Example: penstock local up --dir /tmp/second --kafka-port 9093 --elasticsearch-port 9201
-    Example: penstock local up --secure --dir /tmp/s && penstock config check --config /tmp/s/secure/penstock.toml
+    Example: penstock local up --secure --dir /tmp/s && penstock config show --config /tmp/s/secure/penstock.toml
     """
     from agents.commands.run import local as run
 

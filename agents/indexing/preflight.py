@@ -112,7 +112,7 @@ async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: 
             await index.require_served(identity.index)
         except PenstockError as exc:
             logger.warning(str(exc))
-    _require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
+    require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
     return Checked(embedder=embedder, topic=topic, identity=identity)
 
 
@@ -132,7 +132,7 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
         return await Index(client, settings).create(contract, load=load, beside=beside, history=history)
 
 
-def _require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
+def require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
     """Refuse where the last worker stopped because of its dead letters."""
     total = functools.reduce(Share.plus, (claim.share for claim in claims), Share())
     if total.stopped and total.exceeds(settings.dead_letters.max_ratio):

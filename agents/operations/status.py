@@ -8,7 +8,8 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.indexing.preflight import wanted_setup
+from agents.indexing.preflight import require_few_rejected, wanted_setup
+from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import listed, read_letters
@@ -16,7 +17,7 @@ from agents.settings import Settings
 from models.manifest import read_manifest
 from models.onnx.choose import kept
 from streams.contract import Described
-from streams.errors import NoIndexError, PenstockError
+from streams.errors import NoIndexError, PenstockError, RefusedError
 
 NO_SINK = "there is no index"
 """Whatever was claimed is void."""
@@ -28,13 +29,14 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand.
-    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias.
+    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, and where
+    workers end because of their dead letters.
     """
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
         identity, problem = await identity_or_problem(settings, topic)
         if identity:
-            problem = await _unserved(settings, identity)
+            problem = await _unserved(settings, identity) or await _stopped(reader, settings, identity)
         sink = identity.sink if identity else NO_SINK if isinstance(problem, NoIndexError) else None
         rows = await partition_rows(reader, settings, topic.partitions, sink)
         for row in rows:
@@ -79,6 +81,16 @@ async def _age(reader: LogReader, row: Mapping[str, Any]) -> float | None:
     record = (await reader.next_from(row["topic"], row["partition"], row["settled_offset"])).record
     age = None if record is None else age_s(record.timestamp_ms)
     return None if age is None else round(age, 1)
+
+
+async def _stopped(reader: LogReader, settings: Settings, identity: IndexIdentity) -> PenstockError | None:
+    """Why no worker starts, where the last one ended because of its dead letters."""
+    claims = await read_claims(reader, settings)
+    try:
+        require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
+    except RefusedError as exc:
+        return exc
+    return None
 
 
 async def _unserved(settings: Settings, identity: IndexIdentity) -> PenstockError | None:

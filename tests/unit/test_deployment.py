@@ -298,6 +298,19 @@ def test_no_more_workers_than_partitions() -> None:
     assert "replicas" not in DEPLOYMENT["spec"]
 
 
+def test_the_runbook_leads_from_each_alert_to_its_section() -> None:
+    rules = (ROOT / "ops/prometheus/rules.yml").read_text()
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    sections = re.findall(r"runbook_url: .*(#[\w-]+)'", rules)
+    assert len(alerts) == len(sections) > 0
+    table = {
+        name: row.rsplit("(", 1)[1].split(")")[0]
+        for row in re.findall(r"^\| Penstock.*$", RUNBOOK, re.MULTILINE)
+        for name in re.findall(r"Penstock\w+", row.split("|")[1])
+    }
+    assert table == dict(zip(alerts, sections, strict=True))
+
+
 def test_the_topic_is_as_the_runbook_asks() -> None:
     (section,) = re.findall(r"^## A broker is lost\n(.*?)(?=^## )", RUNBOOK, re.MULTILINE | re.DOTALL)
     assert "with three replicas and\n`min.insync.replicas = 2`" in section

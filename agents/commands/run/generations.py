@@ -53,7 +53,7 @@ async def _promote(
         old = await behind_alias(client, settings, alias)
         new = await _candidate(index, name)
         if old and old.index == new.index:
-            say(f"{new.index} is behind {alias} already", err=True)
+            say(f"readers of {alias} see {new.index} already", err=True)
             if as_json:
                 print_json({"index": new.index, "before": old.index, "alias": alias, "promoted": True, "gates": []})
             return
@@ -69,6 +69,7 @@ async def _promote(
             gates.append(Gate(name="queries", passed=found.overlap >= min_overlap, told=told))
         failed = [gate for gate in gates if not gate.passed]
         seconds = None if failed else await _serve(client, settings, new, alias, old)
+        fed = bool(new.group and await reader.group_members(new.group))
     if as_json:
         print_json(
             {
@@ -94,6 +95,11 @@ async def _promote(
         )
     if not as_json:
         say(f"{alias} now means {new.index}" + (f"; `penstock index rollback` goes back to {old.index}" if old else ""))
+    if not fed:
+        say(
+            f"no worker feeds {new.index}: start some with source.group = {new.group or settings.source.group}",
+            err=True,
+        )
 
 
 async def _serve(client: "Client", settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:

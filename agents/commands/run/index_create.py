@@ -14,7 +14,7 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
     if model:
         settings = with_model(settings, model)
     made, new = asyncio.run(create_index(settings, load=load, beside=model is not None))
-    say(f"{'created' if new else 'exists already, with the same contract:'} {made.index}")
+    say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:
         say("--load is for a new index: this one stays as it is", err=True)
     if not made.serving:

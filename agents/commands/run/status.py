@@ -46,6 +46,10 @@ async def _status(settings: Settings) -> dict[str, Any]:
     return data
 
 
+def _known(count: int | None) -> str:
+    return "?" if count is None else str(count)
+
+
 def _render(data: dict[str, Any]) -> Group:
     table = Table("partition", "settled", "end", "lag", "oldest unsettled", box=None)
     for row in data["partitions"]:
@@ -64,8 +68,15 @@ def _render(data: dict[str, Any]) -> Group:
     )
     others = [
         f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
-        f"{row['group'] or 'nobody yet'}, {row['documents']} documents, lag {row['lag']}"
+        f"{row['group'] or 'nobody yet'}, {row['documents']} documents, lag {_known(row['lag'])}"
         for row in data["generations"] or []
     ]
+    dead = data["dead_letters"]
+    letters = []
+    if dead["records"]:
+        letters = [
+            f"dead letters: {_known(dead['open'])} open, of {_known(dead['older_version_served'])} an older version is "
+            "served (`penstock dlq list`)"
+        ]
     problem = [Text(data["problem"])] if data["problem"] else []
-    return Group(head, *problem, table, *(others if len(others) > 1 else []))
+    return Group(head, *letters, *problem, table, *(others if len(others) > 1 else []))
