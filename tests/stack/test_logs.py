@@ -409,6 +409,22 @@ def test_the_serving_index_is_lost_and_an_older_one_is_left(world: World, embedd
     asyncio.run(scenario())
 
 
+def test_an_index_made_anew_says_what_the_topic_does_not_have(world: World) -> None:
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce(documents(range(3)))
+        rebuilt = json.loads(world.command("index", "rebuild", "--json").stdout)
+        async with connect(world.settings.elasticsearch) as client, log_reader(world.settings) as reader:
+            first = f"{world.name}-all-minilm-l6-v2-000001"
+            await client.indices.delete(index=f"{first},{first}-registry")
+            await reader.delete_before(world.name, {0: 2})
+        made = world.command("index", "create")
+        assert f"{world.name} lacks its first 2 records" in made.stderr, made.stderr
+        assert f"`penstock index promote {rebuilt['index']}`, then" in made.stderr, made.stderr
+
+    asyncio.run(scenario())
+
+
 def test_the_serving_index_of_another_topic_does_not_hide_what_claims_know(
     world: World, embedder: OnnxEmbedder
 ) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 
 from agents.commands.common import say
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
@@ -17,17 +19,36 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
     say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:
         say("--load is for a new index: this one stays as it is", err=True)
+    lost = asyncio.run(_lost(settings)) if new or not made.serving else None
     if not made.serving:
-        _tell_how_to_fill(settings, made)
+        _tell_how_to_fill(settings, made, lost)
+    elif lost:
+        _tell_what_is_missing(settings, made, lost)
 
 
-def _tell_how_to_fill(settings: Settings, made: Generation) -> None:
+def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:
+    """It serves from now on, and workers fill it from the topic alone."""
+    others = asyncio.run(_others(settings, made))
+    way = ", ".join(f"`penstock index promote {name}`" for name in others)
+    say(
+        f"{settings.source.topic} {lost}: documents without newer ones are not in it"
+        + (f". Where another index has them: {way}, then `penstock index rebuild`" if others else ""),
+        err=True,
+    )
+
+
+async def _others(settings: Settings, made: Generation) -> list[str]:
+    async with connect(settings.elasticsearch) as client:
+        return [one.index for one in await Index(client, settings).generations() if one.index != made.index]
+
+
+def _tell_how_to_fill(settings: Settings, made: Generation, lost: str | None) -> None:
     name = made.contract["model"]["name"]
     say(
         f"it does not serve yet. Fill it with workers that have source.group = {made.group or 'a name of its own'} and "
         f"model.name = {name}, then `penstock index promote {made.index}`"
     )
-    if lost := asyncio.run(_lost(settings)):
+    if lost:
         say(
             f"{settings.source.topic} {lost}: documents, and deletions, without newer ones are in the "
             f"serving index only. Before you start workers, `penstock index rebuild --model {name}` fills the new one "
