@@ -194,8 +194,8 @@ MUTATIONS = [
     Mutation(
         "what only waits has no claim",
         "agents/worker/assignment.py",
-        "if partition.stored != held.get(number)",
-        "if number in held and partition.stored != held[number]",
+        "if partition.stored != claims[number]",
+        "if claims[number] is not None and partition.stored != claims[number]",
         "test_what_was_lost_of_a_partition_that_only_waited_is_counted_once",
     ),
     Mutation(
