@@ -17,9 +17,9 @@ from models.export.exporter import ensure_model
 from models.manifest import read_manifest
 from models.onnx.choose import Constraints, choose
 from models.onnx.embedder import OnnxEmbedder, load_embedder
-from tests import guard, shared
-from tests.harness import Servers, World, world_on
-from tests.pace import sitecustomize as pace
+from tests.kit import guard, shared
+from tests.kit.harness import Servers, World, world_on
+from tests.kit.pace import sitecustomize as pace
 
 collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]  # `make chaos`: what takes minutes
 MODEL = "all-MiniLM-L6-v2"

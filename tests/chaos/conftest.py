@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests import shared
+from tests.kit import shared
 
 SUMMARY: dict[str, Any] = {}
 collect_ignore = [] if os.environ.get("SOAK") else ["test_soak.py"]  # `make soak`

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from streams.record import Record
+from tests.kit.records import VALUES, Recipe, bake
 from tests.pure.test_any_record import through
-from tests.records import VALUES, Recipe, bake
 
 
 def test_bytes_of_every_kind(minutes: float, summary: dict[str, Any]) -> None:

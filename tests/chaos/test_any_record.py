@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Servers
-from tests.search import Search
+from tests.kit.harness import Servers
+from tests.kit.search import Search
 
 LIMIT = 4 * 1024**2
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import World
+from tests.kit.harness import World
 from tests.stack.test_dlq import flood
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from models.onnx.embedder import OnnxEmbedder
 from streams.record import Rejected, decode
-from tests.harness import Worker, World
-from tests.oracle import assert_true, no_regress
+from tests.kit.harness import Worker, World
+from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
 KEYS = 400

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from agents.elastic.client import connect
-from tests.harness import PENSTOCK, World
+from tests.kit.harness import PENSTOCK, World
 
 DOCUMENTS, CHUNKS = 20_000, 10
 

@@ -15,8 +15,8 @@ from agents.local import KAFKA_VERSION, servers
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import Servers, World, until
-from tests.oracle import assert_true
+from tests.kit.harness import Servers, World, until
+from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 
 THREE = """

@@ -36,7 +36,7 @@ from streams.dead_letter import CONNECT
 from streams.errors import PenstockError
 from streams.record import Document, Record, Rejected, decode
 from streams.split import chunk_document
-from tests.harness import PENSTOCK, Servers, Worker, World, read_topic
+from tests.kit.harness import PENSTOCK, Servers, Worker, World, read_topic
 
 KEYS = 24
 EPISODE = 5

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from agents.kafka.connection import connection
 from tests.chaos.test_large import QUICK
-from tests.harness import World
+from tests.kit.harness import World
 
 BUDGET = 64 * 1024**2
 CONSTANT = 200 * 1024**2

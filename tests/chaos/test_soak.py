@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import World, until
-from tests.oracle import assert_true, no_regress
+from tests.kit.harness import World, until
+from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
 KEYS = 1000

@@ -8,8 +8,8 @@ import pytest
 
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import World, until
-from tests.oracle import assert_true, no_regress
+from tests.kit.harness import World, until
+from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
 ROUNDS, DOCUMENTS = 8, 20

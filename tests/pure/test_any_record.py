@@ -12,7 +12,7 @@ from streams.dead_letter import Home, headers_of, pointer_to, read_letter
 from streams.plan import FieldNames, content_writes
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
-from tests.records import PARTS, Baked, Recipe, bake
+from tests.kit.records import PARTS, Baked, Recipe, bake
 
 EXAMPLES = 200
 RULES = SplitRules(max_chars=1000, overlap_chars=100, max_tokens=256)

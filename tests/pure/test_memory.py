@@ -6,7 +6,7 @@ from models.memory import MemoryEmbedder
 from streams.memory import MemoryChunks, MemoryClaims, MemoryDeadLetters, MemoryEntries, MemoryLog
 from streams.plan import FieldNames
 from streams.record import Record
-from tests import ports
+from tests.kit import ports
 
 
 def test_log() -> None:

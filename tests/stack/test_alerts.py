@@ -18,8 +18,8 @@ from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from models.onnx.session import available_providers
-from tests.harness import DOOMED, HANGS, World, again_and_again, until
-from tests.prometheus import OPS, RULES, Prometheus, binaries, faster
+from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
+from tests.kit.prometheus import OPS, RULES, Prometheus, binaries, faster
 
 MODEL_SPEED = "fast"
 KILLS_SERVERS = True

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Servers
-from tests.records import batches
-from tests.search import Search
+from tests.kit.harness import Servers
+from tests.kit.records import batches
+from tests.kit.search import Search
 
 SEED = int(os.environ.get("SEED") or 41)
 LIMIT = 1024**2 + 200_000

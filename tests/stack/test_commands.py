@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from agents.commands import cli
 from agents.elastic.client import connect
 from agents.local.servers import free_port
-from tests.harness import PATIENCE_S, World, until
-from tests.proxy import forwarded
+from tests.kit.harness import PATIENCE_S, World, until
+from tests.kit.proxy import forwarded
 
 NOTHING = "127.0.0.1:1"
 

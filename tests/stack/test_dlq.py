@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import World, until
-from tests.oracle import assert_true
+from tests.kit.harness import World, until
+from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"

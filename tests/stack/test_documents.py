@@ -4,8 +4,8 @@ import asyncio
 
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import PENSTOCK, World
-from tests.oracle import assert_true
+from tests.kit.harness import PENSTOCK, World
+from tests.kit.oracle import assert_true
 
 LONG = "A sentence about penstocks and turbines, number {}. " * 60
 

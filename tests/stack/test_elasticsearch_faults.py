@@ -11,9 +11,9 @@ import pytest
 
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import DOOMED, World, until
-from tests.oracle import assert_true
-from tests.proxy import Act, bulk_body, is_chunks, items_of, proxy
+from tests.kit.harness import DOOMED, World, until
+from tests.kit.oracle import assert_true
+from tests.kit.proxy import Act, bulk_body, is_chunks, items_of, proxy
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"

@@ -13,8 +13,8 @@ from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
-from tests.harness import Worker, World
-from tests.oracle import assert_true
+from tests.kit.harness import Worker, World
+from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
 

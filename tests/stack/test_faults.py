@@ -8,8 +8,8 @@ import pytest
 
 from models.onnx.embedder import OnnxEmbedder
 from streams.record import Rejected, decode
-from tests.harness import DOOMED, SHORT_REVOKE, World, until
-from tests.oracle import assert_true
+from tests.kit.harness import DOOMED, SHORT_REVOKE, World, until
+from tests.kit.oracle import assert_true
 
 MODEL_SPEED = "fast"
 WORDS = ("turbine", "penstock", "weir", "sluice", "reservoir", "spillway", "gate")

@@ -8,8 +8,8 @@ from agents.elastic.notes import read_notes
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import DOOMED, World, until
-from tests.oracle import assert_true
+from tests.kit.harness import DOOMED, World, until
+from tests.kit.oracle import assert_true
 
 MODEL_SPEED = "fast"
 

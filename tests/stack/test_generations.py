@@ -21,7 +21,7 @@ from models.onnx.embedder import load_embedder
 from models.onnx.session import Session
 from models.onnx.tokens import Tokens
 from streams.contract import registry_mappings
-from tests.harness import Servers, World, again_and_again, meanwhile, read_topic, scan, until, world_on
+from tests.kit.harness import Servers, World, again_and_again, meanwhile, read_topic, scan, until, world_on
 from tests.stack.test_faults import text
 
 SECOND = "second"

@@ -16,7 +16,7 @@ from agents.local.downloads import Artifact, fetch, locked
 from agents.local.servers import free_port
 from agents.settings import cache_dir
 from streams.errors import PenstockError
-from tests.harness import PENSTOCK, Servers
+from tests.kit.harness import PENSTOCK, Servers
 
 
 def penstock(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -30,8 +30,8 @@ from agents.operations.verify import verify
 from agents.settings import cache_dir
 from models.onnx.embedder import OnnxEmbedder
 from streams.ports import Page
-from tests.harness import World, read_topic, until
-from tests.oracle import assert_true
+from tests.kit.harness import World, read_topic, until
+from tests.kit.oracle import assert_true
 
 MODEL_SPEED = "fast"
 LONG = "x" * 900

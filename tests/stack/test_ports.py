@@ -24,8 +24,8 @@ from streams.dead_letter import Home, read_letter
 from streams.epochs import Epochs
 from streams.plan import FieldNames
 from streams.record import Record
-from tests import ports
-from tests.harness import Servers, World, read_topic, world_on
+from tests.kit import ports
+from tests.kit.harness import Servers, World, read_topic, world_on
 
 MODEL_SPEED = "fast"
 

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from streams.record import Record
-from tests.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
-from tests.oracle import assert_true, no_regress
+from tests.kit.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
+from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"

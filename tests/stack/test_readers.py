@@ -27,7 +27,7 @@ from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
 from streams.record import Document, Record, decode
 from streams.split import Chunk
-from tests.harness import Servers, World, world_on
+from tests.kit.harness import Servers, World, world_on
 
 
 def bulk_of(client: AsyncElasticsearch, world: World) -> ElasticStore:

@@ -10,8 +10,8 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from streams.ids import chunk_id, entry_id
-from tests.harness import World
-from tests.oracle import assert_true
+from tests.kit.harness import World
+from tests.kit.oracle import assert_true
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_faults import text
 

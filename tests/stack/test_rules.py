@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agents.elastic.client import connect
 from agents.settings import ElasticsearchSettings
-from tests.harness import Servers
+from tests.kit.harness import Servers
 from tests.simulation.elastic import REFUSED, MemoryIndex
 
 INDEX = "rules"

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from agents.settings import cache_dir, load_settings
-from tests.api_keys import cache_with_api_keys
-from tests.harness import PATIENCE_S
-from tests.kafka_tools import password_of
-from tests.secure import SecureStack
-from tests.shared import alone
+from tests.kit.api_keys import cache_with_api_keys
+from tests.kit.harness import PATIENCE_S
+from tests.kit.kafka_tools import password_of
+from tests.kit.secure import SecureStack
+from tests.kit.shared import alone
 
 
 @pytest.fixture(scope="module")

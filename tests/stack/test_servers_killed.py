@@ -3,8 +3,8 @@
 import asyncio
 
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import Gate, Worker, World, until
-from tests.oracle import assert_true
+from tests.kit.harness import Gate, Worker, World, until
+from tests.kit.oracle import assert_true
 from tests.stack.test_elasticsearch_faults import metric_is
 from tests.stack.test_faults import text
 

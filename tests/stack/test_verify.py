@@ -12,8 +12,8 @@ from agents.elastic.client import connect
 from agents.indexing.preflight import DEAD_LETTER_CONFIG
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
-from tests.harness import World
-from tests.oracle import assert_true
+from tests.kit.harness import World
+from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 
 EXPECTED = {

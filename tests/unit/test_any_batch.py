@@ -7,8 +7,8 @@ from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 
 from agents.kafka.batches import read_as_it_is, text_of
-from tests.records import CODECS, Baked, bake, batches
-from tests.wire import batch_bytes
+from tests.kit.records import CODECS, Baked, bake, batches
+from tests.kit.wire import batch_bytes
 
 
 @pytest.mark.parametrize("codec", CODECS)

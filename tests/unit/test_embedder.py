@@ -29,7 +29,7 @@ from streams.contract import differences
 from streams.errors import PenstockError
 from streams.shapes import Shapes
 from streams.split import TokenIds
-from tests import ports
+from tests.kit import ports
 
 SETUP = Setup(provider="cpu", precision="fp32", lanes=2, threads=1)
 

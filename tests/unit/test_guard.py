@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from tests.guard import NAME, left_behind
+from tests.kit.guard import NAME, left_behind
 
 STARTED = """
 import os, subprocess, sys
-from tests import guard
+from tests.kit import guard
 guard.begin()
 subprocess.Popen(["sleep", "600"], start_new_session=True)
 print(os.environ[guard.NAME], flush=True)

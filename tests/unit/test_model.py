@@ -30,7 +30,7 @@ from models.onnx.session import ROWS, WIDTHS, Session, bind, padded
 from models.onnx.widths import Widths, bounds_up_to
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.split import SplitRules, split_text
-from tests.harness import PENSTOCK
+from tests.kit.harness import PENSTOCK
 
 
 def rules(embedder: OnnxEmbedder, max_chars: int = 1000) -> SplitRules:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.onnx.embedder import OnnxEmbedder, load_embedder
-from tests.harness import Gate, until
-from tests.pace import sitecustomize as pace
+from tests.kit.harness import Gate, until
+from tests.kit.pace import sitecustomize as pace
 
 
 def test_batches_pass_the_gate_in_the_order_in_which_they_were_begun(

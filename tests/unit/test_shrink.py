@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
-from tests.records import Batch, batches
-from tests.shrink import shrunk
+from tests.kit.records import Batch, batches
+from tests.kit.shrink import shrunk
 
 Harm = Callable[[Sequence[Batch]], bool]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agents.local.servers import free_port
-from tests.harness import PENSTOCK
+from tests.kit.harness import PENSTOCK
 
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "agents", "worker", "-l", "info"]
 NOTHING_WORKS_S = 120

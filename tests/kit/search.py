@@ -31,10 +31,10 @@ from streams.dead_letter import Letter, read_letter
 from streams.examine import Finding, Place, examine_all, expected_of
 from streams.ids import entry_id
 from streams.record import Record
-from tests.harness import Servers, Worker, World, scan
-from tests.records import Baked, Batch, Recipe, bake, batches
-from tests.shrink import shrunk
-from tests.wire import Wire
+from tests.kit.harness import Servers, Worker, World, scan
+from tests.kit.records import Baked, Batch, Recipe, bake, batches
+from tests.kit.shrink import shrunk
+from tests.kit.wire import Wire
 
 PARTITIONS = 2
 ROUND = 1500
@@ -55,7 +55,7 @@ import models.onnx.embedder
 from models.onnx.runtime import Setup
 from models.onnx.session import Session
 from models.onnx.choose import Verdict
-from tests.search import vector_of
+from tests.kit.search import vector_of
 
 setup = Setup(provider="cpu", precision="fp32", lanes=1, threads=1)
 models.onnx.embedder.choose = lambda *_, **__: Verdict(setup=setup, measured={})

@@ -38,8 +38,8 @@ from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError
 from streams.record import Record
-from tests.forks import Forked, completed
-from tests.pace import sitecustomize as pace
+from tests.kit.forks import Forked, completed
+from tests.kit.pace import sitecustomize as pace
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 HANGS = (
@@ -231,7 +231,7 @@ class World:
     model_folder: Path
     tmp: Path
     speed: str = ""
-    """Of the model, unless the whole run has one: `tests.pace`."""
+    """Of the model, unless the whole run has one: `tests.kit.pace`."""
     produced: list[Record] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     _contracts: dict[Any, dict[str, Any]] = field(default_factory=dict)
@@ -303,7 +303,7 @@ class World:
         A worker runs on until the lag is 0. `instead`: what an operator puts in the place of an example's names;
         `block`: which of the section's blocks, from 0.
         """
-        text = (Path(__file__).parents[1] / "runbook.md").read_text()
+        text = (Path(__file__).parents[2] / "runbook.md").read_text()
         (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         workers = []
         for line in re.findall(r"```sh\n(.*?)```", body, re.DOTALL)[block].splitlines():

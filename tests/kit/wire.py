@@ -14,7 +14,7 @@ from aiokafka.record.util import calc_crc32c
 from agents.kafka.connection import connection
 from agents.settings import Settings
 from streams.record import Record
-from tests.records import CODECS, Baked, Batch, bake, partition_of
+from tests.kit.records import CODECS, Baked, Batch, bake, partition_of
 
 ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
     "none": bytes,

@@ -17,7 +17,7 @@ import pytest
 
 from agents.local.servers import free_port
 
-OPS = Path(__file__).parents[1] / "ops"
+OPS = Path(__file__).parents[2] / "ops"
 RULES = OPS / "prometheus" / "rules.yml"
 FASTER = 60
 """A minute of the rules is a second under test."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tests.records import Batch, plainer
+from tests.kit.records import Batch, plainer
 
 FEW = 3
 """So many at most are looked into one by one."""

@@ -20,13 +20,13 @@ from agents.local import stack
 from agents.local.security import Security, secured
 from agents.local.servers import free_port
 from agents.settings import load_settings
-from tests.forks import Forked, completed
-from tests.harness import PACE, PATIENCE_S, PENSTOCK
-from tests.kafka_tools import KafkaTools, password_of
-from tests.pace import sitecustomize as pace
+from tests.kit.forks import Forked, completed
+from tests.kit.harness import PACE, PATIENCE_S, PENSTOCK
+from tests.kit.kafka_tools import KafkaTools, password_of
+from tests.kit.pace import sitecustomize as pace
 
 T = TypeVar("T")
-ROLES = Path(__file__).parents[1] / "ops" / "elasticsearch"
+ROLES = Path(__file__).parents[2] / "ops" / "elasticsearch"
 
 
 class SecureStack:

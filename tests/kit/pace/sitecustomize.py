@@ -1,7 +1,7 @@
 """How fast the model is in a process under test. Python imports this by itself where PYTHONPATH names its folder;
 a process that is forked with everything imported calls `install`.
 
-    MODEL_GATE=file          batches wait before the model until the file lets them through: `tests.harness.Gate`
+    MODEL_GATE=file          batches wait before the model until the file lets them through: `tests.kit.harness.Gate`
     MODEL_SPEED=slow|fast    slow: every run takes three times as long. fast: there is no session, and runs take no time
 
 Fast vectors are the mean of the model's own word embeddings: another model, but a deterministic one that has the same

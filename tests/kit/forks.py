@@ -17,7 +17,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _numbers = itertools.count()
-_CONTEXT.set_forkserver_preload(["tests.preloaded"])
+_CONTEXT.set_forkserver_preload(["tests.kit.preloaded"])
 
 
 class Forked:
@@ -98,7 +98,7 @@ def _print_where(*_: object) -> None:
 def _run(arguments: list[str], environment: dict[str, str], output: Path, errors: Path, change: str) -> None:
     """In the new process."""
     from agents.main import main
-    from tests.pace import sitecustomize as pace
+    from tests.kit.pace import sitecustomize as pace
 
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,6 +1,6 @@
 """Servers that all test processes of a run share: started by the first that needs them, stopped by the run's own end.
 
-What starts them gives them the mark of the process that distributes the tests (`tests.guard`): they outlive the one
+What starts them gives them the mark of the process that distributes the tests (`tests.kit.guard`): they outlive the one
 that happened to come first, and end with the run, however it ends. A test that takes a server down has its own.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from agents.local import KAFKA_VERSION, stack
 from agents.local.servers import free_port
 from agents.settings import cache_dir
-from tests import guard
-from tests.harness import Servers
+from tests.kit import guard
+from tests.kit.harness import Servers
 
 FOLDER = "TEST_SERVERS"
 MARK = "TEST_SERVERS_MARK"

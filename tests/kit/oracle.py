@@ -12,7 +12,7 @@ from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Epochs
 from streams.examine import Place, examine_all, expected_of
-from tests.harness import World, meanwhile
+from tests.kit.harness import World, meanwhile
 
 SAMPLE = 40
 
