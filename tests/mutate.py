@@ -139,6 +139,13 @@ MUTATIONS = [
         "test_an_index_made_anew_knows_that_partitions_were_added",
     ),
     Mutation(
+        "a rebuild that was killed while it made its index stays so",
+        "agents/operations/rebuild.py",
+        "            await index.open(new.index)\n",
+        "",
+        "test_an_index_is_built_again_from_what",
+    ),
+    Mutation(
         "a rebuild forgets deletions",
         "agents/operations/rebuild.py",
         """    if there is None:

@@ -71,9 +71,8 @@ class Index:
             if there is None and serving_one(found):
                 there = next((one for one in found if one.group is None), None)
         if there:
-            name = there.index
             self._require_same(there, contract)
-            await self._call(lambda: open_for_writing(self._client, name))
+            await self.open(there.index)
             return there, False
         return await self.make(contract, found, load=load, history=history), True
 
@@ -122,7 +121,7 @@ class Index:
         await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
         await self._call(lambda: write_notes(self._client, name, notes))
         await self._create_one(name, mappings, {**shape, **wanted}, {} if serving else {self._alias: {}})
-        await self._call(lambda: open_for_writing(self._client, name))
+        await self.open(name)
         return await self.generation(name)
 
     async def _free_name(self, contract: dict[str, Any], found: Sequence[Generation]) -> str:
@@ -249,6 +248,10 @@ class Index:
             notes[LOG_NOTE] = log
         if notes:
             await self.note(name, **notes)
+
+    async def open(self, name: str) -> None:
+        """For writing, where its creation was interrupted before that. Twice is harmless."""
+        await self._call(lambda: open_for_writing(self._client, name))
 
     async def complete(self, name: str) -> None:
         """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""

@@ -120,6 +120,7 @@ async def rebuild(
                     f"the rebuild of {new.index} has not ended: go on with it without --from, or begin anew after "
                     f"`penstock index drop {new.index}`"
                 )
+            await index.open(new.index)
             own = settings_of(settings, new)
             noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
             bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
