@@ -47,8 +47,11 @@ class Claim:
 
 
 def to_bytes(claim: Claim) -> bytes:
-    """The claim as stored."""
-    return orjson.dumps(claim)
+    """The claim as stored. What only a newer version knows is left out where it says nothing."""
+    raw = orjson.loads(orjson.dumps(claim))
+    if not claim.share.stopped:
+        del raw["share"]["stopped"]
+    return orjson.dumps(raw)
 
 
 def from_bytes(value: bytes | None) -> Claim | None:

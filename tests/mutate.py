@@ -146,6 +146,27 @@ MUTATIONS = [
         "test_an_index_is_built_again_from_what",
     ),
     Mutation(
+        "nothing is asked for",
+        "agents/elastic/bulk.py",
+        "if not ids:",
+        "if False:",
+        "test_a_rebuild_of_deletions_alone",
+    ),
+    Mutation(
+        "a rebuild and its base may differ in their epochs",
+        "agents/operations/rebuild.py",
+        'if new.contract["cuts"] != base.contract["cuts"]:',
+        "if False:",
+        "test_a_rebuild_of_deletions_alone",
+    ),
+    Mutation(
+        "what is counted and not claimed is counted again",
+        "agents/worker/assignment.py",
+        "if shares.full or shares.stopped:",
+        "if shares.full:",
+        "test_too_many_rejected_records_are_remembered",
+    ),
+    Mutation(
         "a rebuild forgets deletions",
         "agents/operations/rebuild.py",
         """    if there is None:

@@ -1,11 +1,11 @@
 """`penstock index rebuild`: everything once more, into a generation of its own, while readers keep the present one.
 
     1  the topic, from the start to its end             through the stages, claimed page by page
-    2  what the serving index has newer than that       from the text there, at the records' own versions
-    3  dead letters that are open there               where the topic has lost the record: with that index they would go
+    2  open dead letters whose record the topic lost    written down again, or they would go with the serving index
+    3  what the serving index has newer than all that   from the text there, at the records' own versions
     4  the note that it is under way is taken away
 
-The second are documents that are older than the start, or whose record retention or compaction took; deleted ones too,
+The third are documents that are older than the start, or whose record retention or compaction took; deleted ones too,
 whose tombstone is gone while an older record is still in the topic, or in a dead letter.
 
 The generation belongs to a group of its own, whose claims are written as a worker would write them: workers of that
@@ -37,6 +37,7 @@ from agents.operations.rewind import require_stopped
 from agents.progress import Report
 from agents.settings import Settings
 from streams.claim import Claim, Fingerprint
+from streams.dead_letter import placed
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
@@ -45,6 +46,9 @@ from streams.record import Record, Rejected
 from streams.recover import record_from_chunks
 from streams.registry import Entry, Stored, from_source
 
+TAKEN = {"terms": {"state": ["done", "writing"]}}
+"""Entries that are looked at. Of one that is still `writing`, though its record is gone, readers see an older version:
+it is named as damaged."""
 BATCH = 256
 """Documents that go through the stages together."""
 CHUNKS = 2048
@@ -125,7 +129,10 @@ async def rebuild(
             noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
             bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
             starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
-            base = _base(new, found, starts)
+            compacted = "compact" in (await reader.configs(settings.source.topic)).get("cleanup.policy", "")
+            base = _base(new, found, starts, compacted=compacted)
+            if base:
+                _require_same_epochs(new, base)
             await require_stopped(reader, own)
             await ensure_topics(reader, own, topic)
             checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
@@ -134,8 +141,10 @@ async def rebuild(
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
                 ends = await run.from_topic(starts, write, report)
                 if base:
+                    await run.letters_of(base)  # before: one that is taken up again meanwhile is in both, then
                     await run.from_index(base, ends, report)
-                    await run.letters_of(base)
+                    if now := next((one for one in await index.generations() if one.index == base.index), None):
+                        _require_same_epochs(new, now)
             await index.note(new.index, **{REBUILD_NOTE: None})
     result.seconds = round(time.monotonic() - began, 1)
     return result
@@ -161,14 +170,25 @@ async def _begin(
     return await index.generation(made.index)
 
 
-def _base(new: Generation, found: Sequence[Generation], starts: Mapping[int, int]) -> Generation | None:
+def _require_same_epochs(new: Generation, base: Generation) -> None:
+    """Versions of the one mean nothing in the other, else: the same record is old here and new there."""
+    if new.contract["cuts"] != base.contract["cuts"]:
+        raise RefusedError(
+            f"{base.index}, which serves, and {new.index} do not have the same epochs: one began meanwhile. `penstock "
+            f"index drop {new.index}`, then `penstock index rebuild` begins anew"
+        )
+
+
+def _base(
+    new: Generation, found: Sequence[Generation], starts: Mapping[int, int], *, compacted: bool
+) -> Generation | None:
     """Where documents are taken from that are older than the start; None when it is gone and the topic has them all.
 
     Raises RefusedError when that generation was dropped since: nobody could tell which are missing.
     """
     name = (new.rebuild or {}).get("base")
     base = next((one for one in found if one.index == name), None)
-    if base is None and (any(starts.values()) or new.contract["cuts"]):
+    if base is None and (any(starts.values()) or new.contract["cuts"] or compacted):
         raise RefusedError(
             f"the rebuild of {new.index} takes what the topic does not have, or has lost, from {name}, which is gone: "
             f"`penstock index drop {new.index}`, then `penstock index rebuild` begins anew from the index that serves"
@@ -236,7 +256,7 @@ class _Rebuild:
         """What the topic did not give, of records below these offsets; what is above is left to the workers."""
         identity = await Index(self._assembly.client, self._settings).identity(base)
         seen, uuid = 0, identity.chunk_index_uuid
-        async for hits, total in scan(self._assembly.client, f"{base.index}-registry", {"term": {"state": "done"}}):
+        async for hits, total in scan(self._assembly.client, f"{base.index}-registry", TAKEN):
             entries = [from_source(hit["_source"]) for hit in hits]
             old = [one for one in entries if self._is_passed(one, ends) and one.chunk_index_uuid == uuid]
             there = await self._assembly.registry.read(entry.doc_id for entry in old)
@@ -249,24 +269,31 @@ class _Rebuild:
     async def letters_of(self, base: Generation) -> None:
         """Write down again, for the new group, what is open and no record of the topic will lead to. Twice is harmless.
 
-        A pointer whose record is gone leads to nothing, and is left out.
+        A pointer whose record is gone leads to nothing, and is left out. A record that was refused halfway is tried
+        once more: an entry has to hold older versions back.
         """
         theirs = settings_of(self._settings, base)
         identity = await Index(self._assembly.client, theirs).identity(base)
         home = identity.home(theirs.source.group)
         rows = await listed(theirs, identity, await read_letters(self._reader, theirs, home))
-        ours = await read_letters(self._reader, self._settings, self._checked.home(self._settings))
-        known = {key_of(letter) for letter in ours}
-        due = {key_of(row.letter): row.letter for row in rows if row.standing == "open"}
+        here = self._checked.home(self._settings)
+        known = {key_of(letter) for letter in await read_letters(self._reader, self._settings, here)}
+        open_there = [placed(row.letter, here) for row in rows if row.standing == "open"]
+        still = await listed(self._settings, self._checked.identity, open_there)
+        due = {key_of(row.letter): row.letter for row in still if row.standing == "open"}
         due = {key: letter for key, letter in due.items() if key not in known}
         async for found, _ in pages(self._reader, theirs, home):
             for letter in found:
-                last = due.pop(key_of(letter), None)
+                last = due.get(key_of(letter))
                 whole = await whole_letter(letter, self._reader) if last else None
                 if last is None or whole is None:
                     continue
-                rejected = Rejected(record=whole.record, stage=last.stage, error=last.error, message=last.message)
-                await self._assembly.parts.dead_letters.send(rejected, attempt=last.attempt, epoch=last.epoch)
+                del due[key_of(letter)]
+                if last.stage == "index":
+                    await self._through([(whole.record, last.epoch)])
+                else:
+                    rejected = Rejected(record=whole.record, stage=last.stage, error=last.error, message=last.message)
+                    await self._assembly.parts.dead_letters.send(rejected, attempt=last.attempt, epoch=last.epoch)
                 self._result.letters += 1
 
     def _is_passed(self, entry: Entry, ends: Mapping[int, int]) -> bool:
@@ -276,7 +303,7 @@ class _Rebuild:
         """What is not as its entry says is read again: it is being replaced, or redriven, or it is damaged."""
         waiting = entries
         for attempt in range(TRIES):
-            left = await self._take(base, waiting)
+            left = await self._take(base, waiting) if waiting else []
             if not left:
                 break
             await asyncio.sleep(attempt)

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+from agents.elastic.client import connect
 from agents.elastic.errors import translated
+from agents.elastic.index import Index
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -19,6 +21,7 @@ from agents.operations.letters import read_letters
 from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import epoch_of_version
+from streams.errors import RefusedError
 from streams.plan import Conflict, Outcome
 from streams.registry import Entry, from_source, may_go
 
@@ -118,6 +121,13 @@ async def vacuum(
     settings: Settings, checked: Checked, *, before_ms: int, dry_run: bool, report: Report
 ) -> Counter[str]:
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
+    async with connect(settings.elasticsearch) as client:
+        for one in await Index(client, settings).generations():
+            if one.rebuild and one.rebuild.get("base") == checked.identity.index:
+                raise RefusedError(
+                    f"the rebuild of {one.index} takes from {checked.identity.index}, and has not ended: it would not "
+                    "know of these deletions. `penstock index rebuild` goes on with it, then vacuum"
+                )
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
         bounds = await reader.bounds(settings.source.topic, range(checked.partitions))

@@ -127,13 +127,15 @@ class Assignment:
     async def assign(self, numbers: Iterable[int]) -> None:
         """Take these partitions, each from its claim on, or from the log's start where that is later by now.
 
-        Raises RefusedError when the topic was replaced.
+        Raises RefusedError when the topic was replaced, or a worker stopped for its dead letters.
         """
         claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._log, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
         shares = functools.reduce(Share.plus, (claim.share for claim in held.values()), Share())
-        if shares.full and not shares.stopped:  # counts of several workers, each of which went on
+        if shares.stopped and shares.exceeds(self._max_ratio):  # of a worker beside this one
+            raise too_many_rejected(shares, self._max_ratio)
+        if shares.full or shares.stopped:  # of several workers, each of which went on; or the limit was raised since
             held = {number: replace(claim, share=Share()) for number, claim in held.items()}
         now = self._now()
         fresh = {

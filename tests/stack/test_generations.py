@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from agents.elastic.client import connect
+from agents.elastic.index import Index
+from agents.elastic.notes import REBUILD_NOTE
 from agents.kafka.reader import log_reader
 from agents.settings import Settings
 from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_manifest
@@ -406,5 +408,35 @@ def test_a_rebuild_keeps_what_compaction_took_from_the_topic(world: World) -> No
         assert world.command("dlq", "purge", "--yes", extra=own).returncode == 0
         still = rows(world.command("dlq", "list", "--json", extra=own))
         assert sorted(row["offset"] for row in still["letters"] if row["standing"] == "open") == [2, 3, 4], still
+
+    asyncio.run(scenario())
+
+
+def test_a_rebuild_of_deletions_alone_and_what_must_not_happen_beside_it(world: World) -> None:
+    """No chunk has to be read; deletions are not forgotten, and no epoch begins, before it has ended."""
+    first = f"{world.name}-all-minilm-l6-v2-000001"
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"k", {"text": "secret"}), (b"k", None), (b"other", {"text": "other"})])
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        async with log_reader(world.settings) as reader:
+            await reader.delete_before(world.name, {0: 2})
+        rebuilt = world.command("index", "rebuild", "--json")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        again = rows(rebuilt)["index"]
+        entries = {row["doc_id"]: row["n"] for row in (await scan(world.settings, f"{again}-registry")).values()}
+        assert entries == {"k": 0, "other": 1}
+        async with connect(world.settings.elasticsearch) as client:
+            half = {"base": first, "from": {"0": 0}}
+            await Index(client, world.settings).note(again, **{REBUILD_NOTE: half})
+        vacuum = world.command("index", "vacuum", "--before", "0s")
+        assert (vacuum.returncode, f"the rebuild of {again}" in vacuum.stderr) == (3, True), vacuum.stderr
+        assert world.command("index", "epoch", "bump", "--why", "a test").returncode == 0
+        refused = world.command("index", "rebuild")
+        assert (refused.returncode, f"`penstock index drop {again}`" in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "drop", again, "--yes").returncode == 0
+        assert world.command("index", "rebuild").returncode == 0
 
     asyncio.run(scenario())

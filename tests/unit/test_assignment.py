@@ -400,10 +400,13 @@ def test_too_many_rejected_records_are_remembered_with_the_claim_and_counted_fro
         with pytest.raises(RefusedError, match=r"3 of the last 1,000 records.*penstock dlq resume"):
             await assignment.judge(admitted[3:5], [True, False])
         assert log.claims[0] == replace(claim(2), share=Share(records=5, rejected=3, stopped=True))
-        again = await assigned(log, max_ratio=0.002)
-        (first, *_) = await again.admit(log.deliver(3))
-        with pytest.raises(RefusedError):
-            await again.judge([first[0]], [False])
+        with pytest.raises(RefusedError, match=r"3 of the last 1,000 records"):
+            await assigned(log, max_ratio=0.002)  # also one beside it, which gets the partition
+        again = await assigned(log, max_ratio=0.004)  # those that are not claimed come again, and count once
+        admitted = [position for position, _ in await again.admit(log.deliver(*range(3, 8)))]
+        await again.judge(admitted, [True] * 4 + [False])
+        await again.settle(admitted)
+        assert log.claims[0] == replace(claim(7), share=Share(records=5, rejected=4))
 
     asyncio.run(scenario())
 

@@ -26,10 +26,11 @@ NEW = generation("new", {"base": "old", "from": {"0": 0, "1": 0}})
 
 def test_a_rebuild_whose_base_is_gone_goes_on_only_when_the_topic_has_everything() -> None:
     old = generation("old")
-    assert _base(NEW, [old, NEW], {0: 5, 1: 0}) == old
-    assert _base(NEW, [NEW], {0: 0, 1: 0}) is None
-    with pytest.raises(RefusedError, match="from old, which is gone: `penstock index drop new`, then"):
-        _base(NEW, [NEW], {0: 0, 1: 1})
+    assert _base(NEW, [old, NEW], {0: 5, 1: 0}, compacted=True) == old
+    assert _base(NEW, [NEW], {0: 0, 1: 0}, compacted=False) is None
+    for starts, compacted in (({0: 0, 1: 1}, False), ({0: 0, 1: 0}, True)):
+        with pytest.raises(RefusedError, match="from old, which is gone: `penstock index drop new`, then"):
+            _base(NEW, [NEW], starts, compacted=compacted)
 
 
 def entry(version: int, n: int, state: State = "done") -> Entry:
