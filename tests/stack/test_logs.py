@@ -290,7 +290,8 @@ def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
         worker = world.start_worker(change=BLIND)
         await world.settled(worker=worker)
         await grow(world, 3)
-        moved = await world.produce(documents(range(40), salt=100))
+        at_once = int(time.time() * 1000)  # one that is older than the first on a new partition is on the wrong side
+        moved = await world.produce(documents(range(40), salt=100), timestamp_ms=at_once)
         ends = {number: max(row.offset + 1 for row in moved if row.partition == number) for number in (0, 1)}
 
         async def settled() -> bool:
