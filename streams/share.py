@@ -1,5 +1,7 @@
 """How many of the last records were rejected: one bad record is a dead letter, most of a thousand is a mistake."""
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 WINDOW = 1000
@@ -21,6 +23,11 @@ class Share:
             rejected=self.rejected + other.rejected,
             stopped=self.stopped or other.stopped,
         )
+
+    @classmethod
+    def of_all(cls, shares: Iterable["Share"]) -> "Share":
+        """Of all together."""
+        return functools.reduce(cls.plus, shares, cls())
 
     def exceeds(self, ratio: float) -> bool:
         """Whether more than this share was rejected; 1 is never exceeded."""

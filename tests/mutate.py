@@ -180,14 +180,14 @@ MUTATIONS = [
     Mutation(
         "a rebuild takes only what is older than the topic",
         "agents/operations/rebuild.py",
-        "await run.from_index(base, ends, report)",
-        "await run.from_index(base, starts, report)",
+        "await run.from_index(base, identity.chunk_index_uuid, ends, report)",
+        "await run.from_index(base, identity.chunk_index_uuid, starts, report)",
         "test_a_rebuild_keeps_what_compaction_took",
     ),
     Mutation(
         "open letters go with the index that they were about",
         "agents/operations/rebuild.py",
-        "await run.letters_of(base)",
+        "await run.letters_of(base, identity)",
         "pass",
         "test_a_rebuild_keeps_what_compaction_took",
     ),

@@ -1,6 +1,5 @@
 """Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
 
-import functools
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -112,7 +111,7 @@ async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: 
             await index.require_served(identity.index)
         except PenstockError as exc:
             logger.warning(str(exc))
-    require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
+    require_few_rejected(settings, claims.values(), identity.sink)
     return Checked(embedder=embedder, topic=topic, identity=identity)
 
 
@@ -132,9 +131,9 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
         return await Index(client, settings).create(contract, load=load, beside=beside, history=history)
 
 
-def require_few_rejected(settings: Settings, claims: Iterable[Claim]) -> None:
-    """Refuse where the last worker stopped because of its dead letters."""
-    total = functools.reduce(Share.plus, (claim.share for claim in claims), Share())
+def require_few_rejected(settings: Settings, claims: Iterable[Claim], sink: str) -> None:
+    """Refuse where the last worker stopped because of its dead letters. Claims about another sink say nothing."""
+    total = Share.of_all(claim.share for claim in claims if claim.sink == sink)
     if total.stopped and total.exceeds(settings.dead_letters.max_ratio):
         raise too_many_rejected(total, settings.dead_letters.max_ratio)
 

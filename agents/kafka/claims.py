@@ -18,6 +18,8 @@ from streams.share import WINDOW, Share
 
 TABLE = "claims"
 WRITE_TIMEOUT_S = 60.0
+TOOL_TIMEOUT_S = 30.0
+"""Of a command, which somebody waits for."""
 
 
 def changelog_topic(settings: Settings) -> str:
@@ -66,7 +68,7 @@ async def claim_writer(settings: Settings) -> AsyncIterator[Callable[[int, Claim
         value = None if claim is None else to_bytes(claim)
         sent = producer.send_and_wait(topic, key=claim_key(partition), value=value, partition=partition)
         with translated(servers):
-            await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
+            await asyncio.wait_for(sent, TOOL_TIMEOUT_S)
 
     try:
         with translated(servers):

@@ -114,6 +114,10 @@ class LogReader:
         ((code, _, _, _, entries),) = answer.resources
         return {} if code else {entry[0]: entry[1] for entry in entries}
 
+    async def is_compacted(self, topic: str) -> bool:
+        """Whether newer records of a key take the older ones away; False where this login may not see it."""
+        return "compact" in (await self.configs(topic)).get("cleanup.policy", "")
+
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """Bounds as the broker knows them now, by partition."""
         tps = [TopicPartition(topic, partition) for partition in partitions]

@@ -23,6 +23,7 @@ from typing import Any
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
+from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
@@ -129,8 +130,7 @@ async def rebuild(
             noted = {int(number): start for number, start in (new.rebuild or {}).get("from", {}).items()}
             bounds = await reader.bounds(settings.source.topic, noted)  # retention may have gone on since
             starts = {number: max(start, bounds[number].begin) for number, start in noted.items()}
-            compacted = "compact" in (await reader.configs(settings.source.topic)).get("cleanup.policy", "")
-            base = _base(new, found, starts, compacted=compacted)
+            base = _base(new, found, starts, compacted=await reader.is_compacted(settings.source.topic))
             if base:
                 _require_same_epochs(new, base)
             await require_stopped(reader, own)
@@ -141,8 +141,9 @@ async def rebuild(
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
                 ends = await run.from_topic(starts, write, report)
                 if base:
-                    await run.letters_of(base)  # before: one that is taken up again meanwhile is in both, then
-                    await run.from_index(base, ends, report)
+                    identity = await index.identity(base)
+                    await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
+                    await run.from_index(base, identity.chunk_index_uuid, ends, report)
                     if now := next((one for one in await index.generations() if one.index == base.index), None):
                         _require_same_epochs(new, now)
             await index.note(new.index, **{REBUILD_NOTE: None})
@@ -252,10 +253,9 @@ class _Rebuild:
         self._result = result
         self._stages = Stages(assembly.parts)
 
-    async def from_index(self, base: Generation, ends: Mapping[int, int], report: Report) -> None:
+    async def from_index(self, base: Generation, uuid: str, ends: Mapping[int, int], report: Report) -> None:
         """What the topic did not give, of records below these offsets; what is above is left to the workers."""
-        identity = await Index(self._assembly.client, self._settings).identity(base)
-        seen, uuid = 0, identity.chunk_index_uuid
+        seen = 0
         async for hits, total in scan(self._assembly.client, f"{base.index}-registry", TAKEN):
             entries = [from_source(hit["_source"]) for hit in hits]
             old = [one for one in entries if self._is_passed(one, ends) and one.chunk_index_uuid == uuid]
@@ -266,14 +266,13 @@ class _Rebuild:
             seen += len(hits)
             report("from the serving index", seen, total)
 
-    async def letters_of(self, base: Generation) -> None:
+    async def letters_of(self, base: Generation, identity: IndexIdentity) -> None:
         """Write down again, for the new group, what is open and no record of the topic will lead to. Twice is harmless.
 
         A pointer whose record is gone leads to nothing, and is left out. A record that was refused halfway is tried
         once more: an entry has to hold older versions back.
         """
         theirs = settings_of(self._settings, base)
-        identity = await Index(self._assembly.client, theirs).identity(base)
         home = identity.home(theirs.source.group)
         rows = await listed(theirs, identity, await read_letters(self._reader, theirs, home))
         here = self._checked.home(self._settings)

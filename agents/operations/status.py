@@ -87,7 +87,7 @@ async def _stopped(reader: LogReader, settings: Settings, identity: IndexIdentit
     """Why no worker starts, where the last one ended because of its dead letters."""
     claims = await read_claims(reader, settings)
     try:
-        require_few_rejected(settings, [claim for claim in claims.values() if claim.sink == identity.sink])
+        require_few_rejected(settings, claims.values(), identity.sink)
     except RefusedError as exc:
         return exc
     return None

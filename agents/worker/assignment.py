@@ -5,7 +5,6 @@ a higher one is dropped unacknowledged and the consumer seeks back, at most once
 """
 
 import asyncio
-import functools
 import logging
 import time
 from collections import deque
@@ -132,7 +131,7 @@ class Assignment:
         claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._log, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
-        shares = functools.reduce(Share.plus, (claim.share for claim in held.values()), Share())
+        shares = Share.of_all(claim.share for claim in held.values())
         if shares.stopped and shares.exceeds(self._max_ratio):  # of a worker beside this one
             raise too_many_rejected(shares, self._max_ratio)
         if shares.full or shares.stopped:  # of several workers, each of which went on; or the limit was raised since
@@ -223,7 +222,7 @@ class Assignment:
         ]
         for partition, bad in ours:
             partition.share = partition.share.plus(Share(records=1, rejected=int(bad)))
-        total = functools.reduce(Share.plus, (partition.share for partition in self._partitions.values()), Share())
+        total = Share.of_all(partition.share for partition in self._partitions.values())
         if total.exceeds(self._max_ratio):
             for partition in {partition.number: partition for partition, _ in ours}.values():
                 judged = replace(partition.stored, share=replace(partition.share, stopped=True))

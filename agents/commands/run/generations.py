@@ -102,7 +102,7 @@ async def _promote(
         )
 
 
-async def _serve(client: "Client", settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
+async def _serve(client: Client, settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
     """Out of load mode first: readers would not see what comes after."""
     if (wanted := await note_of(client, new.index)) is not None:
         await end(client, new.index, wanted)
@@ -180,7 +180,7 @@ async def _compare(settings: Settings, first: str, second: str, queries: list[st
 
 
 async def _canaries(
-    client: "Client", settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
+    client: Client, settings: Settings, pair: tuple[Generation, Generation], queries: list[str], k: int
 ) -> Agreements:
     with progress_bar() as bar:
         return await compare(client, settings, pair, queries, k, reporter(bar))

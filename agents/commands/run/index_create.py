@@ -60,7 +60,7 @@ async def _lost(settings: Settings) -> str | None:
     topic = settings.source.topic
     async with log_reader(settings) as reader:
         bounds = await reader.bounds(topic, range(await reader.require_partitions(topic)))
-        compacted = "compact" in (await reader.configs(topic)).get("cleanup.policy", "")
+        compacted = await reader.is_compacted(topic)
     if lost := sum(bound.begin for bound in bounds.values()):
         return f"lacks its first {lost} records"
     return "is compacted" if compacted and any(bound.end for bound in bounds.values()) else None
