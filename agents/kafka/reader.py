@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
@@ -56,11 +57,24 @@ class LogReader:
     in turn, and whoever asks for offsets would wait for a fetch at the log's end first.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, servers: str) -> None:
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        servers: str,
+        patience_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         self._consumer = consumer
         self._admin = admin
         self._servers = servers
+        self._patience_s = patience_s
         self._lock = asyncio.Lock()
+
+    def patient(self, seconds: float) -> Self:
+        """The same connections, for whoever waits longer than 15 s while a broker is away."""
+        other = copy(self)
+        other._patience_s = seconds
+        return other
 
     @asynccontextmanager
     async def _at(self, offsets: Mapping[TopicPartition, int]) -> AsyncIterator[AIOKafkaConsumer]:
@@ -157,14 +171,14 @@ class LogReader:
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
         """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 
-        One request for all. Raises PenstockError after 15 s.
+        One request for all. Raises PenstockError after 15 s (`patient`).
         """
         wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
         found: dict[int, Record] = {}
         if not wanted:
             return found
         async with self._at(wanted) as consumer:
-            deadline, waiting = Deadline(CONNECT_TIMEOUT_S), list(wanted)
+            deadline, waiting = Deadline(self._patience_s), list(wanted)
             while waiting:
                 answer, _ = await self._fetch(waiting, timeout_ms=200)
                 for tp, rows in answer.items():
@@ -179,12 +193,12 @@ class LogReader:
     async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
         """Committed records from `offset` on, as many as one fetch holds; none at `end`.
 
-        At least one record, a step over a hole or to the log's start, else raises PenstockError after 15 s.
+        At least one record, a step over a hole or to the log's start, else raises PenstockError after 15 s (`patient`).
         """
         tp = TopicPartition(topic, partition)
         start = offset
         async with self._at({tp: offset}) as consumer:
-            deadline = Deadline(CONNECT_TIMEOUT_S)
+            deadline = Deadline(self._patience_s)
             while start < end:
                 found, begun = await self._fetch([tp], timeout_ms=500)
                 start = min(end, begun.get(tp, start))
@@ -284,8 +298,8 @@ class LogReader:
         return [{"id": member[0], "host": member[2].lstrip("/")} for member in members]
 
     async def _guard(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer, asked for again while a broker is away or a partition has no leader, for 15 s in all."""
-        deadline = Deadline(CONNECT_TIMEOUT_S)
+        """The answer, asked for again while a broker is away or a partition has no leader; 15 s in all (`patient`)."""
+        deadline = Deadline(self._patience_s)
         while True:
             try:
                 return await asyncio.wait_for(call(), deadline.left_s)

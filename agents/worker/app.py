@@ -30,7 +30,7 @@ from agents.fail_points import FailPoints
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
-from agents.kafka.claims import TABLE, ClaimTable
+from agents.kafka.claims import TABLE, WRITE_TIMEOUT_S, ClaimTable
 from agents.kafka.connection import tls
 from agents.kafka.reader import LogReader, log_reader
 from agents.log import setup_logging
@@ -201,6 +201,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             ),
             claims=ClaimTable(self.claim_table),
             log=reader,
+            patient=reader.patient(WRITE_TIMEOUT_S),
             seek=self._seek,
             fetched=self._fetched,
             metrics=self.metrics,

@@ -18,14 +18,12 @@ from agents.kafka.claims import require_same_log, start_offsets, too_many_reject
 from agents.metrics import Metrics
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
-from streams.errors import PenstockError, RefusedError
 from streams.ledger import Admission, Ledger
 from streams.ports import Claims, Log
 from streams.record import Record
 from streams.share import Share
 
 SEEK_EVERY_S = 1.0
-TRIES = 4
 STILL_S = 3.0
 """A partition with lag that delivered nothing for so long is looked at: Faust skipped, or a hole ends the log."""
 WAITING_S = 30.0
@@ -95,7 +93,10 @@ class Subject:
 
 
 class Assignment:
-    """All assigned partitions of the source topic. `now`: monotonic seconds."""
+    """All assigned partitions of the source topic.
+
+    `patient`: the log, asked for as long as a claim may take. `now`: monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class Assignment:
         *,
         claims: Claims,
         log: Log,
+        patient: Log,
         seek: Seek,
         fetched: Fetched,
         metrics: Metrics,
@@ -116,6 +118,7 @@ class Assignment:
         self._now = now
         self._claims = claims
         self._log = log
+        self._patient = patient
         self._seek = seek
         self._fetched = fetched
         self._metrics = metrics
@@ -289,15 +292,7 @@ class Assignment:
             for partition in partitions
             if self._partitions.get(partition.number) is partition
         }
-        for left in reversed(range(TRIES)):
-            try:
-                await require_same_log(self._log, self.topic, claims)
-                return
-            except RefusedError:
-                raise
-            except PenstockError:  # the broker is away; a minute in all, as long as a claim may take
-                if not left:
-                    raise
+        await require_same_log(self._patient, self.topic, claims)
 
     async def watch(self, *, paused: bool = False) -> None:
         """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.

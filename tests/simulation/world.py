@@ -789,6 +789,7 @@ class Worker(Process):
             Subject(topic=TOPIC, sink=sink),
             claims=SimulatedClaims(self),
             log=world.topic,
+            patient=world.topic,
             seek=self.seek,
             fetched=self.fetched,
             metrics=METRICS,

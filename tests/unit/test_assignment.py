@@ -85,6 +85,7 @@ async def assigned(
         Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
         claims=log,
         log=log,
+        patient=log,
         seek=log.seek,
         fetched=log.fetched,
         metrics=Metrics(),

@@ -18,7 +18,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from agents.kafka import reader as reader_module
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from streams.ports import Next, Page
+from streams.errors import AwayError
+from streams.ports import Bounds, Next, Page
 
 END, BATCH = 100, 10
 OUT_OF_RANGE, EARLIEST = 1, -2
@@ -32,6 +33,8 @@ class Broker:
     def __init__(self) -> None:
         self.begin = {0: 0, 1: 0}
         self.meanwhile: Callable[[], None] = lambda: None
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.cluster = SimpleNamespace(leader_for_partition=lambda _: 0, broker_metadata=lambda _: True)
         self._loop = asyncio.get_running_loop()
 
@@ -48,6 +51,7 @@ class Broker:
 
     async def send(self, _: int, request: Any) -> Any:
         await asyncio.sleep(0.001)  # so that requests and whoever sends them take turns
+        await self.answers.wait()
         if not isinstance(request, FetchRequest):
             bound = {EARLIEST: lambda p: self.begin[p]}
             topics = [
@@ -116,6 +120,20 @@ def test_the_next_record_is_looked_for_from_the_logs_start(monkeypatch: pytest.M
             assert next_of(await reader.next_from("t", 0, 5)) == (43, 43, 43)
             broker.begin[0] = END
             assert next_of(await reader.next_from("t", 0, 5)) == (END, END, None)
+
+    asyncio.run(scenario())
+
+
+def test_whoever_is_patient_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with reading(monkeypatch) as (reader, broker):
+            broker.answers.clear()
+            waiting = asyncio.create_task(reader.patient(600).bounds("t", [0]))
+            with pytest.raises(AwayError, match="cannot be reached"):
+                await reader.patient(0.05).bounds("t", [0])
+            assert not waiting.done()
+            broker.answers.set()
+            assert await waiting == {0: Bounds(begin=0, end=END)}
 
     asyncio.run(scenario())
 
