@@ -1,6 +1,7 @@
 """Takes a rule out of a copy of the product and runs the test that must then fail: `python -m tests.mutate [WORD]`.
 
-For the tests on real processes; the protocol's own rules are mutated in every run (`tests/pure/test_simulation.py`).
+For the tests on real processes; the protocol's own rules are mutated in every run
+(`tests/simulation/test_simulation.py`).
 A mutation whose text is not found any more is an error: it has to be kept up with the product.
 """
 
@@ -456,8 +457,7 @@ def caught(mutation: Mutation) -> bool:
                 "-x",
                 "-p",
                 "no:cacheprovider",
-                "tests/stack",
-                "tests/unit",
+                "tests",
                 "-k",
                 mutation.test,
             ],

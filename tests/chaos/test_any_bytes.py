@@ -10,7 +10,7 @@ import pytest
 
 from streams.record import Record
 from tests.kit.records import VALUES, Recipe, bake
-from tests.pure.test_any_record import through
+from tests.streams.test_any_record import through
 
 
 def test_bytes_of_every_kind(minutes: float, summary: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ RUNS = 1500
 HEAD = f"""# Mutations of the protocol, and the trace that finds each
 
 Each rule below was taken out of the product (`tests/simulation/scenarios.py`), and the exploration of the world named
-found it; `tests/pure/test_simulation.py` does so again in every run. The traces are the shortest of {RUNS:,} runs
+found it; `tests/simulation/test_simulation.py` does so again in every run. The traces are the shortest of {RUNS:,} runs
 (`python -m tests.simulation.traces`). `w0`, `w1`, `w2` are workers, `last` is the one that finishes after all faults;
 `a#0@3` is chunk 0 of document a at version 3 (offset 2); `again` is a request repeated after its answer was lost.
 """

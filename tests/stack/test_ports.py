@@ -1,4 +1,4 @@
-"""The real ports keep what is said of them, on both majors; those in memory: `tests.pure.test_memory`."""
+"""The real ports keep what is said of them, on both majors; those in memory: `tests.streams.test_ports`."""
 
 import asyncio
 from pathlib import Path

@@ -16,7 +16,7 @@ from streams.record import Document, Record, decode
 from streams.recover import record_from_chunks
 from streams.registry import Entry
 from streams.split import chunk_document
-from tests.pure.test_split import RULES, encode, texts
+from tests.streams.test_split import RULES, encode, texts
 
 CONTRACT: dict[str, Any] = {
     "model": {"name": "M", "dims": 2},

@@ -51,7 +51,7 @@ def test_an_error_ends_the_process_with_its_own_exit_code(when: str, what: str, 
     """`in a callback`: of Faust's, which then never comes back, and holds the stop up."""
     command = [sys.executable, "-c", ENDING, when, what]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[2]
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[3]
     )
     assert done.returncode == code, done.stderr
     assert ("penstock: another topic; run this\n" in done.stderr) == (what == "refused")

@@ -56,12 +56,12 @@ def test_batches_pass_the_gate_in_the_order_in_which_they_were_begun(
     assert sorted(passed) == ["first", "second", "third"]
 
 
-def test_fast_vectors_are_right_in_size_and_know_likeness(model_folder: Path, embedder: OnnxEmbedder) -> None:
+def test_fast_vectors_are_right_in_size_and_know_likeness(model_folder: Path, real_embedder: OnnxEmbedder) -> None:
     quick = load_embedder(model_folder)
     quick.session.run = MethodType(pace.fast, quick.session)  # type: ignore[method-assign]
     texts = ["a whale is an animal of the sea", "mammals of the sea", "a turbine turns power into rotation", ""]
     whale, mammals, turbine, nothing = quick.session.embed(quick.tokens.encode(texts))
-    assert whale.shape == nothing.shape == (embedder.manifest.dims,)
+    assert whale.shape == nothing.shape == (real_embedder.manifest.dims,)
     assert np.linalg.norm(whale) == pytest.approx(1, abs=1e-5)
     assert whale @ mammals > whale @ turbine
     assert np.isfinite(nothing).all()

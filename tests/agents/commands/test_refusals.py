@@ -11,7 +11,7 @@ import pytest
 from agents.commands import cli
 from streams.epochs import begin_epoch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLE = "…"
 """Stands for what a message fills in."""
 BY_HAND = (

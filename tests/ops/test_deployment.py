@@ -17,7 +17,7 @@ from compose_spec import PyCompose
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION
 from agents.metrics import Metrics
 from agents.settings import CACHE_VARIABLE, LifecycleSettings, Settings, cache_dir, load_settings
-from tests.unit.test_refusals import problem
+from tests.agents.commands.test_refusals import problem
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
