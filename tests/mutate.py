@@ -28,6 +28,20 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "a time-out is no failure to wait for",
+        "agents/elastic/requests.py",
+        "except TransportError as exc:",
+        "except ConnectionError as exc:",
+        "test_what_is_not_answered_in_time_is_sent_again",
+    ),
+    Mutation(
+        "whoever answers is Elasticsearch",
+        "agents/elastic/client.py",
+        "(meta.status < 400 or meta.status == 404)",
+        "meta.status < 0",
+        "test_whole_request_is_sent_again",
+    ),
+    Mutation(
         "breaker never opens",
         "streams/breaker.py",
         'self.state = "open"\n\n    def abandoned',

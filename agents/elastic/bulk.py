@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.elastic.errors import ACCESS, GONE, INDEX_GONE, RETRIED, SHUT, answer_of, index_gone
+from agents.elastic.errors import ACCESS, GONE, INDEX_GONE, answer_of, index_gone, passes
 from agents.elastic.requests import Requests
 from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
@@ -272,7 +272,7 @@ def _reason(answer: dict[str, Any]) -> str:
 
 def _refused_for_now(item: dict[str, Any]) -> bool:
     ((_, details),) = item.items()
-    return details["status"] in RETRIED or details.get("error", {}).get("type") in SHUT
+    return passes(details["status"], details.get("error", {}).get("type"))
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
@@ -283,7 +283,7 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
     error = details["error"]
     if status == 409:
         return Conflict()
-    if status in RETRIED or error["type"] in SHUT:
+    if passes(status, error["type"]):
         return None
     if error["type"] == INDEX_GONE:
         raise index_gone(error.get("index", "the index"))

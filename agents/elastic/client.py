@@ -2,12 +2,31 @@
 
 from typing import Any
 
+from elastic_transport import AiohttpHttpNode
 from elasticsearch import AsyncElasticsearch, OrjsonSerializer
+from elasticsearch import ConnectionError as ElasticConnectionError
 
 from agents.settings import ElasticsearchSettings
 from streams.errors import ConfigError
 
 REQUEST_TIMEOUT_S = 60.0
+
+
+class Node(AiohttpHttpNode):
+    """Takes what something before Elasticsearch answers in its place, a load balancer, for no answer.
+
+    The client looks for Elasticsearch's header in its first answer only. A page that says 404 would be believed: the
+    index is gone. Errors without it pass: a proxy may answer 401, 403 or 413 by itself.
+    """
+
+    async def perform_request(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Raises ConnectionError where it is no Elasticsearch that answers."""
+        answer = await super().perform_request(*args, **kwargs)
+        meta = answer.meta
+        if (meta.status < 400 or meta.status == 404) and meta.headers.get("x-elastic-product") != "Elasticsearch":
+            raise ElasticConnectionError(f"what answers there, with {meta.status}, is no Elasticsearch")
+        return answer
+
 
 Client = AsyncElasticsearch
 """What `connect` gives, by a name for those who hand it on."""
@@ -38,6 +57,7 @@ def connect(settings: ElasticsearchSettings) -> AsyncElasticsearch:
             str(settings.url),
             max_retries=0,
             retry_on_timeout=False,
+            node_class=Node,
             request_timeout=REQUEST_TIMEOUT_S,
             serializers={"application/json": OrjsonSerializer()},
             **options,

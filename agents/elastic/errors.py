@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from elasticsearch import ApiError, ConnectionTimeout, SSLError, TransportError
-from elasticsearch import ConnectionError as ElasticConnectionError
+from elasticsearch import ApiError, SSLError, TransportError
 from elasticsearch.helpers import ScanError
 
 from streams.errors import AwayError, PenstockError, RefusedError
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
 INDEX_GONE = "index_not_found_exception"
 GONE = frozenset({INDEX_GONE, "security_exception"})
 ACCESS = {
@@ -17,7 +16,18 @@ ACCESS = {
     403: " (ops/elasticsearch has the privileges that are needed)",
 }
 SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
-"""Somebody, or a full disk, shut the index for a while: that is never a document's fault."""
+"""Somebody, or a full disk, shut the index or the cluster for a while: that is never a document's fault."""
+
+
+def passes(status: int, kind: str | None) -> bool:
+    """Whether the same request, or item of a bulk, may succeed later, by itself. `kind`: the type of its error."""
+    return status in (408, 429) or status >= 500 or kind in SHUT
+
+
+def kind_of(exc: ApiError) -> str | None:
+    """The type of the error in an answer; None where none is told, as by something else than Elasticsearch."""
+    kind = _error_in(exc).get("type")
+    return kind if isinstance(kind, str) else None
 
 
 def index_gone(alias: str) -> RefusedError:
@@ -42,17 +52,28 @@ def failed(exc: ApiError | TransportError | ScanError, url: object, then: str = 
     """One line about a failed request, for people: AwayError when the same one may succeed later."""
     match exc:
         case ApiError():
-            away, told = exc.status_code in RETRIED, answer_of(exc)
+            away, told = passes(exc.status_code, kind_of(exc)), answer_of(exc)
         case ScanError():
             away, told = False, f"gave a part of an index only: {exc}"
         case _:
-            away = isinstance(exc, ElasticConnectionError | ConnectionTimeout) and not isinstance(exc, SSLError)
+            away = not isinstance(exc, SSLError)
             told = f"cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
     return (AwayError if away else PenstockError)(f"Elasticsearch at {url} {told}{then}")
 
 
 def answer_of(exc: ApiError) -> str:
-    """The status and the server's own words, cut; with what to look at when access was refused."""
-    error = exc.body.get("error", exc.body) if isinstance(exc.body, dict) else exc.body
-    reason = str(error.get("reason", error) if isinstance(error, dict) else error)[:300]
-    return f"answered {exc.status_code}: {reason}{ACCESS.get(exc.status_code, '')}"
+    """The status and the server's own words, cut, with their cause; and what to look at when access was refused."""
+    error, kind = _error_in(exc), kind_of(exc)
+    causes = [cause for cause in error.get("root_cause") or [] if isinstance(cause, dict)]
+    said = [str(each.get("reason")) for each in (error, *causes[:1]) if each.get("reason")]
+    reason = ": ".join(dict.fromkeys(said)) or str(error or exc.body)
+    if kind == "index_closed_exception":
+        index = error.get("index") or "the index"
+        reason = f"{index} is closed: open it (`POST /{index}/_open`)"
+    access = "" if kind in SHUT else ACCESS.get(exc.status_code, "")
+    return f"answered {exc.status_code}: {reason[:400]}{access}"
+
+
+def _error_in(exc: ApiError) -> dict[str, Any]:
+    error = exc.body.get("error") if isinstance(exc.body, dict) else None
+    return error if isinstance(error, dict) else {"reason": error} if error else {}

@@ -8,11 +8,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch
-from elasticsearch import ConnectionError as ElasticConnectionError
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 from elasticsearch.helpers import async_scan
 
-from agents.elastic.errors import RETRIED
+from agents.elastic.errors import kind_of, passes
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings
 from streams.breaker import Breaker
@@ -62,10 +61,10 @@ class Requests:
             at_least_s = 0.0
             try:
                 answer = await request()
-            except ElasticConnectionError as exc:
+            except TransportError as exc:  # no answer, not within a minute, or half of one
                 reason = type(exc).__name__
             except ApiError as exc:
-                if exc.status_code not in RETRIED:
+                if not passes(exc.status_code, kind_of(exc)):
                     self._succeeded()
                     raise
                 reason, at_least_s = str(exc.status_code), _retry_after_s(exc)

@@ -17,11 +17,8 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.kafka.claims import require_same_log
 from agents.settings import Settings
 from streams.claim import Claim
-from streams.epochs import another_log, begin_epoch
+from streams.epochs import another_log, begin_epoch, epoch_of_version
 from streams.ports import Log
-
-MOST_PARTITIONS = 10_000
-"""As many rows as a search gives."""
 
 
 async def require_indexed_log(
@@ -42,7 +39,7 @@ async def require_indexed_log(
         topic,
         {number: claim for number, claim in claims.items() if claim.sink == identity.sink and number < partitions},
     )
-    newest = await newest_versions(client, settings, identity)
+    newest = await newest_versions(client, settings, identity, partitions)
     bounds = await log.bounds(topic, range(partitions))  # after the versions: workers may go on meanwhile
     beyond = identity.epochs.beyond(newest, {number: bound.end for number, bound in bounds.items()})
     if beyond:
@@ -51,17 +48,34 @@ async def require_indexed_log(
         raise another_log(topic, what, begin_epoch(None, settings.source.group))
 
 
-async def newest_versions(client: Client, settings: Settings, identity: IndexIdentity) -> dict[int, int]:
-    """The greatest version in the registry, by partition. Raises PenstockError when it cannot be read."""
-    query = {"term": {"chunk_index_uuid": identity.chunk_index_uuid}}
+async def newest_versions(
+    client: Client, settings: Settings, identity: IndexIdentity, partitions: int
+) -> dict[int, int]:
+    """The greatest version in the registry, by partition, of so many. Raises PenstockError when it cannot be read."""
+    # no row more than there can be: an index may allow few
+    ours = {"filter": {"range": {"partition": {"lt": partitions}}}}
+    rows = await _newest(client, settings, identity, query=ours, size=partitions, collapse={"field": "partition"})
+    return {row["partition"]: row["version"] for row in rows}
+
+
+async def newest_epoch(client: Client, settings: Settings, identity: IndexIdentity) -> int:
+    """Of all that the registry knows of. Raises PenstockError when it cannot be read."""
+    rows = await _newest(client, settings, identity, query={}, size=1)
+    return epoch_of_version(rows[0]["version"]) if rows else 0
+
+
+async def _newest(
+    client: Client, settings: Settings, identity: IndexIdentity, *, query: dict[str, Any], size: int, **how: Any
+) -> list[dict[str, Any]]:
+    ours = {"term": {"chunk_index_uuid": identity.chunk_index_uuid}}
     source: Any = ["partition", "version"]
     with translated(settings.elasticsearch.url):
         answer = await client.search(
             index=identity.registry,
-            query=query,
-            collapse={"field": "partition"},
+            query={"bool": {"must": ours, **query}},
             sort=[{"version": "desc"}],
-            size=MOST_PARTITIONS,
+            size=size,
             source=source,
+            **how,
         )
-    return {hit["_source"]["partition"]: hit["_source"]["version"] for hit in answer["hits"]["hits"]}
+    return [hit["_source"] for hit in answer["hits"]["hits"]]

@@ -18,7 +18,7 @@ from agents.clock import moment, utc_now
 from agents.elastic.client import Client, connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
-from agents.indexing.indexed_log import newest_versions, require_indexed_log
+from agents.indexing.indexed_log import newest_epoch, require_indexed_log
 from agents.indexing.preflight import CHANGELOG_CONFIG
 from agents.kafka.claims import changelog_topic, read_claims
 from agents.kafka.lag import partition_rows
@@ -26,7 +26,7 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.operations.rewind import lower_claims, require_stopped
 from agents.settings import Settings
 from streams.contract import Described, same_log
-from streams.epochs import Cut, epoch_of_version, grown_cut, only_to_new_partitions, to_contract
+from streams.epochs import Cut, grown_cut, only_to_new_partitions, to_contract
 from streams.errors import ConfigError, RefusedError
 from streams.generations import Generation
 
@@ -74,7 +74,8 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
         cut = Cut(at=utc_now(), why=f"{reason}: {why}", offsets=offsets)
         for one in groups if offsets else []:
             await lower_claims(reader, one, offsets)
-        grown, newest = identity.epochs.then(cut), await run.newest_epoch()
+        grown = identity.epochs.then(cut)
+        newest = await newest_epoch(client, settings, identity)
         while len(grown.cuts) <= newest:  # the registry is newer than the contract: restored apart
             grown = grown.then(cut)
         source = {"partitions": topic.partitions, "log": topic.log}
@@ -135,11 +136,6 @@ class _Bump:
                 "or say from when on records are newer: --at TIME"
             )
         return "by hand", ends
-
-    async def newest_epoch(self) -> int:
-        """Of all that the registry knows of."""
-        newest = await newest_versions(self.client, self.settings, self.identity)
-        return max(map(epoch_of_version, newest.values()), default=0)
 
     async def _is_another_log(self) -> bool:
         """By its identity, by fewer partitions, or by what was claimed or indexed of it."""

@@ -1,6 +1,7 @@
 """Whatever the clients of Kafka and Elasticsearch can raise is an error of our own, of a kind that was chosen."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import aiokafka.errors
 import elasticsearch
@@ -8,7 +9,6 @@ import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch.helpers import ScanError
 
-from agents.elastic.errors import RETRIED
 from agents.elastic.errors import translated as of_elasticsearch
 from agents.kafka.connection import AWAY, REFUSALS
 from agents.kafka.connection import translated as of_kafka
@@ -18,8 +18,8 @@ TRANSPORT: dict[str, type[PenstockError]] = {
     "ConnectionError": AwayError,
     "ConnectionTimeout": AwayError,
     "TlsError": PenstockError,
-    "SerializationError": PenstockError,
-    "SniffingError": PenstockError,
+    "SerializationError": AwayError,
+    "SniffingError": AwayError,
 }
 """By what the client raises itself; a new one has to be given a place here."""
 RETRIABLE = {
@@ -69,12 +69,54 @@ def test_every_error_of_elasticsearchs_client_has_a_kind() -> None:
         assert type(raised_by_elasticsearch(kind("what it says"))) is TRANSPORT[name]  # type: ignore[arg-type]
     answers = set(below(elasticsearch.ApiError)) | {elasticsearch.ApiError}
     for answer in answers:
-        for status in (400, 401, 403, 404, 409, 413, *RETRIED):
+        for status in (400, 401, 403, 404, 408, 409, 413, 429, 500, 503, 520):
             meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.1, NodeConfig("http", "es", 9200))
             found = raised_by_elasticsearch(answer("what", meta, {"error": {"reason": "why"}}))  # type: ignore[arg-type]
-            assert type(found) is (AwayError if status in RETRIED else PenstockError)
+            assert type(found) is (AwayError if status in (408, 429) or status >= 500 else PenstockError)
             assert f"answered {status}: why" in str(found)
+            assert type(raised_by_elasticsearch(answer("what", meta, "<html>"))) is type(found)  # type: ignore[arg-type]
     assert "a part of an index only: 1 of 2 shards" in str(raised_by_elasticsearch(ScanError("x", "1 of 2 shards")))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "told"),
+    [
+        (
+            403,
+            {"type": "cluster_block_exception", "reason": "blocked by: [FORBIDDEN/13/cluster read-only];"},
+            AwayError,
+            "answered 403: blocked by: [FORBIDDEN/13/cluster read-only];; try again",
+        ),
+        (
+            400,
+            {"type": "index_closed_exception", "reason": "closed", "index": "docs-000001"},
+            AwayError,
+            "docs-000001 is closed: open it (`POST /docs-000001/_open`)",
+        ),
+        (
+            403,
+            {"type": "security_exception", "reason": "action is unauthorized"},
+            PenstockError,
+            "unauthorized (ops/elasticsearch has the privileges that are needed)",
+        ),
+        (
+            400,
+            {
+                "type": "search_phase_execution_exception",
+                "reason": "all shards failed",
+                "root_cause": [{"type": "illegal_argument_exception", "reason": "Result window is too large"}],
+            },
+            PenstockError,
+            "answered 400: all shards failed: Result window is too large",
+        ),
+        (404, "index_not_found_exception", PenstockError, "answered 404: index_not_found_exception"),
+    ],
+)
+def test_what_elasticsearch_says_of_its_reasons(status: int, error: Any, kind: type[PenstockError], told: str) -> None:
+    meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.1, NodeConfig("http", "es", 9200))
+    found = raised_by_elasticsearch(elasticsearch.ApiError("what", meta, {"error": error}))
+    assert type(found) is kind
+    assert told in str(found)
 
 
 def test_every_error_of_kafkas_client_has_a_kind() -> None:

@@ -1,7 +1,8 @@
-"""Faults 4 and 8: the broker and Elasticsearch, each killed and started again."""
+"""Faults 4, 8 and 22: the broker and Elasticsearch, each killed and started again; a whole cluster that is shut."""
 
 import asyncio
 
+from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from tests.kit.harness import Gate, Worker, World, until
 from tests.kit.oracle import assert_true
@@ -57,6 +58,40 @@ def test_elasticsearch_killed_and_started_again(world: World, embedder: OnnxEmbe
             await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
             assert worker.get("/livez")[0] == 200
         await world.settled(worker=worker)
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_the_cluster_is_made_read_only_and_the_index_closed_before_a_start(
+    world: World, embedder: OnnxEmbedder
+) -> None:
+    """Fault 22, of a whole cluster: workers wait; one that starts on a closed index waits, too, and says for what,
+    and may ask for few rows at once."""
+
+    async def scenario() -> None:
+        worker, gate = await held_in_the_middle(world)
+        async with connect(world.settings.elasticsearch) as client:
+            index = f"{world.name}-{world.settings.model.name.lower()}-000001"
+            block = "cluster.blocks.read_only_allow_delete"
+            await client.cluster.put_settings(persistent={block: True})
+            gate.open()
+            await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
+            await client.cluster.put_settings(persistent={block: None})
+            await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 0))
+            few = {"index.max_result_window": 500}
+            await client.indices.put_settings(index=f"{index},{index}-registry", settings=few)
+            await client.indices.close(index=index)
+            worker.kill()
+            after = world.start_worker()
+
+            async def waits() -> bool:
+                assert after.process.poll() is None, after.log.read_text()[-2000:]
+                return f"{index} is closed: open it" in after.log.read_text()
+
+            await until(waits)
+            await client.indices.open(index=index)
+        await world.settled(worker=after)
         await assert_true(world, embedder)
 
     asyncio.run(scenario())

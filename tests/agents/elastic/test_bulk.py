@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import AnyHttpUrl
 
 from agents.elastic import bulk as bulk_module
+from agents.elastic import client as client_module
 from agents.elastic import requests as requests_module
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
@@ -25,14 +26,16 @@ from agents.settings import DeliverySettings, ElasticsearchSettings
 from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome, Refused, Written
 
-Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | tuple[int, str, str] | None]
+Answer = Callable[[list[str]], dict[str, Any] | tuple[int, str] | tuple[int, str, str] | str | None]
 
 
 class FakeElasticsearch:
     """Answers bulk requests by script; remembers the ids of each request. None: close without an answer.
 
-    Answers none before `together` of them are here.
+    Answers none before `together` of them are here, and the first one so late.
     """
+
+    late_s = 0.0
 
     def __init__(self, script: list[Answer], together: int = 1) -> None:
         self.script = script
@@ -51,8 +54,13 @@ class FakeElasticsearch:
             self.all_here.set()
         await self.all_here.wait()
         await asyncio.sleep(0.02)  # for one too many to come
+        if len(self.requests) == 1:
+            await asyncio.sleep(self.late_s)
         self.answering -= 1
         answer = (self.script.pop(0) if self.script else ok)(ids)
+        if isinstance(answer, str):  # a page of somebody else
+            page, content_type = answer.split(" ", 1)
+            return web.Response(status=int(page), text="<html>", content_type=content_type)
         if answer is None:
             assert request.transport is not None
             request.transport.close()
@@ -119,11 +127,26 @@ def test_mixed_outcomes_item_by_item() -> None:
     assert fake.requests == [["a", "b", "c", "d"], ["c"]]
 
 
-@pytest.mark.parametrize("failure", [(429, "x"), (503, "x"), (502, "x"), None])
-def test_whole_request_is_sent_again(failure: tuple[int, str] | None) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        *[(429, "x"), (503, "x"), (502, "x"), (520, "x"), (408, "x"), None],
+        (403, "cluster_block_exception"),  # the whole cluster is read-only
+        *["200 text/html", "404 text/html", "200 application/json", "503 text/html"],  # a load balancer's own
+    ],
+)
+def test_whole_request_is_sent_again(failure: tuple[int, str] | str | None) -> None:
     outcomes, fake = send([lambda _: failure, lambda _: failure], ["a", "b"])
     assert all(isinstance(outcome, Written) for outcome in outcomes)
     assert fake.requests == [["a", "b"]] * 3
+
+
+def test_what_is_not_answered_in_time_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(FakeElasticsearch, "late_s", 1.0)
+    outcomes, fake = send([], ["a", "b"])
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    assert len(fake.requests) > 1
 
 
 def test_a_throttled_item_neither_delays_nor_repeats_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
