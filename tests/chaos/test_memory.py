@@ -105,7 +105,7 @@ def test_memory_and_watchdog_with_records_that_cost_much(world: World, summary: 
         await world.create(partitions=2, configs={"max.message.bytes": "16000000"})
         async with AIOKafkaProducer(**connection(world.settings), max_request_size=16 * MIB) as producer:
             for key, value, headers in made(kind):
-                await producer.send_and_wait(world.name, value, key, headers=headers)
+                await producer.send_and_wait(world.name, value, key, headers=list(headers))
             await producer.send_and_wait(world.name, orjson.dumps({"text": "An ordinary one."}), b"last")
         options = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(BUDGET), "PENSTOCK_LIFECYCLE__STALL_S": "20"}
         worker = world.start_worker(options, change=QUICK)
