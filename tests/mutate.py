@@ -60,7 +60,7 @@ MUTATIONS = [
         "streams/protocol.py",
         "if before and before.entry == entry:",
         "if False:",
-        "test_lost_answers_and_kill_in_between",
+        "test_an_intent_of_ones_own_is_not_swapped_in_again",
     ),
     Mutation(
         "an unanswered request is not repeated",

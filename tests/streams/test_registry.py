@@ -1,11 +1,17 @@
 """The registry's planner against a model of the index: crashes, replays, zombies; no stale chunk is left."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams import protocol
 from streams.ids import version as version_of
+from streams.memory import MemoryEntries
+from streams.plan import FieldNames
+from streams.protocol import Target, Work
+from streams.record import Document, Record, decode
 from streams.registry import (
     Begin,
     Entry,
@@ -197,3 +203,22 @@ def test_any_interleaving_of_three_writers_ends_at_the_newest_version(
             writer.step()
         assert writer.finished
     assert index.alive() == [f"{len(log)}/{i}" for i in range(log[-1])]
+
+
+def test_an_intent_of_ones_own_is_not_swapped_in_again() -> None:
+    """Its answer was lost, or a crash left it behind: another swap, whose answer may be lost too, gains nothing."""
+    record = Record(topic="t", partition=0, offset=5, timestamp_ms=0, key=b"d", value=b'{"text": "some text"}')
+    document = decode(record)
+    assert isinstance(document, Document)
+    target = Target(chunk_index_uuid=UUID, model="m", names=FieldNames())
+    entries = MemoryEntries()
+
+    def begun() -> Stored | None:
+        work = Work(record, 0, document=document)
+        asyncio.run(protocol.begin([work], target, entries))
+        return work.intent
+
+    first = begun()
+    assert first is not None
+    assert first.entry.state == "writing"
+    assert begun() == first
