@@ -28,6 +28,7 @@ k_option = click.option("-k", type=click.IntRange(1, 1000), default=10, show_def
     help="Mean share of the top k that both must have.",
 )
 @click.option("--allow-missing", type=click.IntRange(0), default=0, help="So many documents may be missing.")
+@click.option("--unchecked", is_flag=True, help="Do not compare with the present index: it is closed or broken.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds, for lag.")
 @click.option("--alias", metavar="NAME", help="Point this alias at it instead of elasticsearch.alias: for A/B.")
 @settings_option

@@ -130,9 +130,18 @@ async def caught_up(index: Index, reader: LogReader, settings: Settings, generat
 async def parity(
     index: Index, reader: LogReader, settings: Settings, old: Generation, new: Generation, allow_missing: int
 ) -> Gate:
-    """Whether both hold equally many documents, but for those that either has not settled while they are counted."""
-    before = [await progress_of(index, reader, settings, one) for one in (old, new)]
-    counts = [(await index.counts(one.index))["documents"] for one in (old, new)]
+    """Whether both hold equally many documents, but for those that either has not settled while they are counted.
+
+    Closed where the old one cannot be read: it is shut, or its registry is gone.
+    """
+    try:
+        before = [await progress_of(index, reader, settings, old)]
+        counts = [(await index.counts(old.index))["documents"]]
+    except PenstockError as exc:
+        told = f"{old.index} cannot be compared with: {exc}; --unchecked goes on without"
+        return Gate(name="documents", passed=False, told=told)
+    before.append(await progress_of(index, reader, settings, new))
+    counts.append((await index.counts(new.index))["documents"])
     ends = sum((await progress_of(index, reader, settings, new)).ends.values())
     under_way = sum(ends - sum(progress.settled.values()) for progress in before)
     missing = counts[0] - counts[1]
@@ -179,7 +188,8 @@ async def behind_alias(client: Client, settings: Settings, alias: str) -> Genera
 async def rollback(client: Client, settings: Settings) -> tuple[Generation, Generation, float]:
     """Swap back to what served before. Returns (what serves now, what served, seconds).
 
-    Again swaps forth. Asks no gate: what is behind catches up while it serves.
+    Again swaps forth. Asks no gate: what is behind catches up while it serves. Raises RefusedError where what served
+    before cannot be read, because it is closed, or its registry is gone.
     """
     index = Index(client, settings)
     began = time.monotonic()
@@ -191,6 +201,13 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
     if target is None:
         was = f"{serving.before} was dropped" if serving.before else f"{serving.index} is the first"
         raise RefusedError(f"there is nothing to go back to: {was}")
+    try:
+        await index.identity(target)
+    except PenstockError as exc:
+        raise RefusedError(
+            f"{target.index}, which served before, cannot serve now: {exc}. `penstock index list` shows what else "
+            "there is, for `penstock index promote INDEX`"
+        ) from exc
     await swap(client, settings, target, settings.elasticsearch.alias, serving)
     return target, serving, time.monotonic() - began
 

@@ -200,6 +200,18 @@ def test_a_second_model_is_filled_promoted_and_taken_back_under_load(two: World,
             assert rows(verified)["documents"] == 400
         both = await generations()
         assert both[first_index]["documents"] == both[second_index]["documents"] == 400
+        async with connect(two.settings.elasticsearch) as client:
+            await client.indices.close(index=first_index)
+            shut = await command("index", "rollback")
+            assert (shut.returncode, f"{first_index} is closed: open it" in shut.stderr) == (3, True), shut.stderr
+            await client.indices.open(index=first_index)
+            assert rows(await command("index", "rollback", "--json"))["index"] == first_index
+            await client.indices.close(index=first_index)
+            shut = await command("index", "promote", "--json")
+            (told,) = [gate["told"] for gate in rows(shut, code=3)["gates"] if not gate["passed"]]
+            assert f"{first_index} is closed: open it" in told, told
+            assert "--unchecked goes on without" in told, told
+            assert rows(await command("index", "promote", "--unchecked", "--json"))["before"] == first_index
         assert await asyncio.to_thread(old.terminate) == 0
         assert "dropped" in (await command("index", "drop", first_index, "--yes")).stdout
         gone = await command("index", "rollback")

@@ -45,6 +45,7 @@ async def _promote(
     k: int,
     min_overlap: float,
     allow_missing: int,
+    unchecked: bool,
     wait_s: float,
 ) -> None:
     texts = read_queries(queries) if queries else []
@@ -57,7 +58,7 @@ async def _promote(
             if as_json:
                 print_json({"index": new.index, "before": old.index, "alias": alias, "promoted": True, "gates": []})
             return
-        against = old or serving_one(await index.generations())
+        against = None if unchecked else old or serving_one(await index.generations())
         gates = [
             *unfinished(new),
             await caught_up(index, reader, settings, new, wait_s),
