@@ -256,6 +256,13 @@ MUTATIONS = [
         "test_a_rebalance_that_does_not_end_is_a_stall",
     ),
     Mutation(
+        "nobody asks why the group was not joined",
+        "agents/worker/app.py",
+        "refused = self.consumer.take_group_error()",
+        "refused = None",
+        "test_a_group_that_does_not_take_a_worker_is_told_by_its_cause",
+    ),
+    Mutation(
         "no deadline after a crash",
         "agents/worker/app.py",
         "if first is None:\n            _exit_after(CLOSING_S * 3, self)",

@@ -43,6 +43,7 @@ from agents.worker.consumer import Consumer
 from agents.worker.drift import Incarnations
 from agents.worker.health import Admin
 from agents.worker.load_mode import end_when_filled
+from agents.worker.membership import Membership
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from agents.worker.startup import prepare
 from agents.worker.watchdog import Watchdog
@@ -221,6 +222,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 pipeline=pipeline,
                 requests=assembly.requests,
                 incarnations=incarnations,
+                membership=Membership(settings, reader),
             ),
         )
 
@@ -350,7 +352,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             await asyncio.sleep(WATCH_EVERY_S)
             if self.running is not None and not self.should_stop:
                 rebalance = self.rebalancing_count if self.rebalancing else None
-                await self.running.watchdog.look(paused=self.flow.paused, rebalance=rebalance)
+                refused = self.consumer.take_group_error()
+                await self.running.watchdog.look(paused=self.flow.paused, rebalance=rebalance, refused=refused)
 
     async def _balance(self) -> None:
         while True:

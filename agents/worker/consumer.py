@@ -1,10 +1,13 @@
 """Faust's consumer, with what Faust has no setting for: committed records only, a budget of bytes, exact times."""
 
+from contextlib import suppress
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 
 from agents.kafka.batches import read_as_it_is
+from agents.worker.membership import name_all_errors
 
 LOOK_EVERY_S = 1.0
 """For partitions to fetch, such as those of a table that is recovered."""
@@ -13,9 +16,27 @@ LOOK_EVERY_S = 1.0
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
     def _create_worker_consumer(self, transport: Any) -> Any:
         read_as_it_is()
+        name_all_errors()
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # Faust sets it for its own transactions only
         return consumer
+
+    def take_group_error(self) -> BaseException | None:
+        """What the group's coordinator waits with until somebody takes it; it tries again then. None without one."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is None:
+            return None
+        task, error = coordinator._coordination_task, coordinator._pending_exception
+        if task.done() and not task.cancelled() and task.exception():
+            return task.exception()  # type: ignore[no-any-return]  # of a task that does not go on
+        if error is not None:
+            self.thread_loop.call_soon_threadsafe(_take, coordinator)
+        return error  # type: ignore[no-any-return]
+
+
+def _take(coordinator: Any) -> None:
+    with suppress(KafkaError):
+        coordinator.check_errors()
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -30,6 +51,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await deliver(message)
 
         self.callback = count_and_deliver
+
+    def take_group_error(self) -> BaseException | None:
+        """Why the group does not take this worker, once; None while nothing is known against it."""
+        return self._thread.take_group_error()  # type: ignore[no-any-return]
 
     async def _wait_next_records(self, timeout: float) -> Any:
         """Faust sleeps for a second when every partition is paused; the flow knows when one is not any more."""

@@ -9,6 +9,7 @@ from agents.elastic.requests import Requests
 from agents.settings import Settings
 from agents.worker.assignment import Assignment
 from agents.worker.drift import Incarnations
+from agents.worker.membership import Membership
 from agents.worker.pipeline import Pipeline
 from streams.errors import PenstockError, RefusedError
 
@@ -29,22 +30,26 @@ class Watchdog:
         pipeline: Pipeline,
         requests: Requests,
         incarnations: Incarnations,
+        membership: Membership,
     ) -> None:
         self._settings = settings
         self._assignment = assignment
         self._pipeline = pipeline
         self._requests = requests
         self._incarnations = incarnations
+        self._membership = membership
         self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
         self._rebalance: int | None = None
         self._looks = itertools.count()
 
-    async def look(self, *, paused: bool, rebalance: int | None = None) -> None:
+    async def look(self, *, paused: bool, rebalance: int | None = None, refused: BaseException | None = None) -> None:
         """Once, every few seconds. Raises PenstockError when only a restart can help.
 
         `paused`: fetching is, so that nothing was to be delivered. `rebalance`: the number of the one that is on:
-        until it ends there are no partitions to look at, and one that does not end is a stall.
+        until it ends there are no partitions to look at, and one that does not end is a stall. `refused`: what the
+        group's coordinator ended with since the last look.
         """
+        await self._membership.require(refused)
         if rebalance not in (None, self._rebalance):
             self._rebalance_since = time.monotonic()
         self._rebalance = rebalance

@@ -33,6 +33,47 @@ def test_watchdog_ends_a_worker_whose_claim_stands_still(world: World, embedder:
     asyncio.run(scenario())
 
 
+BELOW_THE_BOUND = """
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance as Rebalance
+plain = Rebalance.__init__
+
+def begin(self, *arguments):
+    plain(self, *arguments)
+    self._session_timeout_ms = 1
+
+Rebalance.__init__ = begin
+"""
+"""A change: the group is joined with a session timeout of 1 ms, which no broker takes."""
+
+
+def test_a_group_that_does_not_take_a_worker_is_told_by_its_cause(world: World) -> None:
+    """Before the watchdog calls it a rebalance that does not end: a foreign member, and the broker's bounds."""
+    soon = {"PENSTOCK_LIFECYCLE__STALL_S": "20"}
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"doc", {"text": "A document."})])
+        foreign = AIOKafkaConsumer(
+            world.name, bootstrap_servers=world.settings.kafka.bootstrap_servers, group_id=world.name
+        )
+        await foreign.start()
+        try:
+            worker = world.start_worker(soon)
+            assert await worker.ended() == 3, worker.log.read_text()[-2000:]
+            (last,) = worker.log.read_text().splitlines()[-1:]
+            assert last.startswith(f"penstock: another program uses the consumer group of source.group = {world.name} ")
+            assert "(members: aiokafka-" in last
+        finally:
+            await foreign.stop()
+        worker = world.start_worker(soon, change=BELOW_THE_BOUND)
+        assert await worker.ended() == 2, worker.log.read_text()[-2000:]
+        (last,) = worker.log.read_text().splitlines()[-1:]
+        assert last.startswith("penstock: kafka.session_timeout_s = 10 is outside the broker's bounds")
+        await world.settled(worker=world.start_worker())
+
+    asyncio.run(scenario())
+
+
 def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 19: no regress, and hardly any work twice; more workers than partitions is a healthy state."""
 

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.errors import InvalidSessionTimeoutError
 
 from agents.settings import Settings
 from agents.worker import watchdog
+from agents.worker.membership import Membership
 from agents.worker.watchdog import Watchdog
-from streams.errors import PenstockError
+from streams.errors import ConfigError, PenstockError
 
 STALL_S = Settings().lifecycle.stall_s
 
@@ -22,6 +24,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
+async def no_members(_: str) -> list[dict[str, str]]:
+    """Of a group."""
+    return []
+
+
 def made(*, elasticsearch: bool) -> Watchdog:
     """Of a worker without partitions; `elasticsearch`: whether it answers."""
     parts: dict[str, Any] = {
@@ -29,6 +36,7 @@ def made(*, elasticsearch: bool) -> Watchdog:
         "pipeline": SimpleNamespace(progressed=0.0),
         "requests": SimpleNamespace(closed=elasticsearch),
         "incarnations": None,
+        "membership": Membership(Settings(), cast(Any, SimpleNamespace(group_members=no_members))),
     }
     return Watchdog(Settings(), **cast(Any, parts))
 
@@ -61,3 +69,10 @@ def test_a_rebalance_that_does_not_end_is_a_stall_and_one_after_the_other_is_non
         assert found.stalled() == []
     with pytest.raises(PenstockError, match="a rebalance of the group has not ended for 120 s"):
         look(5.1 * STALL_S, 4)
+
+
+def test_a_refusal_of_the_group_ends_the_worker_at_once(clock: list[float]) -> None:
+    """Else it is a rebalance that does not end, and nothing names the cause."""
+    found = made(elasticsearch=True)
+    with pytest.raises(ConfigError, match=r"kafka.session_timeout_s = 10 is outside the broker's bounds"):
+        asyncio.run(found.look(paused=False, rebalance=1, refused=InvalidSessionTimeoutError()))
