@@ -37,6 +37,8 @@ PREFIX = "PENSTOCK_"
 CONFIG_VARIABLE = "PENSTOCK_CONFIG"
 CACHE_VARIABLE = "PENSTOCK_CACHE_DIR"
 FAIL_POINT_VARIABLE = "PENSTOCK_FAIL_POINT"
+CLAIMS_TABLE = "claims"
+"""Faust's table, by which its changelog topic is named."""
 _OWN_VARIABLES = (CONFIG_VARIABLE, CACHE_VARIABLE, FAIL_POINT_VARIABLE)
 _SECRETS = (
     ("elasticsearch", "api_key"),
@@ -297,6 +299,26 @@ class Settings(BaseSettings):
     admin: AdminSettings = AdminSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _letters_apart(self) -> Self:
+        letters, source = self.dead_letter_topic, self.source
+        if letters == source.topic:
+            raise ValueError(
+                f"dead_letters.topic and source.topic are both {letters}: a dead letter would be read as a record, and "
+                "rejected, again and again; give it a topic of its own"
+            )
+        if letters == self.changelog_topic:
+            raise ValueError(
+                f"dead_letters.topic is {letters}, where the claims of source.group = {source.group} are: give it a "
+                "topic of its own"
+            )
+        return self
+
+    @property
+    def changelog_topic(self) -> str:
+        """Of the claims, as Faust names it."""
+        return f"{self.source.group}-{CLAIMS_TABLE}-changelog"
 
     @property
     def dead_letter_topic(self) -> str:

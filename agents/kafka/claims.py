@@ -16,7 +16,6 @@ from streams.errors import PenstockError, RefusedError
 from streams.ports import Bounds, Log
 from streams.share import WINDOW, Share
 
-TABLE = "claims"
 WRITE_TIMEOUT_S = 60.0
 TOOL_TIMEOUT_S = 30.0
 """Of a command, which somebody waits for."""
@@ -24,7 +23,7 @@ TOOL_TIMEOUT_S = 30.0
 
 def changelog_topic(settings: Settings) -> str:
     """Name of the changelog topic, as Faust makes it."""
-    return f"{settings.source.group}-{TABLE}-changelog"
+    return settings.changelog_topic
 
 
 class ClaimTable:

@@ -30,12 +30,12 @@ from agents.fail_points import FailPoints
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
-from agents.kafka.claims import TABLE, WRITE_TIMEOUT_S, ClaimTable
+from agents.kafka.claims import WRITE_TIMEOUT_S, ClaimTable
 from agents.kafka.connection import tls
 from agents.kafka.reader import LogReader, log_reader
 from agents.log import setup_logging
 from agents.metrics import Metrics
-from agents.settings import Settings, fail_point, load_settings
+from agents.settings import CLAIMS_TABLE, Settings, fail_point, load_settings
 from agents.terminal import shown
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.backpressure import Flow
@@ -157,7 +157,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             datadir=_scratch_folder(settings.source.group),
         )
         raw = {"key_type": bytes, "value_type": bytes, "partitions": checked.partitions}
-        self.claim_table = self.Table(TABLE, **raw)
+        self.claim_table = self.Table(CLAIMS_TABLE, **raw)
         self.source = self.topic(settings.source.topic, key_serializer="raw", value_serializer="raw", **raw)
         self.agent(self.source, name="embed", concurrency=1)(self._embed_agent)
         self.on_rebalance_complete.connect(self._assigned)

@@ -78,6 +78,12 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ('[elasticsearch]\npassword = "p4ss\\n"', "elasticsearch.password: letters, digits and signs"),
         ("[elasticsearch]\nusername = 'a:b'", "elasticsearch.username: a colon"),
         ("[elasticsearch]\nssl_fingerprint = 'ab'", "elasticsearch.ssl_fingerprint: String should match pattern"),
+        ("[dead_letters]\ntopic = 'documents'", "dead_letters.topic and source.topic are both documents"),
+        ("[source]\ntopic = 'a.dlq'\n[dead_letters]\ntopic = 'a.dlq'", "source.topic are both a.dlq"),
+        (
+            "[source]\ngroup = 'g'\n[dead_letters]\ntopic = 'g-claims-changelog'",
+            "dead_letters.topic is g-claims-changelog, where the claims of source.group = g are",
+        ),
         ("elasticsearch = 'p4ss'", "Input should be a valid dictionary"),
         ("[elasticsearch.password]\nvalue = 'p4ss'", "elasticsearch.password: Input should be a valid string"),
     ],

@@ -15,11 +15,12 @@ from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.indexing.preflight import CHANGELOG_CONFIG
-from agents.kafka.claims import TABLE, ClaimTable, changelog_topic, claim_key
+from agents.kafka.claims import ClaimTable, changelog_topic, claim_key
 from agents.kafka.connection import connection
 from agents.kafka.dead_letters import DeadLetterTopic
 from agents.kafka.reader import log_reader, record_of
 from agents.metrics import Metrics
+from agents.settings import CLAIMS_TABLE
 from streams.dead_letter import Home, read_letter
 from streams.epochs import Epochs
 from streams.plan import FieldNames
@@ -62,7 +63,7 @@ def test_claims(world: World) -> None:
     async def scenario() -> None:
         settings, topic = world.settings, changelog_topic(world.settings)
         app = faust.App(world.name, broker=f"kafka://{settings.kafka.bootstrap_servers}", store="memory://")
-        table = app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=2)
+        table = app.Table(CLAIMS_TABLE, key_type=bytes, value_type=bytes, partitions=2)
         async with log_reader(settings) as reader:
             await reader.create_topic(topic, 2, CHANGELOG_CONFIG)
 
