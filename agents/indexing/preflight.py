@@ -154,8 +154,13 @@ async def ensure_topics(reader: LogReader, settings: Settings, topic: Described)
     letters = settings.dead_letter_topic
     if await reader.partitions(letters) is None:
         await reader.create_topic(letters, 1, DEAD_LETTER_CONFIG)
-    else:
-        await _warn_of(reader, settings, letters, DEAD_LETTER_CONFIG, "dead letters that are still open")
+        return
+    if await reader.is_compacted(letters):
+        raise RefusedError(
+            f"the dead-letter topic {letters} is compacted, and so takes no dead letter without a key: "
+            f"{_altered(settings, letters, {'cleanup.policy': 'delete'})}; or choose another dead_letters.topic"
+        )
+    await _warn_of(reader, settings, letters, DEAD_LETTER_CONFIG, "dead letters that are still open")
 
 
 async def _warn_of(reader: LogReader, settings: Settings, topic: str, wanted: Mapping[str, str], what: str) -> None:
@@ -164,9 +169,13 @@ async def _warn_of(reader: LogReader, settings: Settings, topic: str, wanted: Ma
     wrong = {name: wanted[name] for name in KEEPING if name in wanted and found.get(name, wanted[name]) != wanted[name]}
     if wrong:
         has = ", ".join(f"{name} = {found[name]}" for name in wrong)
-        change = ",".join(f"{name}={value}" for name, value in wrong.items())
-        logger.warning(
-            f"{topic} has {has}, by which {what} are lost after a while: `kafka-configs.sh --alter "
-            f"--entity-type topics --entity-name {topic} --add-config {change} "
-            f"--bootstrap-server {settings.kafka.bootstrap_servers}`"
-        )
+        logger.warning(f"{topic} has {has}, by which {what} are lost after a while: {_altered(settings, topic, wrong)}")
+
+
+def _altered(settings: Settings, topic: str, wanted: Mapping[str, str]) -> str:
+    """The command that gives a topic these settings."""
+    change = ",".join(f"{name}={value}" for name, value in wanted.items())
+    return (
+        f"`kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {change} "
+        f"--bootstrap-server {settings.kafka.bootstrap_servers}`"
+    )

@@ -73,9 +73,10 @@ class DeadLetterTopic:
         try:
             await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
+            reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
-                f"({type(exc).__name__}): it stays unacknowledged; check that topic"
+                f"({reason}): it stays unacknowledged; check that topic, which must not be compacted"
             ) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
 

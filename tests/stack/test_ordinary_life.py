@@ -156,6 +156,12 @@ def test_topics_that_lose_what_they_must_keep_are_named(world: World) -> None:
                 f"--entity-name {changelog_topic(world.settings)} --add-config cleanup.policy=compact" in checked.stderr
             )
             assert f"--entity-name {world.settings.dead_letter_topic} --add-config retention.ms=-1" in checked.stderr
+            compacted = f"{world.name}.compacted"
+            await reader.create_topic(compacted, 1, {"cleanup.policy": "compact,delete"})
+        checked = world.command("config", "check", extra={"PENSTOCK_DEAD_LETTERS__TOPIC": compacted})
+        assert checked.returncode == 3, checked.stderr
+        assert f"the dead-letter topic {compacted} is compacted" in checked.stderr
+        assert f"--entity-name {compacted} --add-config cleanup.policy=delete" in checked.stderr
 
     asyncio.run(scenario())
 
