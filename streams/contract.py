@@ -79,6 +79,11 @@ def this_very_log(first: str | None, second: str | None) -> bool:
     return bool(_parts(first)[0]) and _parts(first)[0] == _parts(second)[0]
 
 
+def same_cluster(first: str | None, second: str | None) -> bool:
+    """Whether two identities are of logs on one cluster beyond doubt: by the cluster's id."""
+    return bool(_parts(first)[1]) and _parts(first)[1] == _parts(second)[1]
+
+
 def _parts(log: str | None) -> tuple[str, str]:
     cluster, _, topic = (log or "").partition("/")
     return topic, cluster

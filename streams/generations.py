@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.contract import differences
+from streams.contract import differences, same_cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,16 @@ def fed_by(found: Sequence[Generation], group: str, contract: dict[str, Any] | N
     if serving_one(found) is None:
         fitting = [one for one in fitting if one.group is None and contract is not None]
     return max(fitting, key=lambda one: (one.group is None, one.serving, one.number), default=None)
+
+
+def of_other_topics(found: Iterable[Generation], group: str, topic: str, log: str) -> list[Generation]:
+    """Those that this group feeds from other topics of the same cluster than this one.
+
+    Both would keep their claims under the same keys, and each rebalance void those of the other. On another cluster a
+    group of the same name is another group.
+    """
+    others = [one for one in found if one.group == group and one.contract["source"]["topic"] != topic]
+    return [one for one in others if same_cluster(one.contract["source"].get("log"), log)]
 
 
 def alike(index: dict[str, Any], worker: dict[str, Any]) -> bool:

@@ -439,6 +439,13 @@ MUTATIONS = [
         "test_two_groups_share_a_dead_letter_topic",
     ),
     Mutation(
+        "a group may feed from two topics",
+        "agents/indexing/preflight.py",
+        "if await reader.is_gone(other):",
+        "if True:",
+        "test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on",
+    ),
+    Mutation(
         "a group's own index is forgotten",
         "streams/generations.py",
         "if bound:",

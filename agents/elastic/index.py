@@ -30,7 +30,16 @@ from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
 from streams.epochs import History, another_log, begin_epoch, moved_keys
 from streams.errors import NoIndexError, PenstockError, RefusedError
-from streams.generations import Generation, alike, fed_by, name_of, next_number, number_of, serving_one
+from streams.generations import (
+    Generation,
+    alike,
+    fed_by,
+    name_of,
+    next_number,
+    number_of,
+    of_other_topics,
+    serving_one,
+)
 
 DOCUMENTS = {"bool": {"filter": [{"term": {"state": "done"}}, {"range": {"n": {"gt": 0}}}]}}
 """Registry entries of documents that have chunks."""
@@ -177,7 +186,15 @@ class Index:
         return await self._call(request)
 
     async def fed_from(self, topic: str) -> list[Generation]:
-        """All that are fed from a topic, of whatever alias, as far as this login sees them; without their aliases."""
+        """All that are fed from a topic, of whatever alias; see `everywhere`."""
+        return [one for one in await self.everywhere() if one.contract["source"]["topic"] == topic]
+
+    async def of_other_topics(self, topic: str, log: str) -> list[Generation]:
+        """All that this group feeds from other topics of the same cluster; see `everywhere`."""
+        return of_other_topics(await self.everywhere(), self.group, topic, log)
+
+    async def everywhere(self) -> list[Generation]:
+        """All on this cluster, of whatever alias, as far as this login sees them; without their aliases."""
 
         async def request() -> list[Generation]:
             found = await self._client.indices.get_mapping(index="*", filter_path="*.mappings._meta")
@@ -185,15 +202,16 @@ class Index:
             rows = []
             for name, meta in metas.items():
                 contract = meta.get("penstock")
-                if contract is None or contract["source"]["topic"] != topic:
+                if contract is None:
                     continue
-                group = notes_in({"_meta": meta}, {"_meta": metas.get(f"{name}-registry", {})}).get(GROUP_NOTE)
+                notes = notes_in({"_meta": meta}, {"_meta": metas.get(f"{name}-registry", {})})
+                source = {**contract["source"], "log": _log_of(contract, notes)}
                 rows.append(
                     Generation(
                         index=name,
                         number=0,
-                        contract=contract,
-                        group=group,
+                        contract={**contract, "source": source},
+                        group=notes.get(GROUP_NOTE),
                         serving=False,
                         before=None,
                         aliases=(),

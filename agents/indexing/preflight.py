@@ -20,7 +20,7 @@ from streams.claim import Claim, history_known
 from streams.contract import Described
 from streams.dead_letter import Home
 from streams.epochs import History, begin_epoch, to_contract
-from streams.errors import PenstockError, RefusedError
+from streams.errors import AwayError, PenstockError, RefusedError
 from streams.generations import Generation
 from streams.shapes import START, Shapes
 from streams.share import Share
@@ -99,6 +99,8 @@ async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: 
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic = await reader.require_topic(settings.source.topic)
         claims, index = await read_claims(reader, settings), Index(client, settings)
+        if not any_log:  # before whatever advises to begin an epoch
+            await require_own_group(reader, index, settings.source.topic, topic.log)
         if claims and await index.mine() is None:  # before the topics: nothing can be said of a new epoch without it
             raise index_gone(f"the index behind {settings.elasticsearch.alias}")
         await ensure_topics(reader, settings, topic)
@@ -122,13 +124,34 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
     contract.
     """
     manifest = read_manifest(settings.model_folder)
-    async with log_reader(settings) as reader:
-        topic = await reader.require_topic(settings.source.topic)
+    async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
+        topic, index = await reader.require_topic(settings.source.topic), Index(client, settings)
+        await require_own_group(reader, index, settings.source.topic, topic.log)
         claims = await read_claims(reader, settings)
-    history = history_known(claims.values(), topic.log)
-    async with connect(settings.elasticsearch) as client:
-        contract = contract_of(settings, manifest, topic)
-        return await Index(client, settings).create(contract, load=load, beside=beside, history=history)
+        contract, history = contract_of(settings, manifest, topic), history_known(claims.values(), topic.log)
+        return await index.create(contract, load=load, beside=beside, history=history)
+
+
+async def require_own_group(reader: LogReader, index: Index, topic: str, log: str) -> None:
+    """Raises RefusedError where the group feeds an index from another topic, too, as far as this login sees them.
+
+    Nobody feeds one whose topic is gone.
+    """
+    try:
+        found = await index.of_other_topics(topic, log)
+    except AwayError:
+        raise
+    except PenstockError:  # a login for its own indices alone
+        return
+    for one in found:
+        name, other = one.index, one.contract["source"]["topic"]
+        if await reader.is_gone(other):
+            continue
+        raise RefusedError(
+            f"the consumer group {index.group} feeds {name} from the topic {other}, and source.topic is {topic}: a "
+            "group's claims have room for one topic, and each would void the other's. Choose another source.group for "
+            f"one of them; or, where nobody needs {name} any more, delete it and {name}-registry"
+        )
 
 
 def require_few_rejected(settings: Settings, claims: Iterable[Claim], sink: str) -> None:

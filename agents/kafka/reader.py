@@ -89,17 +89,23 @@ class LogReader:
                 self._consumer.pause(*offsets)
 
     async def describe(self, topic: str) -> Described | None:
-        """Number of partitions now, and which log it is; None when there is no such topic."""
+        """Number of partitions now, and which log it is; None when there is no such topic, or none to be seen."""
+        return (await self._described(topic))[1]
 
-        async def request() -> Described | None:
+    async def is_gone(self, topic: str) -> bool:
+        """Whether there is no such topic; False where this login may not see it."""
+        return (await self._described(topic))[0] == UNKNOWN_TOPIC
+
+    async def _described(self, topic: str) -> tuple[int, Described | None]:
+        async def request() -> tuple[int, Described | None]:
             answer = await self._admin._send_request(TopicRequest(topic))  # it has no public way for it
             code, found = described(answer, topic)
             if code and code not in (UNKNOWN_TOPIC, TopicAuthorizationFailedError.errno):
                 raise for_code(code)(topic)
-            return found
+            return code, found
 
-        found: Described | None = await self._guard(request)
-        return found
+        told: tuple[int, Described | None] = await self._guard(request)
+        return told
 
     async def partitions(self, topic: str) -> int | None:
         """Number of partitions now, or None when there is no such topic."""

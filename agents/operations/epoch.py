@@ -19,7 +19,7 @@ from agents.elastic.client import Client, connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.indexing.indexed_log import newest_epoch, require_indexed_log
-from agents.indexing.preflight import CHANGELOG_CONFIG
+from agents.indexing.preflight import CHANGELOG_CONFIG, require_own_group
 from agents.kafka.claims import changelog_topic, read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
@@ -54,10 +54,11 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
         groups = [settings_of(settings, found)]
         if groups[0].source.group != settings.source.group:  # whose index it was before
             groups.append(settings)
+        topic = await reader.require_topic(settings.source.topic)
         for one in groups:
+            await require_own_group(reader, Index(client, one), one.source.topic, topic.log)
             await require_stopped(reader, one)
         identity = await index.identity(found, opened=False)
-        topic = await reader.require_topic(settings.source.topic)
         run = _Bump(reader, client, groups[0], found, identity, topic)
         now = len(identity.epochs.cuts)
         try:

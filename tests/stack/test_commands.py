@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from agents.commands import cli
 from agents.elastic.client import connect
+from agents.elastic.index import Index
+from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.proxy import forwarded
@@ -161,6 +163,36 @@ def test_wrong_dims_and_other_splitter(world: World, model_folder: Path, tmp_pat
     assert_message(other, 3, "split.max_chars: index 1000, worker 500", "split.overlap_chars: index 100, worker 0")
     asyncio.run(_other_similarity(world))
     assert_message(world.command("worker"), 3, "similarity: index dot_product, worker cosine")
+
+
+def test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on(world: World) -> None:
+    """A second team sets its topic and alias, not the group: both would keep their claims in one place."""
+    second = f"{world.name}b"
+    theirs = {"PENSTOCK_SOURCE__TOPIC": second, "PENSTOCK_ELASTICSEARCH__ALIAS": second}
+    mended = {**theirs, "PENSTOCK_SOURCE__GROUP": second}
+    told = (f"the consumer group {world.name} feeds ", f"from the topic {world.name}, and source.topic is {second}")
+    create(world)
+    asyncio.run(_fed_by_its_group(world, second))
+    assert_message(world.command("index", "create", extra=theirs), 3, *told, "Choose another source.group")
+    assert world.command("index", "create", extra=mended).returncode == 0
+    for command in (["worker"], ["index", "epoch", "bump", "--why", "as told"]):
+        assert_message(world.command(*command, extra=theirs), 3, *told)
+    for extra in (mended, {}):
+        checked = world.command("config", "check", extra=extra)
+        assert checked.returncode == 0, checked.stderr
+    asyncio.run(world.delete_topic(world.name))  # nobody feeds that index any more: the group can move
+    assert_message(world.command("config", "check", extra=theirs), 3, "changelog topic", "`penstock index epoch bump")
+    for command in (["index", "epoch", "bump", "--why", "the group moved"], ["config", "check"]):
+        done = world.command(*command, extra=theirs)
+        assert done.returncode == 0, done.stderr
+
+
+async def _fed_by_its_group(world: World, other_topic: str) -> None:
+    """As a worker leaves the index, which ended since; and there is another topic."""
+    async with log_reader(world.settings) as reader, connect(world.settings.elasticsearch) as client:
+        await reader.create_topic(other_topic, 2, {})
+        topic, index = await reader.require_topic(world.name), Index(client, world.settings)
+        await index.bind((await index.generation()).index, topic.log)
 
 
 async def _other_similarity(world: World) -> None:

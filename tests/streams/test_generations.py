@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.agreement import agreement, summary
-from streams.generations import Generation, fed_by, name_of, next_number, number_of
+from streams.generations import Generation, fed_by, name_of, next_number, number_of, of_other_topics
 from streams.ids import version
 from streams.plan import FieldNames, content_writes
 from streams.record import Document, Record, decode
@@ -55,6 +55,21 @@ def test_a_group_feeds_the_one_that_is_bound_to_it_whatever_its_contract() -> No
     assert fed_by([first, generation(2, "a-2", OTHER)], "b", OTHER) == generation(2, "a-2", OTHER)  # a group renamed
     grown = {**OTHER, "source": {"topic": "t", "partitions": 8}}
     assert fed_by(found, "b", grown) == second  # for the message about a new epoch
+
+
+def test_a_group_feeds_from_one_topic_of_a_cluster() -> None:
+    def of(topic: str, log: str | None, group: str | None = "a") -> Generation:
+        return generation(1, group, {**CONTRACT, "source": {"topic": topic, "partitions": 4, "log": log}})
+
+    def others(*found: Generation) -> list[Generation]:
+        return of_other_topics(found, "a", "t", "cluster/t1")
+
+    conflict = of("u", "cluster/u1")
+    assert others(of("t", "cluster/t1"), conflict) == [conflict]
+    assert others(of("t", "cluster/t0")) == []  # the topic was made anew
+    assert others(of("u", "cluster/u1", "b"), of("u", "cluster/u1", None)) == []
+    assert others(of("u", "elsewhere/u1")) == []  # the group of another cluster
+    assert others(of("u", None), of("u", "/u1"), of("u", "")) == []  # or it may be
 
 
 def test_names_of_one_alias_are_not_those_of_another() -> None:
