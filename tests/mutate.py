@@ -28,6 +28,13 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "what compaction took was deleted, whatever else the topic has",
+        "agents/operations/verify.py",
+        "            and not self._spool.is_unread(doc)\n",
+        "",
+        "test_a_rebuild_keeps_what_compaction_took_from_the_topic",
+    ),
+    Mutation(
         "a time-out is no failure to wait for",
         "agents/elastic/requests.py",
         "except TransportError as exc:",

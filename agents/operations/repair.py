@@ -27,12 +27,21 @@ class Repairer:
     async def document(self, place: Place) -> None:
         """The record at this place, once more. Refused again, it is a dead letter. Twice is harmless."""
         record = await self._record(place)
-        if record is None:
-            return
+        if record is not None:
+            await self._again(record)
+
+    async def _again(self, record: Record) -> None:
         works = await self._assembly.parts.embedder.on_tokenizers(
             lambda record: self._stages.prepare(record, attempt=2, repair=True), [record]
         )
         await self._stages.through(works)
+
+    async def deletion(self, doc: str, place: Place) -> None:
+        """As if the record at this place, which is gone, had been a tombstone. Twice is harmless."""
+        topic, (partition, offset) = self._settings.source.topic, place
+        key = doc.encode()
+        record = Record(topic=topic, partition=partition, offset=offset, timestamp_ms=-1, key=key, value=None)
+        await self._again(record)
 
     async def letter(self, place: Place) -> None:
         """The record at this place is refused as it is, and its dead letter is missing."""

@@ -16,6 +16,7 @@ CREATE TABLE newest (doc TEXT, partition INT, offset INT, version INT, body BLOB
 CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BLOB, PRIMARY KEY (doc, version))
     WITHOUT ROWID;
 CREATE TABLE letters (epoch INT, partition INT, offset INT, PRIMARY KEY (epoch, partition, offset)) WITHOUT ROWID;
+CREATE TABLE unread (doc TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE entries (doc TEXT PRIMARY KEY, hi INT) WITHOUT ROWID;
 CREATE TABLE suspects (doc TEXT, number INT, PRIMARY KEY (doc, number)) WITHOUT ROWID;
 """
@@ -74,6 +75,14 @@ class Spool:
                 "body = excluded.body WHERE excluded.version > version",
                 rows,
             )
+
+    def add_unread(self, key: bytes | None) -> None:
+        """Of a record in which no document can be read."""
+        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?)", ((key or b"").decode(errors="replace"),))
+
+    def is_unread(self, doc: str) -> bool:
+        """Whether the topic has such a record about this document."""
+        return self._db.execute("SELECT 1 FROM unread WHERE doc = ?", (doc,)).fetchone() is not None
 
     def known(self, docs: Sequence[str]) -> dict[str, list[Known]]:
         """Of each document the newest record of each partition that was not dead-lettered, then those that were.

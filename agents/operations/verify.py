@@ -98,6 +98,7 @@ class Verifier:
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._compacted = False
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
@@ -109,6 +110,7 @@ class Verifier:
         """All passes. What was found is in `result`, and what to repair in the spool."""
         began = time.monotonic()
         with translated(self._settings.elasticsearch.url, "; try again"):
+            self._compacted = await self._reader.is_compacted(self._settings.source.topic)
             await self._read_letters()
             result.unsettled = await self._read_topic(result, report)
             await self._check_registry(result, report)
@@ -125,6 +127,7 @@ class Verifier:
 
     async def confirm(self, result: Verified, report: Report) -> None:
         """Read every suspect again, realtime: what is wrong now counts."""
+        await self._read_ends()
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
             found, known = await self.look(part), self._spool.known(list(part))
@@ -144,6 +147,7 @@ class Verifier:
     async def repair(self, repairer: Repairer, report: Report) -> None:
         """Mend every suspect that is damaged."""
         wrong_vectors = self._vectors.damaged
+        await self._read_ends()
         for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
             known = self._spool.known([doc])[doc]
             seen = (await self.look({doc: numbers}))[doc]
@@ -152,6 +156,8 @@ class Verifier:
             kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
             if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                 await repairer.document(asked.place)
+            if entry and "deleted meanwhile" in kinds:
+                await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
             if "orphan chunk" in kinds:
                 n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
                 await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
@@ -178,8 +184,27 @@ class Verifier:
             newer = f"a newer record on partition {there.newest.partition} is a dead letter"
             found.append(Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}"))
         elif entry and newest is None and entry.n:
-            found.append(Finding("no record", doc, "its record is no longer in the topic"))
+            kind = "deleted meanwhile" if self._is_deleted(doc, entry, known) else "no record"
+            found.append(Finding(kind, doc, "its record is no longer in the topic"))
         return found
+
+    def _is_deleted(self, doc: str, entry: Entry, known: Sequence[Known]) -> bool:
+        """Whether a tombstone took the entry's record, and went itself before a worker saw it.
+
+        Compaction keeps the newest record of a key, unless that is a tombstone. It may be one that is not settled yet:
+        nothing is told then.
+        """
+        offset = offset_of_version(entry.version)
+        return (
+            self._compacted
+            and not known
+            and not self._spool.is_unread(doc)
+            and entry.state == "done"
+            and self._epochs.version(entry.partition, offset) == entry.version
+            and offset >= self._begin.get(entry.partition, 0)  # below it retention took the records
+            and not any(entry.partition == number and offset in taken for number, taken in self._lost)
+            and self._ends == self._bounds
+        )
 
     async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
         """Documents, each at one moment: its entry did not change while its chunks were read.
@@ -289,6 +314,7 @@ class Verifier:
             place = work.record.partition, work.record.offset
             has_letter = self._spool.has_letter(self._epochs.of(*place), place)
             if work.document is None:
+                self._spool.add_unread(work.record.key)
                 if not has_letter and self._letters_whole:
                     self._lost_letters.append(place)
                 continue
