@@ -271,6 +271,10 @@ class Index:
         """For writing, where its creation was interrupted before that. Twice is harmless."""
         await self._call(lambda: open_for_writing(self._client, name))
 
+    async def has_registry(self, name: str) -> bool:
+        """Whether the registry of an index is there: a copy of the index alone has none."""
+        return bool(await self._call(lambda: self._client.indices.exists(index=f"{name}-registry")))
+
     async def complete(self, name: str) -> None:
         """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""
 

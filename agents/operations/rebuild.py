@@ -160,6 +160,12 @@ async def _begin(
 ) -> Generation:
     """A new generation; or the one that `index create` made for this contract, when no group feeds it yet."""
     made = next((one for one in found if not one.group and not one.serving and alike(one.contract, contract)), None)
+    if made and not await index.has_registry(made.index):
+        raise RefusedError(
+            f"{made.index} has no registry: it was copied from another index, or has lost it, and nothing can be built "
+            f"into it. A copy that you want to keep needs a name that does not look like one of Penstock's. `penstock "
+            f"index drop {made.index}`, then `penstock index rebuild`"
+        )
     number = made.number if made else next_number(found)
     notes = {
         GROUP_NOTE: f"{index.group}-{number}",

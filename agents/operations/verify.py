@@ -30,6 +30,7 @@ from agents.operations.spool import Known, Spool
 from agents.operations.vectors import ALIVE, StoredVectors
 from agents.progress import Report
 from agents.settings import Settings
+from streams.contract import this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.examine import Finding, Place, Row, examine, newest_of, row_of
 from streams.ids import chunk_id
@@ -194,9 +195,10 @@ class Verifier:
         Compaction keeps the newest record of a key, unless that is a tombstone. It may be one that is not settled yet:
         nothing is told then.
         """
-        offset = offset_of_version(entry.version)
+        offset, indexed = offset_of_version(entry.version), self._checked.identity.contract["source"].get("log")
         return (
             self._compacted
+            and this_very_log(indexed, self._checked.topic.log)
             and not known
             and not self._spool.is_unread(doc)
             and entry.state == "done"

@@ -445,7 +445,10 @@ def test_a_rebuild_keeps_what_compaction_took_from_the_topic(world: World) -> No
 
 
 def test_a_rebuild_of_deletions_alone_and_what_must_not_happen_beside_it(world: World) -> None:
-    """No chunk has to be read; deletions are not forgotten, and no epoch begins, before it has ended."""
+    """No chunk has to be read; deletions are not forgotten, and no epoch begins, before it has ended.
+
+    Nor is anything built into somebody's copy of an index.
+    """
     first = f"{world.name}-all-minilm-l6-v2-000001"
 
     async def scenario() -> None:
@@ -470,5 +473,14 @@ def test_a_rebuild_of_deletions_alone_and_what_must_not_happen_beside_it(world: 
         assert (refused.returncode, f"`penstock index drop {again}`" in refused.stderr) == (3, True), refused.stderr
         assert world.command("index", "drop", again, "--yes").returncode == 0
         assert world.command("index", "rebuild").returncode == 0
+
+        copy = first.replace("000001", "000003")
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.add_block(index=first, block="write")
+            await client.indices.clone(index=first, target=copy)
+            await client.indices.put_settings(index=first, settings={"index.blocks.write": None})
+        refused = world.command("index", "rebuild")
+        assert (refused.returncode, f"{copy} has no registry" in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "drop", copy, "--yes").returncode == 0
 
     asyncio.run(scenario())
