@@ -7,6 +7,7 @@ Credentials are not sent over a connection that is not encrypted, unless `allow_
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -28,7 +29,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from streams.errors import ConfigError
 from streams.plan import METADATA
@@ -370,6 +377,8 @@ def load_settings(path: Path | None = None) -> Settings:
             values[name] = value
     try:
         return Settings(**raw)
+    except SettingsError as exc:
+        raise ConfigError(_no_json(os.environ) or str(exc)) from None
     except ValidationError as exc:
         raise ConfigError("\n".join(_explain(error, path) for error in exc.errors())) from None
 
@@ -457,6 +466,16 @@ def _check_variables(environ: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(variable.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"environment variable {variable}: there is no such setting{hint}")
+
+
+def _no_json(environ: Mapping[str, str]) -> str | None:
+    """Which variable of a table cannot be read, and how it is written."""
+    variable = _variable("elasticsearch", "metadata_fields")  # the only table
+    try:
+        json.loads(_in_environment(environ, variable) or "{}")
+    except ValueError as exc:
+        return f"""environment {variable} is not JSON ({exc}); a table is written as '{{"year": "integer"}}' there"""
+    return None
 
 
 def _is_service_link(variable: str, value: str) -> bool:

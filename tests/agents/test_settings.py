@@ -130,6 +130,17 @@ def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings()
 
 
+def test_a_table_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__METADATA_FIELDS", '{"year": "integer"}')
+    assert load_settings().elasticsearch.metadata_fields == {"year": "integer"}
+    monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__METADATA_FIELDS", '{year = "integer"}')
+    told = (
+        r"PENSTOCK_ELASTICSEARCH__METADATA_FIELDS is not JSON \(.*\); a table is written as '\{\"year\": \"integer\"\}'"
+    )
+    with pytest.raises(ConfigError, match=told):
+        load_settings()
+
+
 LINKS = {
     "PENSTOCK_SERVICE_HOST": "10.0.171.239",
     "PENSTOCK_SERVICE_PORT": "9464",
