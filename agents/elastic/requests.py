@@ -72,9 +72,9 @@ class Requests:
                 self._breaker.abandoned()
                 raise
             else:
-                self._failed() if refused(answer) else self._succeeded()
+                self._failed("everything is refused for now") if refused(answer) else self._succeeded()
                 return answer
-            self._failed(at_least_s)
+            self._failed(reason, at_least_s)
             await self.wait(attempt, reason)
         raise AssertionError("unreachable")
 
@@ -99,11 +99,14 @@ class Requests:
         self._breaker.succeeded()
         self._show()
 
-    def _failed(self, at_least_s: float = 0.0) -> None:
+    def _failed(self, reason: str, at_least_s: float = 0.0) -> None:
         was_closed = self.closed
         self._breaker.failed(time.monotonic(), at_least_s=at_least_s)
         if was_closed and not self.closed:
-            logger.warning("Elasticsearch does not answer, or refuses everything: fetching stops until it does not")
+            told = (
+                "Elasticsearch does not answer, or refuses everything, such as a closed index: fetching stops meanwhile"
+            )
+            logger.warning(told, extra={"reason": reason})
         self._show()
 
     async def _permission(self) -> None:

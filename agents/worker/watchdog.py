@@ -97,7 +97,9 @@ class Watchdog:
     def not_ready(self) -> list[str]:
         """Why no traffic should count on this worker; an empty assignment is one that was received."""
         reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
-        return [*reasons, "Elasticsearch does not answer"] if self._elasticsearch_away else reasons
+        return (
+            [*reasons, "Elasticsearch does not answer, or refuses everything"] if self._elasticsearch_away else reasons
+        )
 
     @property
     def _elasticsearch_away(self) -> bool:
