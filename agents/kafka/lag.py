@@ -6,17 +6,24 @@ from agents.kafka.claims import read_claims
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.claim import Claim
+from streams.contract import same_log
 
 
-async def partition_rows(reader: LogReader, settings: Settings, count: int, sink: str | None) -> list[dict[str, Any]]:
-    """One row a partition. `settled_offset`: every record below it is settled; lag counts from there."""
+async def partition_rows(
+    reader: LogReader, settings: Settings, count: int, sink: str | None, log: str | None = None
+) -> list[dict[str, Any]]:
+    """One row a partition. `settled_offset`: every record below it is settled; lag counts from there.
+
+    `sink`: what claims have to be about; None where that is unknown. `log`: claims that know theirs, and it is another,
+    say nothing.
+    """
     topic = settings.source.topic
     bounds = await reader.bounds(topic, range(count))
     claims = await read_claims(reader, settings)
     rows = []
     for partition in range(count):
         begin, end = bounds[partition].begin, bounds[partition].end
-        settled = min(end, max(begin, _next(claims.get(partition), sink)))
+        settled = min(end, max(begin, _next(claims.get(partition), sink, log)))
         rows.append(
             {
                 "topic": topic,
@@ -29,7 +36,9 @@ async def partition_rows(reader: LogReader, settings: Settings, count: int, sink
     return rows
 
 
-def _next(claim: Claim | None, sink: str | None) -> int:
+def _next(claim: Claim | None, sink: str | None, log: str | None) -> int:
     if claim is None or (sink is not None and claim.sink != sink):
+        return 0
+    if claim.history is not None and not same_log(claim.history.log, log):
         return 0
     return claim.offset + 1

@@ -48,8 +48,9 @@ async def progress_of(index: Index, reader: LogReader, settings: Settings, gener
     Raises PenstockError when it cannot be told, RefusedError when it is about another log.
     """
     identity = await index.identity(generation)
-    own = settings_of(settings, generation)
-    source, now = generation.contract["source"], await reader.require_topic(own.source.topic)
+    source, own = generation.contract["source"], settings_of(settings, generation)
+    own = own.model_copy(update={"source": own.source.model_copy(update={"topic": source["topic"]})})
+    now = await reader.require_topic(own.source.topic)
     way = begin_epoch(generation.group, settings.source.group)
     if not same_log(source["log"], now.log):
         raise another_log(own.source.topic, f"{generation.index} holds {source['log']}, this is {now.log}", way)

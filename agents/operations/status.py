@@ -28,7 +28,8 @@ NEWEST_LETTERS = 10_000
 async def read_status(settings: Settings) -> dict[str, Any]:
     """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
 
-    Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand.
+    Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand, as
+    long as they are of this log.
     `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, and where
     workers end because of their dead letters.
     """
@@ -38,7 +39,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         if identity:
             problem = await _unserved(settings, identity) or await _stopped(reader, settings, identity)
         sink = identity.sink if identity else NO_SINK if isinstance(problem, NoIndexError) else None
-        rows = await partition_rows(reader, settings, topic.partitions, sink)
+        rows = await partition_rows(reader, settings, topic.partitions, sink, topic.log)
         for row in rows:
             row["oldest_unsettled_age_s"] = await _age(reader, row) if row["lag"] else None
         workers = await reader.group_members(settings.source.group)

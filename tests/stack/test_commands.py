@@ -177,6 +177,12 @@ def test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on(world:
     assert world.command("index", "create", extra=mended).returncode == 0
     for command in (["worker"], ["index", "epoch", "bump", "--why", "as told"]):
         assert_message(world.command(*command, extra=theirs), 3, *told)
+    beside = {**mended, "PENSTOCK_ELASTICSEARCH__ALIAS": world.name}
+    made = world.command("index", "create", extra=beside)
+    assert "another corpus needs an elasticsearch.alias of its own" in made.stderr, made.stderr
+    listed = json.loads(world.command("index", "list", "--json").stdout)
+    assert [(row["lag"], row["problem"]) for row in listed] == [(0, None), (0, None)], listed  # each of its own topic
+    assert world.command("index", "drop", listed[1]["index"], "--yes").returncode == 0
     for extra in (mended, {}):
         checked = world.command("config", "check", extra=extra)
         assert checked.returncode == 0, checked.stderr

@@ -8,7 +8,7 @@ from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
-from streams.generations import Generation
+from streams.generations import Generation, serving_one
 
 
 def create(settings: Settings, *, model: str | None, load: bool) -> None:
@@ -21,6 +21,7 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
         say("--load is for a new index: this one stays as it is", err=True)
     lost = asyncio.run(_lost(settings)) if new or not made.serving else None
     if not made.serving:
+        asyncio.run(_tell_of_another_topic(settings))
         _tell_how_to_fill(settings, made, lost)
     elif lost:
         _tell_what_is_missing(settings, made, lost)
@@ -40,6 +41,18 @@ def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> No
 async def _others(settings: Settings, made: Generation) -> list[str]:
     async with connect(settings.elasticsearch) as client:
         return [one.index for one in await Index(client, settings).generations() if one.index != made.index]
+
+
+async def _tell_of_another_topic(settings: Settings) -> None:
+    """What readers have may be another corpus."""
+    async with connect(settings.elasticsearch) as client:
+        serving = serving_one(await Index(client, settings).generations())
+    if serving and (other := serving.contract["source"]["topic"]) != settings.source.topic:
+        say(
+            f"readers of {settings.elasticsearch.alias} have {serving.index}, which is of the topic {other}, and "
+            f"source.topic is {settings.source.topic}: another corpus needs an elasticsearch.alias of its own",
+            err=True,
+        )
 
 
 def _tell_how_to_fill(settings: Settings, made: Generation, lost: str | None) -> None:

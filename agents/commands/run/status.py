@@ -62,13 +62,13 @@ def _render(data: dict[str, Any]) -> Group:
             "" if age is None else f"{age} s",
         )
     head = (
-        f"lag {data['lag']}   index {data['index'] or 'none'}   "
+        f"lag {data['lag']}   index {data['index'] or '?'}   "
         f"model {data['model']} ({data['setup'] or 'not measured here yet'})   "
         f"workers {len(data['workers'])}"
     )
     others = [
         f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
-        f"{row['group'] or 'nobody yet'}, {row['documents']} documents, lag {_known(row['lag'])}"
+        f"{row['group'] or 'nobody yet'}, {_known(row['documents'])} documents, lag {_known(row['lag'])}"
         for row in data["generations"] or []
     ]
     dead = data["dead_letters"]
