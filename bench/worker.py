@@ -89,7 +89,7 @@ class Process:
                     raise RuntimeError(f"the worker ended early:\n{self._log.read_text()[-2000:]}")
                 peak = max(peak, _peak_rss(self._process.pid))
                 status = await self._get(http, "/statusz")
-                if status is None:
+                if status is None or "partitions" not in status:  # while it asks for its servers it says so
                     continue
                 rows, now = status["partitions"], time.monotonic()
                 if not begun and (any(row["open"] or row["settled_offset"] for row in rows) or (rows and not records)):
