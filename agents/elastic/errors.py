@@ -15,7 +15,8 @@ ACCESS = {
     401: " (elasticsearch.api_key, or username and password: are they right, and not revoked?)",
     403: " (ops/elasticsearch has the privileges that are needed)",
 }
-SHUT = frozenset({"cluster_block_exception", "index_closed_exception"})
+INDEX_CLOSED = "index_closed_exception"
+SHUT = frozenset({"cluster_block_exception", INDEX_CLOSED})
 """Somebody, or a full disk, shut the index or the cluster for a while: that is never a document's fault."""
 
 
@@ -67,7 +68,7 @@ def answer_of(exc: ApiError) -> str:
     causes = [cause for cause in error.get("root_cause") or [] if isinstance(cause, dict)]
     said = [str(each.get("reason")) for each in (error, *causes[:1]) if each.get("reason")]
     reason = ": ".join(dict.fromkeys(said)) or str(error or exc.body)
-    if kind == "index_closed_exception":
+    if kind == INDEX_CLOSED:
         index = error.get("index") or "the index"
         reason = f"{index} is closed: open it (`POST /{index}/_open`)"
     access = "" if kind in SHUT else ACCESS.get(exc.status_code, "")

@@ -53,26 +53,26 @@ async def newest_versions(
 ) -> dict[int, int]:
     """The greatest version in the registry, by partition, of so many. Raises PenstockError when it cannot be read."""
     # no row more than there can be: an index may allow few
-    ours = {"filter": {"range": {"partition": {"lt": partitions}}}}
-    rows = await _newest(client, settings, identity, query=ours, size=partitions, collapse={"field": "partition"})
+    present = {"range": {"partition": {"lt": partitions}}}
+    rows = await _newest(client, settings, identity, present, size=partitions, collapse={"field": "partition"})
     return {row["partition"]: row["version"] for row in rows}
 
 
 async def newest_epoch(client: Client, settings: Settings, identity: IndexIdentity) -> int:
     """Of all that the registry knows of. Raises PenstockError when it cannot be read."""
-    rows = await _newest(client, settings, identity, query={}, size=1)
+    rows = await _newest(client, settings, identity, size=1)
     return epoch_of_version(rows[0]["version"]) if rows else 0
 
 
 async def _newest(
-    client: Client, settings: Settings, identity: IndexIdentity, *, query: dict[str, Any], size: int, **how: Any
+    client: Client, settings: Settings, identity: IndexIdentity, *only: dict[str, Any], size: int, **how: Any
 ) -> list[dict[str, Any]]:
     ours = {"term": {"chunk_index_uuid": identity.chunk_index_uuid}}
     source: Any = ["partition", "version"]
     with translated(settings.elasticsearch.url):
         answer = await client.search(
             index=identity.registry,
-            query={"bool": {"must": ours, **query}},
+            query={"bool": {"filter": [ours, *only]}},
             sort=[{"version": "desc"}],
             size=size,
             source=source,

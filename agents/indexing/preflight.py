@@ -10,7 +10,7 @@ from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
 from agents.indexing.indexed_log import require_indexed_log
-from agents.kafka.claims import changelog_topic, read_claims, too_many_rejected
+from agents.kafka.claims import read_claims, too_many_rejected
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings, cache_dir
 from models.manifest import read_manifest
@@ -163,7 +163,7 @@ def require_few_rejected(settings: Settings, claims: Iterable[Claim], sink: str)
 
 async def ensure_topics(reader: LogReader, settings: Settings, topic: Described) -> None:
     """Make the changelog and dead-letter topics when they are missing. `topic`: the source topic as it is now."""
-    changelog = changelog_topic(settings)
+    changelog = settings.changelog_topic
     found = await reader.partitions(changelog)
     if found is None:
         await reader.create_topic(changelog, topic.partitions, CHANGELOG_CONFIG)

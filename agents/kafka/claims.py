@@ -21,11 +21,6 @@ TOOL_TIMEOUT_S = 30.0
 """Of a command, which somebody waits for."""
 
 
-def changelog_topic(settings: Settings) -> str:
-    """Name of the changelog topic, as Faust makes it."""
-    return settings.changelog_topic
-
-
 class ClaimTable:
     """`Claims` over a Faust table."""
 
@@ -61,7 +56,7 @@ async def claim_writer(settings: Settings) -> AsyncIterator[Callable[[int, Claim
     Only while no worker of the group runs. Raises PenstockError when the broker does not take it.
     """
     producer = AIOKafkaProducer(**connection(settings), acks="all")
-    topic, servers = changelog_topic(settings), settings.kafka.bootstrap_servers
+    topic, servers = settings.changelog_topic, settings.kafka.bootstrap_servers
 
     async def write(partition: int, claim: Claim | None) -> None:
         value = None if claim is None else to_bytes(claim)
@@ -79,7 +74,7 @@ async def claim_writer(settings: Settings) -> AsyncIterator[Callable[[int, Claim
 
 async def read_claims(reader: LogReader, settings: Settings) -> dict[int, Claim]:
     """The newest claims by partition, straight from the changelog topic; for tools, without a worker."""
-    records = await reader.last(changelog_topic(settings))
+    records = await reader.last(settings.changelog_topic)
     claims = {partition: from_bytes(record.value) for partition, record in records.items()}
     return {partition: claim for partition, claim in claims.items() if claim is not None}
 

@@ -20,7 +20,7 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, settings_of
 from agents.indexing.indexed_log import newest_epoch, require_indexed_log
 from agents.indexing.preflight import CHANGELOG_CONFIG, require_own_group
-from agents.kafka.claims import changelog_topic, read_claims
+from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.rewind import lower_claims, require_stopped
@@ -187,7 +187,7 @@ async def _fit_changelogs(reader: LogReader, groups: Sequence[Settings], partiti
     """
     changed = False
     for settings in groups:
-        topic = changelog_topic(settings)
+        topic = settings.changelog_topic
         found = await reader.partitions(topic)
         changed |= found not in (None, partitions)
         if (found or 0) > partitions:

@@ -204,7 +204,7 @@ class Verifier:
             and entry.state == "done"
             and self._epochs.version(entry.partition, offset) == entry.version
             and offset >= self._begin.get(entry.partition, 0)  # below it retention took the records
-            and not any(entry.partition == number and offset in taken for number, taken in self._lost)
+            and not self._is_lost(entry.partition, offset)
             and self._ends == self._bounds
         )
 
@@ -260,10 +260,14 @@ class Verifier:
         offset = offset_of_version(entry.version)
         if self._epochs.version(entry.partition, offset) != entry.version:  # of a log before
             return asked
-        lost = any(entry.partition == number and offset in taken for number, taken in self._lost)
+        lost = self._is_lost(entry.partition, offset)
         gone = gone or offset < self._begin.get(entry.partition, 0)
         older = asked is not None and asked.newest.version < entry.version
         return None if lost or (gone and older) else asked
+
+    def _is_lost(self, partition: int, offset: int) -> bool:
+        """Whether retention took the record while the topic was read."""
+        return any(partition == number and offset in taken for number, taken in self._lost)
 
     def _is_old(self, entry: Entry) -> bool:
         return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))

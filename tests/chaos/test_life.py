@@ -26,7 +26,6 @@ from aiokafka.structs import TopicPartition
 
 from agents.configured import split_rules
 from agents.elastic.client import connect
-from agents.kafka.claims import changelog_topic
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.operations.status import read_status
@@ -416,7 +415,7 @@ class Life:
 
     @property
     def changelog(self) -> str:
-        return changelog_topic(self.settings(self.group))
+        return self.settings(self.group).changelog_topic
 
     def admin(self) -> "Admin":
         return Admin(self.world.settings.kafka.bootstrap_servers)

@@ -9,7 +9,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
@@ -123,7 +122,7 @@ def test_the_changelog_is_deleted(world: World, embedder: OnnxEmbedder) -> None:
         worker = world.start_worker()
         await world.settled(worker=worker)
         assert worker.terminate() == 0
-        await world.delete_topic(changelog_topic(world.settings))
+        await world.delete_topic(world.settings.changelog_topic)
         (second,) = await world.follow("The changelog topic is gone")
         assert second.metrics()["penstock_chunks_embedded_total"] == 0
         await assert_true(world, embedder)

@@ -14,7 +14,6 @@ from agents.clock import moment
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.kafka.claims import changelog_topic
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
@@ -42,7 +41,7 @@ async def new_log(world: World, partitions: int, *, claims_too: bool = True) -> 
     """The topic, and with it the claims, deleted and made anew; Elasticsearch stays."""
     await world.delete_topic(world.name)
     if claims_too:
-        await world.delete_topic(changelog_topic(world.settings))
+        await world.delete_topic(world.settings.changelog_topic)
     async with log_reader(world.settings) as reader:
         await reader.create_topic(world.name, partitions, {})
 
@@ -179,7 +178,7 @@ def test_letters_of_an_index_that_was_made_anew_never_beat_newer_records(world: 
         async with connect(world.settings.elasticsearch) as client:
             (index,) = await client.indices.get_alias(name=world.name)
             await client.indices.delete(index=f"{index},{index}-registry")
-        await world.delete_topic(changelog_topic(world.settings))  # which would remember the cut
+        await world.delete_topic(world.settings.changelog_topic)  # which would remember the cut
         assert world.command("index", "create").returncode == 0
         await world.settled(worker=(worker := world.start_worker(change=BROKEN)))
         assert worker.terminate() == 0
@@ -322,7 +321,7 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
     async def replace(*, claims: bool) -> None:
         await asyncio.to_thread(world.delete_indices)
         if not claims:
-            await world.delete_topic(changelog_topic(world.settings))
+            await world.delete_topic(world.settings.changelog_topic)
         made = world.command("index", "create")
         assert made.returncode == 0, made.stderr
 

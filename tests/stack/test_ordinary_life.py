@@ -20,7 +20,6 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import Checked
-from agents.kafka.claims import changelog_topic
 from agents.kafka.connection import connection
 from agents.kafka.reader import LogReader, log_reader, record_of
 from agents.local import KAFKA_VERSION
@@ -148,12 +147,12 @@ def test_topics_that_lose_what_they_must_keep_are_named(world: World) -> None:
     async def scenario() -> None:
         async with log_reader(world.settings) as reader:
             await world.create(partitions=2)
-            await reader.create_topic(changelog_topic(world.settings), 2, {})
+            await reader.create_topic(world.settings.changelog_topic, 2, {})
             await reader.create_topic(world.settings.dead_letter_topic, 1, {})
             checked = world.command("config", "check")
             assert checked.returncode == 0, checked.stderr
             assert (
-                f"--entity-name {changelog_topic(world.settings)} --add-config cleanup.policy=compact" in checked.stderr
+                f"--entity-name {world.settings.changelog_topic} --add-config cleanup.policy=compact" in checked.stderr
             )
             assert f"--entity-name {world.settings.dead_letter_topic} --add-config retention.ms=-1" in checked.stderr
             compacted = f"{world.name}.compacted"

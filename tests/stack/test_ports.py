@@ -15,7 +15,7 @@ from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.indexing.preflight import CHANGELOG_CONFIG
-from agents.kafka.claims import ClaimTable, changelog_topic, claim_key
+from agents.kafka.claims import ClaimTable, claim_key
 from agents.kafka.connection import connection
 from agents.kafka.dead_letters import DeadLetterTopic
 from agents.kafka.reader import log_reader, record_of
@@ -61,7 +61,7 @@ def test_log(world: World) -> None:
 
 def test_claims(world: World) -> None:
     async def scenario() -> None:
-        settings, topic = world.settings, changelog_topic(world.settings)
+        settings, topic = world.settings, world.settings.changelog_topic
         app = faust.App(world.name, broker=f"kafka://{settings.kafka.bootstrap_servers}", store="memory://")
         table = app.Table(CLAIMS_TABLE, key_type=bytes, value_type=bytes, partitions=2)
         async with log_reader(settings) as reader:
