@@ -177,23 +177,25 @@ class LogReader:
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
         """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 
-        One request for all. Raises PenstockError after 15 s (`patient`).
+        Raises PenstockError after 15 s (`patient`).
         """
-        wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        waiting = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
         found: dict[int, Record] = {}
-        if not wanted:
-            return found
-        async with self._at(wanted) as consumer:
-            deadline, waiting = Deadline(self._patience_s), list(wanted)
-            while waiting:
-                answer, _ = await self._fetch(waiting, timeout_ms=200)
-                for tp, rows in answer.items():
-                    if rows and rows[0].offset == wanted[tp]:
-                        found[tp.partition] = record_of(rows[0])
-                positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
-                waiting = [tp for tp in waiting if positions[tp] == wanted[tp]]
-                if waiting and not deadline.left_s:
-                    raise unreachable(self._servers, TimeoutError(f"{topic} gave nothing at {offsets}"))
+        deadline = Deadline(self._patience_s)
+        while waiting:  # an answer may have some of them only; what the consumer reads ahead would hold up the others
+            async with self._at(waiting) as consumer:
+                done: list[TopicPartition] = []
+                while not done:
+                    answer, _ = await self._fetch(list(waiting), timeout_ms=200)
+                    for tp, rows in answer.items():
+                        if rows and rows[0].offset == waiting[tp]:
+                            found[tp.partition] = record_of(rows[0])
+                    positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
+                    done = [tp for tp, offset in waiting.items() if positions[tp] != offset]
+                    if not done and not deadline.left_s:
+                        raise unreachable(self._servers, TimeoutError(f"{topic} gave nothing at {offsets}"))
+            for tp in done:
+                del waiting[tp]
         return found
 
     async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:

@@ -58,6 +58,8 @@ class Partition:
         self.ledger = Ledger(stored.offset + 1)
         self.claimed = stored.offset
         self.stored = stored
+        self.confirmed: int | None = None
+        """Offset of the claim, once its record was looked at for what is settled next."""
         self.share = stored.share
         self.open: deque[Open] = deque()
         self.end: int | None = None
@@ -243,19 +245,30 @@ class Assignment:
                 partition.stored = replace(partition.stored, share=Share())
                 await self._claims.write(partition.number, partition.stored)
 
+    async def confirm(self, positions: Iterable[Position]) -> None:
+        """Look whether these records were fetched from the log that the claims are about, while they are written.
+
+        Raises RefusedError when the topic was made anew under our hands: a claim on another log would hide what is
+        below it. The last claimed record is looked at, and any moment since the fetch will do: if it is still there,
+        so was it when they were fetched.
+        """
+        await self._confirm({position.partition for position in positions})
+
     async def settle(self, positions: Iterable[Position]) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.
 
         1. settle in the ledgers
-        2. write the claim of each partition that moved, awaited
+        2. write the claim of each partition that moved, awaited; looks at the log first where nobody did (`confirm`)
         3. ack what the claim covers
         """
-        touched = {}
+        touched = set()
         for position in positions:  # 1
             position.partition.ledger.settle(position.offset)
-            touched[position.partition.number] = position.partition
-        await self._require_same_log(touched.values())  # a claim on another log would hide what is below it
-        await asyncio.gather(*(self._claim(partition) for partition in touched.values()))
+            touched.add(position.partition)
+        await self._confirm({partition for partition in touched if partition.confirmed != partition.stored.offset})
+        await asyncio.gather(*(self._claim(partition) for partition in touched))
+        for partition in touched:
+            partition.confirmed = None  # what is fetched from now on may be of another log
 
     async def _claim(self, partition: Partition) -> None:
         claimable = partition.ledger.claimable
@@ -285,14 +298,15 @@ class Assignment:
         elif current is partition:
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
 
-    async def _require_same_log(self, partitions: Iterable[Partition]) -> None:
-        """Raises RefusedError when the topic was made anew under our hands. Looks at the last claimed records."""
-        claims = {
-            partition.number: partition.stored
+    async def _confirm(self, partitions: Iterable[Partition]) -> None:
+        ours = {
+            partition: partition.stored
             for partition in partitions
             if self._partitions.get(partition.number) is partition
         }
-        await require_same_log(self._patient, self.topic, claims)
+        await require_same_log(self._patient, self.topic, {part.number: claim for part, claim in ours.items()})
+        for partition, claim in ours.items():
+            partition.confirmed = claim.offset
 
     async def watch(self, *, paused: bool = False) -> None:
         """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.

@@ -176,7 +176,7 @@ class Pipeline:
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""
         parts, points = self._parts, self._parts.fail_points
-        await self._stages.write(batch.works)
+        await asyncio.gather(self._stages.write(batch.works), self._assignment.confirm(batch.positions))
         for outcome, count in Counter(work.outcome for work in batch.works).items():
             parts.metrics.records.labels(outcome).inc(count)
         await self._assignment.judge(batch.positions, [work.rejected is not None for work in batch.works])
