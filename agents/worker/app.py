@@ -37,6 +37,7 @@ from agents.log import setup_logging
 from agents.metrics import Metrics
 from agents.settings import CLAIMS_TABLE, Settings, fail_point, load_settings
 from agents.terminal import shown
+from agents.worker.allocator import use_two_heaps
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.backpressure import Flow
 from agents.worker.consumer import Consumer
@@ -394,6 +395,7 @@ def create_app(settings: Settings) -> PenstockApp:
 
     Raises as `agents.worker.startup.prepare`.
     """
+    use_two_heaps()
     setup_logging(settings.log)  # the checks have something to say, such as which setup of the model is fastest here
     metrics = Metrics()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
