@@ -9,6 +9,8 @@ from types import MethodType
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 import models.onnx.embedder as embedder_module
 from agents.local.demo import bundled_model
@@ -28,8 +30,12 @@ MODEL = "all-MiniLM-L6-v2"
 hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("penstock")
 
+KILLERS = ("test_alerts", "test_servers_killed")
+"""Files that say `KILLS_SERVERS = True`: one process runs them, on one stack of its own."""
+EXPORTS = "test_model"
+"""The file that begins with the model, where there is none yet."""
 LONG = (
-    "test_alerts",
+    *KILLERS,
     "test_process_faults",
     "test_security",
     "test_generations",
@@ -54,20 +60,40 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first: two processes share the work, and neither should wait for the other at the end."""
+    """What takes long comes first: four processes share the work, and none should wait for the others at the end.
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
-        name = item.path.stem
-        return item.path.parent.name != "stack", LONG.index(name) if name in LONG else len(LONG)
+    Where servers and the model have to be fetched, which takes minutes, two begin with that, and the others with what
+    needs neither.
+    """
+    cold = not (cache_dir() / "models" / MODEL).exists()
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+        name, folder = item.path.stem, item.path.relative_to(Path(__file__).parent).parts[0]
+        fetches = name in KILLERS or (cold and name == EXPORTS)
+        waits = folder in ("stack", "models")
+        return not fetches, waits == cold, LONG.index(name) if name in LONG else len(LONG)
 
     items.sort(key=place)
+
+
+class Scheduling(LoadFileScheduling):
+    """A file is run by one process, and so are those that take servers down."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return KILLERS[0] if Path(file).stem in KILLERS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """With `--dist loadfile`, as `make test` has it."""
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported model, proved as the tests run it; exported when the cache has none (minutes, the first time)."""
     folder = cache_dir() / "models" / MODEL
-    with shared.alone():
+    with shared.alone("model"):
         ensure_model(str(bundled_model()), name=MODEL, models=folder.parent, cache=cache_dir(), say=print)
         choose(folder, read_manifest(folder), Constraints(), say=print)  # before a test puts a model in its place
     if not pace.speed():

@@ -51,10 +51,10 @@ def keep_logs() -> Path:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """The cache is filled by one test process at a time, and servers are started by one."""
+def alone(what: str) -> Iterator[None]:
+    """One test process at a time makes what is not there yet: the `model`, or `servers`."""
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / ".tests.lock").open("w") as lock:
+    with (cache_dir() / f".tests-{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -63,7 +63,7 @@ def shared(version: str) -> Servers:
     """A broker, and Elasticsearch of this version; started when they are not there yet."""
     folder = Path(os.environ[FOLDER]) / version
     ports = folder / "ports.json"
-    with alone():
+    with alone("servers"):
         if not ports.exists():
             folder.mkdir()
             options = options_in(folder, version)
@@ -83,7 +83,7 @@ def own(version: str) -> Iterator[Servers]:
     with tempfile.TemporaryDirectory(prefix="penstock-test-") as name:
         options = options_in(Path(name), version)
         try:
-            with alone():
+            with alone("servers"):
                 stack.up(options, lambda *_: None)
             yield Servers(options=options)
         finally:

@@ -28,7 +28,7 @@ def secure(model_folder: Path) -> Iterator[SecureStack]:
     with tempfile.TemporaryDirectory(prefix="penstock-secure-") as name:
         made = SecureStack(Path(name) / "stack")
         try:
-            with alone():
+            with alone("servers"):
                 made.start(cache_with_api_keys(cache_dir(), Path(name) / "cache"))
             allow, letters = made.kafka.allow, "documents.dlq"
             made.kafka.user("worker")
