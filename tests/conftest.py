@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-class Scheduling(LoadFileScheduling):
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped
     """A file is run by one process, and so are those that take servers down."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -18,18 +18,16 @@ from agents.settings import cache_dir
 from streams.errors import PenstockError
 from tests.kit.harness import PENSTOCK, Servers
 
-AS_A_PLAIN_USER = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
-"""In a user namespace where root is uid 1000: nothing may depend on being root, who starts the stacks of other tests."""
+AS_A_PLAIN_USER: list[str] = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+"""In a user namespace where root is uid 1000: nothing may depend on being root, who starts the other stacks."""
 
 
 def penstock(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [*AS_A_PLAIN_USER, PENSTOCK, "local", *arguments]
+    command: list[str | Path] = [*AS_A_PLAIN_USER, PENSTOCK, "local", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
-def test_a_plain_user_has_a_second_stack_beside_the_first_and_nothing_is_left_behind(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_plain_user_has_a_second_stack_and_nothing_is_left_behind(servers: Servers, tmp_path: Path) -> None:
     who = subprocess.run([*AS_A_PLAIN_USER, "id", "-u"], capture_output=True, text=True, check=True)
     assert who.stdout != "0\n"
     where = ["--dir", str(tmp_path / "second")]
