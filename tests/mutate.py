@@ -49,6 +49,20 @@ MUTATIONS = [
         "test_whole_request_is_sent_again",
     ),
     Mutation(
+        "a look at the log is for one batch",
+        "agents/worker/assignment.py",
+        "            partition.confirmed = None  #",
+        "            pass  #",
+        "test_a_topic_made_anew_is_seen_before_claims_hide_it",
+    ),
+    Mutation(
+        "no claim without a look at the log",
+        "agents/worker/assignment.py",
+        "if partition.confirmed != partition.stored.offset}",
+        "if False}",
+        "test_a_topic_made_anew_is_seen_before_claims_hide_it",
+    ),
+    Mutation(
         "breaker never opens",
         "streams/breaker.py",
         'self.state = "open"\n\n    def abandoned',

@@ -11,7 +11,7 @@ import pytest
 
 from agents.indexing.budget import Budget
 from agents.metrics import Metrics
-from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Subject
+from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Position, Subject
 from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
 from streams.epochs import History
 from streams.errors import RefusedError
@@ -371,6 +371,39 @@ def test_a_claim_is_told_what_is_known_of_its_log_though_nothing_comes() -> None
 def test_claims_survive_storage() -> None:
     assert from_bytes(to_bytes(claim(9))) == claim(9)
     assert from_bytes(to_bytes(Claim(offset=9, sink="s", record=None))) == Claim(offset=9, sink="s", record=None)
+
+
+def test_a_topic_made_anew_is_seen_before_claims_hide_it() -> None:
+    """A look since the fetch is enough, while records are written; what is claimed after it names its own record."""
+
+    async def begun() -> tuple[Log, Assignment, list[Position]]:
+        log = Log(range(4), claims={0: claim(0)})
+        assignment = await assigned(log)
+        positions = [position for position, _ in await assignment.admit(log.deliver(1, 2, 3))]
+        await assignment.confirm(positions)
+        for number in range(4):
+            log.partitions[0].records[number] = replace(record(number), value=b"of another log")
+        return log, assignment, positions
+
+    async def scenario() -> None:
+        log, assignment, positions = await begun()
+        with pytest.raises(RefusedError, match="another record is there now"):
+            await assignment.confirm(positions)
+
+        log, assignment, positions = await begun()
+        await assignment.settle(positions[:1])
+        assert log.claims[0] == claim(1)
+        with pytest.raises(RefusedError, match="another record is there now"):
+            await assignment.settle(positions[1:])
+        assert log.claims[0] == claim(1)
+
+        log, assignment, positions = await begun()
+        await assignment.settle(positions[1:])  # moves no claim: the next one begins where this did
+        with pytest.raises(RefusedError, match="another record is there now"):
+            await assignment.settle(positions[:1])
+        assert log.claims[0] == claim(0)
+
+    asyncio.run(scenario())
 
 
 def test_a_hole_at_the_end_of_the_log_is_proved_and_claimed() -> None:
