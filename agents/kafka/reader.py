@@ -26,7 +26,7 @@ from agents.kafka.connection import connection, passes, tls, translated, unreach
 from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
 from agents.settings import Settings
 from streams.contract import Described
-from streams.errors import ConfigError, PenstockError
+from streams.errors import AwayError, ConfigError, PenstockError
 from streams.ports import Bounds, Next, Page
 from streams.record import Record
 
@@ -35,6 +35,14 @@ READ_TIMEOUT_S = 5.0
 RETRY_EVERY_S = 0.2
 FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
+
+
+def silent(topic: str, partition: int, offset: int, seconds: float) -> AwayError:
+    """Of a broker that takes connections, and answers with no record where there is one."""
+    return AwayError(
+        f"Kafka gave nothing of {topic}/{partition} at offset {offset} for {seconds:.0f} s: it is slow or away, or "
+        "holds this login's clients up by a quota (consumer_byte_rate)"
+    )
 
 
 def record_of(row: Any) -> Record:
@@ -177,25 +185,26 @@ class LogReader:
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
         """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 
-        Raises PenstockError after 15 s (`patient`).
+        Raises PenstockError when none comes for 15 s (`patient`).
         """
-        waiting = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
         found: dict[int, Record] = {}
-        deadline = Deadline(self._patience_s)
-        while waiting:  # an answer may have some of them only; what the consumer reads ahead would hold up the others
-            async with self._at(waiting) as consumer:
-                done: list[TopicPartition] = []
-                while not done:
-                    answer, _ = await self._fetch(list(waiting), timeout_ms=200)
-                    for tp, rows in answer.items():
-                        if rows and rows[0].offset == waiting[tp]:
-                            found[tp.partition] = record_of(rows[0])
-                    positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
-                    done = [tp for tp, offset in waiting.items() if positions[tp] != offset]
-                    if not done and not deadline.left_s:
-                        raise unreachable(self._servers, TimeoutError(f"{topic} gave nothing at {offsets}"))
-            for tp in done:
-                del waiting[tp]
+        if not wanted:
+            return found
+        async with self._at(wanted) as consumer:
+            deadline, waiting = Deadline(self._patience_s), list(wanted)
+            while waiting:  # an answer holds some of them only, where batches are large
+                answer, _ = await self._fetch(waiting, timeout_ms=200)
+                for tp, rows in answer.items():
+                    if rows and rows[0].offset == wanted[tp]:
+                        found[tp.partition] = record_of(rows[0])
+                positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
+                left = [tp for tp in waiting if positions[tp] == wanted[tp]]
+                if len(left) < len(waiting):
+                    deadline = Deadline(self._patience_s)
+                elif not deadline.left_s:
+                    raise silent(topic, left[0].partition, wanted[left[0]], self._patience_s)
+                waiting = left
         return found
 
     async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
@@ -215,7 +224,7 @@ class LogReader:
                     records = [record_of(row) for row in found.get(tp, []) if row.offset < end]
                     return Page(records=records, position=min(end, position), start=start)
                 if not deadline.left_s:
-                    raise unreachable(self._servers, TimeoutError(f"{topic}/{partition} gave nothing at {offset}"))
+                    raise silent(topic, partition, offset, self._patience_s)
         return Page(records=[], position=end, start=start)
 
     async def _fetch(
@@ -224,10 +233,17 @@ class LogReader:
         """Records that came, and the log's start of each partition that lost what it was to read: it goes on there.
 
         The broker refuses an offset below the log's start; only `auto_offset_reset="none"` lets that be seen.
+        Partitions that gave records are paused: what the client reads ahead of them nobody takes, and it asks a broker
+        for nothing else for a tenth of a second, in case somebody does.
         """
-        fetch = self._consumer.getmany
+
+        async def fetch() -> dict[TopicPartition, list[Any]]:
+            found = await self._consumer.getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
+            self._consumer.pause(*found)  # before the client's own task has its turn
+            return found
+
         try:
-            return await self._guard(lambda: fetch(*tps, timeout_ms=timeout_ms, max_records=max_records)), {}
+            return await self._guard(fetch), {}
         except OffsetOutOfRangeError:  # of now, or of an earlier read: the bounds tell
             begin = await self._guard(lambda: self._consumer.beginning_offsets(tps))
         begun = {}
