@@ -30,6 +30,8 @@ WAITING_S = 30.0
 """One whose records are on their way is sought back after so long: others are worked first, or the model is slow. Each
 time twice as long, because Faust keeps what it has, and the budget counts a record once."""
 MOST_DOUBLINGS = 5
+LOOK_AGAIN_S = 60.0
+"""A claim that was looked at is looked at again after so long: the broker sends the whole batch of its record."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ class Partition:
         self.stored = stored
         self.confirmed: int | None = None
         """Offset of the claim, once its record was looked at for what is settled next."""
+        self.looked = stored.offset, now
+        """Offset of the claim whose record was looked at last, and when."""
         self.share = stored.share
         self.open: deque[Open] = deque()
         self.end: int | None = None
@@ -307,6 +311,7 @@ class Assignment:
         await require_same_log(self._patient, self.topic, {part.number: claim for part, claim in ours.items()})
         for partition, claim in ours.items():
             partition.confirmed = claim.offset
+            partition.looked = claim.offset, self._now()
 
     async def watch(self, *, paused: bool = False) -> None:
         """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.
@@ -316,9 +321,12 @@ class Assignment:
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
-        stored = {partition.number: partition.stored for partition in partitions}
-        bounds = await require_same_log(self._log, self.topic, stored)
+        stored = {partition: partition.stored for partition in partitions}
+        claims = {partition.number: self._to_look_at(partition) for partition in partitions}
+        bounds = await require_same_log(self._log, self.topic, claims)
         for partition in partitions:
+            if claims[partition.number] is stored[partition]:
+                partition.looked = stored[partition].offset, self._now()
             if self._partitions.get(partition.number) is not partition:
                 continue
             partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked
@@ -334,6 +342,12 @@ class Assignment:
                 elif partition.proved != partition.ledger.expected:
                     partition.proved = partition.ledger.expected
                     await self._step_over_hole(partition)
+
+    def _to_look_at(self, partition: Partition) -> Claim:
+        """Its claim; without its record while that was looked at not long ago, when the log's bounds will do."""
+        offset, when = partition.looked
+        known = offset == partition.stored.offset and self._now() - when < LOOK_AGAIN_S
+        return replace(partition.stored, record=None) if known else partition.stored
 
     async def _on_its_way(self, partition: Partition) -> bool:
         """Whether what is expected was not handed over yet, or waits in Faust: a seek would not bring it on."""

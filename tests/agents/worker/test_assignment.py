@@ -38,6 +38,8 @@ class Log(MemoryLog, MemoryClaims):
         self.events: list[tuple[str, int]] = []
         self.begun: list[tuple[str, int]] = []
         """At the assignment."""
+        self.asked: list[dict[int, int]] = []
+        """What single records were asked for."""
         self.now = 100.0
         self.handed_over = handed_over
         self.be(offsets, begin, markers)
@@ -53,6 +55,11 @@ class Log(MemoryLog, MemoryClaims):
     async def write(self, partition: int, claim: Claim) -> None:
         self.events.append(("claim", claim.offset))
         await super().write(partition, claim)
+
+    async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
+        if offsets:
+            self.asked.append(dict(offsets))
+        return await super().records_at(topic, offsets)
 
     async def seek(self, offsets: Mapping[int, int]) -> None:
         self.events.append(("seek", offsets[0]))
@@ -402,6 +409,27 @@ def test_a_topic_made_anew_is_seen_before_claims_hide_it() -> None:
         with pytest.raises(RefusedError, match="another record is there now"):
             await assignment.settle(positions[:1])
         assert log.claims[0] == claim(0)
+
+    asyncio.run(scenario())
+
+
+def test_a_claim_that_stays_is_looked_at_once_a_minute() -> None:
+    """The broker sends a whole batch for it, of a megabyte perhaps, and an idle worker asks for months."""
+
+    async def scenario() -> None:
+        log = Log(range(4), claims={0: claim(0)})
+        assignment = await assigned(log)
+        positions = [position for position, _ in await assignment.admit(log.deliver(1, 2, 3))]
+        await assignment.settle(positions)
+        log.asked.clear()
+        for _ in range(30):
+            await assignment.watch()
+            log.now += 2
+        assert log.asked == [{0: 3}]
+        log.partitions[0].records[3] = replace(record(3), value=b"of another log")
+        log.now += 2
+        with pytest.raises(RefusedError, match="another record is there now"):
+            await assignment.watch()
 
     asyncio.run(scenario())
 
