@@ -72,6 +72,10 @@ class Document:
     """How many its metadata and that of its given chunks have, those of objects and lists inside among them."""
 
 
+TOO_LARGE = "DocumentTooLarge"
+"""The error of a record of which more is made than fits `batch.max_inflight_bytes`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
     """A record that cannot become vectors, now or later. It goes to the dead letters with its raw bytes."""

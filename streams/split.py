@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 
-from streams.record import Document, GivenChunk, Rejected
+from streams.record import TOO_LARGE, Document, GivenChunk, Rejected
 from streams.spans import spans
 
 TokenIds = Sequence[int] | NDArray[np.int32]
@@ -179,7 +179,7 @@ def _chunk(start: int, text: str, ids: TokenIds) -> Chunk:
 
 
 def _too_large(document: Document, chunks: int, why: str) -> Rejected:
-    return _rejected(document, "DocumentTooLarge", f"it has {chunks} chunks or more, and may have {why}")
+    return _rejected(document, TOO_LARGE, f"it has {chunks} chunks or more, and may have {why}")
 
 
 def _rejected(document: Document, error: str, message: str) -> Rejected:

@@ -14,7 +14,7 @@ from streams.batch_size import BatchSize
 from streams.epochs import Epochs
 from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, finish, reuse, write
-from streams.record import Record, Rejected, decode
+from streams.record import TOO_LARGE, Record, Rejected, decode
 from streams.size import room
 from streams.split import SplitRules, TokenIds, chunk_document
 
@@ -59,7 +59,7 @@ class Stages:
         if record.size_bytes > limit:
             work.reject(
                 "decode",
-                "DocumentTooLarge",
+                TOO_LARGE,
                 f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
                 "raise that, or divide the document",
             )

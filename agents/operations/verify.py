@@ -32,9 +32,11 @@ from agents.progress import Report
 from agents.settings import Settings
 from streams.contract import this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
+from streams.errors import ConfigError
 from streams.examine import Finding, Place, Row, examine, newest_of, row_of
 from streams.ids import chunk_id
-from streams.record import Record
+from streams.protocol import Work
+from streams.record import TOO_LARGE, Record
 from streams.registry import Entry, Stored, from_source
 
 KEPT = 10_000
@@ -316,6 +318,7 @@ class Verifier:
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
+        await self._require_same_limits(works)
         for work in works:
             place = work.record.partition, work.record.offset
             has_letter = self._spool.has_letter(self._epochs.of(*place), place)
@@ -328,6 +331,23 @@ class Verifier:
             (lettered if has_letter else plain).append((work.document.id, known))
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
+
+    async def _require_same_limits(self, works: Sequence[Work]) -> None:
+        """Raises ConfigError where this command rejects a record for its size that a worker has indexed."""
+        too_large = [
+            (work.record, (work.record.key or b"").decode(errors="replace"))
+            for work in works
+            if work.rejected and work.rejected.error == TOO_LARGE
+        ]
+        entries = await self._assembly.registry.read(doc for _, doc in too_large)
+        for record, doc in too_large:
+            entry, place = self._mine(entries.get(doc)), (record.partition, record.offset)
+            if entry and entry.state == "done" and entry.version == self._epochs.version(*place):
+                raise ConfigError(
+                    f"batch.max_inflight_bytes = {self._settings.batch.max_inflight_bytes} is less than workers have: "
+                    f"the record {place[0]}@{place[1]} ({doc}), which is indexed, is too large for it; give this "
+                    "command the workers' settings"
+                )
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry

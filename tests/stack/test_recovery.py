@@ -71,6 +71,8 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: OnnxE
         await world.produce((f"bad-{i}".encode(), b"{") for i in range(150))
         stopped = world.start_worker(limit)
         assert await stopped.ended() == 3
+        looked = world.command("index", "verify", extra=limit)
+        assert looked.returncode == 0, looked.stdout + looked.stderr
         await world.follow("A worker stopped because too many records were rejected", block=1)
         await assert_true(world, embedder, also_dead=taken_up)
 

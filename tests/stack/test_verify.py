@@ -139,6 +139,15 @@ def test_workers_at_work_are_no_damage(world: World, embedder: OnnxEmbedder) -> 
         await world.settled(worker=worker)
         found, code = verified(world)
         assert (code, found["documents"], found["unsettled"]) == (0, 300, 0), found
+        await world.produce([(b"large", {"text": "One more word. " * 25_000})])
+        await world.settled(worker=worker)
+        less = {"PENSTOCK_BATCH__MAX_INFLIGHT_BYTES": str(1024**2)}
+        refused = world.command("index", "verify", "--repair", extra=less)
+        assert refused.returncode == 2
+        assert (
+            "(large), which is indexed, is too large for it; give this command the workers' settings" in refused.stderr
+        )
+        assert verified(world)[1] == 0
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
