@@ -25,7 +25,6 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.clock import Deadline
-from agents.elastic.index import Index
 from agents.fail_points import FailPoints
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
@@ -192,7 +191,6 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 fail_points=FailPoints(fail_point()),
             )
         )
-        await Index(assembly.client, settings).bind(checked.identity.index, checked.topic.log)
         reader = await enter(log_reader(settings, fetch_bytes=SMALL_FETCH_BYTES))
         assignment = Assignment(
             Subject(

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.elastic.requests import backoff_s
 from agents.indexing.preflight import Checked, check_servers, load_model
 from agents.metrics import Metrics
@@ -17,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 async def prepare(settings: Settings, metrics: Metrics) -> Checked:
-    """All checks. Meanwhile `/livez` is 200, and `/readyz` 503 with what is waited for.
+    """All checks; then the index is noted as this group's. Meanwhile `/livez` is 200, and `/readyz` 503 with what is
+    waited for.
 
     Kafka or Elasticsearch may be away, however long: a restart would change nothing. Raises as
     `agents.indexing.preflight.check` for everything else, and PenstockError when the admin port is taken.
@@ -38,7 +41,10 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
             attempt = 0
             while True:
                 try:
-                    return await check_servers(settings, embedder)
+                    checked = await check_servers(settings, embedder)
+                    async with connect(settings.elasticsearch) as client:  # which may be read-only
+                        await Index(client, settings).bind(checked.identity.index, checked.topic.log)
+                    return checked
                 except AwayError as exc:
                     reasons[:] = [str(exc)]
                     logger.warning("waiting for a server that is away", extra={"reason": str(exc)})

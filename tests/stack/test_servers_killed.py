@@ -13,12 +13,17 @@ MODEL_SPEED = "fast"
 KILLS_SERVERS = True
 
 
-async def held_in_the_middle(world: World) -> tuple[Worker, Gate]:
-    """A worker of 600 documents that waits for the vectors of its second batch."""
-    await world.create()
+async def started(world: World) -> tuple[Worker, Gate]:
+    """A worker of 600 documents, before a gate."""
     await world.produce((f"doc-{i}".encode(), {"text": text(i, 5)}) for i in range(600))
     gate = world.gate()
-    worker = world.start_worker(gate.environment)
+    return world.start_worker(gate.environment), gate
+
+
+async def held_in_the_middle(world: World) -> tuple[Worker, Gate]:
+    """It waits for the vectors of its second batch."""
+    await world.create()
+    worker, gate = await started(world)
     await world.held_in_the_middle(worker, gate)
     return worker, gate
 
@@ -66,14 +71,24 @@ def test_elasticsearch_killed_and_started_again(world: World, embedder: OnnxEmbe
 def test_the_cluster_is_made_read_only_and_the_index_closed_before_a_start(
     world: World, embedder: OnnxEmbedder
 ) -> None:
-    """Fault 22, of a whole cluster: workers wait; one that starts on a closed index waits, too, and says for what,
+    """Fault 22, of a whole cluster: workers wait, the first one too; one that starts on a closed index says for what,
     and may ask for few rows at once."""
 
     async def scenario() -> None:
-        worker, gate = await held_in_the_middle(world)
         async with connect(world.settings.elasticsearch) as client:
             index = f"{world.name}-{world.settings.model.name.lower()}-000001"
             block = "cluster.blocks.read_only_allow_delete"
+            await world.create()
+            await client.cluster.put_settings(persistent={block: True})
+            worker, gate = await started(world)
+
+            async def says_so() -> bool:
+                assert worker.process.poll() is None, worker.log.read_text()[-2000:]
+                return "waiting for a server that is away" in worker.log.read_text()
+
+            await until(says_so)
+            await client.cluster.put_settings(persistent={block: None})
+            await world.held_in_the_middle(worker, gate)
             await client.cluster.put_settings(persistent={block: True})
             gate.open()
             await until(lambda: metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2))
