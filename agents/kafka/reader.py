@@ -238,7 +238,9 @@ class LogReader:
         """
 
         async def fetch() -> dict[TopicPartition, list[Any]]:
-            found = await self._consumer.getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
+            found: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
+                *tps, timeout_ms=timeout_ms, max_records=max_records
+            )
             self._consumer.pause(*found)  # before the client's own task has its turn
             return found
 
