@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command()
 @settings_option
 def worker(settings: "Settings") -> None:
-    """Read, embed and index until stopped. Start as many as the topic has partitions.
+    """Read, embed and index until stopped. Start as many as you like, up to one a partition.
 
     Checks the settings, the model's files and the index contract first, and refuses with exit code 3 when
     they differ; waits while Kafka or Elasticsearch is away. SIGTERM drains within lifecycle.drain_s and

@@ -132,7 +132,8 @@ def _fetch(source: str, say: Say) -> Path:
     except Exception as exc:
         raise PenstockError(
             f"{source} is neither a local folder nor could it be fetched from the hub "
-            f"({str(exc).splitlines()[0]}): check the name, or copy the model's folder here and give its path"
+            f"({str(exc).splitlines()[0]}): check the name and the way to the hub (HTTPS_PROXY; HF_ENDPOINT names a "
+            "mirror), or copy the model's folder here and give its path"
         ) from exc
 
 
