@@ -11,6 +11,7 @@ from agents.worker.assignment import Assignment
 from agents.worker.drift import Incarnations
 from agents.worker.membership import Membership
 from agents.worker.pipeline import Pipeline
+from agents.worker.progress_log import ProgressLog
 from streams.errors import PenstockError, RefusedError
 
 COMPARE_EVERY = 3
@@ -41,6 +42,7 @@ class Watchdog:
         self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
         self._rebalance: int | None = None
         self._looks = itertools.count()
+        self._log = ProgressLog()
 
     async def look(self, *, paused: bool, rebalance: int | None = None, refused: BaseException | None = None) -> None:
         """Once, every few seconds. Raises PenstockError when only a restart can help.
@@ -63,6 +65,7 @@ class Watchdog:
         try:
             await self._assignment.watch(paused=paused)
             self._kafka_answered = time.monotonic()
+            self._log.tell(self._assignment.snapshot())
             if next(self._looks) % COMPARE_EVERY == 0:
                 await self._incarnations.require_same(idle=self._assignment.received and self._assignment.empty)
         except RefusedError:
