@@ -23,6 +23,8 @@ lines are whole requests, with texts (elastic_transport, aiokafka.producer, faus
 """
 DEBUGGED = ("aiokafka.consumer.group_coordinator", "aiokafka.cluster", "faust.tables.recovery")
 """Their debug lines have topics, members and offsets only, and are what a rebalance is understood by."""
+CRASH = "We experienced a crash! Reraising original exception..."
+"""Left out: what mode says before every end with an error, a refusal too. The error itself follows, with what to do."""
 
 
 def setup_logging(settings: LogSettings) -> None:
@@ -43,6 +45,7 @@ def setup_logging(settings: LogSettings) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(lambda record: not str(record.msg).endswith(CRASH))
     logging.root.handlers[:] = [handler]
     level = logging.getLevelName(settings.level.upper())
     debug = settings.level == "debug"

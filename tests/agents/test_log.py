@@ -10,7 +10,7 @@ import faust
 import mode
 import pytest
 
-from agents.log import DEBUGGED, NOISY, OWN, setup_logging
+from agents.log import CRASH, DEBUGGED, NOISY, OWN, setup_logging
 from agents.settings import LogSettings
 
 
@@ -46,3 +46,12 @@ def test_info_leaves_the_libraries_out() -> None:
     assert not logging.getLogger("agents.worker.app").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger(DEBUGGED[0]).isEnabledFor(logging.INFO)
     assert not logging.getLogger("elastic_transport.transport").isEnabledFor(logging.WARNING)
+
+
+def test_a_refusal_is_no_crash_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(LogSettings())
+    app = faust.App("refused", broker="memory://")
+    faust.Worker(app).log.critical(CRASH)
+    faust.Worker(app).log.critical("something else")
+    assert "something else" in (said := capsys.readouterr().err)
+    assert "experienced a crash" not in said
