@@ -560,7 +560,9 @@ def test_the_life_of_a_topic(
     counts: Counter[str] = Counter()
     records = lives = 0
     while time.monotonic() < deadline:
-        world = World(servers, model_folder, tmp_path)
+        folder = tmp_path / str(lives)  # a log of its own for each worker of each life
+        folder.mkdir()
+        world = World(servers, model_folder, folder)
         life = Life(world, embedder, random.Random(seed + lives))
         try:
             asyncio.run(live(life))
