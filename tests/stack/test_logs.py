@@ -1,6 +1,7 @@
 """Faults 42, 43, 46 and 48: another log under the same name, letters of another index, partitions, two groups."""
 
 import asyncio
+import itertools
 import json
 import re
 import time
@@ -314,6 +315,20 @@ def test_what_was_settled_before_anybody_noticed_that_partitions_grew_is_newer(
     asyncio.run(scenario())
 
 
+def one_speaks_for_two(world: World, letters: list[Any]) -> bool:
+    """Whether two records of a key went into one batch, the newer one took the older one's place, and was refused.
+
+    By how they were delivered they may have come apart, and each has a letter; or before that of the other partition,
+    which alone has one then.
+    """
+    refused = {place_of(letter.headers) for letter in letters}
+    return any(
+        (newer.partition, newer.offset) in refused and (older.partition, older.offset) not in refused
+        for older, newer in itertools.permutations(world.produced, 2)
+        if (older.key, older.partition) == (newer.key, newer.partition) and older.offset < newer.offset
+    )
+
+
 def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embedder: OnnxEmbedder) -> None:
     """By the claims; and when those are gone, too, by the moment that the operator says, as the letters ask for."""
     began_ms = int(time.time()) * 1000 - 3_600_000
@@ -352,7 +367,8 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
         assert letters, "keys that moved"
         assert all(b"epoch bump --why" in dict(letter.headers)[CONNECT + "exception.message"] for letter in letters)
         found, code = verified(world)
-        assert (code, set(found["kinds"])) == (0, {"key on two partitions"}), "one letter speaks for two records"
+        expected = {"key on two partitions"} if one_speaks_for_two(world, letters) else set()
+        assert (code, set(found["kinds"])) == (0, expected)
         done = world.command("index", "epoch", "bump", "--why", "a test", "--at", moment(began_ms + 100))
         assert done.returncode == 0, done.stderr
         await world.settled(worker=world.start_worker())
