@@ -165,6 +165,23 @@ def test_a_setup_is_measured_once_and_kept(model_folder: Path, tmp_path: Path, m
     assert len(measured) == 6
 
 
+@pytest.mark.parametrize(
+    ("threads_rate", "setup"), [(1.1, "cpu fp32, 2 lanes of 1 thread"), (1.3, "cpu fp32, 1 lane of 2 threads")]
+)
+def test_a_run_has_several_threads_only_where_that_is_clearly_faster(
+    model_folder: Path,
+    tmp_path: Path,
+    measured: list[Setup],
+    monkeypatch: pytest.MonkeyPatch,
+    threads_rate: float,
+    setup: str,
+) -> None:
+    monkeypatch.setattr(verdict_module, "_measure", lambda *given: threads_rate if given[2].threads > 1 else 1.0)
+    wanted = Constraints(provider="cpu")
+    assert str(choose(tmp_path, read_manifest(model_folder), wanted).setup) == setup
+    assert str(choose(tmp_path, read_manifest(model_folder), wanted).setup) == setup, "kept"
+
+
 def test_what_cannot_be_had_is_an_error_when_asked_for(
     model_folder: Path, tmp_path: Path, measured: list[Setup]
 ) -> None:
