@@ -32,7 +32,6 @@ from agents.progress import Report
 from agents.settings import Settings
 from streams.contract import this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
-from streams.errors import ConfigError
 from streams.examine import Finding, Place, Row, examine, newest_of, row_of
 from streams.ids import chunk_id
 from streams.protocol import Work
@@ -44,8 +43,9 @@ KEPT = 10_000
 TRIES = 5
 LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
-NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions"})
-"""Kinds that are worth knowing, and no damage: retention or compaction took the record, or a dead letter names it."""
+NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here"})
+"""Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, or it
+was indexed under a larger `batch.max_inflight_bytes` than this command has."""
 
 
 @dataclass(slots=True)
@@ -105,6 +105,8 @@ class Verifier:
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
+        self._too_large: set[Place] = set()
+        """Of records that are not compared, as this command has a smaller limit than the worker that indexed them."""
         self._lost: list[tuple[int, range]] = []
         """Partitions and offsets that retention took while they were read."""
         self._vectors = StoredVectors(checked, assembly)
@@ -176,6 +178,8 @@ class Verifier:
             return [Finding("entry ahead", doc, f"version {entry.version} is beyond the log, which ends at {end}")]
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
+        if entry and (entry.partition, offset_of_version(entry.version)) in self._too_large:
+            return []
         asked = self._asked_for(known, entry, gone=seen.gone)
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
@@ -309,22 +313,25 @@ class Verifier:
                     told = f"retention took {page.start - offset} records before they were compared"
                     result.add([Finding("lost meanwhile", f"{partition}@{offset}", told)])
                     self._lost.append((partition, range(offset, page.start)))
-                await self._remember(page.records)
+                await self._remember(page.records, result)
                 passed, offset = passed + page.position - offset, page.position
                 report("reading the topic", passed, total)
         return sum(row["lag"] for row in rows)
 
-    async def _remember(self, records: Sequence[Record]) -> None:
+    async def _remember(self, records: Sequence[Record], result: Verified) -> None:
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
-        await self._require_same_limits(works)
+        larger = await self._indexed_under_larger_limits(works)
         for work in works:
             place = work.record.partition, work.record.offset
             has_letter = self._spool.has_letter(self._epochs.of(*place), place)
             if work.document is None:
                 self._spool.add_unread(work.record.key)
-                if not has_letter and self._letters_whole:
+                if not has_letter and place in larger:
+                    self._too_large.add(place)
+                    result.add([larger[place]])
+                elif not has_letter and self._letters_whole:
                     self._lost_letters.append(place)
                 continue
             known = Known(newest=newest_of(work.document, work.chunks, self._epochs.of(*place)), place=place)
@@ -332,22 +339,27 @@ class Verifier:
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
 
-    async def _require_same_limits(self, works: Sequence[Work]) -> None:
-        """Raises ConfigError where this command rejects a record for its size that a worker has indexed."""
+    async def _indexed_under_larger_limits(self, works: Sequence[Work]) -> dict[Place, Finding]:
+        """Of the records that are too large for this command, those that a worker took, or whose documents are newer.
+
+        Whether such a record was rejected at its time cannot be told: the limit may have been lowered since.
+        """
         too_large = [
             (work.record, (work.record.key or b"").decode(errors="replace"))
             for work in works
             if work.rejected and work.rejected.error == TOO_LARGE
         ]
         entries = await self._assembly.registry.read(doc for _, doc in too_large)
+        found = {}
         for record, doc in too_large:
             entry, place = self._mine(entries.get(doc)), (record.partition, record.offset)
-            if entry and entry.state == "done" and entry.version == self._epochs.version(*place):
-                raise ConfigError(
-                    f"batch.max_inflight_bytes = {self._settings.batch.max_inflight_bytes} is less than workers have: "
-                    f"the record {place[0]}@{place[1]} ({doc}), which is indexed, is too large for it; give this "
-                    "command the workers' settings"
+            if entry and entry.version >= self._epochs.version(*place):
+                told = (
+                    f"{place[0]}@{place[1]} is too large for batch.max_inflight_bytes = "
+                    f"{self._settings.batch.max_inflight_bytes}, and was not compared: verify with the workers' largest"
                 )
+                found[place] = Finding("too large here", doc, told)
+        return found
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry
