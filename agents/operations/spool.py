@@ -76,9 +76,9 @@ class Spool:
                 rows,
             )
 
-    def add_unread(self, key: bytes | None) -> None:
-        """Of a record in which no document can be read."""
-        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?)", ((key or b"").decode(errors="replace"),))
+    def add_unread(self, doc: str) -> None:
+        """The document, by its key, of a record in which none can be read."""
+        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?)", (doc,))
 
     def is_unread(self, doc: str) -> bool:
         """Whether the topic has such a record about this document."""

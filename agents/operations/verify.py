@@ -77,6 +77,15 @@ class Verified:
         return sum(count for kind, count in self.kinds.items() if kind not in NOTES)
 
 
+def keyed(record: Record) -> str:
+    """The document of a record in which none can be read, by its key."""
+    return (record.key or b"").decode(errors="replace")
+
+
+def _is_too_large(work: Work) -> bool:
+    return work.rejected is not None and work.rejected.error == TOO_LARGE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """One document as read at one moment. `gone`: the log holds nothing where its entry's record was."""
@@ -105,8 +114,8 @@ class Verifier:
         self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
-        self._too_large: set[Place] = set()
-        """Of records that are not compared, as this command has a smaller limit than the worker that indexed them."""
+        self._too_large: set[tuple[str, int]] = set()
+        """Documents and versions that are not compared: a worker had a larger limit than this command has."""
         self._lost: list[tuple[int, range]] = []
         """Partitions and offsets that retention took while they were read."""
         self._vectors = StoredVectors(checked, assembly)
@@ -178,7 +187,7 @@ class Verifier:
             return [Finding("entry ahead", doc, f"version {entry.version} is beyond the log, which ends at {end}")]
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
-        if entry and (entry.partition, offset_of_version(entry.version)) in self._too_large:
+        if entry and (doc, entry.version) in self._too_large:
             return []
         asked = self._asked_for(known, entry, gone=seen.gone)
         newest = asked.newest if asked else None
@@ -322,44 +331,40 @@ class Verifier:
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
-        larger = await self._indexed_under_larger_limits(works)
+        unlettered: list[Work] = []
         for work in works:
             place = work.record.partition, work.record.offset
             has_letter = self._spool.has_letter(self._epochs.of(*place), place)
             if work.document is None:
-                self._spool.add_unread(work.record.key)
-                if not has_letter and place in larger:
-                    self._too_large.add(place)
-                    result.add([larger[place]])
-                elif not has_letter and self._letters_whole:
-                    self._lost_letters.append(place)
+                self._spool.add_unread(keyed(work.record))
+                if not has_letter:
+                    unlettered.append(work)
                 continue
             known = Known(newest=newest_of(work.document, work.chunks, self._epochs.of(*place)), place=place)
             (lettered if has_letter else plain).append((work.document.id, known))
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
+        await self._miss_letters(unlettered, result)
 
-    async def _indexed_under_larger_limits(self, works: Sequence[Work]) -> dict[Place, Finding]:
-        """Of the records that are too large for this command, those that a worker took, or whose documents are newer.
+    async def _miss_letters(self, works: Sequence[Work], result: Verified) -> None:
+        """Of records that are rejected here and have no dead letter.
 
-        Whether such a record was rejected at its time cannot be told: the limit may have been lowered since.
+        One that is too large for this command, and that a worker took or whose document is newer, may never have had
+        one: the limit may have been lowered since.
         """
-        too_large = [
-            (work.record, (work.record.key or b"").decode(errors="replace"))
-            for work in works
-            if work.rejected and work.rejected.error == TOO_LARGE
-        ]
-        entries = await self._assembly.registry.read(doc for _, doc in too_large)
-        found = {}
-        for record, doc in too_large:
-            entry, place = self._mine(entries.get(doc)), (record.partition, record.offset)
-            if entry and entry.version >= self._epochs.version(*place):
+        entries = await self._assembly.registry.read(keyed(work.record) for work in works if _is_too_large(work))
+        for work in works:
+            doc, place = keyed(work.record), (work.record.partition, work.record.offset)
+            entry = self._mine(entries.get(doc)) if _is_too_large(work) else None
+            if entry and entry.version >= work.version:
                 told = (
                     f"{place[0]}@{place[1]} is too large for batch.max_inflight_bytes = "
                     f"{self._settings.batch.max_inflight_bytes}, and was not compared: verify with the workers' largest"
                 )
-                found[place] = Finding("too large here", doc, told)
-        return found
+                self._too_large.add((doc, work.version))
+                result.add([Finding("too large here", doc, told)])
+            elif self._letters_whole:
+                self._lost_letters.append(place)
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.registry

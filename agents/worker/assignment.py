@@ -321,12 +321,11 @@ class Assignment:
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
-        stored = {partition: partition.stored for partition in partitions}
         claims = {partition.number: self._to_look_at(partition) for partition in partitions}
         bounds = await require_same_log(self._log, self.topic, claims)
         for partition in partitions:
-            if claims[partition.number] is stored[partition]:
-                partition.looked = stored[partition].offset, self._now()
+            if claims[partition.number].record is not None:
+                partition.looked = claims[partition.number].offset, self._now()
             if self._partitions.get(partition.number) is not partition:
                 continue
             partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked

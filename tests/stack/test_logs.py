@@ -21,7 +21,7 @@ from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError
 from streams.plan import chunk_hash
-from tests.kit.harness import Servers, World, until
+from tests.kit.harness import Servers, Worker, World, until
 from tests.kit.oracle import assert_true, place_of
 from tests.stack.test_dlq import BROKEN, listed
 from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow, snapshot
@@ -333,6 +333,11 @@ Assignment.admit = at_once
 """All records come in one window, a partition after the other: two of a key that moved are in one batch."""
 
 
+def worker_of_one_window(world: World, count: int) -> Worker:
+    """It takes so many records at once, however many of them are rejected."""
+    return world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"}, AT_ONCE.replace("COUNT", str(count)))
+
+
 def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embedder: OnnxEmbedder) -> None:
     """By the claims; and when those are gone, too, by the moment that the operator says, as the letters ask for."""
     began_ms = int(time.time()) * 1000 - 3_600_000
@@ -365,9 +370,7 @@ def test_an_index_made_anew_knows_that_partitions_were_added(world: World, embed
         assert not await world.dead_letters()
         assert worker.terminate() == 0
         await replace(claims=False)
-        at_once = AT_ONCE.replace("COUNT", str(len(world.produced)))
-        worker = world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"}, at_once)
-        await world.settled(worker=worker)
+        await world.settled(worker=(worker := worker_of_one_window(world, len(world.produced))))
         assert worker.terminate() == 0
         letters = await world.dead_letters()
         assert letters, "keys that moved"
@@ -515,9 +518,7 @@ def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: On
             await grow(world, partitions)
             await world.produce(documents(range(40), salt=100 * turn), timestamp_ms=began_ms + 100 * turn)
         assert bump(world).returncode == 0
-        at_once = AT_ONCE.replace("COUNT", str(len(world.produced) - settled))
-        worker = world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"}, at_once)
-        await world.settled(worker=worker)
+        await world.settled(worker=(worker := worker_of_one_window(world, len(world.produced) - settled)))
         assert worker.terminate() == 0
         letters = await world.dead_letters()
         assert letters, "keys that moved twice"
