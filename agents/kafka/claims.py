@@ -1,8 +1,11 @@
 """Claims on Kafka: the changelog table, one key a partition, written and awaited before anything is acked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -19,6 +22,8 @@ from streams.share import WINDOW, Share
 WRITE_TIMEOUT_S = 60.0
 TOOL_TIMEOUT_S = 30.0
 """Of a command, which somebody waits for."""
+LOOK_AGAIN_S = 60.0
+"""A claim's record is looked at again after so long: the broker sends the whole batch that it is in."""
 
 
 class ClaimTable:
@@ -116,6 +121,29 @@ async def require_same_log(log: Log, topic: str, claims: Mapping[int, Claim | No
             "`penstock index epoch bump --why …`; everything in it is then processed, and newer than what is there"
         )
     return bounds
+
+
+class Looks:
+    """`require_same_log` again and again: records once a minute, the log's bounds each time.
+
+    `now`: monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._at: dict[int, float] = {}
+
+    def note(self, numbers: Iterable[int]) -> None:
+        """The records of these partitions' claims were looked at just now."""
+        self._at |= dict.fromkeys(numbers, self._now())
+
+    async def require_same_log(self, log: Log, topic: str, claims: Mapping[int, Claim]) -> dict[int, Bounds]:
+        """Bounds of these partitions. Raises RefusedError as the function does."""
+        due = {number for number in claims if self._now() - self._at.get(number, -math.inf) >= LOOK_AGAIN_S}
+        at_hand = {number: claim if number in due else replace(claim, record=None) for number, claim in claims.items()}
+        bounds = await require_same_log(log, topic, at_hand)
+        self.note(due)
+        return bounds
 
 
 def too_many_rejected(share: Share, max_ratio: float) -> RefusedError:

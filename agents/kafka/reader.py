@@ -194,12 +194,13 @@ class LogReader:
         async with self._at(wanted) as consumer:
             deadline, waiting = Deadline(self._patience_s), list(wanted)
             while waiting:  # an answer holds some of them only, where batches are large
-                answer, _ = await self._fetch(waiting, timeout_ms=200)
-                for tp, rows in answer.items():
-                    if rows and rows[0].offset == wanted[tp]:
-                        found[tp.partition] = record_of(rows[0])
-                positions = {tp: await self._guard(lambda: consumer.position(tp)) for tp in waiting}  # noqa: B023
-                left = [tp for tp in waiting if positions[tp] == wanted[tp]]
+                answer, _ = await self._fetch(waiting, timeout_ms=200, max_records=1)
+                for tp, (row,) in answer.items():
+                    if row.offset == wanted[tp]:
+                        found[tp.partition] = record_of(row)
+                left = [tp for tp in waiting if tp not in answer]
+                if not answer:  # all that is left may be holes
+                    left = [tp for tp in left if await self._guard(lambda: consumer.position(tp)) == wanted[tp]]  # noqa: B023
                 if len(left) < len(waiting):
                     deadline = Deadline(self._patience_s)
                 elif not deadline.left_s:
@@ -242,6 +243,9 @@ class LogReader:
                 *tps, timeout_ms=timeout_ms, max_records=max_records
             )
             self._consumer.pause(*found)  # before the client's own task has its turn
+            if max_records is not None:
+                for tp, rows in found.items():  # what is left of the answer is thrown away, not waited for
+                    self._consumer.seek(tp, rows[-1].offset + 1)
             return found
 
         try:

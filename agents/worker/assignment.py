@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from agents.clock import age_s
 from agents.indexing.budget import Budget
-from agents.kafka.claims import require_same_log, start_offsets, too_many_rejected
+from agents.kafka.claims import Looks, require_same_log, start_offsets, too_many_rejected
 from agents.metrics import Metrics
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
@@ -30,8 +30,6 @@ WAITING_S = 30.0
 """One whose records are on their way is sought back after so long: others are worked first, or the model is slow. Each
 time twice as long, because Faust keeps what it has, and the budget counts a record once."""
 MOST_DOUBLINGS = 5
-LOOK_AGAIN_S = 60.0
-"""A claim that was looked at is looked at again after so long: the broker sends the whole batch of its record."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +60,6 @@ class Partition:
         self.stored = stored
         self.confirmed: int | None = None
         """Offset of the claim, once its record was looked at for what is settled next."""
-        self.looked = stored.offset, now
-        """Offset of the claim whose record was looked at last, and when."""
         self.share = stored.share
         self.open: deque[Open] = deque()
         self.end: int | None = None
@@ -125,6 +121,7 @@ class Assignment:
         self._claims = claims
         self._log = log
         self._patient = patient
+        self._looks = Looks(now)
         self._seek = seek
         self._fetched = fetched
         self._metrics = metrics
@@ -138,7 +135,7 @@ class Assignment:
         Raises RefusedError when the topic was replaced, or a worker stopped for its dead letters.
         """
         claims = {number: self._claims.read(number) for number in numbers}
-        starts = await start_offsets(self._log, self.topic, claims, self._sink)
+        starts = await start_offsets(self._patient, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
         shares = Share.of_all(claim.share for claim in held.values())
         if shares.stopped and shares.exceeds(self._max_ratio):  # of a worker beside this one
@@ -149,6 +146,7 @@ class Assignment:
         fresh = {
             number: Partition(number, self._begin(start, held.get(number)), now) for number, start in starts.items()
         }
+        self._looks.note(fresh)
         self.revoke()
         self._partitions = fresh
         self.received = True
@@ -309,9 +307,9 @@ class Assignment:
             if self._partitions.get(partition.number) is partition
         }
         await require_same_log(self._patient, self.topic, {part.number: claim for part, claim in ours.items()})
+        self._looks.note(partition.number for partition in ours)
         for partition, claim in ours.items():
             partition.confirmed = claim.offset
-            partition.looked = claim.offset, self._now()
 
     async def watch(self, *, paused: bool = False) -> None:
         """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.
@@ -321,11 +319,9 @@ class Assignment:
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
-        claims = {partition.number: self._to_look_at(partition) for partition in partitions}
-        bounds = await require_same_log(self._log, self.topic, claims)
+        claims = {partition.number: partition.stored for partition in partitions}
+        bounds = await self._looks.require_same_log(self._log, self.topic, claims)
         for partition in partitions:
-            if claims[partition.number].record is not None:
-                partition.looked = claims[partition.number].offset, self._now()
             if self._partitions.get(partition.number) is not partition:
                 continue
             partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked
@@ -341,12 +337,6 @@ class Assignment:
                 elif partition.proved != partition.ledger.expected:
                     partition.proved = partition.ledger.expected
                     await self._step_over_hole(partition)
-
-    def _to_look_at(self, partition: Partition) -> Claim:
-        """Its claim; without its record while that was looked at not long ago, when the log's bounds will do."""
-        offset, when = partition.looked
-        known = offset == partition.stored.offset and self._now() - when < LOOK_AGAIN_S
-        return replace(partition.stored, record=None) if known else partition.stored
 
     async def _on_its_way(self, partition: Partition) -> bool:
         """Whether what is expected was not handed over yet, or waits in Faust: a seek would not bring it on."""

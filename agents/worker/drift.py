@@ -7,7 +7,7 @@ from agents.elastic.errors import index_gone, translated
 from agents.elastic.index import Index
 from agents.elastic.requests import Requests
 from agents.indexing.preflight import Checked
-from agents.kafka.claims import read_claims, require_same_log
+from agents.kafka.claims import Looks, read_claims
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.contract import same_log
@@ -31,6 +31,7 @@ class Incarnations:
         self._reader = reader
         self._client = client.options(request_timeout=LOOK_TIMEOUT_S)
         self._requests = requests
+        self._looks = Looks()
 
     async def require_same(self, *, idle: bool) -> None:
         """Raises RefusedError when one is another now, PenstockError while Kafka does not answer.
@@ -58,7 +59,7 @@ class Incarnations:
         if idle:
             claims, sink = await read_claims(self._reader, self._settings), self._checked.identity.sink
             same = {number: claim for number, claim in claims.items() if claim.sink == sink}
-            await require_same_log(self._reader, topic, same)
+            await self._looks.require_same_log(self._reader, topic, same)
 
     async def _same_index(self) -> None:
         """Elasticsearch being away, or the index closed, is the breaker's business."""

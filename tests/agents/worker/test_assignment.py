@@ -425,9 +425,13 @@ def test_a_claim_that_stays_is_looked_at_once_a_minute() -> None:
         for _ in range(30):
             await assignment.watch()
             log.now += 2
+        assert log.asked == []
+        await assignment.watch()
         assert log.asked == [{0: 3}]
         log.partitions[0].records[3] = replace(record(3), value=b"of another log")
-        log.now += 2
+        log.now += 59
+        await assignment.watch()
+        log.now += 1
         with pytest.raises(RefusedError, match="another record is there now"):
             await assignment.watch()
 
