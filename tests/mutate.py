@@ -63,6 +63,13 @@ MUTATIONS = [
         "test_a_topic_made_anew_is_seen_before_claims_hide_it",
     ),
     Mutation(
+        "claimed records are read at every look",
+        "agents/kafka/claims.py",
+        "        self.note(due)\n        return bounds",
+        "        return bounds",
+        "test_a_spare_worker_reads_the_records_of_moving_claims_once_a_minute",
+    ),
+    Mutation(
         "breaker never opens",
         "streams/breaker.py",
         'self.state = "open"\n\n    def abandoned',

@@ -113,7 +113,7 @@ class Search:
         """Let a worker do the phases: the first one while it is sent, each further one after a restart."""
         folder = self._tmp / str(next(self._numbers))
         folder.mkdir()
-        world = World(self._servers, self._model, folder)
+        world = World(self._servers, self._model, folder, "fast")
         try:
             attempt = _Attempt(world, self._variables, self._tokens, self._manifest)
             return asyncio.run(attempt.run(phases, self._limit))

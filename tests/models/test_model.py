@@ -25,6 +25,7 @@ from models.export import exporter
 from models.manifest import read_manifest
 from models.onnx import bound as bound_module
 from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.proof import Proof
 from models.onnx.runtime import Setup, candidates, prove_provider, require_one_runtime, require_provider
 from models.onnx.session import ROWS, WIDTHS, Session, bind, padded
 from models.onnx.widths import Widths, bounds_up_to
@@ -211,6 +212,8 @@ def test_a_hub_folder_with_a_graph_needs_no_torch(
 ) -> None:
     monkeypatch.setattr("models.onnx.choose.available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr("models.onnx.choose.usable_cores", lambda: 1)  # one setup, which is not timed against others
+    monkeypatch.setattr("models.onnx.choose.reference_of", lambda *_: None)  # nor proved here: tests of the proof do it
+    monkeypatch.setattr("models.onnx.choose._prove", lambda *_: Proof())
     source = tmp_path / "source"
     shutil.copytree(bundled_model(), source, ignore=shutil.ignore_patterns("*.safetensors"))
     (source / "onnx").mkdir()

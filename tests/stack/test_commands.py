@@ -19,6 +19,7 @@ from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.proxy import forwarded
 
 NOTHING = "127.0.0.1:1"
+MODEL_SPEED = "fast"
 
 
 def create(world: World) -> None:
@@ -68,6 +69,7 @@ def test_a_strangers_own_documents(world: World, tmp_path: Path) -> None:
     assert "ok:" in checked.stdout
     worker = world.start_worker()
     asyncio.run(world.settled(worker=worker))
+    assert len(asyncio.run(world.chunks())) == 2  # searchable from here on: it refreshes
     hits = json.loads(world.command("search", "huge sea mammals", "-k", "1", "--json").stdout)
     assert hits[0]["metadata"]["title"] == "Whales"
     assert hits[0]["metadata"]["source"].endswith("whales.md")

@@ -14,7 +14,7 @@ from agents.metrics import Metrics
 from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Position, Subject
 from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
 from streams.epochs import History
-from streams.errors import RefusedError
+from streams.errors import AwayError, RefusedError
 from streams.memory import MemoryClaims, MemoryLog, Partition
 from streams.record import Record
 from streams.share import Share
@@ -86,12 +86,16 @@ def claim(offset: int, sink: str = "sink") -> Claim:
 
 
 async def assigned(
-    log: Log, max_ratio: float = 1.0, history: History | None = None, numbers: Iterable[int] = (0,)
+    log: Log,
+    max_ratio: float = 1.0,
+    history: History | None = None,
+    numbers: Iterable[int] = (0,),
+    impatient: MemoryLog | None = None,
 ) -> Assignment:
     assignment = Assignment(
         Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
         claims=log,
-        log=log,
+        log=impatient or log,
         patient=log,
         seek=log.seek,
         fetched=log.fetched,
@@ -127,6 +131,21 @@ def test_starts_after_the_claim_and_acks_what_is_claimed_already() -> None:
         assignment = await assigned(log)
         assert offsets(await assignment.admit(log.deliver(3, 4, 5))) == [5]
         assert log.events == [("ack", 3), ("ack", 4)]
+
+    asyncio.run(scenario())
+
+
+def test_an_assignment_waits_for_the_log_as_long_as_a_claim() -> None:
+    """Under a quota an answer takes longer than 15 s: a worker that gave up at each start would never do its work."""
+
+    class Away(MemoryLog):
+        async def bounds(self, _: str, __: Iterable[int]) -> Any:
+            raise AwayError("no answer for 15 s")
+
+    async def scenario() -> None:
+        log = Log([0, 1], claims={0: claim(0)})
+        assignment = await assigned(log, impatient=Away())
+        assert offsets(await assignment.admit(log.deliver(1))) == [1]
 
     asyncio.run(scenario())
 
