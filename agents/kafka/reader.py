@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ConsumerStoppedError,
     GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
     KafkaError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
@@ -351,6 +352,23 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
     """
     servers = settings.kafka.bootstrap_servers
     read_as_it_is()
+    async with AsyncExitStack() as stack:
+        for last in (False, True):
+            consumer, admin = _clients(settings, fetch_bytes)
+            stack.push_async_callback(admin.close)
+            stack.push_async_callback(consumer.stop)
+            try:
+                await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
+                break
+            except (KafkaError, TimeoutError) as exc:
+                found = await ask(servers, tls(settings))
+                listens = isinstance(exc, KafkaConnectionError) and any(each.listens for each in found)
+                if last or not listens:  # it may have come up between the attempt and the question
+                    raise unreachable(servers, exc, found) from exc
+        yield LogReader(consumer, admin, servers)
+
+
+def _clients(settings: Settings, fetch_bytes: int) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
     try:
         consumer = AIOKafkaConsumer(
             **connection(settings),
@@ -361,15 +379,6 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
-        admin = AIOKafkaAdminClient(**connection(settings))
+        return consumer, AIOKafkaAdminClient(**connection(settings))
     except ValueError as exc:
-        raise ConfigError(f"kafka.bootstrap_servers = {servers}: {exc}") from exc
-    try:
-        try:
-            await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as exc:
-            raise unreachable(servers, exc, await ask(servers, tls(settings))) from exc
-        yield LogReader(consumer, admin, servers)
-    finally:
-        await consumer.stop()
-        await admin.close()
+        raise ConfigError(f"kafka.bootstrap_servers = {settings.kafka.bootstrap_servers}: {exc}") from exc

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from agents.kafka import reader as reader_module
+from agents.kafka.bootstrap import Found
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from streams.errors import AwayError
+from streams.errors import AwayError, PenstockError
 from streams.ports import Bounds, Next, Page
 
 END, BATCH = 100, 10
@@ -136,6 +138,42 @@ def test_whoever_is_patient_waits_for_a_broker_that_is_away(monkeypatch: pytest.
             assert await waiting == {0: Bounds(begin=0, end=END)}
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_broker_that_comes_up_between_an_attempt_and_the_question_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Whoever listens, and lets no client in, refuses the login: for a broker that has just come up that is untrue."""
+    started: list[Any] = []
+
+    async def start(self: Any) -> None:
+        await self._client.close()
+        started.append(self)
+        if len(started) <= failures:
+            raise KafkaConnectionError("Unable to bootstrap from [('127.0.0.1', 9092, 0)]")
+        self._fetcher = self._coordinator = SimpleNamespace(close=self._client.close)
+
+    async def ask(*_: Any) -> list[Found]:
+        return [Found(server="127.0.0.1:9092")]
+
+    async def nothing() -> None:
+        """Nothing is open."""
+
+    async def scenario() -> None:
+        async with log_reader(Settings()):
+            assert len(started) == 2
+
+    monkeypatch.setattr(AIOKafkaConsumer, "start", start)
+    monkeypatch.setattr(reader_module, "ask", ask)
+    monkeypatch.setattr(reader_module, "AIOKafkaAdminClient", lambda **_: SimpleNamespace(start=nothing, close=nothing))
+    if failures == 1:
+        asyncio.run(scenario())
+    else:
+        with pytest.raises(PenstockError, match="is it up, and are .* the login right") as told:
+            asyncio.run(scenario())
+        assert not isinstance(told.value, AwayError)
+    assert len(started) == 2
 
 
 def test_a_page_tells_what_is_lost_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
