@@ -2,14 +2,16 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from agents.kafka.reader import record_of
 from agents.worker.app import _record
-from agents.worker.consumer import Consumer
+from agents.worker.consumer import Consumer, _Thread
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,26 @@ def test_what_is_committed_follows_what_is_acked_over_every_hole(acked: list[int
     asyncio.run(consumer._add_gap(tp, 10, 10**12))
     assert consumer._new_offset(tp) == max(acked) + 1
     assert (consumer._acked, consumer._acked_index, consumer._new_offset(tp)) == ({tp: []}, {tp: set()}, None)
+
+
+@pytest.mark.parametrize(("thread_class", "errors"), [(AIOKafkaConsumerThread, 1), (_Thread, 0)])
+def test_a_partition_that_waits_behind_others_is_no_livelock(thread_class: Any, errors: int) -> None:
+    """With a backlog on several partitions one may wait for minutes: no error a fetch, to be reported as a bug."""
+    now, tp, told = 1000.0, TP("t", 0), list[str]()
+    state = SimpleNamespace(timestamp=now * 1000, highwater=10, position=5)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    thread = object.__new__(thread_class)
+    thread._consumer = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    thread.consumer = SimpleNamespace(
+        app=SimpleNamespace(
+            monitor=SimpleNamespace(stream_inbound_time={tp: now - 1}),
+            topics=SimpleNamespace(acks_enabled_for=lambda _: True),
+            conf=SimpleNamespace(broker_commit_livelock_soft_timeout=300.0),
+        )
+    )
+    thread.log = SimpleNamespace(error=lambda message, *_: told.append(message))
+    thread.time_started, thread.tp_last_committed_at = 0.0, {tp: now - 480}
+    thread.tp_fetch_request_timeout_secs = thread.tp_stream_timeout_secs = thread.tp_commit_timeout_secs = 300.0
+    thread.verify_event_path(now, tp)
+    assert len(told) == errors
