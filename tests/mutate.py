@@ -390,6 +390,13 @@ MUTATIONS = [
         "test_partitions_are_added_under_load_and_keys_move",
     ),
     Mutation(
+        "a cut is made at the first open transaction",
+        "agents/operations/epoch.py",
+        "written = self.reader.uncommitted()  #",
+        "written = self.reader  #",
+        "test_what_an_open_transaction_holds_back_is_older_than_the_cut",
+    ),
+    Mutation(
         "claimed records are not compared",
         "agents/kafka/claims.py",
         "elif record is not None and Fingerprint.of(record) != claim.record:",

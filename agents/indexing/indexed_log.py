@@ -15,14 +15,14 @@ from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
 from agents.kafka.claims import require_same_log
+from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.claim import Claim
 from streams.epochs import another_log, begin_epoch, epoch_of_version
-from streams.ports import Log
 
 
 async def require_indexed_log(
-    log: Log,
+    log: LogReader,
     client: Client,
     settings: Settings,
     identity: IndexIdentity,
@@ -40,7 +40,8 @@ async def require_indexed_log(
         {number: claim for number, claim in claims.items() if claim.sink == identity.sink and number < partitions},
     )
     newest = await newest_versions(client, settings, identity, partitions)
-    bounds = await log.bounds(topic, range(partitions))  # after the versions: workers may go on meanwhile
+    # after the versions: workers may go on meanwhile; a cut may be behind an open transaction
+    bounds = await log.uncommitted().bounds(topic, range(partitions))
     beyond = identity.epochs.beyond(newest, {number: bound.end for number, bound in bounds.items()})
     if beyond:
         number, end = next(iter(beyond.items()))

@@ -25,13 +25,16 @@ from streams.generations import Generation
 from streams.shapes import START, Shapes
 from streams.share import Share
 
-CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
+"""Brokers refuse a record whose time is more than an hour ahead: no claim or letter depends on a worker's clock."""
+CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000", **BROKERS_TIME}
 logger = logging.getLogger(__name__)
 
 DEAD_LETTER_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "max.message.bytes": str(16 * 1024**2),
+    **BROKERS_TIME,
 }
 KEEPING = ("cleanup.policy", "retention.ms")
 """Settings by which a topic loses records."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from agents.kafka.connection import connection, translated
 from agents.kafka.reader import LogReader
@@ -42,10 +42,12 @@ class ClaimTable:
             sent = self._table.send_changelog(partition, claim_key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
         except (TimeoutError, KafkaError) as exc:
-            reason = str(exc) or type(exc).__name__
+            reason, check = str(exc) or type(exc).__name__, "that topic"
+            if isinstance(exc, InvalidTimestampError):
+                check = "this machine's clock, and the topic's message.timestamp.type: LogAppendTime needs none"
             raise PenstockError(
                 f"the changelog topic did not take the claim of partition {partition} ({reason}): its records stay "
-                "unacknowledged; check that topic"
+                f"unacknowledged; check {check}"
             ) from exc
 
 

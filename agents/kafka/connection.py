@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from aiokafka import client as client_module
+from aiokafka.admin import client as admin_module
 from aiokafka.errors import (
     BrokerNotAvailableError,
     ClusterAuthorizationFailedError,
@@ -19,6 +21,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from agents.kafka.bootstrap import Found
 from agents.settings import Settings
@@ -39,6 +42,20 @@ AWAY = (
     RebalanceInProgressError,
 )
 """What passes by itself, too, beside the errors that aiokafka calls retriable."""
+
+
+class _Question(MetadataRequest):  # type: ignore[misc]  # aiokafka is untyped here
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+def make_no_topics() -> None:
+    """For every client of this process; aiokafka has no setting for it. Twice is harmless.
+
+    By its default a broker makes a topic that somebody asks for: one that an operator has just deleted, with one
+    partition and settings that lose claims and letters.
+    """
+    client_module.MetadataRequest = admin_module.MetadataRequest = _Question
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:
@@ -68,6 +85,7 @@ def connection(settings: Settings) -> dict[str, Any]:
 
     Raises ConfigError when the login would be sent unencrypted, or a file of the certificates cannot be used.
     """
+    make_no_topics()
     kafka = settings.kafka
     if kafka.security_protocol == "SASL_PLAINTEXT" and not kafka.allow_plaintext_credentials:
         raise ConfigError(

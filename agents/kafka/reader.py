@@ -9,6 +9,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import (
     ConsumerStoppedError,
     GroupCoordinatorNotAvailableError,
@@ -33,6 +34,8 @@ from streams.record import Record
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_MS = 40_000
+"""Of the client, for offsets; whoever waits gives up before."""
 RETRY_EVERY_S = 0.2
 FETCH_WAIT_MS = 20
 PAGE_BYTES = 1024**2
@@ -77,6 +80,7 @@ class LogReader:
         self._admin = admin
         self._servers = servers
         self._patience_s = patience_s
+        self._uncommitted = False
         self._lock = asyncio.Lock()
 
     def patient(self, seconds: float) -> Self:
@@ -84,6 +88,23 @@ class LogReader:
         other = copy(self)
         other._patience_s = seconds
         return other
+
+    def uncommitted(self) -> Self:
+        """The same connections, for offsets beyond what open transactions hold back: the log ends where it is written.
+
+        Of `bounds` and `offsets_at`; records are committed ones as ever.
+        """
+        other = copy(self)
+        other._uncommitted = True
+        return other
+
+    def _offsets(self) -> Any:
+        """What asks for offsets; the consumer's own stops at the first open transaction, as its fetches do."""
+        asking = self._consumer._fetcher
+        if self._uncommitted:
+            asking = copy(asking)
+            asking._isolation_level = READ_UNCOMMITTED
+        return asking
 
     @asynccontextmanager
     async def _at(self, offsets: Mapping[TopicPartition, int]) -> AsyncIterator[AIOKafkaConsumer]:
@@ -153,8 +174,8 @@ class LogReader:
         if not tps:
             return {}
         begin, end = await asyncio.gather(
-            self._guard(lambda: self._consumer.beginning_offsets(tps)),
-            self._guard(lambda: self._consumer.end_offsets(tps)),
+            self._guard(lambda: self._offsets().beginning_offsets(tps, REQUEST_TIMEOUT_MS)),
+            self._guard(lambda: self._offsets().end_offsets(tps, REQUEST_TIMEOUT_MS)),
         )
         # what is deleted may reach beyond the records that a transaction keeps from being read
         return {tp.partition: Bounds(begin=begin[tp], end=max(begin[tp], end[tp])) for tp in tps}
@@ -162,7 +183,9 @@ class LogReader:
     async def offsets_at(self, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
         """First offsets with a timestamp at or after a moment, by partition; absent where there is none."""
         times = {TopicPartition(topic, partition): at_ms for partition in partitions}
-        found = await self._guard(lambda: self._consumer.offsets_for_times(times)) if times else {}
+        if not times:
+            return {}
+        found = await self._guard(lambda: self._offsets().get_offsets_by_times(dict(times), REQUEST_TIMEOUT_MS))
         return {tp.partition: row.offset for tp, row in found.items() if row is not None}
 
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:

@@ -5,13 +5,16 @@ import json
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
+from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
+from streams.record import Record
 from tests.kit.harness import Worker, World
 from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
@@ -69,6 +72,43 @@ def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: O
         await world.settled(worker=third)
         found, code = verified(world)
         assert code == 0, found
+        await assert_epochs(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_what_an_open_transaction_holds_back_is_older_than_the_cut(world: World, embedder: OnnxEmbedder) -> None:
+    """The log ends for readers at the first open transaction, and for producers behind it: the cut is made there."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((f"doc-{i}".encode(), {"text": text(i, 2)}) for i in range(20))
+        held = AIOKafkaProducer(**connection(world.settings), transactional_id=world.name)
+        await held.start()
+        async with held.transaction():
+            for number in range(2):
+                key, value = f"held-{number}".encode(), b'{"text": "In a transaction."}'
+                place = await held.send_and_wait(world.name, value, key, number)
+                world.produced.append(
+                    Record(
+                        topic=world.name, partition=number, offset=place.offset, timestamp_ms=0, key=key, value=value
+                    )
+                )
+            await world.produce((f"doc-{i}".encode(), {"text": text(500 + i, 3)}) for i in range(20))
+            await grow(world, 4)
+            done = bump(world)
+            assert done.returncode == 0, done.stderr
+            worker = world.start_worker()
+            await world.ready(worker)
+            moved = await world.produce((f"doc-{i}".encode(), {"text": text(1000 + i, 2)}) for i in range(20))
+            assert any(record.partition >= 2 for record in moved)
+            await world.settled(worker=worker)  # what moved is indexed before the older records can be read
+        await held.stop()
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        found, code = verified(world)
+        assert code == 0, found
+        assert await world.dead_letters() == []
         await assert_epochs(world, embedder)
 
     asyncio.run(scenario())

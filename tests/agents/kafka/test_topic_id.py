@@ -1,12 +1,17 @@
 """The Metadata request with topic ids, as brokers since 2.8 answer it, and the older one."""
 
 from io import BytesIO
+from typing import Any
 from uuid import UUID
 
 import pytest
-from aiokafka.protocol.metadata import MetadataResponse_v5
+from aiokafka import client
+from aiokafka.admin import client as admin_client
+from aiokafka.protocol.metadata import MetadataRequest_v5, MetadataResponse_v5
 
+from agents.kafka.connection import connection
 from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
+from agents.settings import Settings
 from streams.contract import Described
 
 TOPIC_ID = UUID("b8c4d5f6-0000-4000-8000-00000000002a")
@@ -47,6 +52,16 @@ def test_a_topic_is_known_by_its_id(topic_id: UUID, log: str) -> None:
 def test_without_topic_ids_the_cluster_is_what_is_known() -> None:
     answer = MetadataResponse_v5(0, [], "cluster", 1, [(0, "documents", False, [PARTITION])])
     assert described(answer, "documents") == (0, Described(partitions=1, log="cluster/"))
+
+
+@pytest.mark.parametrize("module", [client, admin_client], ids=["every client", "admin"])
+def test_no_question_makes_a_topic(module: Any) -> None:
+    """A broker with its default settings makes what is asked for: a topic that an operator has just deleted."""
+    connection(Settings())
+    assert module.MetadataRequest(["t"]).build(MetadataRequest_v5).to_object() == {
+        "topics": ["t"],
+        "allow_auto_topic_creation": False,
+    }
 
 
 def test_no_such_topic() -> None:
