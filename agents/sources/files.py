@@ -38,7 +38,10 @@ def find_files(paths: list[Path]) -> list[tuple[Path, str]]:
         for name, file in pairs:
             _require_utf8(name, file)
             if found.setdefault(name, file) != file:
-                raise ConfigError(f"{found[name]} and {file} would both become the document {name}: ingest them apart")
+                raise ConfigError(
+                    f"{found[name]} and {file} would both become the document {name}: ingest a folder "
+                    "above both, or rename one"
+                )
     if not found:
         raise ConfigError(f"nothing to publish: no {', '.join(SUFFIXES)} in {', '.join(map(str, paths))}")
     return [(file, name) for name, file in found.items()]
