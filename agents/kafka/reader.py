@@ -174,7 +174,7 @@ class LogReader:
         if not tps:
             return {}
         begin, end = await asyncio.gather(
-            self._guard(lambda: self._offsets().beginning_offsets(tps, REQUEST_TIMEOUT_MS)),
+            self._guard(lambda: self._consumer.beginning_offsets(tps)),
             self._guard(lambda: self._offsets().end_offsets(tps, REQUEST_TIMEOUT_MS)),
         )
         # what is deleted may reach beyond the records that a transaction keeps from being read
@@ -185,7 +185,7 @@ class LogReader:
         times = {TopicPartition(topic, partition): at_ms for partition in partitions}
         if not times:
             return {}
-        found = await self._guard(lambda: self._offsets().get_offsets_by_times(dict(times), REQUEST_TIMEOUT_MS))
+        found = await self._guard(lambda: self._offsets().get_offsets_by_times(times, REQUEST_TIMEOUT_MS))
         return {tp.partition: row.offset for tp, row in found.items() if row is not None}
 
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:
