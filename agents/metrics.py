@@ -97,6 +97,12 @@ class Metrics:
             ["topic", "partition"],
             registry=r,
         )
+        self.held_back = Gauge(
+            "penstock_held_back_records",
+            "Offsets behind an open transaction, in no lag and read by nobody before it ends; absent when unknown.",
+            ["topic", "partition"],
+            registry=r,
+        )
         self.inflight_bytes = Gauge(
             "penstock_inflight_bytes",
             "Bytes of records from fetch to settlement, and of what is made of them.",
@@ -149,5 +155,5 @@ class Metrics:
 
     def forget(self, topic: str, partition: int) -> None:
         """Drop the series of a partition that is not ours any more: an absent value is better than an old one."""
-        for metric in (self.lag, self.settled_offset, self.oldest_age, self.end_to_end_seconds):
+        for metric in (self.lag, self.held_back, self.settled_offset, self.oldest_age, self.end_to_end_seconds):
             metric.remove(topic, str(partition))

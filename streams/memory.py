@@ -16,11 +16,15 @@ PAGE = 500
 
 @dataclass
 class Partition:
-    """Records by offset, ascending. `end`: of the log, also where its last offsets hold no record."""
+    """Records by offset, ascending. `end`: of the log, also where its last offsets hold no record.
+
+    `held_back`: so many offsets from there on are behind an open transaction.
+    """
 
     records: dict[int, Record] = field(default_factory=dict)
     begin: int = 0
     end: int = 0
+    held_back: int = 0
 
     def append(self, record: Record) -> None:
         """At its own offset, which is not below the end: those between hold nothing."""
@@ -42,6 +46,10 @@ class MemoryLog:
     async def bounds(self, _: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         found = {number: self.partitions[number] for number in partitions}
         return {number: Bounds(begin=one.begin, end=one.end) for number, one in found.items()}
+
+    async def written(self, _: str, partitions: Iterable[int]) -> dict[int, int]:
+        found = {number: self.partitions[number] for number in partitions}
+        return {number: one.end + one.held_back for number, one in found.items()}
 
     async def next_from(self, _: str, partition: int, offset: int) -> Next:
         log = self.partitions[partition]

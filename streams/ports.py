@@ -45,6 +45,9 @@ class Log(Protocol):
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """Bounds as the broker knows them now, by partition."""
 
+    async def written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last record, by partition: above the bounds' end where a transaction is open."""
+
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:
         """The first record at or after `offset`, committed ones only; it proves holes on its way."""
 

@@ -392,9 +392,16 @@ MUTATIONS = [
     Mutation(
         "a cut is made at the first open transaction",
         "agents/operations/epoch.py",
-        "written = self.reader.uncommitted()  #",
-        "written = self.reader  #",
+        "ends = await self.reader.written(topic, range(now))  #",
+        "ends = {number: bound.end for number, bound in bounds.items()}  #",
         "test_what_an_open_transaction_holds_back_is_older_than_the_cut",
+    ),
+    Mutation(
+        "claims bear the worker's time",
+        "agents/indexing/preflight.py",
+        '"segment.ms": "3600000", **BROKERS_TIME}',
+        '"segment.ms": "3600000"}',
+        "test_a_worker_whose_clock_is_wrong_goes_on",
     ),
     Mutation(
         "claimed records are not compared",

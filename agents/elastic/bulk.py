@@ -276,8 +276,15 @@ def _refused_for_now(item: dict[str, Any]) -> bool:
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
-    """Outcome of one answered item; None to send it again. Raises PenstockError when the index is gone."""
+    """Outcome of one answered item; None to send it again.
+
+    Raises PenstockError when the index is gone, or has a pipeline that drops what is written.
+    """
     status = details["status"]
+    if details.get("result") == "noop":
+        raise PenstockError(
+            f"an ingest pipeline of {details.get('_index', 'the index')} dropped a write: it must have none"
+        )
     if status < 300 or (status == 404 and "error" not in details):  # to delete what is not there is done
         return Written(details["_seq_no"], details["_primary_term"])
     error = details["error"]

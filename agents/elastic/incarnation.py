@@ -16,6 +16,10 @@ from streams.dead_letter import Home
 from streams.epochs import Epochs, from_contract
 from streams.errors import AwayError, RefusedError
 
+PIPELINES = ("default_pipeline", "final_pipeline")
+NO_PIPELINE = "_none"
+"""What an ingest pipeline drops or changes on its way is neither what was written nor refused."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexIdentity:
@@ -73,7 +77,10 @@ async def open_for_writing(client: AsyncElasticsearch, name: str) -> None:
 
 
 async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict[str, str], dict[str, int]]:
-    """Uuids and numbers of shards of the index and its registry. Raises RefusedError without the latter."""
+    """Uuids and numbers of shards of the index and its registry.
+
+    Raises RefusedError without the latter, and where a setting of one endangers what is written.
+    """
     registry = f"{name}-registry"
     settings = await client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
     if registry not in settings:
@@ -85,6 +92,14 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
     for index in (name, registry):
         if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
             raise RefusedError(f"index.translog.durability of {index} must be `request`: set it back")
+        for kind in PIPELINES:
+            pipeline = settings[index]["settings"]["index"].get(kind, NO_PIPELINE)
+            if pipeline != NO_PIPELINE:
+                raise RefusedError(
+                    f"index.{kind} of {index} is `{pipeline}`, which may drop or change what is written: set it to "
+                    f'`{NO_PIPELINE}` (`PUT {index}/_settings {{"index.{kind}": "{NO_PIPELINE}"}}`), and change '
+                    "documents before they are published"
+                )
     stored = {index: settings[index]["settings"]["index"] for index in (name, registry)}
     return (
         {index: str(values["uuid"]) for index, values in stored.items()},

@@ -14,7 +14,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.configured import contract_in, field_names
 from agents.elastic.errors import translated
-from agents.elastic.incarnation import IndexIdentity, look, open_for_writing
+from agents.elastic.incarnation import NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
     ALIAS_NOTE,
     BEFORE_NOTE,
@@ -298,9 +298,11 @@ class Index:
     async def _create_one(
         self, name: str, mappings: dict[str, Any], settings: dict[str, Any], aliases: dict[str, Any]
     ) -> None:
+        whole = {**settings, **dict.fromkeys(PIPELINES, NO_PIPELINE)}  # whatever a template has for all indices
+
         async def request() -> None:
             if not await self._client.indices.exists(index=name):
-                await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
+                await self._client.indices.create(index=name, mappings=mappings, settings=whole, aliases=aliases)
 
         await self._call(request)
 
@@ -365,8 +367,16 @@ class Index:
 
         async def request() -> None:
             if await self._client.indices.exists_alias(name=self._alias):
-                names = ", ".join(sorted(await self._client.indices.get_alias(name=self._alias)))
-                raise RefusedError(f"{names} was not made by Penstock: choose another elasticsearch.alias")
+                names = sorted(await self._client.indices.get_alias(name=self._alias))
+                for name in names:
+                    if await self._client.indices.exists(index=f"{name}-registry"):
+                        raise RefusedError(
+                            f"{name} has lost its contract: somebody wrote another `_meta` into its mapping. Put the "
+                            f"old one back, from a snapshot; or delete {name} and {name}-registry, then `penstock "
+                            "index create`: the topic is processed from the start"
+                        )
+                told = ", ".join(names)
+                raise RefusedError(f"{told} was not made by Penstock: choose another elasticsearch.alias")
             if await self._client.indices.exists(index=self._alias):
                 raise RefusedError(
                     f"{self._alias} is an index, not an alias: choose another elasticsearch.alias, or delete it"

@@ -41,8 +41,7 @@ async def require_indexed_log(
     )
     newest = await newest_versions(client, settings, identity, partitions)
     # after the versions: workers may go on meanwhile; a cut may be behind an open transaction
-    bounds = await log.uncommitted().bounds(topic, range(partitions))
-    beyond = identity.epochs.beyond(newest, {number: bound.end for number, bound in bounds.items()})
+    beyond = identity.epochs.beyond(newest, await log.written(topic, range(partitions)))
     if beyond:
         number, end = next(iter(beyond.items()))
         what = f"{identity.registry} has versions of records beyond the end of {topic}/{number}, which ends at {end}"

@@ -14,10 +14,13 @@ async def partition_rows(
 ) -> list[dict[str, Any]]:
     """One row a partition. `settled_offset`: every record below it is settled; lag counts from there.
 
+    `held_back`: so many offsets, which count in no lag, are behind an open transaction, and read by nobody yet.
+
     `sink`: what claims have to be about; None where that is unknown. `log`: claims that know theirs, and it is another,
     say nothing.
     """
     topic = settings.source.topic
+    written = await reader.written(topic, range(count))  # first: what is committed meanwhile is not held back
     bounds = await reader.bounds(topic, range(count))
     claims = await read_claims(reader, settings)
     rows = []
@@ -31,6 +34,7 @@ async def partition_rows(
                 "end_offset": end,
                 "settled_offset": settled,
                 "lag": end - settled,
+                "held_back": max(0, written[partition] - end),
             }
         )
     return rows

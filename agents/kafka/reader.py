@@ -80,7 +80,6 @@ class LogReader:
         self._admin = admin
         self._servers = servers
         self._patience_s = patience_s
-        self._uncommitted = False
         self._lock = asyncio.Lock()
 
     def patient(self, seconds: float) -> Self:
@@ -89,19 +88,10 @@ class LogReader:
         other._patience_s = seconds
         return other
 
-    def uncommitted(self) -> Self:
-        """The same connections, for offsets beyond what open transactions hold back: the log ends where it is written.
-
-        Of `bounds` and `offsets_at`; records are committed ones as ever.
-        """
-        other = copy(self)
-        other._uncommitted = True
-        return other
-
-    def _offsets(self) -> Any:
+    def _offsets(self, *, held_back: bool) -> Any:
         """What asks for offsets; the consumer's own stops at the first open transaction, as its fetches do."""
         asking = self._consumer._fetcher
-        if self._uncommitted:
+        if held_back:
             asking = copy(asking)
             asking._isolation_level = READ_UNCOMMITTED
         return asking
@@ -175,17 +165,30 @@ class LogReader:
             return {}
         begin, end = await asyncio.gather(
             self._guard(lambda: self._consumer.beginning_offsets(tps)),
-            self._guard(lambda: self._offsets().end_offsets(tps, REQUEST_TIMEOUT_MS)),
+            self._guard(lambda: self._consumer.end_offsets(tps)),
         )
         # what is deleted may reach beyond the records that a transaction keeps from being read
         return {tp.partition: Bounds(begin=begin[tp], end=max(begin[tp], end[tp])) for tp in tps}
 
-    async def offsets_at(self, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        """First offsets with a timestamp at or after a moment, by partition; absent where there is none."""
+    async def written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last record, by partition: above the bounds' end where a transaction is open."""
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        asking = self._offsets(held_back=True)
+        found = await self._guard(lambda: asking.end_offsets(tps, REQUEST_TIMEOUT_MS)) if tps else {}
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def offsets_at(
+        self, topic: str, partitions: Iterable[int], at_ms: int, *, held_back: bool = False
+    ) -> dict[int, int]:
+        """First offsets with a timestamp at or after a moment, by partition; absent where there is none.
+
+        `held_back`: also of records behind an open transaction, which nobody reads yet.
+        """
         times = {TopicPartition(topic, partition): at_ms for partition in partitions}
         if not times:
             return {}
-        found = await self._guard(lambda: self._offsets().get_offsets_by_times(times, REQUEST_TIMEOUT_MS))
+        asking = self._offsets(held_back=held_back)
+        found = await self._guard(lambda: asking.get_offsets_by_times(times, REQUEST_TIMEOUT_MS))
         return {tp.partition: row.offset for tp, row in found.items() if row is not None}
 
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:

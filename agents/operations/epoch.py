@@ -107,11 +107,11 @@ class _Bump:
             if at_ms is not None:
                 raise ConfigError("--at is for partitions that were added: another log is newer as a whole")
             return "another log", {}
-        written = self.reader.uncommitted()  # what an open transaction holds back is as old as what stands beside it
-        bounds = await written.bounds(self.settings.source.topic, range(now))
-        ends = {partition: bound.end for partition, bound in bounds.items()}
+        topic = self.settings.source.topic
+        bounds = await self.reader.bounds(topic, range(now))
+        ends = await self.reader.written(topic, range(now))  # what a transaction holds back is as old as its neighbours
         if at_ms is not None:
-            ends |= await written.offsets_at(self.settings.source.topic, range(now), at_ms)
+            ends |= await self.reader.offsets_at(topic, range(now), at_ms, held_back=True)
             if at_ms > time.time() * 1000:
                 raise ConfigError(f"--at {moment(at_ms)} is still to come")
             taken = last[0].offsets if last else {}
@@ -166,7 +166,7 @@ class _Bump:
         times = [first.timestamp_ms for first in firsts if first is not None and first.timestamp_ms >= 0]
         since, newer = int(min([time.time() * 1000, *times])), 0
         if times:
-            begun = await self.reader.uncommitted().offsets_at(topic, old, since)
+            begun = await self.reader.offsets_at(topic, old, since, held_back=True)
             newer = sum(ends[partition] - offset for partition, offset in begun.items())
         if not lag and not newer:
             return

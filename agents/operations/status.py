@@ -26,7 +26,7 @@ NEWEST_LETTERS = 10_000
 
 
 async def read_status(settings: Settings) -> dict[str, Any]:
-    """`{lag, partitions, model, index, workers}`; claims about another index than today's count as void.
+    """`{lag, held_back, partitions, model, index, workers}`; claims about another index than today's count as void.
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand, as
     long as they are of this log.
@@ -46,6 +46,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         dead = await _dead_letters(reader, settings, identity)
     return {
         "lag": sum(row["lag"] for row in rows),
+        "held_back": sum(row["held_back"] for row in rows),
         "partitions": rows,
         "model": settings.model.name,
         "setup": _setup(settings),

@@ -52,6 +52,8 @@ was indexed under a larger `batch.max_inflight_bytes` than this command has."""
 class Verified:
     """The result. `kinds`: how often each kind was found; `findings`: the first 10,000; `unsettled`: the lag.
 
+    `held_back`: offsets behind an open transaction.
+
     `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
     """
 
@@ -59,6 +61,7 @@ class Verified:
     chunks: int = 0
     vectors: int = 0
     unsettled: int = 0
+    held_back: int = 0
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -126,7 +129,7 @@ class Verifier:
         with translated(self._settings.elasticsearch.url, "; try again"):
             self._compacted = await self._reader.is_compacted(self._settings.source.topic)
             await self._read_letters()
-            result.unsettled = await self._read_topic(result, report)
+            await self._read_topic(result, report)
             await self._check_registry(result, report)
             for docs in self._spool.unseen():
                 for doc in docs:
@@ -305,11 +308,11 @@ class Verifier:
         async for found, _ in pages(self._reader, self._settings, self._checked.home(self._settings)):
             self._spool.add_letters((letter.epoch, letter.place) for letter in found if letter.origin == "own")
 
-    async def _read_topic(self, result: Verified, report: Report) -> int:
-        """Returns the lag: records that were not looked at."""
+    async def _read_topic(self, result: Verified, report: Report) -> None:
         settings, sink = self._settings, self._checked.identity.sink
         rows = await partition_rows(self._reader, settings, self._checked.partitions, sink)
         self._bounds = {row["partition"]: row["settled_offset"] for row in rows}
+        result.unsettled, result.held_back = (sum(row[what] for row in rows) for what in ("lag", "held_back"))
         bounds = await self._reader.bounds(settings.source.topic, self._bounds)
         self._begin = {partition: bound.begin for partition, bound in bounds.items()}
         total = sum(max(0, settled - self._begin[partition]) for partition, settled in self._bounds.items())
@@ -325,7 +328,6 @@ class Verifier:
                 await self._remember(page.records, result)
                 passed, offset = passed + page.position - offset, page.position
                 report("reading the topic", passed, total)
-        return sum(row["lag"] for row in rows)
 
     async def _remember(self, records: Sequence[Record], result: Verified) -> None:
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)

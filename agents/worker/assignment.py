@@ -63,6 +63,7 @@ class Partition:
         self.share = stored.share
         self.open: deque[Open] = deque()
         self.end: int | None = None
+        self.held_back: int | None = None
         self.last_delivery = self.last_progress = now
         self.last_seek = 0.0
         self.seeks_at_expected = 0
@@ -312,7 +313,7 @@ class Assignment:
             partition.confirmed = claim.offset
 
     async def watch(self, *, paused: bool = False) -> None:
-        """Ask for the end offsets, export the lag, and seek back where deliveries stopped short of it.
+        """Ask for the end offsets, export lag and what is held back, seek back where deliveries stopped short.
 
         Raises RefusedError when the topic was made anew.
 
@@ -320,12 +321,16 @@ class Assignment:
         """
         partitions = list(self._partitions.values())
         claims = {partition.number: partition.stored for partition in partitions}
+        written = await self._log.written(self.topic, claims)  # first: what is committed meanwhile is not held back
         bounds = await self._looks.require_same_log(self._log, self.topic, claims)
         for partition in partitions:
             if self._partitions.get(partition.number) is not partition:
                 continue
             partition.end = max(bounds[partition.number].end, partition.claimed + 1)  # claimed while we asked
-            self._metrics.lag.labels(self.topic, str(partition.number)).set(partition.end - partition.claimed - 1)
+            partition.held_back = max(0, written[partition.number] - partition.end)
+            labels = self.topic, str(partition.number)
+            self._metrics.lag.labels(*labels).set(partition.end - partition.claimed - 1)
+            self._metrics.held_back.labels(*labels).set(partition.held_back)
             self._show_age(partition)
             if partition.end == partition.claimed + 1:
                 partition.last_progress = self._now()  # idle is not stalled
@@ -365,8 +370,8 @@ class Assignment:
     def forget_lag(self) -> None:
         """The broker does not tell end offsets: an absent lag is better than an old one."""
         for partition in self._partitions.values():
-            partition.end = None
-            for gauge in (self._metrics.lag, self._metrics.oldest_age):
+            partition.end = partition.held_back = None
+            for gauge in (self._metrics.lag, self._metrics.held_back, self._metrics.oldest_age):
                 gauge.remove(self.topic, str(partition.number))
 
     def snapshot(self) -> list[dict[str, Any]]:
@@ -379,6 +384,7 @@ class Assignment:
                 "end_offset": partition.end,
                 "settled_offset": partition.claimed + 1,
                 "lag": None if partition.end is None else max(0, partition.end - partition.claimed - 1),
+                "held_back": partition.held_back,
                 "open": len(partition.open),
                 "since_progress_s": round(now - partition.last_progress, 1),
             }

@@ -55,10 +55,20 @@ class Membership:
         if passes(kind()):
             logger.warning("the group does not take this worker yet", extra={"reason": kind.__name__})
             return
+        topic = self._settings.source.topic
+        if not issubclass(kind, REFUSALS) and await self._is_gone(topic):
+            raise PenstockError(
+                f"the source topic {topic} is gone, and the client ended with it ({kind.__name__})"
+            ) from error
         members: list[dict[str, str]] = []
         with suppress(PenstockError):
             members = await self._reader.group_members(self._settings.source.group)
         raise refusal(self._settings, error, members) from error
+
+    async def _is_gone(self, topic: str) -> bool:
+        with suppress(PenstockError):
+            return await self._reader.is_gone(topic)
+        return False
 
 
 def cause(error: BaseException) -> type[BaseException]:

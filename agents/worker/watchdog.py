@@ -39,7 +39,7 @@ class Watchdog:
         self._requests = requests
         self._incarnations = incarnations
         self._membership = membership
-        self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
+        self._looked = self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
         self._rebalance: int | None = None
         self._looks = itertools.count()
         self._log = ProgressLog()
@@ -52,6 +52,11 @@ class Watchdog:
         group's coordinator ended with since the last look.
         """
         await self._membership.require(refused)
+        if (
+            time.monotonic() - self._looked > self._settings.lifecycle.stall_s
+        ):  # this process stood still, or the machine
+            self._kafka_answered = self._healthy_since = self._rebalance_since = time.monotonic()
+        self._looked = time.monotonic()
         if rebalance not in (None, self._rebalance):
             self._rebalance_since = time.monotonic()
         self._rebalance = rebalance

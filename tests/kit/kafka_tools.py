@@ -1,4 +1,4 @@
-"""Users and ACLs of a broker with logins, by Kafka's own tools from the broker's jars."""
+"""Kafka's own tools, from the broker's jars."""
 
 import os
 import shlex
@@ -18,8 +18,21 @@ def password_of(user: str) -> str:
     return f"secret-{user}"
 
 
+def java(*options: str) -> list[str]:
+    """A command that runs what is in the broker's jars; its arguments follow."""
+    jars = fetch(locked("kafka", KAFKA_VERSION), cache_dir(), lambda *_: None)
+    return [str(java_home() / "bin" / "java"), *options, "-cp", os.pathsep.join(map(str, jars))]
+
+
+def kafka_script(path: Path, tool: str) -> None:
+    """What Kafka's distribution has in its `bin`, such as `kafka-topics.sh` (`TopicCommand`)."""
+    command = shlex.join([*java("-XX:TieredStopAtLevel=1"), f"org.apache.kafka.tools.{tool}"])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
+
+
 class KafkaTools:
-    """Of a broker of `penstock local up --secure`, as its super user."""
+    """Users, ACLs and partitions of a broker of `penstock local up --secure`, as its super user."""
 
     def __init__(self, security: Security, bootstrap: str) -> None:
         self._config = security.folder / "tools.properties"
@@ -31,13 +44,7 @@ username="{USER}" password="{security.password}";
 ssl.truststore.type=PEM
 ssl.truststore.location={security.ca}
 """)
-        jars = fetch(locked("kafka", KAFKA_VERSION), cache_dir(), lambda *_: None)
-        self._java = [
-            str(java_home() / "bin" / "java"),
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-            os.pathsep.join(map(str, jars)),
-        ]
+        self._java = java("-XX:TieredStopAtLevel=1")
         self._broker = ["--bootstrap-server", bootstrap, "--command-config", str(self._config)]
 
     def user(self, name: str) -> None:
@@ -67,12 +74,6 @@ ssl.truststore.location={security.ca}
     def partitions(self, topic: str, count: int) -> None:
         """Give a topic more partitions."""
         self._run("org.apache.kafka.tools.TopicCommand", "--alter", "--topic", topic, "--partitions", str(count))
-
-    def topics_script(self, path: Path) -> None:
-        """What the broker's image has as `kafka-topics.sh`."""
-        command = shlex.join([*self._java, "org.apache.kafka.tools.TopicCommand"])
-        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        path.chmod(0o755)
 
     def _run(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -18,6 +18,8 @@ from streams.split import Chunk
 
 RECORDS, HOLES, BEGIN, END = (1, 6, 7), (2, 3, 4, 5, 8), 1, 9
 """Of the log of `holds_for_log`: what is below `BEGIN` was deleted; holes are markers, and aborted records."""
+HELD_BACK = 2
+"""Records behind them, of a transaction that is open."""
 DIMS = 384
 
 
@@ -30,7 +32,8 @@ def record(offset: int) -> Record:
 async def holds_for_log(log: Log, topic: str) -> None:
     """`RECORDS` alone are read, from whatever offset; what was lost before them is told."""
     assert await log.bounds(topic, [0]) == {0: Bounds(begin=BEGIN, end=END)}
-    assert await log.bounds(topic, []) == {}
+    assert await log.written(topic, [0]) == {0: END + HELD_BACK}
+    assert (await log.bounds(topic, []), await log.written(topic, [])) == ({}, {})
     for offset in range(END + 1):
         found = await log.next_from(topic, 0, offset)
         start = max(BEGIN, offset)

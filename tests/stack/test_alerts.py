@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from aiokafka import AIOKafkaProducer
 
+from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings import cache_dir
@@ -141,6 +143,15 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
         await world.settled(worker=worker)
         await clears("PenstockElasticsearchAway", "PenstockRecordsOld", "PenstockLagGrows", "PenstockLateRecordsFast")
         shown.update(_shown(watching))
+
+        async with (
+            AIOKafkaProducer(**connection(world.settings), transactional_id=world.name) as producer,
+            producer.transaction(),
+        ):
+            await producer.send_and_wait(world.name, key=b"held", value=b'{"text": "held back"}')
+            await fires("PenstockHeldBack")
+            shown.update(_shown(watching))
+        await clears("PenstockHeldBack")
 
         port = free_port()
         watching.scrape([worker.admin_port, port])

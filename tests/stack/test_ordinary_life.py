@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-import os
+import json
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import aiokafka.producer.message_accumulator as accumulator
@@ -22,14 +23,11 @@ from agents.elastic.index import Index
 from agents.indexing.preflight import Checked
 from agents.kafka.connection import connection
 from agents.kafka.reader import LogReader, log_reader, record_of
-from agents.local import KAFKA_VERSION
-from agents.local.downloads import fetch, locked
-from agents.local.servers import java_home
 from agents.operations.verify import verify
-from agents.settings import cache_dir
 from models.onnx.embedder import OnnxEmbedder
 from streams.ports import Page
 from tests.kit.harness import World, read_topic, until
+from tests.kit.kafka_tools import java, kafka_script
 from tests.kit.oracle import assert_true
 
 MODEL_SPEED = "fast"
@@ -197,6 +195,101 @@ def test_retention_reaches_beyond_an_open_transaction(world: World) -> None:
     asyncio.run(scenario())
 
 
+def test_a_transaction_that_does_not_end_is_told_and_ended(world: World, tmp_path: Path) -> None:
+    """Fault 38: others' documents wait behind it, in no lag. Whoever asks is told, and the runbook ends it."""
+
+    def told() -> tuple[str, str, dict[str, Any]]:
+        verified = world.command("index", "verify")
+        assert verified.returncode == 0, verified.stderr
+        return world.command("status").stdout, verified.stdout, json.loads(world.command("status", "--json").stdout)
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        worker = world.start_worker()
+        await world.produce([(b"first", {"text": "Before it."})])
+        await world.settled(worker=worker)
+        async with AIOKafkaProducer(**connection(world.settings), transactional_id=world.name) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(world.name, key=b"open", value=b'{"text": "Never committed."}')
+            await world.produce((f"{i}".encode(), {"text": f"Record {i}."}) for i in range(20))
+
+            async def held_back() -> bool:
+                (row,) = worker.get("/statusz")[1]["partitions"]
+                return (row["lag"], row["held_back"]) == (0, 21)
+
+            await until(held_back)
+            assert worker.metrics()[f'penstock_held_back_records{{partition="0",topic="{world.name}"}}'] == 21
+            status, verified, data = await asyncio.to_thread(told)
+            assert f"{world.name}/0: 21 offsets are behind an open transaction" in status
+            assert "nothing wrong so far\n21 offsets are behind an open transaction" in verified
+            assert (data["lag"], data["held_back"], data["partitions"][0]["held_back"]) == (0, 21, 21)
+            kafka_script(tmp_path / "kafka-transactions.sh", "TransactionsCommand")
+            names = {"BROKER": world.settings.kafka.bootstrap_servers, "TOPIC": world.name, "OFFSET": "1"}
+            names["kafka-transactions.sh"] = f"{tmp_path}/kafka-transactions.sh"
+            await world.follow("A transaction does not end", names)
+            await world.settled(worker=worker)
+            assert len(await world.chunks()) == 21
+            status, verified, data = await asyncio.to_thread(told)
+            assert "behind an open transaction" not in status + verified
+            assert data["held_back"] == 0
+            with contextlib.suppress(KafkaError):  # it is told that somebody else ended it
+                await producer.abort_transaction()
+
+    asyncio.run(scenario())
+
+
+AHEAD = "import time\nreal = time.time\ntime.time = lambda: real() + 3 * 3600"
+"""A change: the machine's clock is three hours ahead, where brokers refuse more than one."""
+
+
+def test_a_worker_whose_clock_is_wrong_goes_on(world: World, embedder: OnnxEmbedder) -> None:
+    """Claims and dead letters bear the broker's time."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce(
+            [(b"poison", b"no JSON"), *((f"{i}".encode(), {"text": f"Record {i}."}) for i in range(20))]
+        )
+        worker = world.start_worker(change=AHEAD)
+        await world.settled(worker=worker)
+        await assert_true(world, embedder)
+        assert worker.terminate() == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_ingest_pipeline_takes_nothing(world: World) -> None:
+    """A cluster may have a pipeline for every new index, and somebody may give ours one."""
+
+    async def scenario() -> None:
+        async with connect(world.settings.elasticsearch) as client:
+            await client.ingest.put_pipeline(id=world.name, processors=[])  # the local server has no `drop`
+            template = {"settings": {"default_pipeline": world.name, "final_pipeline": world.name}}
+            await client.indices.put_index_template(
+                name=world.name, index_patterns=f"{world.name}*", template=template, priority=1000
+            )
+            await world.create(partitions=1)
+            await world.produce([(b"first", {"text": "Is written."})])
+            worker = world.start_worker()
+            await world.settled(worker=worker)
+            assert len(await world.chunks()) == 1
+            for setting in ("default_pipeline", "final_pipeline"):
+                (index,) = await client.indices.get_alias(name=world.name)
+                await client.indices.put_settings(index=f"{index}-registry", settings={setting: world.name})
+                assert await worker.ended() == 3, worker.log.read_text()[-2000:]
+                assert f"index.{setting} of {index}-registry is `{world.name}`" in worker.log.read_text()
+                await world.produce([(setting.encode(), {"text": "Is written, too."})])
+                done = world.command("index", "verify")
+                assert (done.returncode, f'{{"index.{setting}": "_none"}}' in done.stderr) == (3, True), done.stderr
+                await client.indices.put_settings(index=f"{index}-registry", settings={setting: "_none"})
+                worker = world.start_worker()
+                await world.settled(worker=worker)
+            assert len(await world.chunks()) == 3
+            await client.indices.delete_index_template(name=world.name)
+
+    asyncio.run(scenario())
+
+
 def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: OnnxEmbedder) -> None:
     """A transaction leaves a marker, and one that is aborted its records: that is no reason to read anything again."""
 
@@ -228,13 +321,11 @@ def test_a_log_full_of_holes_is_read_at_once(world: World, embedder: OnnxEmbedde
 def java_producer(world: World, codec: str) -> None:
     """Publish five records by Kafka's own producer."""
     rows = [f"{codec}-java-{i}" + '|{"text": "' + "Written in Java. " * 9 + '"}' for i in range(5)]
-    jars = fetch(locked("kafka", KAFKA_VERSION), cache_dir(), lambda *_: None)
-    java = [str(java_home() / "bin" / "java"), "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(map(str, jars))]
     bootstrap = world.settings.kafka.bootstrap_servers
     options = ["--bootstrap-server", bootstrap, "--topic", world.name, "--compression-codec", codec]
     options += ["--property", "parse.key=true", "--property", "key.separator=|"]
     done = subprocess.run(
-        [*java, "org.apache.kafka.tools.ConsoleProducer", *options],
+        [*java("-XX:TieredStopAtLevel=1"), "org.apache.kafka.tools.ConsoleProducer", *options],
         input="\n".join(rows),
         capture_output=True,
         text=True,

@@ -54,7 +54,10 @@ def test_log(world: World) -> None:
             async with producer.transaction():
                 await send(producer, topic, 6, 7)
             await reader.delete_before(topic, {0: ports.BEGIN})
+            await producer.begin_transaction()
+            await send(producer, topic, *range(ports.END, ports.END + ports.HELD_BACK))
             await ports.holds_for_log(reader, topic)
+            await producer.abort_transaction()
 
     asyncio.run(scenario())
 

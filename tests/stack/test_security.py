@@ -17,7 +17,7 @@ import yaml
 from agents.settings import cache_dir, load_settings
 from tests.kit.api_keys import cache_with_api_keys
 from tests.kit.harness import PATIENCE_S
-from tests.kit.kafka_tools import password_of
+from tests.kit.kafka_tools import kafka_script, password_of
 from tests.kit.secure import SecureStack
 from tests.kit.shared import alone
 
@@ -143,7 +143,7 @@ def test_the_job_of_the_manifests_makes_the_topic_with_an_operators_login(secure
     variables = dict(line.split("=", 1) for line in (manifests / "settings.env").read_text().splitlines())
     login = load_settings(secure.folder / "operator.toml").kafka
     (tmp_path / "kafka-password").write_text(password_of("operator"))
-    secure.kafka.topics_script(tmp_path / "kafka-topics.sh")
+    kafka_script(tmp_path / "kafka-topics.sh", "TopicCommand")
     script = job["args"][0]
     for three, one in (("--replication-factor 3", "--replication-factor 1"), ("replicas=2", "replicas=1")):
         assert three in script

@@ -14,7 +14,7 @@ def test_log() -> None:
     for offset in (0, *ports.RECORDS):
         log.partitions[0].append(ports.record(offset))
     log.partitions[0].delete_before(ports.BEGIN)
-    log.partitions[0].end = ports.END
+    log.partitions[0].end, log.partitions[0].held_back = ports.END, ports.HELD_BACK
     asyncio.run(ports.holds_for_log(log, "t"))
 
 

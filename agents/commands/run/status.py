@@ -78,5 +78,11 @@ def _render(data: dict[str, Any]) -> Group:
             f"dead letters: {_known(dead['open'])} open, of {_known(dead['older_version_served'])} an older version is "
             "served (`penstock dlq list`)"
         ]
+    held_back = [
+        f"{row['topic']}/{row['partition']}: {row['held_back']} offsets are behind an open transaction, in no lag, and "
+        "read when it ends (runbook: A transaction does not end)"
+        for row in data["partitions"]
+        if row["held_back"]
+    ]
     problem = [Text(data["problem"])] if data["problem"] else []
-    return Group(head, *letters, *problem, table, *(others if len(others) > 1 else []))
+    return Group(head, *letters, *problem, *held_back, table, *(others if len(others) > 1 else []))

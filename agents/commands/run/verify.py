@@ -50,6 +50,7 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
         "vectors": verified.vectors,
         "widths": {str(width): dict(zip(("vectors", "wrong"), counts, strict=True)) for width, counts in widths},
         "unsettled": verified.unsettled,
+        "held_back": verified.held_back,
         "seconds": verified.seconds,
         "kinds": dict(verified.kinds),
         "findings": verified.findings[:limit],
@@ -61,11 +62,16 @@ def _print(verified: Verified, limit: int) -> None:
         say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
     if len(verified.findings) > limit:
         say(f"… {sum(verified.kinds.values()) - limit} more")
-    clean = "nothing wrong so far" if verified.unsettled else "nothing wrong"
+    clean = "nothing wrong so far" if verified.unsettled or verified.held_back else "nothing wrong"
     told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or clean
     say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
     if verified.unsettled:
         say(f"{verified.unsettled} records are not settled yet, and were not looked at: again, when the lag is 0")
+    if verified.held_back:
+        say(
+            f"{verified.held_back} offsets are behind an open transaction, and were not looked at: workers read them "
+            "when it ends (`penstock status` names the partitions)"
+        )
 
 
 def _write_metrics(path: Path, verified: Verified) -> None:

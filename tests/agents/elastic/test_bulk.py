@@ -222,6 +222,16 @@ def test_lost_index_or_access_is_an_error(kind: str, told: str) -> None:
         send([lambda ids: items({"a": (404, kind)}, ids)], ["a"])
 
 
+def test_a_write_that_a_pipeline_drops_is_an_error() -> None:
+    """As Elasticsearch answers then: 200, no sequence number."""
+
+    def dropped(ids: list[str]) -> dict[str, Any]:
+        return {"errors": False, "items": [{"index": {"_id": key, "result": "noop", "status": 200}} for key in ids]}
+
+    with pytest.raises(PenstockError, match="an ingest pipeline of .* dropped a write"):
+        send([dropped], ["a"])
+
+
 def test_denied_request_is_an_error() -> None:
     with pytest.raises(PenstockError, match="answered 401"):
         send([lambda _: (401, "security_exception")], ["a"])

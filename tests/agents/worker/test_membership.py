@@ -24,10 +24,15 @@ from streams.errors import ConfigError, PenstockError, RefusedError
 
 
 class Members:
-    """Of the group, as the reader tells them; `away`: it does not."""
+    """Of the group, as the reader tells them; `away`: it does not. `gone`: the source topic is."""
 
-    def __init__(self, count: int = 1, *, away: bool = False) -> None:
-        self.count, self.away = count, away
+    def __init__(self, count: int = 1, *, away: bool = False, gone: bool = False) -> None:
+        self.count, self.away, self.gone = count, away, gone
+
+    async def is_gone(self, topic: str) -> bool:
+        if self.away:
+            raise PenstockError("no broker")
+        return self.gone
 
     async def group_members(self, group: str) -> list[dict[str, str]]:
         if self.away:
@@ -66,6 +71,13 @@ def test_an_error_that_stays_names_its_cause_and_the_fix(
         require(error)
     assert type(raised.value) is expected
     assert [part for part in parts if part not in str(raised.value)] == []
+
+
+def test_a_client_that_fails_because_the_topic_is_gone_is_no_stranger_in_the_group() -> None:
+    with pytest.raises(PenstockError, match=r"the source topic documents is gone, .*AssertionError"):
+        require(AssertionError(), Members(gone=True))
+    with pytest.raises(PenstockError, match="into the consumer group"):
+        require(AssertionError(), Members(away=True))
 
 
 def test_it_is_named_also_where_the_members_are_not_told_and_where_they_are_many() -> None:

@@ -24,6 +24,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
+async def still_there(_: str) -> bool:
+    return False
+
+
 async def no_members(_: str) -> list[dict[str, str]]:
     """Of a group."""
     return []
@@ -36,7 +40,7 @@ def made(*, elasticsearch: bool) -> Watchdog:
         "pipeline": SimpleNamespace(progressed=0.0),
         "requests": SimpleNamespace(closed=elasticsearch),
         "incarnations": None,
-        "membership": Membership(Settings(), cast(Any, SimpleNamespace(group_members=no_members))),
+        "membership": Membership(Settings(), cast(Any, SimpleNamespace(group_members=no_members, is_gone=still_there))),
     }
     return Watchdog(Settings(), **cast(Any, parts))
 
@@ -69,6 +73,17 @@ def test_a_rebalance_that_does_not_end_is_a_stall_and_one_after_the_other_is_non
         assert found.stalled() == []
     with pytest.raises(PenstockError, match="a rebalance of the group has not ended for 120 s"):
         look(5.1 * STALL_S, 4)
+
+
+def test_a_process_that_was_stopped_in_a_rebalance_gets_its_time(clock: list[float]) -> None:
+    """Suspended with its machine, or for a snapshot of it: nothing was tried meanwhile."""
+    found = made(elasticsearch=True)
+    for seconds in (10, 700, 702, 700 + 0.9 * STALL_S):
+        clock.append(seconds)
+        asyncio.run(found.look(paused=False, rebalance=1))
+    clock.append(701 + STALL_S)
+    with pytest.raises(PenstockError, match="a rebalance of the group has not ended for 120 s"):
+        asyncio.run(found.look(paused=False, rebalance=1))
 
 
 def test_a_refusal_of_the_group_ends_the_worker_at_once(clock: list[float]) -> None:
