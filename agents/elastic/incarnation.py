@@ -96,8 +96,8 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
             pipeline = settings[index]["settings"]["index"].get(kind, NO_PIPELINE)
             if pipeline != NO_PIPELINE:
                 raise RefusedError(
-                    f"index.{kind} of {index} is `{pipeline}`, which may drop or change what is written: set it to "
-                    f'`{NO_PIPELINE}` (`PUT {index}/_settings {{"index.{kind}": "{NO_PIPELINE}"}}`), and change '
+                    f"index.{kind} of {index} is `{pipeline}`, which may drop or change what is written: set it back "
+                    f'to `{NO_PIPELINE}` (`PUT {index}/_settings {{"index.{kind}": "{NO_PIPELINE}"}}`), and change '
                     "documents before they are published"
                 )
     stored = {index: settings[index]["settings"]["index"] for index in (name, registry)}

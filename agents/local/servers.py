@@ -240,7 +240,6 @@ controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 {listeners.replace("@CONTROLLER@", str(controller))}\
 log.dirs={home / "data"}
-auto.create.topics.enable=false
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4

@@ -134,7 +134,7 @@ class SecureStack:
             while says not in log.read_text() or self.done(settings, "status", "--json")["lag"]:
                 assert worker.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.2)
+                time.sleep(1)
             worker.terminate()
             assert worker.wait(PATIENCE_S) == 0, log.read_text()[-3000:]
         return log.read_text()

@@ -536,10 +536,12 @@ def test_what_is_on_two_partitions_is_mended_from_its_own(world: World, embedder
     async def scenario() -> None:
         world.split_at(120, 20)
         await world.create(partitions=2)
-        worker = world.start_worker({"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"})
+        worker = world.start_worker()
         keys = [b"beyond", b"missing", b"other"]
         await world.produce([(key, {"text": text(number, 6)}) for number, key in enumerate(keys)], partition=0)
         await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        worker = worker_of_one_window(world, 6)
         await world.produce(
             [(key, {"text": text(salt + number)}) for salt in (100, 200) for number, key in enumerate(keys)],
             partition=1,

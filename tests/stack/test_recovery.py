@@ -73,7 +73,13 @@ def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: OnnxE
         assert await stopped.ended() == 3
         looked = world.command("index", "verify", extra=limit)
         assert looked.returncode == 0, looked.stdout + looked.stderr
-        await world.follow("A worker stopped because too many records were rejected", block=1)
+        section = "A worker stopped because too many records were rejected"
+        (patient,) = await world.follow(section, block=1)
+        assert await asyncio.to_thread(patient.terminate) == 0
+        await world.produce([(b"after", {"text": "After the flood."})])
+        stopped = world.start_worker(limit)
+        assert await stopped.ended() == 3, "the last of them still count"
+        await world.follow(section, block=2)
         await assert_true(world, embedder, also_dead=taken_up)
 
     asyncio.run(scenario())
