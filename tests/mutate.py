@@ -397,6 +397,20 @@ MUTATIONS = [
         "test_what_an_open_transaction_holds_back_is_older_than_the_cut",
     ),
     Mutation(
+        "the moment of growth is that of a committed record",
+        "agents/kafka/reader.py",
+        "found = await self._found_at(topic, partitions, 0, held_back=True)",
+        "found = await self._found_at(topic, partitions, 0, held_back=False)",
+        "test_the_moment_of_growth_may_be_in_an_open_transaction",
+    ),
+    Mutation(
+        "vacuum counts committed records",
+        "agents/operations/vacuum.py",
+        "if one.begin < written[number]}",
+        "if one.begin < one.end}",
+        "test_what_an_open_transaction_holds_back_needs_the_entries_of_deleted_documents",
+    ),
+    Mutation(
         "claims bear the worker's time",
         "agents/indexing/preflight.py",
         '"segment.ms": "3600000", **BROKERS_TIME}',

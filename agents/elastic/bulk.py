@@ -32,6 +32,8 @@ KEPT_BYTES = 4 * MAX_BODY_BYTES
 DIVIDED_AFTER = 4
 """Tries with 429, after which a body is sent in halves, in case it is for the size of a single item."""
 THROTTLED = "429"
+NEVER = frozenset({"routing_missing_exception", "illegal_argument_exception"})
+"""What a row of a read has of a setting that keeps it from ever being read."""
 PRESSURE = re.compile(r"operation_bytes=(?P<wanted>\d+).*?max_\w*bytes=(?P<limit>\d+)")
 """In the reason of a rejection by indexing pressure: what the operation takes, and what all may take together."""
 ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
@@ -126,6 +128,8 @@ class ElasticStore:
                 raise index_gone(index)
             if error["type"] in GONE:
                 raise PenstockError(f"{index} cannot be read: {error['reason']}{ACCESS[403]}")
+            if error["type"] in NEVER:
+                raise PenstockError(f"{index} cannot be read: {error['reason']}")
             await self._requests.wait(attempt, error["type"])
         raise AssertionError("unreachable")
 
@@ -281,11 +285,12 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
     Raises PenstockError when the index is gone, or has a pipeline that drops what is written.
     """
     status = details["status"]
-    if details.get("result") == "noop":
-        raise PenstockError(
-            f"an ingest pipeline of {details.get('_index', 'the index')} dropped a write: it must have none"
-        )
     if status < 300 or (status == 404 and "error" not in details):  # to delete what is not there is done
+        if "_seq_no" not in details:
+            raise PenstockError(
+                "a write was dropped by an ingest pipeline: set index.default_pipeline and index.final_pipeline of the "
+                "index and its registry to `_none`"
+            )
         return Written(details["_seq_no"], details["_primary_term"])
     error = details["error"]
     if status == 409:

@@ -11,6 +11,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.configured import contract_in
+from agents.elastic.errors import index_gone
 from streams.contract import fingerprint
 from streams.dead_letter import Home
 from streams.epochs import Epochs, from_contract
@@ -79,10 +80,12 @@ async def open_for_writing(client: AsyncElasticsearch, name: str) -> None:
 async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict[str, str], dict[str, int]]:
     """Uuids and numbers of shards of the index and its registry.
 
-    Raises RefusedError without the latter, and where a setting of one endangers what is written.
+    Raises RefusedError without one of them, and where a setting of one endangers what is written.
     """
     registry = f"{name}-registry"
     settings = await client.indices.get_settings(index=f"{name},{registry}", ignore_unavailable=True)
+    if name not in settings:  # since it was found
+        raise index_gone(name)
     if registry not in settings:
         raise RefusedError(
             f"the registry {registry} is missing, and with it what may be stale: "

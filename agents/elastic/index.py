@@ -298,11 +298,16 @@ class Index:
     async def _create_one(
         self, name: str, mappings: dict[str, Any], settings: dict[str, Any], aliases: dict[str, Any]
     ) -> None:
-        whole = {**settings, **dict.fromkeys(PIPELINES, NO_PIPELINE)}  # whatever a template has for all indices
+        """Unless it is there. What is added to the arguments holds whatever a template has for all indices."""
+        settings = {**settings, **dict.fromkeys(PIPELINES, NO_PIPELINE)}
+        mappings = {"_source": {"enabled": True}, "_routing": {"required": False}, **mappings}
 
         async def request() -> None:
-            if not await self._client.indices.exists(index=name):
-                await self._client.indices.create(index=name, mappings=mappings, settings=whole, aliases=aliases)
+            if await self._client.indices.exists(index=name):
+                return
+            await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
+            if self._alias not in aliases and await self._client.indices.exists_alias(index=name, name=self._alias):
+                await self._client.indices.delete_alias(index=name, name=self._alias)
 
         await self._call(request)
 

@@ -184,12 +184,21 @@ class LogReader:
 
         `held_back`: also of records behind an open transaction, which nobody reads yet.
         """
+        found = await self._found_at(topic, partitions, at_ms, held_back=held_back)
+        return {partition: row.offset for partition, row in found.items()}
+
+    async def first_times(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Timestamps of the first records that have one, by partition, milliseconds; also of an open transaction."""
+        found = await self._found_at(topic, partitions, 0, held_back=True)
+        return {partition: row.timestamp for partition, row in found.items()}
+
+    async def _found_at(self, topic: str, partitions: Iterable[int], at_ms: int, *, held_back: bool) -> dict[int, Any]:
         times = {TopicPartition(topic, partition): at_ms for partition in partitions}
         if not times:
             return {}
         asking = self._offsets(held_back=held_back)
         found = await self._guard(lambda: asking.get_offsets_by_times(times, REQUEST_TIMEOUT_MS))
-        return {tp.partition: row.offset for tp, row in found.items() if row is not None}
+        return {tp.partition: row for tp, row in found.items() if row is not None}
 
     async def next_from(self, topic: str, partition: int, offset: int) -> Next:
         """The first record at or after `offset`, committed ones only; it proves holes on its way.

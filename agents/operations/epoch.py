@@ -159,11 +159,7 @@ class _Bump:
         Workers notice that partitions were added after a few seconds, and may have settled newer records meanwhile.
         """
         topic, old = self.settings.source.topic, range(self.before)
-        firsts = [
-            (await self.reader.next_from(topic, partition, 0)).record
-            for partition in range(self.before, self.topic.partitions)
-        ]
-        times = [first.timestamp_ms for first in firsts if first is not None and first.timestamp_ms >= 0]
+        times = (await self.reader.first_times(topic, range(self.before, self.topic.partitions))).values()
         since, newer = int(min([time.time() * 1000, *times])), 0
         if times:
             begun = await self.reader.offsets_at(topic, old, since, held_back=True)

@@ -158,14 +158,21 @@ async def parity(
 async def swap(client: Client, settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
     """Point the alias at another generation, in one step for readers. Returns the seconds that it took.
 
-    Where it was is noted first, for the way back. Raises RefusedError when the alias belongs to something else.
+    It keeps its filter and routing. Where it was is noted first, for the way back. Raises RefusedError when the alias
+    belongs to something else.
     """
     began = time.monotonic()
     with translated(settings.elasticsearch.url):
         if alias == settings.elasticsearch.alias and old is not None:
             await Index(client, settings).note(new.index, **{BEFORE_NOTE: old.index})
-        remove = [{"remove": {"index": old.index, "alias": alias}}] if old is not None else []
-        await client.indices.update_aliases(actions=[*remove, {"add": {"index": new.index, "alias": alias}}])
+        remove, kept = [], {}
+        if old is not None:
+            remove = [{"remove": {"index": old.index, "alias": alias}}]
+            found = await client.indices.get_alias(index=old.index, name=alias, ignore_unavailable=True)
+            kept = (
+                found[old.index]["aliases"][alias] if old.index in found else {}
+            )  # a filter, such as of what readers see
+        await client.indices.update_aliases(actions=[*remove, {"add": {"index": new.index, "alias": alias, **kept}}])
     return time.monotonic() - began
 
 

@@ -131,7 +131,9 @@ async def vacuum(
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
         bounds = await reader.bounds(settings.source.topic, range(checked.partitions))
-        held = [checked.identity.epochs.of(number, one.begin) for number, one in bounds.items() if one.begin < one.end]
+        written = await reader.written(settings.source.topic, bounds)  # what is held back comes, too
+        there = {number: one.begin for number, one in bounds.items() if one.begin < written[number]}
+        held = [checked.identity.epochs.of(number, begin) for number, begin in there.items()]
         oldest = min(held, default=len(checked.identity.epochs.cuts))
         letters = await read_letters(reader, settings, checked.home(settings))
     async with assemble(settings, checked) as assembly:

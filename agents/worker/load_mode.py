@@ -43,8 +43,9 @@ async def end_when_filled(settings: Settings, checked: Checked, reader: LogReade
                 goal = goal or {row["partition"]: row["end_offset"] for row in rows}
                 if all(row["settled_offset"] >= goal[row["partition"]] for row in rows):
                     await end(client, name, note)
-                    told = {"index": name, "lag": sum(row["lag"] for row in rows), **note}
-                    logger.info("load mode ended: all that was there at the start is indexed", extra=told)
+                    told = {name: sum(row[name] for row in rows) for name in ("lag", "held_back")}
+                    told = {"index": name, **told, **note}
+                    logger.info("load mode ended: all that was committed at the start is indexed", extra=told)
                     return
         except PenstockError as exc:
             logger.warning("load mode goes on", extra={"reason": str(exc)})

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from elasticsearch import AsyncElasticsearch
 
+from agents.clock import moment
 from agents.elastic.client import connect
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
@@ -110,6 +111,55 @@ def test_what_an_open_transaction_holds_back_is_older_than_the_cut(world: World,
         assert code == 0, found
         assert await world.dead_letters() == []
         await assert_epochs(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_the_moment_of_growth_may_be_in_an_open_transaction(world: World) -> None:
+    """Keys moved between old partitions, too: the new one's first record tells when, though nobody may read it yet."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce([(b"moved", {"text": "Old."})], partition=0)
+        await world.settled(worker=(worker := world.start_worker()))
+        await grow(world, 3)
+        producer = AIOKafkaProducer(**connection(world.settings), transactional_id=world.name)
+        async with producer, producer.transaction():
+            held = await producer.send_and_wait(world.name, b'{"text": "Held back."}', b"held", 2)
+            await world.produce([(b"moved", {"text": "New."})], partition=1, timestamp_ms=held.timestamp + 5)
+            await exits_with_3(worker, "has 3")
+            refused = bump(world)
+            assert (refused.returncode, "1 records from then on" in refused.stderr) == (3, True), refused.stderr
+            when = moment(held.timestamp)
+            assert f"--at {when}` (that is the first record there)" in refused.stderr
+            await world.follow("Partitions were added to the source topic", {"2026-03-01T12:00:00.250Z": when}, block=1)
+        await world.settled(worker=world.workers[-1])
+        found = {row["metadata"]["doc_id"]: row["text"] for row in (await world.chunks()).values()}
+        assert found == {"moved": "New.", "held": "Held back."}
+        found, code = verified(world)
+        assert code == 0, found
+
+    asyncio.run(scenario())
+
+
+def test_what_an_open_transaction_holds_back_needs_the_entries_of_deleted_documents(world: World) -> None:
+    """A record of an earlier epoch, older than the deletion: without the entry it would bring the document back."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        producer = AIOKafkaProducer(**connection(world.settings), transactional_id=world.name)
+        async with producer, producer.transaction():
+            await producer.send_and_wait(world.name, b'{"text": "Ancient."}', b"deleted", 0)
+            await grow(world, 2)
+            assert bump(world).returncode == 0
+            await world.produce([(b"deleted", None)], partition=1)
+            await world.settled(worker=(worker := world.start_worker()))
+            done = world.command("index", "vacuum", "--before", "0s", "--json")
+            assert (json.loads(done.stdout)["entries"], json.loads(done.stdout)["kept"]) == (0, 1), done.stdout
+        await world.settled(worker=worker)
+        assert [row for row in (await world.chunks()).values() if not row["penstock"]["stub"]] == []
+        found, code = verified(world)
+        assert code == 0, found
 
     asyncio.run(scenario())
 

@@ -15,11 +15,12 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.reader import log_reader
+from agents.operations.promote import swap
 from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 from streams.plan import chunk_hash
 from tests.kit.harness import Servers, Worker, World, until
 from tests.kit.oracle import assert_true, place_of
@@ -568,6 +569,44 @@ def test_what_is_on_two_partitions_is_mended_from_its_own(world: World, embedder
         assert len(await world.dead_letters()) == letters
         alive = {key for key, row in rows.items() if not row["penstock"]["stub"]}
         assert {key for key, row in (await world.chunks()).items() if not row["penstock"]["stub"]} == alive
+
+    asyncio.run(scenario())
+
+
+def test_an_index_that_is_deleted_while_it_is_looked_at_is_gone(world: World) -> None:
+    """With its registry, in one request; the word is not that its registry is missing, and to delete it."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        async with connect(world.settings.elasticsearch) as client:
+            index = Index(client, world.settings)
+            generation = await index.generation()
+            name = generation.index
+            await client.indices.delete(index=f"{name},{name}-registry")
+            with pytest.raises(RefusedError, match=f"^{name} is gone: .*`penstock index create`"):
+                await index.identity(generation)
+
+    asyncio.run(scenario())
+
+
+def test_the_readers_alias_keeps_its_filter(world: World) -> None:
+    """Whoever may see a part of the documents sees no more of the next generation, and after the way back."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        made = world.contract(Described(partitions=1, log="c/t"))
+        hidden = {"filter": {"term": {"metadata.source": "public"}}, "index_routing": "1", "search_routing": "1"}
+        async with connect(world.settings.elasticsearch) as client:
+            index = Index(client, world.settings)
+            old = await index.generation()
+            await client.indices.put_alias(index=old.index, name=world.name, **hidden)
+            source = {**old.contract["source"]}
+            contract = {**made, "source": source, "model": {**made["model"], "name": "x"}}
+            new = await index.make(contract, await index.generations())
+            for before, after in ((old, new), (new, old)):
+                await swap(client, world.settings, after, world.name, before)
+                found = await client.indices.get_alias(name=world.name)
+                assert found.body == {after.index: {"aliases": {world.name: hidden}}}
 
     asyncio.run(scenario())
 

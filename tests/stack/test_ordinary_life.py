@@ -258,21 +258,33 @@ def test_a_worker_whose_clock_is_wrong_goes_on(world: World, embedder: OnnxEmbed
     asyncio.run(scenario())
 
 
-def test_an_ingest_pipeline_takes_nothing(world: World) -> None:
-    """A cluster may have a pipeline for every new index, and somebody may give ours one."""
+def test_a_template_for_all_indices_changes_nothing_and_a_pipeline_is_refused(world: World) -> None:
+    """What a cluster may have for every new index; and somebody may give ours a pipeline."""
 
     async def scenario() -> None:
         async with connect(world.settings.elasticsearch) as client:
             await client.ingest.put_pipeline(id=world.name, processors=[])  # the local server has no `drop`
-            template = {"settings": {"default_pipeline": world.name, "final_pipeline": world.name}}
-            await client.indices.put_index_template(
-                name=world.name, index_patterns=f"{world.name}*", template=template, priority=1000
-            )
+            template = {
+                "settings": {"default_pipeline": world.name, "final_pipeline": world.name},
+                "mappings": {"_source": {"enabled": False}},
+                "aliases": {world.name: {}},
+            }
+            given = {"name": world.name, "index_patterns": f"{world.name}*", "priority": 1000}
+            async with log_reader(world.settings) as reader:
+                await reader.create_topic(world.name, 1, {})
+            routed = {"mappings": {"_routing": {"required": True}}}
+            await client.indices.put_index_template(**given, template=routed)
+            done = world.command("index", "create")
+            assert (done.returncode, "_routing.required" in done.stderr) == (1, True), done.stderr
+            await client.indices.put_index_template(**given, template=template)
             await world.create(partitions=1)
             await world.produce([(b"first", {"text": "Is written."})])
             worker = world.start_worker()
             await world.settled(worker=worker)
             assert len(await world.chunks()) == 1
+            await world.produce([(b"first", {"text": "Is written again."})])
+            await world.settled(worker=worker)
+            assert [row["text"] for row in (await world.chunks()).values()] == ["Is written again."]
             for setting in ("default_pipeline", "final_pipeline"):
                 (index,) = await client.indices.get_alias(name=world.name)
                 await client.indices.put_settings(index=f"{index}-registry", settings={setting: world.name})

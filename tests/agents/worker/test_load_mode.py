@@ -49,7 +49,7 @@ def test_load_mode_ends_under_constant_input(ahead: int, monkeypatch: pytest.Mon
         settled = 10 * len(looks)
         ends = (settled + ahead, settled + ahead + 5 * len(looks))
         return [
-            {"partition": p, "settled_offset": settled, "end_offset": end, "lag": end - settled}
+            {"partition": p, "settled_offset": settled, "end_offset": end, "lag": end - settled, "held_back": 0}
             for p, end in enumerate(ends)
         ]
 
