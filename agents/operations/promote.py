@@ -165,7 +165,8 @@ async def swap(client: Client, settings: Settings, new: Generation, alias: str, 
     with translated(settings.elasticsearch.url):
         if alias == settings.elasticsearch.alias and old is not None:
             await Index(client, settings).note(new.index, **{BEFORE_NOTE: old.index})
-        remove, kept = [], {}
+        remove: list[dict[str, Any]] = []
+        kept: dict[str, Any] = {}
         if old is not None:
             remove = [{"remove": {"index": old.index, "alias": alias}}]
             found = await client.indices.get_alias(index=old.index, name=alias, ignore_unavailable=True)

@@ -204,6 +204,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             patient=reader.patient(WRITE_TIMEOUT_S),
             seek=self._seek,
             fetched=self._fetched,
+            passed=self._passed,
             metrics=self.metrics,
             budget=self.flow.budget,
         )
@@ -345,6 +346,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 return cast(int | None, await self.consumer.position(TP(self.settings.source.topic, partition)))
         except (TimeoutError, KafkaError):  # revoked, or it has to find its place first
             return None
+
+    def _passed(self, partition: int, offset: int) -> None:
+        self.consumer.pass_over(TP(self.settings.source.topic, partition), offset)
 
     async def _watch(self) -> None:
         while not self.should_stop:

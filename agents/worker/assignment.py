@@ -81,6 +81,8 @@ class Position:
 Seek = Callable[[Mapping[int, int]], Awaitable[None]]
 Fetched = Callable[[int], Awaitable[int | None]]
 """The offset up to which a partition was handed over by its fetches; None where that cannot be told now."""
+Passed = Callable[[int, int], None]
+"""Of a partition nothing up to an offset, which is a hole, is left to be acked: Faust may commit it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ class Assignment:
         patient: Log,
         seek: Seek,
         fetched: Fetched,
+        passed: Passed,
         metrics: Metrics,
         budget: Budget,
         now: Callable[[], float] = time.monotonic,
@@ -125,6 +128,7 @@ class Assignment:
         self._looks = Looks(now)
         self._seek = seek
         self._fetched = fetched
+        self._passed = passed
         self._metrics = metrics
         self._budget = budget
         self._partitions: dict[int, Partition] = {}
@@ -299,6 +303,8 @@ class Assignment:
         if current is None:  # revoked meanwhile
             self._metrics.forget(self.topic, partition.number)
         elif current is partition:
+            if not covered or covered[-1].offset < claimable:
+                self._passed(partition.number, claimable)
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(partition.claimed + 1)
 
     async def _confirm(self, partitions: Iterable[Partition]) -> None:

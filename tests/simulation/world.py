@@ -810,6 +810,7 @@ class Worker(Process):
             log=world.topic,
             patient=world.topic,
             seek=self.seek,
+            passed=lambda *_: None,
             fetched=self.fetched,
             metrics=METRICS,
             budget=BUDGET,

@@ -595,7 +595,7 @@ def test_the_readers_alias_keeps_its_filter(world: World) -> None:
     async def scenario() -> None:
         await world.create(partitions=1)
         made = world.contract(Described(partitions=1, log="c/t"))
-        hidden = {"filter": {"term": {"metadata.source": "public"}}, "index_routing": "1", "search_routing": "1"}
+        hidden: Any = {"filter": {"term": {"metadata.source": "public"}}, "index_routing": "1", "search_routing": "1"}
         async with connect(world.settings.elasticsearch) as client:
             index = Index(client, world.settings)
             old = await index.generation()

@@ -40,6 +40,8 @@ class Log(MemoryLog, MemoryClaims):
         """At the assignment."""
         self.asked: list[dict[int, int]] = []
         """What single records were asked for."""
+        self.passed: list[int] = []
+        """Up to which holes Faust may commit."""
         self.now = 100.0
         self.handed_over = handed_over
         self.be(offsets, begin, markers)
@@ -99,6 +101,7 @@ async def assigned(
         patient=log,
         seek=log.seek,
         fetched=log.fetched,
+        passed=lambda _, offset: log.passed.append(offset),
         metrics=Metrics(),
         budget=Budget(1024),
         now=lambda: log.now,
@@ -188,7 +191,11 @@ def test_a_hole_is_stepped_over_only_when_it_is_proved() -> None:
             log.now += 1.5
             assert await assignment.admit(log.deliver(7)) == []
         assert log.events == [("seek", 0), ("seek", 0), ("claim", 6), ("seek", 7)]
-        assert offsets(await assignment.admit(log.deliver(7))) == [7]
+        assert log.passed == [6], "the group's offset goes on, too"
+        admitted = await assignment.admit(log.deliver(7))
+        assert offsets(admitted) == [7]
+        await assignment.settle([admitted[0][0]])
+        assert log.passed == [6], "what has a record is acked"
 
     asyncio.run(scenario())
 
