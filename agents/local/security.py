@@ -85,7 +85,7 @@ def _make(folder: Path) -> None:
         import trustme
         from cryptography.hazmat.primitives import serialization
     except ImportError:
-        raise PenstockError("--secure needs the package trustme: `uv sync --group local` in a checkout") from None
+        raise PenstockError("--secure needs the package trustme: `pip install trustme`") from None
     authority = trustme.CA(organization_name="penstock local")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, made in (

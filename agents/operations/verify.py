@@ -74,6 +74,10 @@ class Verified:
             if len(self.findings) < KEPT:
                 self.findings.append(finding)
 
+    def first(self, limit: int) -> list[Finding]:
+        """So many of those that are kept, damage before what is worth knowing."""
+        return sorted(self.findings, key=lambda finding: finding.kind in NOTES)[:limit]
+
     @property
     def damaged(self) -> int:
         """How many findings are damage."""

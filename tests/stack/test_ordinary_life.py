@@ -224,7 +224,8 @@ def test_a_transaction_that_does_not_end_is_told_and_ended(world: World, tmp_pat
             assert "nothing wrong so far\n21 offsets are behind an open transaction" in verified
             assert (data["lag"], data["held_back"], data["partitions"][0]["held_back"]) == (0, 21, 21)
             kafka_script(tmp_path / "kafka-transactions.sh", "TransactionsCommand")
-            names = {"BROKER": world.settings.kafka.bootstrap_servers, "TOPIC": world.name, "OFFSET": "1"}
+            names = {"BROKER": world.settings.kafka.bootstrap_servers, "TOPIC": world.name, "NUMBER": "0"}
+            names["OFFSET"] = "1"
             names["kafka-transactions.sh"] = f"{tmp_path}/kafka-transactions.sh"
             await world.follow("A transaction does not end", names)
             await world.settled(worker=worker)

@@ -53,12 +53,12 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
         "held_back": verified.held_back,
         "seconds": verified.seconds,
         "kinds": dict(verified.kinds),
-        "findings": verified.findings[:limit],
+        "findings": verified.first(limit),
     }
 
 
 def _print(verified: Verified, limit: int) -> None:
-    for finding in verified.findings[:limit]:
+    for finding in verified.first(limit):
         say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
     if len(verified.findings) > limit:
         say(f"… {sum(verified.kinds.values()) - limit} more")
