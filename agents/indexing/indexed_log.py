@@ -15,14 +15,14 @@ from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
 from agents.kafka.claims import require_same_log
-from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.claim import Claim
 from streams.epochs import another_log, begin_epoch, epoch_of_version
+from streams.ports import Log
 
 
 async def require_indexed_log(
-    log: LogReader,
+    log: Log,
     client: Client,
     settings: Settings,
     identity: IndexIdentity,

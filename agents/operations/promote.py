@@ -170,9 +170,8 @@ async def swap(client: Client, settings: Settings, new: Generation, alias: str, 
         if old is not None:
             remove = [{"remove": {"index": old.index, "alias": alias}}]
             found = await client.indices.get_alias(index=old.index, name=alias, ignore_unavailable=True)
-            kept = (
-                found[old.index]["aliases"][alias] if old.index in found else {}
-            )  # a filter, such as of what readers see
+            if old.index in found:  # with a filter, perhaps, of what readers may see
+                kept = found[old.index]["aliases"][alias]
         await client.indices.update_aliases(actions=[*remove, {"add": {"index": new.index, "alias": alias, **kept}}])
     return time.monotonic() - began
 
