@@ -1,5 +1,6 @@
 """What the declarations of several commands share: options, and a line of output."""
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -31,7 +32,9 @@ def settings_option(function: F) -> F:
         from agents.settings import load_settings  # with pydantic: not for help
 
         context.meta[CONFIG] = value
-        return load_settings(value)
+        settings = load_settings(value)
+        tell_warnings(settings)
+        return settings
 
     return click.option(
         "--config",
@@ -41,6 +44,35 @@ def settings_option(function: F) -> F:
         callback=load,
         help="Settings in TOML; the environment wins over it.",
     )(function)
+
+
+class _WhenNeeded(logging.Handler):
+    """Sets logging up at the first line: most commands have none, and need not import what formats it."""
+
+    def __init__(self, settings: "Settings") -> None:
+        super().__init__()
+        self._settings = settings.log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell this one, too."""
+        from agents.log import setup_logging
+
+        quiet = self._settings.level == "info"  # what merely happens is the result's to tell
+        setup_logging(self._settings.model_copy(update={"level": "warning"}) if quiet else self._settings)
+        _hush()
+        logging.root.handle(record)
+
+
+def _hush() -> None:
+    """Kafka's client logs each attempt; what came of them is in the command's own error."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def tell_warnings(settings: "Settings") -> None:
+    """What goes wrong inside a command is told as a worker tells it. A worker sets up its own."""
+    if not logging.root.handlers:
+        logging.root.addHandler(_WhenNeeded(settings))
+        _hush()
 
 
 class MomentType(click.ParamType):

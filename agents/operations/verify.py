@@ -190,8 +190,9 @@ class Verifier:
         """What is wrong with a document as it was read, if anything."""
         entry = self._mine(seen.stored)
         if entry and self._is_beyond(entry):
-            end = self._ends.get(entry.partition, 0)
-            return [Finding("entry ahead", doc, f"version {entry.version} is beyond the log, which ends at {end}")]
+            made = f"epoch {epoch_of_version(entry.version)}, {entry.partition}@{offset_of_version(entry.version)}"
+            told = f"the log ends at {self._ends.get(entry.partition, 0)}, and its entry is of {made}: of another log"
+            return [Finding("entry ahead", doc, f"{told}. Stop the workers, then `penstock index epoch bump`")]
         if entry and not self._is_old(entry):
             return []  # newer than what was looked at
         if entry and (doc, entry.version) in self._too_large:
@@ -433,7 +434,7 @@ async def verify(
             if not repair or not result.damaged:
                 return result, None
             await verifier.repair(Repairer(settings, assembly, reader), report)
-            left = Verified(documents=result.documents, chunks=result.chunks)
+            left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
             await verifier.confirm(left, report)
             return result, left
 

@@ -10,8 +10,9 @@ import faust
 import mode
 import pytest
 
+from agents.commands.common import tell_warnings
 from agents.log import CRASH, DEBUGGED, NOISY, OWN, setup_logging
-from agents.settings import LogSettings
+from agents.settings import LogSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,16 @@ def test_a_refusal_is_no_crash_in_the_log(capsys: pytest.CaptureFixture[str]) ->
     faust.Worker(app).log.critical("something else")
     assert "something else" in (said := capsys.readouterr().err)
     assert "experienced a crash" not in said
+
+
+def test_a_warning_inside_a_command_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.root.handlers[:] = []
+    tell_warnings(Settings())
+    logging.getLogger("aiokafka").error("Unable connect")
+    logging.getLogger("agents.kafka.dead_letters").warning("record dead-lettered", extra={"offset": 17})
+    logging.getLogger("aiokafka").error("Unable connect")
+    logging.getLogger("agents.indexing.preflight").info("what merely happens")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "record dead-lettered" in said[0]
+    assert "offset=17" in said[0]
