@@ -397,6 +397,20 @@ MUTATIONS = [
         "test_what_an_open_transaction_holds_back_is_older_than_the_cut",
     ),
     Mutation(
+        "a shard that is away is waited for inside the server",
+        "agents/elastic/bulk.py",
+        'SHARD_WAIT = "1s"',
+        'SHARD_WAIT = "1m"',
+        "test_index_blocked_as_by_a_full_disk",
+    ),
+    Mutation(
+        "time that Elasticsearch takes is the worker's",
+        "agents/worker/watchdog.py",
+        "if answered == self._kafka_answered or self._requests.waits:",
+        "if answered == self._kafka_answered or self._elasticsearch_away:",
+        "test_an_answer_that_takes_longer_than_a_stall_is_waited_for",
+    ),
+    Mutation(
         "the moment of growth is that of a committed record",
         "agents/kafka/reader.py",
         "found = await self._found_at(topic, partitions, 0, held_back=True)",

@@ -36,6 +36,9 @@ NEVER = frozenset({"routing_missing_exception", "illegal_argument_exception"})
 """What a row of a read has of a setting that keeps it from ever being read."""
 PRESSURE = re.compile(r"operation_bytes=(?P<wanted>\d+).*?max_\w*bytes=(?P<limit>\d+)")
 """In the reason of a rejection by indexing pressure: what the operation takes, and what all may take together."""
+SHARD_WAIT = "1s"
+"""How long the server waits for a shard, or for as many copies as the index wants, before it says that one is away: by
+itself a minute, in which nothing would tell a shard that is away from a worker that stands still."""
 ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 """What is looked at, of each item."""
 
@@ -114,7 +117,7 @@ class ElasticStore:
             try:
                 answer = await self._requests.until_answered(
                     lambda: self._client.mget(index=index, ids=list(ids), source_includes=fields),
-                    lambda answer: any("error" in row for row in answer["docs"]),
+                    lambda answer: next((row["error"]["type"] for row in answer["docs"] if "error" in row), None),
                 )
             except ApiError as exc:
                 if exc.status_code == 404:
@@ -142,7 +145,7 @@ class ElasticStore:
         have happened, and is then repeated.
         """
         sending = _Sending(iter(operations))
-        path = f"/{index}/_bulk?{ANSWER}" + ("&require_alias=true" if require_alias else "")
+        path = f"/{index}/_bulk?{ANSWER}&timeout={SHARD_WAIT}" + ("&require_alias=true" if require_alias else "")
         while True:
             parts = _parts(sending.items())
             senders = [asyncio.create_task(self._send_parts(path, parts, sending)) for _ in range(AT_A_TIME)]
@@ -186,9 +189,7 @@ class ElasticStore:
         try:
             answer = await self._requests.until_answered(
                 post,
-                lambda answer: (
-                    isinstance(answer, ApiError) or all(_refused_for_now(item) for item in answer.body["items"])
-                ),
+                _refused,
             )
         except ApiError as exc:
             if exc.status_code == 413:
@@ -274,9 +275,14 @@ def _reason(answer: dict[str, Any]) -> str:
     return str(answer["error"].get("reason", ""))[:1000]
 
 
-def _refused_for_now(item: dict[str, Any]) -> bool:
-    ((_, details),) = item.items()
-    return passes(details["status"], details.get("error", {}).get("type"))
+def _refused(answer: Any) -> str | None:
+    """Why a bulk refuses every item for now. Without the server's words: they may quote a document."""
+    if isinstance(answer, ApiError):
+        return THROTTLED
+    details = [found for item in answer.body["items"] for found in item.values()]
+    if all(passes(found["status"], found.get("error", {}).get("type")) for found in details):
+        return f"{details[0]['status']} {details[0].get('error', {}).get('type', '')}".strip()
+    return None
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:

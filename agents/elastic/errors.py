@@ -10,6 +10,7 @@ from elasticsearch.helpers import ScanError
 from streams.errors import AwayError, PenstockError, RefusedError
 
 INDEX_GONE = "index_not_found_exception"
+EXISTS = "resource_already_exists_exception"
 GONE = frozenset({INDEX_GONE, "security_exception"})
 ACCESS = {
     401: " (elasticsearch.api_key, or username and password: are they right, and not revoked?)",

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from elasticsearch import AsyncElasticsearch
+from elasticsearch import ApiError, AsyncElasticsearch
 
 from agents.configured import contract_in, field_names
-from agents.elastic.errors import translated
+from agents.elastic.errors import EXISTS, kind_of, translated
 from agents.elastic.incarnation import NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
     ALIAS_NOTE,
@@ -305,7 +305,12 @@ class Index:
         async def request() -> None:
             if await self._client.indices.exists(index=name):
                 return
-            await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
+            try:
+                await self._client.indices.create(index=name, mappings=mappings, settings=settings, aliases=aliases)
+            except ApiError as exc:
+                if kind_of(exc) != EXISTS:
+                    raise
+                return  # somebody else was faster
             if self._alias not in aliases and await self._client.indices.exists_alias(index=name, name=self._alias):
                 await self._client.indices.delete_alias(index=name, name=self._alias)
 

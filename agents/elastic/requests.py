@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, TransportError
 from elasticsearch.helpers import async_scan
 
 from agents.elastic.errors import kind_of, passes
@@ -20,6 +20,10 @@ from streams.errors import PenstockError
 BACKOFF_CAP_S = 30.0
 RETRY_AFTER_CAP_S = 600.0
 FAILURES_TO_OPEN = 3
+SLOW_S = 2.0
+"""A request that takes longer is Elasticsearch's time, not the worker's."""
+SILENT_S = 1.0
+"""How long to leave it alone after a request that it did not answer at all."""
 PAGE = 500
 """Rows of a scan that are handled together."""
 STATES = {"closed": 0, "half_open": 1, "open": 2}
@@ -30,8 +34,8 @@ logger = logging.getLogger(__name__)
 class Requests:
     """Repeats a request until it is answered. Waits with full jitter, cap 30 s, `Retry-After` honoured.
 
-    After three failures in a row the breaker opens: nothing is asked but one probe at a time, and the worker
-    stops fetching (`open`).
+    After three failures in a row, or one time-out, the breaker opens: nothing is asked but one probe at a time, and
+    the worker stops fetching (`closed`).
     """
 
     def __init__(self, settings: DeliverySettings, metrics: Metrics) -> None:
@@ -40,6 +44,8 @@ class Requests:
         self._breaker = Breaker(
             threshold=FAILURES_TO_OPEN, wait_s=lambda probes: backoff_s(probes + 3, settings.retry_backoff_ms)
         )
+        self._asked: dict[object, float] = {}
+        """When each request began that is not answered yet."""
         self._show()
 
     @property
@@ -47,21 +53,29 @@ class Requests:
         """Whether Elasticsearch answers, as far as is known."""
         return self._breaker.state == "closed"
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is what the worker waits for: it is away, or has not answered a request for seconds."""
+        return not self.closed or any(time.monotonic() - asked > SLOW_S for asked in self._asked.values())
+
     async def until_answered(
-        self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], bool] = lambda _: False
+        self, request: Callable[[], Awaitable[Any]], refused: Callable[[Any], str | None] = lambda _: None
     ) -> Any:
         """The answer. The request may have been carried out more than once.
 
-        `refused`: whether an answer refuses everything for now, which the breaker takes for a failure; it is returned
-        all the same. Raises ApiError for a status that repeating does not change, PenstockError when
+        `refused`: why an answer refuses everything for now, which the breaker takes for a failure; it is returned all
+        the same. Raises ApiError for a status that repeating does not change, PenstockError when
         `delivery.max_retries` is used up.
         """
         for attempt in itertools.count():
             await self._permission()
             at_least_s = 0.0
+            self._asked[call := object()] = time.monotonic()
             try:
                 answer = await request()
-            except TransportError as exc:  # no answer, not within a minute, or half of one
+            except ConnectionTimeout:  # a whole minute: it needs no second one
+                reason, at_least_s = "ConnectionTimeout", SILENT_S
+            except TransportError as exc:  # no answer, or half of one
                 reason = type(exc).__name__
             except ApiError as exc:
                 if not passes(exc.status_code, kind_of(exc)):
@@ -72,8 +86,10 @@ class Requests:
                 self._breaker.abandoned()
                 raise
             else:
-                self._failed("everything is refused for now") if refused(answer) else self._succeeded()
+                self._failed(why) if (why := refused(answer)) else self._succeeded()
                 return answer
+            finally:
+                del self._asked[call]
             self._failed(reason, at_least_s)
             await self.wait(attempt, reason)
         raise AssertionError("unreachable")
@@ -104,7 +120,8 @@ class Requests:
         self._breaker.failed(time.monotonic(), at_least_s=at_least_s)
         if was_closed and not self.closed:
             told = (
-                "Elasticsearch does not answer, or refuses everything, such as a closed index: fetching stops meanwhile"
+                "Elasticsearch does not answer, or refuses everything, as while a shard is away, or an index closed: "
+                "fetching stops meanwhile"
             )
             logger.warning(told, extra={"reason": reason})
         self._show()

@@ -74,9 +74,11 @@ class DeadLetterTopic:
             await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
             reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
+            small = isinstance(exc, MessageSizeTooLargeError)
+            look = "its max.message.bytes must be 4096 at least" if small else "check it: it must not be compacted"
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
-                f"({reason}): it stays unacknowledged; check that topic, which must not be compacted"
+                f"({reason}): it stays unacknowledged; {look}"
             ) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
 

@@ -78,7 +78,7 @@ class Watchdog:
         except PenstockError as exc:
             self._assignment.forget_lag()
             logger.warning("lag is unknown", extra={"reason": str(exc)})
-        if answered == self._kafka_answered or self._elasticsearch_away:
+        if answered == self._kafka_answered or self._requests.waits:
             self._healthy_since = time.monotonic()
 
     def stalled(self) -> list[str]:

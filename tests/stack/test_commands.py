@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from agents.commands import cli
 from agents.elastic.client import connect
 from agents.elastic.index import Index
+from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from tests.kit.harness import PATIENCE_S, World, until
@@ -213,6 +214,19 @@ async def _other_similarity(world: World) -> None:
         await client.indices.create(
             index=name, mappings=mappings, settings={"number_of_replicas": 0}, aliases={world.name: {}}
         )
+
+
+def test_the_index_is_made_by_several_at_once(world: World) -> None:
+    """As by the jobs of two deployments; whoever comes second finds it."""
+
+    async def scenario() -> set[str]:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 2, {})
+        await asyncio.gather(*(create_index(world.settings) for _ in range(4)))
+        async with connect(world.settings.elasticsearch) as client:
+            return {one.index for one in await Index(client, world.settings).generations()}
+
+    assert len(asyncio.run(scenario())) == 1
 
 
 def test_unknown_setting(world_names: World, tmp_path: Path) -> None:

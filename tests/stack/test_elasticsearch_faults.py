@@ -151,12 +151,18 @@ def test_documents_larger_than_a_batch_a_bulk_and_anything(world: World, embedde
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("block", ["read_only_allow_delete", "write", "closed"])
+@pytest.mark.parametrize("block", ["read_only_allow_delete", "write", "closed", "copies"])
 def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, block: str) -> None:
-    """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody does it by hand."""
+    """Fault 22: retried until it is unblocked, nothing is dead-lettered; also where somebody does it by hand.
+
+    `copies`: of a shard, that an index wants for each write, are on a node that is away: the server waits for them.
+    """
 
     async def shut(client: Any, index: str, value: bool | None) -> None:
-        if block != "closed":
+        if block == "copies":
+            settings = {"number_of_replicas": 1, "index.write.wait_for_active_shards": 2 if value else 1}
+            await client.indices.put_settings(index=index, settings=settings)
+        elif block != "closed":
             await client.indices.put_settings(index=index, settings={f"index.blocks.{block}": value})
         elif value:
             await client.indices.close(index=index)
@@ -166,7 +172,7 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, b
     async def scenario() -> None:
         await world.create()
         index = f"{world.name}-{world.settings.model.name.lower()}-000001"
-        worker = world.start_worker()
+        worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"})
         await world.ready(worker)
         async with connect(world.settings.elasticsearch) as client:
             await shut(client, index, True)
@@ -180,6 +186,23 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, b
             assert await world.lag() == 100
             await shut(client, index, None)
         await world.settled(worker=worker)
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_takes_longer_than_a_stall_is_waited_for(world: World, embedder: OnnxEmbedder) -> None:
+    """Time that Elasticsearch takes is no worker's that stands still: a restart would ask the same again."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        async with proxy(world.servers.elasticsearch_port) as between:
+            worker = world.start_worker({**between.environment, "PENSTOCK_LIFECYCLE__STALL_S": "5"})
+            await world.ready(worker)
+            between.rule = lambda path, body: Act(delay_s=15) if path.endswith("_mget") else None
+            await world.produce([(b"doc", {"text": text(1)})])
+            await until(lambda: asyncio.sleep(0, between.seen.get("_mget", 0) > 0))
+            await world.settled(worker=worker)
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
