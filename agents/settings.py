@@ -84,7 +84,7 @@ class KafkaSettings(Section):
     without a heartbeat a worker's partitions go to the others; the broker bounds it (`group.min.session.timeout.ms`).
     """
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -168,7 +168,7 @@ class BatchSettings(Section):
     adaptive: bool = True
     max_tokens: int | None = Field(None, ge=16)
     linger_ms: int = Field(200, ge=1, le=60_000)
-    max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2)
+    max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2, le=1024**4)
 
 
 MetadataType = Literal["keyword", "text", "boolean", "integer", "long", "float", "double", "date"]
@@ -196,8 +196,8 @@ class ElasticsearchSettings(Section):
     hnsw_m: int = Field(16, ge=2, le=512)
     hnsw_ef_construction: int = Field(100, ge=1, le=3200)
     shards: int = Field(1, ge=1, le=1024)
-    replicas: int = Field(1, ge=0)
-    refresh_interval: str = "1s"
+    replicas: int = Field(1, ge=0, le=1024)
+    refresh_interval: str = Field("1s", pattern=r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$")
 
     @field_validator("url", mode="before")
     @classmethod
@@ -254,7 +254,7 @@ class DeliverySettings(Section):
     """Retries of 429, 5xx and time-outs; unset: without end. Full jitter, cap 30 s."""
 
     max_retries: int | None = Field(None, ge=0)
-    retry_backoff_ms: int = Field(100, ge=1)
+    retry_backoff_ms: int = Field(100, ge=1, le=30_000)
 
 
 class DeadLetterSettings(Section):
@@ -270,15 +270,15 @@ class DeadLetterSettings(Section):
 class AdminSettings(Section):
     """Metrics and health."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(9464, ge=0, le=65535)
 
 
 class LifecycleSettings(Section):
     """`drain_s`: one deadline for a stop. `stall_s`: without any progress for so long, despite lag, the worker ends."""
 
-    drain_s: float = Field(30, gt=0)
-    stall_s: float = Field(120, ge=5)
+    drain_s: float = Field(30, gt=0, le=86_400)
+    stall_s: float = Field(120, ge=5, le=86_400)
 
 
 class LogSettings(Section):

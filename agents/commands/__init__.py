@@ -4,6 +4,8 @@ A command's file declares it: options and help, for which click is enough. What 
 it runs, so that help, completion and a typing mistake cost no more than click.
 """
 
+import errno
+import os
 import sys
 
 import click
@@ -13,6 +15,8 @@ from agents.commands.lazy import Lazy, LazyGroup
 from agents.terminal import shown
 from streams.errors import PenstockError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Of a disk, behind what the output goes to."""
 COMMANDS = {
     name: Lazy(f"agents.commands.{name}:{name}", help)
     for name, help in {
@@ -59,6 +63,7 @@ def main() -> None:
     """Console script `penstock`."""
     try:
         cli(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort as exc:
         if isinstance(exc.__context__, KeyboardInterrupt):
             sys.exit(130)
@@ -73,3 +78,9 @@ def main() -> None:
     except PenstockError as exc:
         say(f"penstock: {exc}", err=True)
         sys.exit(exc.exit_code)
+    except OSError as exc:
+        if exc.errno not in FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left fails once more at the end
+        say(f"penstock: the output could not be written: {exc.strerror}", err=True)
+        sys.exit(1)

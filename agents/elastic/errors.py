@@ -55,6 +55,7 @@ def failed(exc: ApiError | TransportError | ScanError, url: object, then: str = 
     match exc:
         case ApiError():
             away, told = passes(exc.status_code, kind_of(exc)), answer_of(exc)
+            then = then if away else ""  # the same once more has the same answer
         case ScanError():
             away, told = False, f"gave a part of an index only: {exc}"
         case _:

@@ -6,6 +6,7 @@
 <index>-write-<incarnation>       an alias on each of the two, through which workers write
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -45,6 +46,8 @@ DOCUMENTS = {"bool": {"filter": [{"term": {"state": "done"}}, {"range": {"n": {"
 """Registry entries of documents that have chunks."""
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Index:
@@ -262,6 +265,11 @@ class Index:
         """This group feeds it from now on, from this log, which was found to be the one that it holds."""
         generation = await self.generation(name)
         notes = {GROUP_NOTE: self.group} if generation.group != self.group else {}
+        if notes and generation.group:
+            logger.warning(
+                f"{name} was fed by the group {generation.group}, and is fed by {self.group} from now on: where "
+                "workers of both run, each does the whole work (is source.group right?)"
+            )
         if generation.contract["source"]["log"] != log:
             notes[LOG_NOTE] = log
         if notes:

@@ -36,6 +36,11 @@ DEAD_LETTER_CONFIG = {
     "max.message.bytes": str(16 * 1024**2),
     **BROKERS_TIME,
 }
+SIZE = "max.message.bytes"
+LEAST_BYTES = 4096
+"""What a claim, or a dead letter that is a pointer to its record, may take."""
+BROKERS_BYTES = "1048588"
+"""Kafka's own limit, where none is set."""
 KEEPING = ("cleanup.policy", "retention.ms")
 """Settings by which a topic loses records."""
 
@@ -174,8 +179,9 @@ async def ensure_topics(reader: LogReader, settings: Settings, topic: Described)
         await reader.create_topic(changelog, topic.partitions, CHANGELOG_CONFIG)
     elif found != topic.partitions:
         raise RefusedError(
-            f"the changelog topic {changelog} has {found} partitions, {settings.source.topic} has {topic.partitions}: "
-            f"keys have moved, or it was made anew. {begin_epoch(None, settings.source.group)}"
+            f"{settings.source.topic} has {topic.partitions} partitions, and its changelog topic {changelog} {found}: "
+            "some were added, so that keys have moved, or the topic was made anew. "
+            f"{begin_epoch(None, settings.source.group)}"
         )
     else:
         await _warn_of(reader, settings, changelog, CHANGELOG_CONFIG, "the claims of partitions that are idle")
@@ -192,8 +198,16 @@ async def ensure_topics(reader: LogReader, settings: Settings, topic: Described)
 
 
 async def _warn_of(reader: LogReader, settings: Settings, topic: str, wanted: Mapping[str, str], what: str) -> None:
-    """Of a topic that somebody else made, or the broker by itself: what it loses by its settings."""
+    """Of a topic that somebody else made, or the broker by itself: what it loses by its settings.
+
+    Raises RefusedError where it takes nothing.
+    """
     found = await reader.configs(topic)
+    if int(found.get(SIZE, LEAST_BYTES)) < LEAST_BYTES:
+        raise RefusedError(
+            f"{topic} takes no record of more than {found[SIZE]} bytes, too little for what is written there: give it "
+            f"more, {_altered(settings, topic, {SIZE: wanted.get(SIZE, BROKERS_BYTES)})}"
+        )
     wrong = {name: wanted[name] for name in KEEPING if name in wanted and found.get(name, wanted[name]) != wanted[name]}
     if wrong:
         has = ", ".join(f"{name} = {found[name]}" for name in wrong)

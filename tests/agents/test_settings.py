@@ -78,6 +78,9 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ('[elasticsearch]\npassword = "p4ss\\n"', "elasticsearch.password: letters, digits and signs"),
         ("[elasticsearch]\nusername = 'a:b'", "elasticsearch.username: a colon"),
         ("[elasticsearch]\nssl_fingerprint = 'ab'", "elasticsearch.ssl_fingerprint: String should match pattern"),
+        ("[elasticsearch]\nrefresh_interval = 'banana'", "elasticsearch.refresh_interval: String should match pattern"),
+        ("[lifecycle]\nstall_s = inf", "lifecycle.stall_s: Input should be less than or equal to 86400"),
+        ("[kafka]\nbootstrap_servers = ''", "kafka.bootstrap_servers: String should have at least 1 character"),
         ("[dead_letters]\ntopic = 'documents'", "dead_letters.topic and source.topic are both documents"),
         ("[source]\ntopic = 'a.dlq'\n[dead_letters]\ntopic = 'a.dlq'", "source.topic are both a.dlq"),
         (

@@ -229,6 +229,24 @@ def test_the_index_is_made_by_several_at_once(world: World) -> None:
     assert len(asyncio.run(scenario())) == 1
 
 
+def test_a_group_that_takes_over_an_index_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """As by a mistyped `source.group`, beside the workers of the other one."""
+
+    async def scenario() -> None:
+        await world.create()
+        async with log_reader(world.settings) as reader, connect(world.settings.elasticsearch) as client:
+            topic, index = await reader.require_topic(world.name), Index(client, world.settings)
+            name = (await index.generation()).index
+            await index.bind(name, topic.log)
+            await index.bind(name, topic.log)
+            assert not caplog.messages
+            source = world.settings.source.model_copy(update={"group": "mistyped"})
+            await Index(client, world.settings.model_copy(update={"source": source})).bind(name, topic.log)
+
+    asyncio.run(scenario())
+    assert f"was fed by the group {world.settings.source.group}, and is fed by mistyped" in caplog.text
+
+
 def test_unknown_setting(world_names: World, tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text("[kafka]\nbootstrap_server = 'x'\n")

@@ -159,6 +159,13 @@ def test_topics_that_lose_what_they_must_keep_are_named(world: World) -> None:
         assert checked.returncode == 3, checked.stderr
         assert f"the dead-letter topic {compacted} is compacted" in checked.stderr
         assert f"--entity-name {compacted} --add-config cleanup.policy=delete" in checked.stderr
+        tiny = f"{world.name}.tiny"
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(tiny, 1, {"max.message.bytes": "600"})
+        checked = world.command("config", "check", extra={"PENSTOCK_DEAD_LETTERS__TOPIC": tiny})
+        assert checked.returncode == 3, checked.stderr
+        assert f"{tiny} takes no record of more than 600 bytes" in checked.stderr
+        assert f"--entity-name {tiny} --add-config max.message.bytes=" in checked.stderr
 
     asyncio.run(scenario())
 

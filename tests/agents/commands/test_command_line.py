@@ -126,3 +126,16 @@ def test_mistakes_are_what_they_were() -> None:
         found = CliRunner().invoke(cli, arguments)
         assert (found.exit_code, found.output.count("Error: ")) == (2, 1), found.output
         assert told in found.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash"], ["config", "show"]])
+def test_a_full_disk_behind_the_output_is_one_line(arguments: list[str]) -> None:
+    code = "import sys\nsys.argv[0] = 'penstock'\nfrom agents.main import main\nmain()\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "penstock: the output could not be written: No space left on device\n",
+    )

@@ -19,6 +19,7 @@ BY_HAND = (
     "Choose another",
     "delete it",
     "export",
+    "give it more",
     "let the workers settle everything, stop them, and try again",
     "promote another one first",
     "set it back",
