@@ -58,7 +58,8 @@ def raised_by_elasticsearch(exc: Exception) -> PenstockError:
         raise exc
     assert caught.value.__cause__ is exc
     assert str(caught.value).startswith("Elasticsearch at http://es:9200 ")
-    assert str(caught.value).endswith("; try again")
+    helps = isinstance(caught.value, AwayError) or not isinstance(exc, elasticsearch.ApiError)
+    assert str(caught.value).endswith("; try again") == helps  # what cannot succeed is not to be tried again
     return caught.value
 
 
