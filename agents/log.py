@@ -71,9 +71,9 @@ def _traceback(out: TextIO, exc_info: Any) -> None:
 
 
 def _message_only_for_expected(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Penstock's own errors say what to do; their traceback helps nobody."""
+    """Penstock's own errors say what to do, and so does Kafka's that a login lacks an ACL; a traceback helps nobody."""
     exc_info = event.get("exc_info")
     error = exc_info[1] if isinstance(exc_info, tuple) else None
-    if isinstance(error, PenstockError):
+    if isinstance(error, PenstockError) or "AuthorizationFailed" in type(error).__name__:
         del event["exc_info"]
     return event

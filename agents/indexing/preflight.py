@@ -11,6 +11,7 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
 from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import read_claims, too_many_rejected
+from agents.kafka.dead_letters import LEAST_BYTES
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings, cache_dir
 from models.manifest import read_manifest
@@ -37,8 +38,6 @@ DEAD_LETTER_CONFIG = {
     **BROKERS_TIME,
 }
 SIZE = "max.message.bytes"
-LEAST_BYTES = 4096
-"""What a claim, or a dead letter that is a pointer to its record, may take."""
 BROKERS_BYTES = "1048588"
 """Kafka's own limit, where none is set."""
 KEEPING = ("cleanup.policy", "retention.ms")

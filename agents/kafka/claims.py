@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
-from agents.kafka.connection import connection, translated
+from agents.kafka.connection import ACL, REFUSALS, connection, translated
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
@@ -45,6 +45,8 @@ class ClaimTable:
             reason, check = str(exc) or type(exc).__name__, "that topic"
             if isinstance(exc, InvalidTimestampError):
                 check = "this machine's clock, and the topic's message.timestamp.type: LogAppendTime needs none"
+            elif isinstance(exc, REFUSALS):
+                check = f"that the login has {ACL}"
             raise PenstockError(
                 f"the changelog topic did not take the claim of partition {partition} ({reason}): its records stay "
                 f"unacknowledged; check {check}"

@@ -34,6 +34,7 @@ REFUSALS = (
     TransactionalIdAuthorizationFailed,
     DelegationTokenAuthorizationFailed,
 )
+ACL = "the ACL for it (the runbook's section on secrets lists those that are needed)"
 AWAY = (
     KafkaTimeoutError,
     KafkaUnavailableError,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from agents.kafka.connection import connection
+from agents.kafka.connection import ACL, REFUSALS, connection
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import Headers, Home, headers_of, pointer_to, pointer_to_all
@@ -16,6 +16,9 @@ from streams.record import Rejected
 
 WRITE_TIMEOUT_S = 60.0
 MAX_REQUEST_BYTES = 16 * 1024**2  # the producer's own default of 1 MiB would refuse what the source topic took
+
+LEAST_BYTES = 4096
+"""Of `max.message.bytes`: what a claim, or a dead letter that is a pointer to its record, may take."""
 
 Form = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a dead letter."""
@@ -74,8 +77,11 @@ class DeadLetterTopic:
             await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
             reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
-            small = isinstance(exc, MessageSizeTooLargeError)
-            look = "its max.message.bytes must be 4096 at least" if small else "check it: it must not be compacted"
+            look = "check it: it must not be compacted"
+            if isinstance(exc, MessageSizeTooLargeError):
+                look = f"its max.message.bytes must be {LEAST_BYTES} at least"
+            elif isinstance(exc, REFUSALS):
+                look = f"give the login {ACL}"
             raise PenstockError(
                 f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
                 f"({reason}): it stays unacknowledged; {look}"

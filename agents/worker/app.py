@@ -30,7 +30,7 @@ from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
 from agents.indexing.preflight import Checked
 from agents.kafka.claims import WRITE_TIMEOUT_S, ClaimTable
-from agents.kafka.connection import tls
+from agents.kafka.connection import tls, unreachable
 from agents.kafka.reader import LogReader, log_reader
 from agents.log import setup_logging
 from agents.metrics import Metrics
@@ -43,7 +43,9 @@ from agents.worker.consumer import Consumer
 from agents.worker.drift import Incarnations
 from agents.worker.health import Admin
 from agents.worker.load_mode import end_when_filled
+from agents.worker.loop_watch import LoopWatch
 from agents.worker.membership import Membership
+from agents.worker.output import finish, never_wait
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from agents.worker.startup import prepare
 from agents.worker.watchdog import Watchdog
@@ -57,6 +59,8 @@ REVOKE_S = 10.0
 """A rebalance waits so long for batches in flight; what is not done then is replayed by the next owner."""
 CLOSING_S = 3.0
 """Part of the drain deadline that is kept for commit and close."""
+LEAST_STILL_S = 60.0
+"""However short `lifecycle.stall_s` is, a loop that is held for less may only be slow."""
 WINDOW = 1024
 """Most records that are taken from Faust at once."""
 
@@ -71,11 +75,13 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         super().__init__(app, *services, loglevel=loglevel, override_logging=False, **options)
         self.spinner = None
         log = app.settings.log
+        never_wait()
         setup_logging(log.model_copy(update={"level": str(loglevel).lower()}) if loglevel else log)
 
     def _on_sigterm(self) -> None:
         if self._signal_stop_time:
             logger.error("second signal: exiting at once, what is in flight will be replayed")
+            finish()
             os._exit(128 + signal.SIGTERM)
         logger.info("stopping", extra={"drain_s": self.app.settings.lifecycle.drain_s})
         _exit_after(self.app.settings.lifecycle.drain_s, self.app)
@@ -94,8 +100,9 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
                 code: Any = reason.exit_code
             else:
                 code = exc.code if reason is None and isinstance(exc, SystemExit) else 1
-            sys.stderr.flush()
+            finish()
             os._exit(code if isinstance(code, int) else 1)  # threads inside the model must not hold the exit up
+        finish()
         raise SystemExit(0)
 
 
@@ -288,6 +295,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
         Keeps the first reason: an agent that is cancelled because of it crashes in turn, and would hide it.
         """
+        if isinstance(reason, KafkaError):
+            reason = unreachable(self.settings.kafka.bootstrap_servers, reason)
         first = self.crash_reason
         if first is None:
             _exit_after(CLOSING_S * 3, self)
@@ -365,9 +374,12 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 self.flow.balance(self.consumer, self.consumer.assignment())
 
     async def _watch_loop(self) -> None:
+        watch = LoopWatch(max(LEAST_STILL_S, self.settings.lifecycle.stall_s), _end_standing)
+        watch.start()
         while True:
             due = time.monotonic() + 1
             await asyncio.sleep(1)
+            watch.tick()
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due))
 
     async def _supervised(self, stage: Any) -> None:
@@ -475,7 +487,13 @@ def _exit_after(seconds: float, app: PenstockApp) -> None:
         if isinstance(reason, PenstockError):
             code = reason.exit_code
             sys.stderr.write(shown(f"penstock: {reason}\n"))
-        sys.stderr.flush()
+        finish()
         os._exit(code)
 
     threading.Thread(target=run, daemon=True, name="penstock-deadline").start()
+
+
+def _end_standing(why: str) -> None:
+    sys.stderr.write(f"penstock: {why}exiting, what is in flight will be replayed\n")
+    finish()
+    os._exit(1)

@@ -80,5 +80,5 @@ class Incarnations:
             raise RefusedError(
                 f"{identity.index} was restored, or lost a shard's history, while this worker ran: what it settled "
                 "may be missing. `penstock index create`, then start again: claims about the older state are void, "
-                "and the topic is processed from the start"
+                "and the topic is processed from the start; when the lag is 0, `penstock index verify --repair`"
             )

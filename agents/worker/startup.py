@@ -43,7 +43,9 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
                 try:
                     checked = await check_servers(settings, embedder)
                     async with connect(settings.elasticsearch) as client:  # which may be read-only
-                        await Index(client, settings).bind(checked.identity.index, checked.topic.log)
+                        index = Index(client, settings)
+                        await index.bind(checked.identity.index, checked.topic.log)
+                        await index.watch_shards(checked.identity)
                     return checked
                 except AwayError as exc:
                     reasons[:] = [str(exc)]

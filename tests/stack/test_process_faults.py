@@ -1,6 +1,7 @@
 """Faults 4, 16, 17, 19–21, 23, 27, 30, 33, 35, 38 and the watchdog: of processes, topics and clocks."""
 
 import asyncio
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from agents.elastic.client import connect
+from agents.local.servers import free_port
 from models.onnx.embedder import OnnxEmbedder
 from streams.record import Record
 from tests.kit.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
@@ -72,6 +74,32 @@ def test_a_group_that_does_not_take_a_worker_is_told_by_its_cause(world: World) 
         await world.settled(worker=world.start_worker())
 
     asyncio.run(scenario())
+
+
+def test_a_worker_whose_log_nobody_reads_goes_on_and_ends(world: World) -> None:
+    """A terminal after Ctrl-S, or a log driver whose sink is away."""
+    pipe = world.tmp / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        port = free_port()
+        extra = {"PENSTOCK_ADMIN__PORT": str(port), "PENSTOCK_DEAD_LETTERS__MAX_RATIO": "1"}
+        worker = Worker(world.start("worker", output=pipe, errors=pipe, extra=extra), Path(os.devnull), port)
+        world.workers.append(worker)
+        await world.ready(worker)
+        await world.produce((f"bad-{i}".encode(), {"txt": "x"}) for i in range(200))
+        await world.produce([(b"good", {"text": "What comes after them is indexed."})])
+        await world.settled(worker=worker)
+        assert len(await world.chunks()) == 1
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        os.close(reader)
 
 
 def test_a_worker_joins_and_leaves_in_the_middle_of_slow_batches(world: World, embedder: OnnxEmbedder) -> None:
