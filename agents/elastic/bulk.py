@@ -36,6 +36,10 @@ NEVER = frozenset({"routing_missing_exception", "illegal_argument_exception"})
 """What a row of a read has of a setting that keeps it from ever being read."""
 PRESSURE = re.compile(r"operation_bytes=(?P<wanted>\d+).*?max_\w*bytes=(?P<limit>\d+)")
 """In the reason of a rejection by indexing pressure: what the operation takes, and what all may take together."""
+NO_SUCH_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist", re.DOTALL)
+PIPELINE = (
+    "an ingest pipeline: set index.default_pipeline and index.final_pipeline of the index and its registry to `_none`"
+)
 SHARD_WAIT = "1s"
 """How long the server waits for a shard, or for as many copies as the index wants, before it says that one is away: by
 itself a minute, in which nothing would tell a shard that is away from a worker that stands still."""
@@ -288,15 +292,13 @@ def _refused(answer: Any) -> str | None:
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
     """Outcome of one answered item; None to send it again.
 
-    Raises PenstockError when the index is gone, or has a pipeline that drops what is written.
+    Raises PenstockError when the index is gone, or has a pipeline that drops or refuses what is written, or that is
+    not there: that is no document's fault.
     """
     status = details["status"]
     if status < 300 or (status == 404 and "error" not in details):  # to delete what is not there is done
         if "_seq_no" not in details:
-            raise PenstockError(
-                "a write was dropped by an ingest pipeline: set index.default_pipeline and index.final_pipeline of the "
-                "index and its registry to `_none`"
-            )
+            raise PenstockError(f"a write was dropped by {PIPELINE}")
         return Written(details["_seq_no"], details["_primary_term"])
     error = details["error"]
     if status == 409:
@@ -307,5 +309,7 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
         raise index_gone(error.get("index", "the index"))
     if error["type"] in GONE:
         raise PenstockError(f"Elasticsearch refused a write: {error['reason']}")
+    if NO_SUCH_PIPELINE.match(str(error["reason"])) or "processor_type" in (error.get("header") or {}):
+        raise PenstockError(f"a write was refused by {PIPELINE} ({error['type']})")
     cause = error.get("caused_by", {}).get("reason", "")
     return Refused(error["type"], f"{error['reason']}{': ' if cause else ''}{cause}"[:1000])

@@ -315,6 +315,14 @@ def test_a_template_for_all_indices_changes_nothing_and_a_pipeline_is_refused(wo
                 worker = world.start_worker()
                 await world.settled(worker=worker)
             assert len(await world.chunks()) == 3
+            (index,) = await client.indices.get_alias(name=world.name)
+            await client.indices.put_settings(index=index, settings={"default_pipeline": "gone"})
+            await world.produce((f"{i}".encode(), {"text": "Is written, and no dead letter."}) for i in range(20))
+            assert await worker.ended() in (1, 3), worker.log.read_text()[-2000:]  # by whoever sees it first
+            await client.indices.put_settings(index=index, settings={"default_pipeline": "_none"})
+            worker = world.start_worker()
+            await world.settled(worker=worker)
+            assert (len(await world.chunks()), await world.dead_letters()) == (23, [])
             await client.indices.delete_index_template(name=world.name)
 
     asyncio.run(scenario())

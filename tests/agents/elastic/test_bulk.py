@@ -232,6 +232,21 @@ def test_a_write_that_a_pipeline_drops_is_an_error() -> None:
         send([dropped], ["a"])
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"type": "illegal_argument_exception", "reason": "pipeline with id [gone] does not exist"},
+        {"type": "fail_processor_exception", "reason": "no", "header": {"processor_type": "fail"}},
+    ],
+)
+def test_a_pipeline_that_is_gone_or_fails_is_no_documents_fault(refusal: dict[str, Any]) -> None:
+    def refused(ids: list[str]) -> dict[str, Any]:
+        return {"errors": True, "items": [{"index": {"status": 400, "error": refusal}} for key in ids]}
+
+    with pytest.raises(PenstockError, match="refused by an ingest pipeline: .*`_none`"):
+        send([refused], ["a"])
+
+
 def test_denied_request_is_an_error() -> None:
     with pytest.raises(PenstockError, match="answered 401"):
         send([lambda _: (401, "security_exception")], ["a"])
