@@ -32,6 +32,8 @@ class IndexIdentity:
     """The contract's own: a restored index has it, too, and its registry is about it then."""
     incarnation: str
     sink: str
+    shards: str
+    """Changes when a shard of the chunk index is restored, or loses its history."""
     contract: dict[str, Any]
 
     @property
@@ -142,6 +144,7 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *,
         chunk_index_uuid=stored.get("id", uuids[name]),
         incarnation=incarnation,
         sink=_sink(uuids, histories, stored),
+        shards=fingerprint({"histories": histories[: counts[name]]}),
         contract=stored,
     )
 

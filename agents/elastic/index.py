@@ -23,6 +23,8 @@ from agents.elastic.notes import (
     LOAD_NOTE,
     LOG_NOTE,
     REBUILD_NOTE,
+    SHARDS_NOTE,
+    UNVERIFIED_NOTE,
     notes_in,
     read_notes,
     write_notes,
@@ -275,6 +277,26 @@ class Index:
         if notes:
             await self.note(name, **notes)
 
+    async def watch_shards(self, identity: IndexIdentity) -> None:
+        """Note which shards the chunks are on; where they were on others, warn until somebody has verified them."""
+        name, notes = identity.index, await self.notes(identity.index)
+        before, unverified = notes.get(SHARDS_NOTE), notes.get(UNVERIFIED_NOTE)
+        if before != identity.shards:
+            unverified = unverified or before is not None
+            await self.note(name, **{SHARDS_NOTE: identity.shards, UNVERIFIED_NOTE: unverified or None})
+        if unverified:
+            logger.warning(str(not_verified(name)))
+
+    async def require_verified(self, name: str) -> None:
+        """Raises PenstockError where chunks may be missing without anybody knowing."""
+        if (await self.notes(name)).get(UNVERIFIED_NOTE):
+            raise not_verified(name)
+
+    async def verified(self, name: str) -> None:
+        """Everything that is settled was held against the topic and found to be right, or mended."""
+        if (await self.notes(name)).get(UNVERIFIED_NOTE):
+            await self.note(name, **{UNVERIFIED_NOTE: None})
+
     async def open(self, name: str) -> None:
         """For writing, where its creation was interrupted before that. Twice is harmless."""
         await self._call(lambda: open_for_writing(self._client, name))
@@ -425,6 +447,15 @@ class Index:
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         with translated(self._settings.elasticsearch.url):
             return await request()
+
+
+def not_verified(name: str) -> PenstockError:
+    """What is said of an index whose shards were restored, or lost what they had."""
+    return PenstockError(
+        f"{name} was restored, or a shard of it lost its history, and nobody has verified it since: chunks may be "
+        "missing that its registry has as written, and that no worker writes again: `penstock index verify --repair` "
+        "when the lag is 0"
+    )
 
 
 def _log_of(contract: dict[str, Any], notes: Mapping[str, Any]) -> str | None:

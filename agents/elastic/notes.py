@@ -24,6 +24,11 @@ REBUILD_NOTE = "penstock_rebuild"
 LOG_NOTE = "penstock_log"
 """Which log it holds, where its contract was written before that was part of it."""
 
+SHARDS_NOTE = "penstock_shards"
+"""Which histories the chunks' shards had when a worker last looked."""
+UNVERIFIED_NOTE = "penstock_unverified"
+"""Since another history was found, nobody has verified the chunks."""
+
 
 def notes_in(chunks: Mapping[str, Any], registry: Mapping[str, Any]) -> dict[str, Any]:
     """Of an index and its registry, by their mappings. Those of an older version are with the contract."""

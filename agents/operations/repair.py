@@ -4,6 +4,8 @@ A damaged document's record is read from the topic and goes through the stages o
 that nobody asks for become stubs at theirs.
 """
 
+from collections.abc import Iterable, Sequence
+
 from agents.clock import utc_now
 from agents.indexing.assembly import Assembly
 from agents.indexing.stages import Stages
@@ -14,9 +16,12 @@ from streams.ids import chunk_id
 from streams.plan import ChunkWrite
 from streams.record import Record
 
+TOGETHER_BYTES = 1024**2
+"""Of records that are repaired together."""
+
 
 class Repairer:
-    """Repairs documents one by one."""
+    """Repairs documents."""
 
     def __init__(self, settings: Settings, assembly: Assembly, reader: LogReader) -> None:
         self._settings = settings
@@ -24,15 +29,27 @@ class Repairer:
         self._reader = reader
         self._stages = Stages(assembly.parts)
 
-    async def document(self, place: Place) -> None:
-        """The record at this place, once more. Refused again, it is a dead letter. Twice is harmless."""
-        record = await self._record(place)
-        if record is not None:
-            await self._again(record)
+    async def documents(self, places: Iterable[Place]) -> None:
+        """The records at these places, of a document each, once more. Refused again, one is a dead letter.
 
-    async def _again(self, record: Record) -> None:
+        Twice is harmless. Records of about 1 MiB are in memory together.
+        """
+        records, size = list[Record](), 0
+        for place in sorted(places):
+            record = await self._record(place)
+            if record is None:
+                continue
+            records.append(record)
+            size += record.size_bytes
+            if size >= TOGETHER_BYTES:
+                await self._again(records)
+                records, size = [], 0
+        if records:
+            await self._again(records)
+
+    async def _again(self, records: Sequence[Record]) -> None:
         works = await self._assembly.parts.embedder.on_tokenizers(
-            lambda record: self._stages.prepare(record, attempt=2, repair=True), [record]
+            lambda record: self._stages.prepare(record, attempt=2, repair=True), records
         )
         await self._stages.through(works)
 
@@ -41,7 +58,7 @@ class Repairer:
         topic, (partition, offset) = self._settings.source.topic, place
         key = doc.encode()
         record = Record(topic=topic, partition=partition, offset=offset, timestamp_ms=-1, key=key, value=None)
-        await self._again(record)
+        await self._again([record])
 
     async def letter(self, place: Place) -> None:
         """The record at this place is refused as it is, and its dead letter is missing."""

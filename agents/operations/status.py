@@ -30,14 +30,14 @@ async def read_status(settings: Settings) -> dict[str, Any]:
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand, as
     long as they are of this log.
-    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, and where
-    workers end because of their dead letters.
+    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, where its
+    shards changed and nobody verified it since, and where workers end because of their dead letters.
     """
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
         identity, problem = await identity_or_problem(settings, topic)
         if identity:
-            problem = await _unserved(settings, identity) or await _stopped(reader, settings, identity)
+            problem = await _ailing(settings, identity) or await _stopped(reader, settings, identity)
         sink = identity.sink if identity else NO_SINK if isinstance(problem, NoIndexError) else None
         rows = await partition_rows(reader, settings, topic.partitions, sink, topic.log)
         for row in rows:
@@ -95,10 +95,13 @@ async def _stopped(reader: LogReader, settings: Settings, identity: IndexIdentit
     return None
 
 
-async def _unserved(settings: Settings, identity: IndexIdentity) -> PenstockError | None:
+async def _ailing(settings: Settings, identity: IndexIdentity) -> PenstockError | None:
+    """What is wrong with an index that workers write into all the same."""
     try:
         async with connect(settings.elasticsearch) as client:
-            await Index(client, settings).require_served(identity.index)
+            index = Index(client, settings)
+            await index.require_served(identity.index)
+            await index.require_verified(identity.index)
     except PenstockError as exc:
         return exc
     return None

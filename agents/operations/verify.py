@@ -11,6 +11,7 @@ settled offsets count: what workers write meanwhile is newer, and left alone.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from agents.elastic.errors import translated
+from agents.elastic.index import Index
 from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
@@ -32,11 +34,14 @@ from agents.progress import Report
 from agents.settings import Settings
 from streams.contract import this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
+from streams.errors import PenstockError
 from streams.examine import Finding, Place, Row, examine, newest_of, row_of
 from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
 from streams.registry import Entry, Stored, from_source
+
+logger = logging.getLogger(__name__)
 
 KEPT = 10_000
 """Findings that are named; beyond, they are counted only."""
@@ -169,19 +174,23 @@ class Verifier:
         """Mend every suspect that is damaged."""
         wrong_vectors = self._vectors.damaged
         await self._read_ends()
-        for done, (doc, numbers) in enumerate(self._spool.suspects(), 1):
-            known = self._spool.known([doc])[doc]
-            seen = (await self.look({doc: numbers}))[doc]
-            entry = self._mine(seen.stored)
-            asked = self._asked_for(known, entry, gone=seen.gone)
-            kinds = {finding.kind for finding in self.judge(doc, known, seen)} - NOTES
-            if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
-                await repairer.document(asked.place)
-            if entry and "deleted meanwhile" in kinds:
-                await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
-            if "orphan chunk" in kinds:
-                n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
-                await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
+        suspects, done = self._spool.suspects(), 0
+        while part := dict(islice(suspects, LOOKED_AT_ONCE)):
+            found, known = await self.look(part), self._spool.known(list(part))
+            again = list[Place]()
+            for doc, seen in found.items():
+                entry = self._mine(seen.stored)
+                asked = self._asked_for(known[doc], entry, gone=seen.gone)
+                kinds = {finding.kind for finding in self.judge(doc, known[doc], seen)} - NOTES
+                if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
+                    again.append(asked.place)
+                if entry and "deleted meanwhile" in kinds:
+                    await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
+                if "orphan chunk" in kinds:
+                    n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
+                    await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
+            await repairer.documents(again)
+            done += len(part)
             report("repairing", done, self._spool.suspected)
         for place in self._lost_letters:
             await repairer.letter(place)
@@ -425,18 +434,26 @@ class Verifier:
 async def verify(
     settings: Settings, checked: Checked, *, repair: bool, sample: int, report: Report
 ) -> tuple[Verified, Verified | None]:
-    """What was found, and, with `repair`, what is still there after it."""
+    """What was found, and, with `repair`, what is still there after it. Where that is nothing, it is noted."""
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
             verifier = Verifier(settings, checked, assembly, reader, spool)
-            result = Verified()
+            result, left = Verified(), None
             await verifier.run(result, report, sample)
-            if not repair or not result.damaged:
-                return result, None
-            await verifier.repair(Repairer(settings, assembly, reader), report)
-            left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
-            await verifier.confirm(left, report)
+            if repair and result.damaged:
+                await verifier.repair(Repairer(settings, assembly, reader), report)
+                left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
+                await verifier.confirm(left, report)
+            if not (left or result).damaged and not result.unsettled:
+                await _vouch(settings, checked, assembly)
             return result, left
+
+
+async def _vouch(settings: Settings, checked: Checked, assembly: Assembly) -> None:
+    try:
+        await Index(assembly.client, settings).verified(checked.identity.index)
+    except PenstockError as exc:  # a login that only reads
+        logger.warning("that it is verified could not be noted in the registry", extra={"reason": str(exc)})
 
 
 def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:

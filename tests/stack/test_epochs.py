@@ -266,6 +266,47 @@ def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: Onnx
     asyncio.run(scenario())
 
 
+def test_chunks_that_went_alone_are_told_until_they_are_back(world: World, embedder: OnnxEmbedder) -> None:
+    """Fault 37: an empty primary, or the chunk index restored by itself: its registry has everything as written."""
+
+    def problem() -> str | None:
+        told: str | None = json.loads(world.command("status", "--json").stdout)["problem"]
+        return told
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        async with connect(world.settings.elasticsearch) as client:
+            both = await snapshot(world, client)
+            await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(250))
+            worker = world.start_worker()
+            await world.settled(worker=worker)
+            index = both.partition(",")[0]
+            await client.indices.close(index=index)
+            await client.snapshot.restore(
+                repository=world.name, snapshot="one", indices=index, wait_for_completion=True
+            )
+        assert await worker.ended() == 3
+        assert "`penstock index verify --repair`" in worker.log.read_text()
+        for _ in range(2):
+            worker = world.start_worker()
+            await worker.said("nobody has verified it since")
+            await world.ready(worker)
+            await world.settled(worker=worker)
+            worker.terminate()
+        assert "`penstock index verify --repair` when the lag is 0" in (problem() or "")
+        assert world.command("index", "verify").returncode == 1
+        assert problem()
+        done = world.command("index", "verify", "--repair")
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        assert problem() is None
+        worker = world.start_worker()
+        await world.ready(worker)
+        assert "nobody has verified it since" not in worker.log.read_text()
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
 async def snapshot(world: World, client: AsyncElasticsearch) -> str:
     """Of the index and its registry, named "one". Returns their names."""
     (index,) = await client.indices.get_alias(name=world.name)
