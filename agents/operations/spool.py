@@ -1,10 +1,12 @@
-"""What a verification must remember of a topic of any size, in a temporary database on disk."""
+"""What a verification must remember of a topic of any size, in a temporary database on disk.
+
+SQLite's own: its file has no name any more once it is open, so that nothing is left however the process ends. It is in
+SQLITE_TMPDIR or TMPDIR, else in /var/tmp or /tmp.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 
@@ -36,9 +38,11 @@ class Spool:
     """Tables by document id. One thread; close it, or use it as a context."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="penstock-verify-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "spool.db", isolation_level=None, check_same_thread=False)
-        self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;" + _TABLES)
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
+            + _TABLES
+        )
         self._db.execute("BEGIN")
 
     def __enter__(self) -> "Spool":
@@ -46,7 +50,6 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add_letters(self, letters: Iterable[tuple[int, Place]]) -> None:
         """Places of dead letters, with their epochs."""
