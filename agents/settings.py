@@ -61,8 +61,24 @@ _SERVICE_LINK = re.compile(
 """Variables that `enableServiceLinks` makes. https://kubernetes.io/docs/concepts/services-networking/service/"""
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_ALIAS = r"^[a-z0-9][a-z0-9._-]*$"
+_FINGERPRINT = r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"
+_FIELD = r"^[a-z][a-z0-9_]*$"
+_METADATA_FIELD = r"^[A-Za-z][A-Za-z0-9_-]*$"
+_INTERVAL = r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$"
+_ALLOWED = {
+    _NAME: "letters, digits, . _ and - only, and a letter or digit first",
+    _ALIAS: "lower-case letters, digits, . _ and - only, and a letter or digit first",
+    _FINGERPRINT: "the SHA-256 of a certificate is needed: 64 hex digits, with colons or without",
+    _FIELD: "lower-case letters, digits and _ only, and a letter first",
+    _METADATA_FIELD: "letters, digits, _ and - only, and a letter first",
+    _INTERVAL: "a number with its unit is needed, such as 1s or 500ms; or -1, which is never",
+}
+"""By the pattern that a value does not match: what it may be, for people."""
+
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
 
 
 def cache_dir() -> Path:
@@ -99,9 +115,11 @@ class KafkaSettings(Section):
 
     @field_validator("bootstrap_servers")
     @classmethod
-    def _no_credentials(cls, value: str) -> str:
+    def _servers_only(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("a login does not belong here: kafka.sasl_username and kafka.sasl_password")
+        if found := re.search(r"[A-Za-z+]*://", value):
+            raise ValueError(f"host:port is needed, without {found[0]}, and a comma between several")
         return value
 
     @model_validator(mode="after")
@@ -182,28 +200,30 @@ class ElasticsearchSettings(Section):
     """
 
     url: HttpUrl = AnyHttpUrl("http://127.0.0.1:9200")
-    alias: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=150)] = "documents"
+    alias: Annotated[str, Field(pattern=_ALIAS, max_length=150)] = "documents"
     api_key: SecretStr | None = None
     username: str | None = None
     password: SecretStr | None = None
     ca_certs: Path | None = None
-    ssl_fingerprint: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    ssl_fingerprint: Annotated[str, Field(pattern=_FINGERPRINT)] | None = None
     allow_plaintext_credentials: bool = False
-    text_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "text"
-    vector_field: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "vector"
-    metadata_fields: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], MetadataType] = {}
+    text_field: Annotated[str, Field(pattern=_FIELD)] = "text"
+    vector_field: Annotated[str, Field(pattern=_FIELD)] = "vector"
+    metadata_fields: dict[Annotated[str, Field(pattern=_METADATA_FIELD)], MetadataType] = {}
     hnsw_type: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw"] = "int8_hnsw"
     hnsw_m: int = Field(16, ge=2, le=512)
     hnsw_ef_construction: int = Field(100, ge=1, le=3200)
     shards: int = Field(1, ge=1, le=1024)
     replicas: int = Field(1, ge=0, le=1024)
-    refresh_interval: str = Field("1s", pattern=r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$")
+    refresh_interval: str = Field("1s", pattern=_INTERVAL)
 
     @field_validator("url", mode="before")
     @classmethod
-    def _no_credentials(cls, value: object) -> object:
+    def _whole_address(cls, value: object) -> object:
         if "@" in str(value):
             raise ValueError("a login does not belong here: elasticsearch.username and elasticsearch.password")
+        if isinstance(value, str) and "://" not in value:
+            raise ValueError("http:// or https:// is missing before it")
         return value
 
     @field_validator("url")
@@ -493,6 +513,7 @@ def _explain(error: Any, path: Path | None) -> str:
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key:  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
+    told = _ALLOWED.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))
     secret = (section, key) in _SECRETS or re.search("[@?]", str(error["input"]))  # of a URL, where a secret may be
     given = "" if secret else f" (given: {error['input']!r})"
-    return f"{where}: {name}: {error['msg'].removeprefix('Value error, ')}{given}"
+    return f"{where}: {name}: {told}{given}"

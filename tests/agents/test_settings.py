@@ -1,5 +1,7 @@
 """Settings: file, environment, secrets, and errors that name the setting, its source and the fix."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from agents.elastic.client import connect
 from agents.kafka.connection import connection
-from agents.settings import Settings, load_settings, origins
+from agents.settings import _ALLOWED, Settings, load_settings, origins
 from streams.errors import ConfigError
 
 
@@ -51,7 +53,19 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[kafak]\nx = 1", "there is no setting kafak; did you mean kafka?"),
         ("[split]\nmax_chars = 'many'", "split.max_chars: Input should be a valid integer"),
         ("[split]\nmax_chars = 100\noverlap_chars = 100", "must be less than split.max_chars"),
-        ("[elasticsearch]\nalias = 'Upper'", "elasticsearch.alias"),
+        ("[elasticsearch]\nalias = 'Upper'", "elasticsearch.alias: lower-case letters, digits, . _ and - only"),
+        (
+            "[source]\ntopic = 'a topic'",
+            "source.topic: letters, digits, . _ and - only, and a letter or digit first (given",
+        ),
+        ("[elasticsearch]\ntext_field = 'Text'", "elasticsearch.text_field: lower-case letters, digits and _ only"),
+        ("[elasticsearch]\nmetadata_fields = {'a b' = 'text'}", "letters, digits, _ and - only, and a letter first"),
+        ("[elasticsearch]\nurl = '127.0.0.1:9200'", "elasticsearch.url: http:// or https:// is missing before it"),
+        (
+            "[kafka]\nbootstrap_servers = 'http://127.0.0.1:9092'",
+            "kafka.bootstrap_servers: host:port is needed, without http",
+        ),
+        ("[kafka]\nbootstrap_servers = 'a:1,SSL://b:2'", "host:port is needed, without SSL://, and a comma between"),
         ("[elasticsearch]\nvector_field = 'text'", "must differ from the text field"),
         ("[elasticsearch]\nurl = 'ftp://x'", "elasticsearch.url"),
         ("[elasticsearch]\nmetadata_fields = {title = 'text'}", "title: every document has that field already"),
@@ -77,8 +91,14 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[elasticsearch]\napi_key = 'p4ssü'", "elasticsearch.api_key: letters, digits and signs"),
         ('[elasticsearch]\npassword = "p4ss\\n"', "elasticsearch.password: letters, digits and signs"),
         ("[elasticsearch]\nusername = 'a:b'", "elasticsearch.username: a colon"),
-        ("[elasticsearch]\nssl_fingerprint = 'ab'", "elasticsearch.ssl_fingerprint: String should match pattern"),
-        ("[elasticsearch]\nrefresh_interval = 'banana'", "elasticsearch.refresh_interval: String should match pattern"),
+        (
+            "[elasticsearch]\nssl_fingerprint = 'ab'",
+            "elasticsearch.ssl_fingerprint: the SHA-256 of a certificate is needed: 64 hex",
+        ),
+        (
+            "[elasticsearch]\nrefresh_interval = 'banana'",
+            "elasticsearch.refresh_interval: a number with its unit is needed, such as 1s",
+        ),
         ("[lifecycle]\nstall_s = inf", "lifecycle.stall_s: Input should be less than or equal to 86400"),
         ("[kafka]\nbootstrap_servers = ''", "kafka.bootstrap_servers: String should have at least 1 character"),
         ("[dead_letters]\ntopic = 'documents'", "dead_letters.topic and source.topic are both documents"),
@@ -97,6 +117,14 @@ def test_mistakes_are_explained(tmp_path: Path, content: str, part: str) -> None
     assert part in str(caught.value)
     assert "p4ss" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_every_pattern_is_explained_in_words() -> None:
+    """A regular expression helps nobody who wrote a name wrong."""
+    schema = json.dumps(Settings.model_json_schema())
+    patterns = re.findall(r'"pattern": ("(?:[^"\\\\]|\\\\.)*")', schema)
+    patterns += re.findall(r'"patternProperties": \{("(?:[^"\\\\]|\\\\.)*")', schema)
+    assert {json.loads(pattern) for pattern in patterns} == _ALLOWED.keys()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
