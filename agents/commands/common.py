@@ -54,13 +54,14 @@ class _WhenNeeded(logging.Handler):
         self._settings = settings.log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell this one, too."""
+        """Tell this one, too, but where its library says less from now on."""
         from agents.log import setup_logging
 
         quiet = self._settings.level == "info"  # what merely happens is the result's to tell
         setup_logging(self._settings.model_copy(update={"level": "warning"}) if quiet else self._settings)
         _hush()
-        logging.root.handle(record)
+        if logging.getLogger(record.name).isEnabledFor(record.levelno):
+            logging.root.handle(record)
 
 
 def _hush() -> None:

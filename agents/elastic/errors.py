@@ -1,5 +1,6 @@
 """What Elasticsearch and its client say when they do not do what was asked, as errors of our own, for people."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,10 @@ ACCESS = {
 INDEX_CLOSED = "index_closed_exception"
 SHUT = frozenset({"cluster_block_exception", INDEX_CLOSED})
 """Somebody, or a full disk, shut the index or the cluster for a while: that is never a document's fault."""
+NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG")
+"""What the several OpenSSL say of an answer in plain text."""
+CONNECTING = re.compile(r"Cannot connect to host \S+ ssl:\S+ \[(.*)\]", re.DOTALL)
+"""How aiohttp says it; `ssl:default` of http://, too."""
 
 
 def passes(status: int, kind: str | None) -> bool:
@@ -60,8 +65,17 @@ def failed(exc: ApiError | TransportError | ScanError, url: object, then: str = 
             away, told = False, f"gave a part of an index only: {exc}"
         case _:
             away = not isinstance(exc, SSLError)
-            told = f"cannot be reached ({exc.message}): is it up, and is elasticsearch.url right?"
+            told = f"cannot be reached ({_reason(exc)}): is it up, and is elasticsearch.url right?"
+            if NO_TLS.search(exc.message):
+                told = "answers without TLS: is it http:// in elasticsearch.url?"
     return (AwayError if away else PenstockError)(f"Elasticsearch at {url} {told}{then}")
+
+
+def _reason(exc: TransportError) -> str:
+    """The client's own words, but where these are Python's for an address."""
+    found = CONNECTING.fullmatch(exc.message)
+    reason = found[1] if found else exc.message
+    return "no connection" if "Connect call failed" in reason else reason
 
 
 def answer_of(exc: ApiError) -> str:

@@ -43,6 +43,8 @@ AWAY = (
     RebalanceInProgressError,
 )
 """What passes by itself, too, beside the errors that aiokafka calls retriable."""
+UNCONNECTED = "Unable to bootstrap from"
+"""How aiokafka says that it got on with none of the servers."""
 
 
 class _Question(MetadataRequest):  # type: ignore[misc]  # aiokafka is untyped here
@@ -139,6 +141,14 @@ def unreachable(servers: str, exc: BaseException, found: Sequence[Found] = ()) -
     closed = isinstance(exc, KafkaConnectionError) and any(each.listens and not each.says for each in found)
     away = isinstance(exc, TimeoutError) or (passes(exc) and not closed)
     return (AwayError if away else PenstockError)(
-        f"Kafka at {servers} cannot be reached ({'; '.join([str(exc) or type(exc).__name__, *foreign, *silent])}): "
+        f"Kafka at {servers} cannot be reached ({'; '.join([_reason(exc, found), *foreign, *silent])}): "
         "is it up, and are kafka.bootstrap_servers, kafka.security_protocol and the login right?"
     )
+
+
+def _reason(exc: BaseException, found: Sequence[Found]) -> str:
+    """The client's own words, but where these are Python's for a list of addresses."""
+    if UNCONNECTED not in str(exc):
+        return str(exc) or type(exc).__name__
+    closed = any(each.listens and not each.says and not each.silent for each in found)
+    return "connections are closed at once" if closed else "no connection"

@@ -62,6 +62,7 @@ def test_a_warning_inside_a_command_says_where(capsys: pytest.CaptureFixture[str
     logging.root.handlers[:] = []
     tell_warnings(Settings())
     logging.getLogger("aiokafka").error("Unable connect")
+    logging.getLogger("elastic_transport.node_pool").warning("Node <Node()> has failed")  # before levels are set
     logging.getLogger("agents.kafka.dead_letters").warning("record dead-lettered", extra={"offset": 17})
     logging.getLogger("aiokafka").error("Unable connect")
     logging.getLogger("agents.indexing.preflight").info("what merely happens")

@@ -10,7 +10,8 @@ from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch.helpers import ScanError
 
 from agents.elastic.errors import translated as of_elasticsearch
-from agents.kafka.connection import AWAY, REFUSALS
+from agents.kafka.bootstrap import Found
+from agents.kafka.connection import AWAY, REFUSALS, unreachable
 from agents.kafka.connection import translated as of_kafka
 from streams.errors import AwayError, PenstockError
 
@@ -118,6 +119,49 @@ def test_what_elasticsearch_says_of_its_reasons(status: int, error: Any, kind: t
     found = raised_by_elasticsearch(elasticsearch.ApiError("what", meta, {"error": error}))
     assert type(found) is kind
     assert told in str(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Cannot connect to host es:9200 ssl:default [Connect call failed ('127.0.0.1', 1)]",
+            "reached (no connection):",
+        ),
+        (
+            "Cannot connect to host es:9200 ssl:default [Name or service not known]",
+            "reached (Name or service not known):",
+        ),
+        ("Server disconnected", "reached (Server disconnected):"),
+        (
+            "Cannot connect to host es:9 ssl:default [[SSL: WRONG_VERSION_NUMBER] wrong]",
+            "TLS: is it http:// in elastic",
+        ),
+    ],
+)
+def test_what_elasticsearchs_client_says_is_for_people(message: str, told: str) -> None:
+    kind = elasticsearch.SSLError if "SSL:" in message else elasticsearch.ConnectionError
+    found = str(raised_by_elasticsearch(kind(message)))
+    assert told in found
+    assert "ssl:default" not in found
+    assert "SSL:" not in found
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([], "reached (no connection):"),
+        ([Found(server="a:1", listens=False)], "reached (no connection):"),
+        ([Found(server="a:1")], "reached (connections are closed at once):"),
+    ],
+)
+def test_what_kafkas_client_says_is_for_people(found: list[Found], told: str) -> None:
+    addresses = "[('127.0.0.1', 1, <AddressFamily.AF_INET: 2>)]"
+    error = str(
+        unreachable("a:1", aiokafka.errors.KafkaConnectionError(f"Unable to bootstrap from {addresses}"), found)
+    )
+    assert told in error
+    assert "AF_INET" not in error
 
 
 def test_every_error_of_kafkas_client_has_a_kind() -> None:
