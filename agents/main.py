@@ -1,8 +1,10 @@
-"""The console script `penstock`. A worker can be stopped from its first moment on."""
+"""The console script `penstock`. Whatever it runs can be stopped from its first moment on."""
 
 import os
 import signal
 import sys
+
+from agents.stopping import end_at_once
 
 
 def end_at_signals() -> None:
@@ -22,8 +24,12 @@ def end_at_signals() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == ["worker"]:
-        end_at_signals()
+    worker = sys.argv[1:2] == ["worker"]
+    (end_at_signals if worker else end_at_once)()
     from agents.commands import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        if not worker:
+            end_at_once()  # nothing is left to tidy up but by Python itself

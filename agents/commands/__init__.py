@@ -12,6 +12,7 @@ import click
 
 from agents.commands.common import say
 from agents.commands.lazy import Lazy, LazyGroup
+from agents.stopping import exit_code
 from agents.terminal import shown
 from streams.errors import PenstockError
 
@@ -49,7 +50,7 @@ def cli() -> None:
     (PENSTOCK_KAFKA__BOOTSTRAP_SERVERS); `penstock config show` prints them all.
 
     \b
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 refused for safety.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 refused for safety, 130 Ctrl-C, 143 SIGTERM.
     Example, on a machine with nothing yet:
       penstock local up
       penstock model export sentence-transformers/all-MiniLM-L6-v2 --name all-MiniLM-L6-v2
@@ -62,11 +63,21 @@ def cli() -> None:
 def main() -> None:
     """Console script `penstock`."""
     try:
+        _run()
+    except BaseException as exc:
+        if (code := exit_code(exc)) is None:
+            raise
+        sys.exit(code)
+
+
+def _run() -> None:
+    """Ends the process, but where all went well. What a signal stopped says nothing."""
+    try:
         cli(standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort as exc:
-        if isinstance(exc.__context__, KeyboardInterrupt):
-            sys.exit(130)
+        if exit_code(exc) is not None:
+            raise
         say("penstock: not confirmed, so nothing was done; with --yes nobody is asked", err=True)
         sys.exit(1)
     except click.ClickException as exc:

@@ -83,23 +83,16 @@ def up(options: StackOptions, report: Report) -> dict[str, float]:
         for name, launch in launches.items():
             started[name] = process = _start(launch)
             _, port, version, _ = wanted[name]
-            running[name] = Server(
-                name=name,
-                version=version,
-                port=port,
-                pid=process.pid,
-                started_at=_start_time(process.pid) or 0.0,
-                log=str(launch.log),
-                secure=options.secure,
-            )
+            running[name] = _noted(launch, process, port, version, secure=options.secure)
             _write(options.folder, list(running.values()))
         for name, launch in launches.items():
             _wait_ready(launch, started[name], begun)
             seconds[name] = time.monotonic() - begun
             started[name].returncode = 0  # it outlives this object: `down` stops it, by pid
     except BaseException:
-        for name in started:
-            _stop(running.pop(name))
+        for name, process in started.items():  # an interrupted start may have noted nothing yet
+            server = running.pop(name) if name in running else _noted(launches[name], process, 0, "", secure=False)
+            _stop(server)
         _write(options.folder, list(running.values()))
         raise
     return seconds
@@ -160,6 +153,18 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             start_new_session=True,
             **extra,
         )
+
+
+def _noted(launch: Launch, process: "subprocess.Popen[bytes]", port: int, version: str, *, secure: bool) -> Server:
+    return Server(
+        name=launch.name,
+        version=version,
+        port=port,
+        pid=process.pid,
+        started_at=_start_time(process.pid) or 0.0,
+        log=str(launch.log),
+        secure=secure,
+    )
 
 
 def _wait_ready(launch: Launch, process: subprocess.Popen[bytes], begun: float) -> None:

@@ -28,8 +28,8 @@ async def publish(
 ) -> int:
     """Publish all; makes the topic when it is missing. Returns the number of acknowledged documents.
 
-    Waits while the topic's lag is above `max_lag`. Raises PenstockError naming the document at fault; those
-    before it are published, and publishing all again is harmless.
+    Waits while the topic's lag is above `max_lag`. Raises PenstockError naming the document at fault, and how many were
+    published; publishing all again is harmless.
     """
     servers = settings.kafka.bootstrap_servers
     async with log_reader(settings) as reader:
@@ -43,12 +43,36 @@ async def publish(
             linger_ms=20,
             max_request_size=LARGEST_BYTES,
         )
-        with translated(servers):
-            await producer.start()
         try:
-            return await _publish(producer, settings, documents, report, lambda: _lag(reader, settings, count), max_lag)
+            with translated(servers):
+                await producer.start()
+            arrived = _Arrived()
+            try:
+                return await _publish(
+                    producer, settings, documents, report, lambda: _lag(reader, settings, count), max_lag, arrived
+                )
+            except PenstockError as exc:
+                await producer.stop()  # what is on its way has arrived then, or never will
+                exc.args = (
+                    f"{exc}. Before it stopped, {arrived.count} documents were published; to publish them again is "
+                    "harmless",
+                )
+                raise
         finally:
             await producer.stop()
+
+
+class _Arrived:
+    """How many documents the broker acknowledged."""
+
+    count = 0
+
+    def watch(self, sent: "asyncio.Future[object]") -> None:
+        """Counts it once it is there."""
+        sent.add_done_callback(self._done)
+
+    def _done(self, sent: "asyncio.Future[object]") -> None:
+        self.count += not sent.cancelled() and sent.exception() is None
 
 
 async def _publish(
@@ -58,6 +82,7 @@ async def _publish(
     report: Report,
     lag: Callable[[], Awaitable[int]],
     max_lag: int,
+    arrived: _Arrived,
 ) -> int:
     published = 0
     look_at = 0  # before so many are published, the lag is not above the limit because of us
@@ -76,6 +101,7 @@ async def _publish(
             raise _too_large(document) from exc
         except KafkaError as exc:
             raise _unpublished(document, exc) from exc
+        arrived.watch(sent)
         pending.append((document, sent))
     return published + await _acknowledged(pending, report)
 

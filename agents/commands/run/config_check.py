@@ -1,15 +1,14 @@
 """`penstock config check`."""
 
-import asyncio
-
 from agents.commands.common import say
 from agents.indexing.preflight import check as check_all
 from agents.settings import Settings
+from agents.stopping import finish
 
 
 def check(settings: Settings) -> None:
     """All that a worker checks at its start."""
-    checked = asyncio.run(check_all(settings))
+    checked = finish(check_all(settings))
     checked.embedder.close()
     say(
         f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "

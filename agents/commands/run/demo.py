@@ -1,6 +1,5 @@
 """`penstock demo`."""
 
-import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from agents.local.servers import free_port, require_free
 from agents.operations.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
 from agents.sources.pydocs import read_modules
+from agents.stopping import begin, finish
 from models.export.exporter import ensure_model
 from streams.errors import PenstockError
 
@@ -40,6 +40,7 @@ def demo(*, keep: bool) -> None:
     """All of it; stops and deletes what it started, unless `keep`."""
     folder = cache_dir() / "demo"
     settings = _settings(folder)
+    begin()
     try:
         _run(settings, folder)
     except BaseException:
@@ -71,19 +72,19 @@ def _run(settings: Settings, folder: Path) -> None:
         )
     with _step("3/6 publish the standard library's documentation"):
         documents = reading.result()
-        published = _with_bar("publishing", lambda tick: asyncio.run(steps.publish_all(settings, documents, tick)))
+        published = _with_bar("publishing", lambda tick: finish(steps.publish_all(settings, documents, tick)))
     with _step("4/6 create the index"):
-        made, _ = asyncio.run(create_index(settings))
+        made, _ = finish(create_index(settings))
         say(f"    {made.index}", err=True)
     with _step("5/6 split, embed and index until the lag is 0"):
         log = folder / "worker.log"
         with steps.worker_process(settings, log) as process:
             summary = _with_bar(
                 "searchable documents",
-                lambda tick: asyncio.run(steps.follow(settings, process, log, published, tick)),
+                lambda tick: finish(steps.follow(settings, process, log, published, tick)),
             )
     with _step("6/6 ask three questions"):
-        asyncio.run(_answer(settings))
+        finish(_answer(settings))
     _print(summary)
 
 

@@ -1,6 +1,5 @@
 """`penstock index promote|rollback|drop|compare`: from one generation to the next, and back."""
 
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from agents.operations.promote import (
     unfinished,
 )
 from agents.settings import Settings
+from agents.stopping import finish
 from agents.worker.load_mode import end, note_of
 from streams.agreement import Agreements
 from streams.errors import PenstockError, RefusedError
@@ -32,7 +32,7 @@ from streams.generations import Generation, serving_one
 
 def promote(settings: Settings, name: str | None, alias: str | None, *, as_json: bool, **options: Any) -> None:
     """The gates, then the swap. Raises RefusedError when a gate is closed."""
-    asyncio.run(_promote(settings, name, alias or settings.elasticsearch.alias, as_json=as_json, **options))
+    finish(_promote(settings, name, alias or settings.elasticsearch.alias, as_json=as_json, **options))
 
 
 async def _promote(
@@ -121,7 +121,7 @@ async def _candidate(index: Index, name: str | None) -> Generation:
 
 def rollback_to_before(settings: Settings, *, as_json: bool) -> None:
     """The swap back."""
-    asyncio.run(_rollback(settings, as_json=as_json))
+    finish(_rollback(settings, as_json=as_json))
 
 
 async def _rollback(settings: Settings, *, as_json: bool) -> None:
@@ -147,7 +147,7 @@ async def _rollback(settings: Settings, *, as_json: bool) -> None:
 
 def drop_one(settings: Settings, name: str) -> None:
     """An index with its registry."""
-    dropped = asyncio.run(_drop(settings, name))
+    dropped = finish(_drop(settings, name))
     say(f"dropped {dropped.index}")
 
 
@@ -158,7 +158,7 @@ async def _drop(settings: Settings, name: str) -> Generation:
 
 def compare_two(settings: Settings, first: str, second: str, queries: Path, k: int, *, as_json: bool) -> None:
     """The same questions to both."""
-    found = asyncio.run(_compare(settings, first, second, read_queries(queries), k))
+    found = finish(_compare(settings, first, second, read_queries(queries), k))
     if as_json:
         print_json(asdict(found))
         return

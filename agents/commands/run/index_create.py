@@ -1,13 +1,12 @@
 """`penstock index create`."""
 
-import asyncio
-
 from agents.commands.common import say
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
+from agents.stopping import finish
 from streams.generations import Generation, serving_one
 
 
@@ -15,13 +14,13 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
     """Make it, and say how to go on."""
     if model:
         settings = with_model(settings, model)
-    made, new = asyncio.run(create_index(settings, load=load, beside=model is not None))
+    made, new = finish(create_index(settings, load=load, beside=model is not None))
     say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:
         say("--load is for a new index: this one stays as it is", err=True)
-    lost = asyncio.run(_lost(settings)) if new or not made.serving else None
+    lost = finish(_lost(settings)) if new or not made.serving else None
     if not made.serving:
-        asyncio.run(_tell_of_another_topic(settings))
+        finish(_tell_of_another_topic(settings))
         _tell_how_to_fill(settings, made, lost)
     elif lost:
         _tell_what_is_missing(settings, made, lost)
@@ -29,7 +28,7 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:
     """It serves from now on, and workers fill it from the topic alone."""
-    others = asyncio.run(_others(settings, made))
+    others = finish(_others(settings, made))
     way = ", ".join(f"`penstock index promote {name}`" for name in others)
     say(
         f"{settings.source.topic} {lost}: documents without newer ones are not in it"

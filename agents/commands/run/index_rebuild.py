@@ -1,6 +1,5 @@
 """`penstock index rebuild`."""
 
-import asyncio
 import sys
 
 from agents.commands.common import say
@@ -9,12 +8,13 @@ from agents.commands.run.progress import progress_bar, reporter
 from agents.operations.rebuild import rebuild
 from agents.operations.rewind import rewind
 from agents.settings import Settings, with_model
+from agents.stopping import finish
 from streams.errors import PenstockError
 
 
 def in_place(settings: Settings, offset: int | None, at_ms: int | None, *, as_json: bool) -> None:
     """Set the claims back."""
-    rows = asyncio.run(rewind(settings, offset=offset, at_ms=at_ms))
+    rows = finish(rewind(settings, offset=offset, at_ms=at_ms))
     if as_json:
         print_json(rows)
         return
@@ -30,7 +30,7 @@ def beside(
     if model:
         settings = with_model(settings, model)
     with progress_bar() as bar:
-        done = asyncio.run(rebuild(settings, offset=offset, at_ms=at_ms, rate=rate, report=reporter(bar)))
+        done = finish(rebuild(settings, offset=offset, at_ms=at_ms, rate=rate, report=reporter(bar)))
     if as_json:
         print_json(done)
         sys.exit(1 if done.damaged else 0)

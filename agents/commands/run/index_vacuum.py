@@ -1,6 +1,5 @@
 """`penstock index vacuum`."""
 
-import asyncio
 from collections import Counter
 from contextlib import closing
 
@@ -10,11 +9,12 @@ from agents.commands.run.progress import progress_bar, reporter
 from agents.indexing.preflight import check
 from agents.operations.vacuum import vacuum as vacuum_index
 from agents.settings import Settings
+from agents.stopping import finish
 
 
 def vacuum(settings: Settings, before_ms: int, *, dry_run: bool, as_json: bool) -> None:
     """Delete, or count."""
-    deleted = asyncio.run(_vacuum(settings, before_ms, dry_run))
+    deleted = finish(_vacuum(settings, before_ms, dry_run))
     if as_json:
         print_json({"dry_run": dry_run, **{name: deleted[name] for name in ("stubs", "entries", "kept")}})
         return

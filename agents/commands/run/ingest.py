@@ -1,6 +1,5 @@
 """`penstock ingest files`."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from agents.settings import Settings
 from agents.sources import Outgoing
 from agents.sources.files import find_files, read_file
 from agents.sources.publish import publish
+from agents.stopping import finish
 
 
 def files(settings: Settings, paths: Sequence[Path], *, max_lag: int, partitions: int) -> None:
@@ -29,5 +29,5 @@ def files(settings: Settings, paths: Sequence[Path], *, max_lag: int, partitions
                 yield from read_file(file, name)
                 bar.advance(task)
 
-        count = asyncio.run(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
+        count = finish(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
     say(f"published {count} documents to {settings.source.topic}")

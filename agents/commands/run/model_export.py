@@ -3,6 +3,7 @@
 from agents.commands.common import say
 from agents.settings import Settings, cache_dir
 from agents.sources.pydocs import real_texts
+from agents.stopping import begin
 from models.export.exporter import PrecisionName, export_model
 from streams.errors import ConfigError
 
@@ -11,6 +12,7 @@ def export(settings: Settings, source: str, name: str, precision: PrecisionName)
     """Make it, and say what it is."""
     if "/" in name or name.startswith("."):
         raise ConfigError(f"--name {name}: a name without slashes that does not begin with a dot is needed")
+    begin()
     embedder = export_model(
         source,
         name=name,

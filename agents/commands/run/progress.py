@@ -16,10 +16,12 @@ from rich.progress import (
 
 from agents.commands.run.output import console
 from agents.progress import Report
+from agents.stopping import begin
 
 
 def progress_bar() -> Progress:
     """A progress bar on stderr; on something that is no terminal it prints its last state only."""
+    begin()  # a bar hides the cursor
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -46,6 +48,7 @@ def reporter(bar: Progress) -> Report:
 
 def byte_progress() -> Progress:
     """A progress bar for downloads."""
+    begin()  # a bar hides the cursor
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,6 +1,5 @@
 """`penstock search`."""
 
-import asyncio
 from contextlib import closing
 from typing import Any
 
@@ -13,12 +12,13 @@ from agents.indexing.preflight import load_model
 from agents.operations.search import embed_query, with_model_of
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
+from agents.stopping import finish
 from agents.terminal import in_line
 
 
 def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
     """The hits, best first."""
-    hits = asyncio.run(_search(settings, text, k))
+    hits = finish(_search(settings, text, k))
     if as_json:
         print_json(hits)
         return

@@ -1,6 +1,5 @@
 """`penstock status`."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from agents.kafka.reader import log_reader
 from agents.operations.promote import generation_rows
 from agents.operations.status import read_status
 from agents.settings import Settings
+from agents.stopping import begin, finish
 from streams.errors import PenstockError
 
 WATCH_EVERY_S = 2.0
@@ -24,14 +24,15 @@ WATCH_EVERY_S = 2.0
 def status(settings: Settings, *, as_json: bool, watch: bool) -> None:
     """Once, or again and again until interrupted."""
     if as_json:
-        print_json(asyncio.run(_status(settings)))
+        print_json(finish(_status(settings)))
         return
     if not watch:
-        console().print(_render(asyncio.run(_status(settings))))
+        console().print(_render(finish(_status(settings))))
         return
+    begin()
     with Live(console=console(), auto_refresh=False) as live:
         while True:
-            live.update(_render(asyncio.run(_status(settings))), refresh=True)
+            live.update(_render(finish(_status(settings))), refresh=True)
             time.sleep(WATCH_EVERY_S)
 
 

@@ -1,6 +1,5 @@
 """`penstock index verify`."""
 
-import asyncio
 import sys
 import time
 from contextlib import closing
@@ -16,12 +15,13 @@ from agents.indexing.preflight import check
 from agents.operations.verify import Verified
 from agents.operations.verify import verify as verify_index
 from agents.settings import Settings
+from agents.stopping import finish
 from agents.terminal import in_line
 
 
 def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics: Path | None, as_json: bool) -> None:
     """Look, mend where that is asked for, and tell; ends the process with 1 where damage is left."""
-    found, left = asyncio.run(_verify(settings, repair, sample))
+    found, left = finish(_verify(settings, repair, sample))
     last = left or found
     if metrics:
         _write_metrics(metrics, last)
