@@ -8,6 +8,7 @@ OFFLINE_OK ?=
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 BIN := .venv/bin
+SETTING_UP := echo 'setting up .venv, once: some minutes' >&2
 # the runtime: OpenVINO's where it has a wheel (it computes in bf16 where the processor does), else ONNX Runtime's own
 EXTRA ?= $(shell $(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:2]; \
 	print("openvino" if p.system() + p.machine() == "Linuxx86_64" and (3, 11) <= v <= (3, 13) else "cpu")')
@@ -18,7 +19,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint audit bench chaos soak fmt clean
+.PHONY: help dev demo test check lint audit bench chaos soak fmt clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,13 +31,17 @@ $(UV):
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.demo: $(UV) pyproject.toml uv.lock
+	@$(SETTING_UP)
 	@$(UV) sync --quiet --locked --inexact --python .uv/bin/python --extra $(EXTRA) --group local --group demo
 	@touch $@
 
 .venv/.dev: $(UV) pyproject.toml uv.lock
+	@$(SETTING_UP)
 	@$(UV) sync --quiet --locked --python .uv/bin/python --extra $(EXTRA) --group dev
 	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
+
+dev: .venv/.dev  ## Set up .venv with all that tests and tools need
 
 demo: .venv/.demo  ## Index the Python documentation on real servers and search it (KEEP=1 leaves them up)
 	@$(BIN)/penstock demo $(if $(KEEP),--keep)
@@ -44,7 +49,7 @@ demo: .venv/.demo  ## Index the Python documentation on real servers and search 
 test: .venv/.dev  ## Run every test, those on the real broker and Elasticsearch included
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
-lint: .venv/.dev
+lint: .venv/.dev  ## Style, types, import layers, the Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

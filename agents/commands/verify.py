@@ -23,9 +23,10 @@ def verify_command(
 ) -> None:
     """Compare topic, registry and chunks.
 
-    Finds what is missing, stale, orphaned, half written or changed by others, while workers run; records that are
-    not settled yet are not looked at. --repair processes the records of damaged documents again, at their own
-    versions, so that nothing newer is overwritten. Exits with 1 when damage is found, or left after --repair.
+    Finds what is missing, stale, orphaned, half written or changed by others, while workers run. Records that are not
+    settled yet are not looked at, so that an exit with 0 says nothing of them: `unsettled` in JSON is their number.
+    --repair processes the records of damaged documents again, at their own versions, so that nothing newer is
+    overwritten. Exits with 1 when damage is found, or left after --repair.
 
     \b
     Example: penstock index verify --repair

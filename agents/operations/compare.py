@@ -19,8 +19,10 @@ def read_queries(path: Path) -> list[str]:
     """One question a line; empty lines and those that begin with # are left out. Raises ConfigError without any."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"--queries {path} cannot be read: {exc}") from exc
+    except OSError as exc:
+        raise ConfigError(f"--queries {path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        raise ConfigError(f"--queries {path} is not UTF-8 text") from None
     queries = [line for line in lines if line and not line.startswith("#")]
     if not queries:
         raise ConfigError(f"--queries {path} has no questions: one a line is needed")

@@ -101,7 +101,7 @@ def flood(world: World, embedder: OnnxEmbedder, documents: int) -> None:
         assert listed(world)["open"] == 151
         again = world.command("dlq", "replay", change=BROKEN)
         assert again.returncode == 1
-        assert "151 dead_lettered" in again.stdout, again.stdout + again.stderr
+        assert "151 dead-lettered again" in again.stdout, again.stdout + again.stderr
         given_up = world.command("dlq", "replay", "--max-attempts", "2", "--error", "BrokenParser")
         assert (given_up.returncode, given_up.stdout.splitlines()[-1]) == (1, "150 given_up")
         await world.produce([(b"really bad", {"text": "The producer was mended, too."})])

@@ -1,6 +1,5 @@
 """`penstock dlq list|show|purge`."""
 
-import asyncio
 import base64
 import re
 from typing import Any
@@ -11,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.commands.common import say
-from agents.commands.run.output import console, print_json, when
+from agents.commands.run.output import console, counted, print_json, when
 from agents.commands.run.progress import progress_bar
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Listed, listed, pages, purgeable, read_letters, reasons
 from agents.operations.status import identity_or_problem
 from agents.settings import Settings
+from agents.stopping import finish
 from agents.terminal import in_line
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
@@ -26,7 +26,7 @@ SHORT = 60
 
 def list_letters(settings: Settings, *, every: bool, limit: int, as_json: bool, **filters: Any) -> None:
     """Reasons, and the newest letters. `every`: also those that are not open any more."""
-    rows, problem = asyncio.run(_list(settings, Filter(**filters)))
+    rows, problem = finish(_list(settings, Filter(**filters)))
     shown = [row for row in rows if every or (row.standing != "resolved" and row.standing != "superseded")]
     newest = sorted(shown, key=lambda row: row.letter.at_ms, reverse=True)[:limit]
     if as_json:
@@ -99,7 +99,7 @@ def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], proble
             Text(_short(row.letter.message)),
         )
     still = sum(row.standing in ("open", None) for row in rows)
-    head = f"{settings.dead_letter_topic}: {len(rows)} records, {still} of them open"
+    head = f"{settings.dead_letter_topic}: {counted(len(rows), 'record')}, {still} open"
     hint = "one of them whole: `penstock dlq show PLACE`; try them again: `penstock dlq replay`" if newest else ""
     parts = [problem, head, histogram if rows else None, letters if newest else None, hint]
     return Group(*[part for part in parts if part])
@@ -112,7 +112,7 @@ def _short(text: str) -> str:
 
 def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
     """One letter, whole."""
-    letter = asyncio.run(_find(settings, _place(place)))
+    letter = finish(_find(settings, _place(place)))
     value = letter.record.value or b""
     if raw:
         click.get_binary_stream("stdout").write(value)
@@ -163,7 +163,7 @@ async def _find(settings: Settings, place: tuple[int, int]) -> Letter:
 
 def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:
     """Delete them; asks first, unless `yes`."""
-    ends, count = asyncio.run(_purgeable(settings, before_ms))
+    ends, count = finish(_purgeable(settings, before_ms))
     if not count and before_ms is None:
         say(
             f"nothing to delete: {settings.dead_letter_topic} is empty, or begins with a letter that is open "
@@ -174,9 +174,9 @@ def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:
         say("nothing to delete: no letter is older, or another group's open one comes first")
         return
     if not yes:
-        click.confirm(f"delete {count} records from {settings.dead_letter_topic} for good?", abort=True)
-    asyncio.run(_delete(settings, ends))
-    say(f"deleted {count} records from {settings.dead_letter_topic}")
+        click.confirm(f"delete {counted(count, 'record')} from {settings.dead_letter_topic} for good?", abort=True)
+    finish(_delete(settings, ends))
+    say(f"deleted {counted(count, 'record')} from {settings.dead_letter_topic}")
 
 
 async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[int, int], int]:

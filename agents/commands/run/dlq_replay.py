@@ -1,6 +1,5 @@
 """`penstock dlq replay`."""
 
-import asyncio
 import sys
 from contextlib import closing
 from typing import Any
@@ -13,12 +12,21 @@ from agents.operations.letters import Filter
 from agents.operations.redrive import Replayed
 from agents.operations.redrive import replay as replay_letters
 from agents.settings import Settings
+from agents.stopping import finish
 from agents.terminal import in_line
+
+TOLD = {
+    "dead_lettered": "dead-lettered again",
+    "given_up": "left, with --max-attempts of them",
+    "letter_gone": "gone from the dead letters meanwhile",
+    "value_gone": "without a value, which the source topic lost",
+}
+"""For people, by the name in JSON, where that is no word."""
 
 
 def replay(settings: Settings, *, max_attempts: int, dry_run: bool, as_json: bool, **filters: Any) -> None:
     """Process them; ends the process with 1 when letters stay open."""
-    result = asyncio.run(_replay(settings, Filter(**filters), max_attempts, dry_run))
+    result = finish(_replay(settings, Filter(**filters), max_attempts, dry_run))
     if as_json:
         print_json({"dry_run": dry_run, "outcomes": dict(result.outcomes), "problems": result.problems})
     else:
@@ -26,7 +34,7 @@ def replay(settings: Settings, *, max_attempts: int, dry_run: bool, as_json: boo
             say(in_line(problem))
         if len(result.problems) > 20:
             say(f"… and {len(result.problems) - 20} more: `penstock dlq list`")
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
+        told = ", ".join(f"{count} {TOLD.get(outcome, outcome)}" for outcome, count in sorted(result.outcomes.items()))
         say(f"{'would be ' if dry_run and told else ''}{told or 'no open dead letters that match'}")
     sys.exit(1 if result.problems else 0)
 

@@ -1,6 +1,6 @@
 """`penstock index status|list`."""
 
-import asyncio
+import json
 from typing import Any
 
 from rich.table import Table
@@ -12,11 +12,12 @@ from agents.elastic.index import Index
 from agents.kafka.reader import log_reader
 from agents.operations.promote import generation_rows
 from agents.settings import Settings
+from agents.stopping import finish
 
 
 def status(settings: Settings, *, as_json: bool) -> None:
     """All generations, and the contract of the one that serves."""
-    rows, contracts = asyncio.run(_status(settings))
+    rows, contracts = finish(_status(settings))
     serving = next((row for row in rows if row["serving"]), None)
     contract = contracts.get(serving["index"]) if serving else None
     if as_json:
@@ -24,12 +25,12 @@ def status(settings: Settings, *, as_json: bool) -> None:
         return
     _print_rows(rows)
     for name, value in (contract or {}).items():
-        say(f"{name:>12}  {value}")
+        say(f"{name:>12}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
 def list_indices(settings: Settings, *, as_json: bool) -> None:
     """All generations."""
-    rows, _ = asyncio.run(_status(settings))
+    rows, _ = finish(_status(settings))
     if as_json:
         print_json(rows)
         return

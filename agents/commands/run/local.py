@@ -1,5 +1,6 @@
 """`penstock local up|down|status|wipe`. A folder of None is `local`, in the cache."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,13 @@ def up(
 
 def bring_up(options: stack.StackOptions) -> None:
     """Start the stack with a progress bar over the downloads, and print start times."""
-    with byte_progress() as bar:
+    bar = byte_progress()
+    with ExitStack() as shown:
         tasks: dict[str, Any] = {}
 
         def progress(name: str, done: int, total: int) -> None:
+            if not tasks:
+                shown.enter_context(bar)  # with nothing to tell it would be an empty line
             server = "elasticsearch" if name.startswith("elasticsearch") else "kafka"
             if server not in tasks:
                 tasks[server] = bar.add_task(f"downloading {server}", total=total)
@@ -59,9 +63,11 @@ def bring_up(options: stack.StackOptions) -> None:
 
 def down(folder: Path | None) -> None:
     """Stop what runs."""
-    place = _place(folder)
+    place, demo = _place(folder), cache_dir() / "demo"
     stopped = stack.down(place)
     say(f"stopped {' and '.join(stopped)}" if stopped else f"nothing was running in {place}")
+    if folder is None and stack.status(demo):
+        say(f"those of the demo are still up: `penstock local down --dir {demo}` stops them")
 
 
 def status(folder: Path | None, *, as_json: bool) -> None:

@@ -67,6 +67,7 @@ def test_the_list_of_dead_letters(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert not OBEYED.search(told)
     assert r"\x1b]0;owned\x07" in told
+    assert "documents.dlq: 1 record, 1 open\n" in told
 
 
 @pytest.mark.parametrize("error", [PenstockError(HOSTILE), click.UsageError(HOSTILE)])

@@ -1,5 +1,6 @@
 """Mistakes on the command line that must not pass for a success, and stops. Nothing is connected to."""
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ from click.testing import CliRunner
 from agents import commands
 from agents.commands import cli
 from agents.local import stack
+from agents.operations.compare import read_queries
+from agents.operations.epoch import Bumped
+from agents.operations.redrive import Replayed
 from agents.settings import CACHE_VARIABLE
 from streams.errors import PenstockError
 
@@ -47,6 +51,69 @@ def test_a_demo_that_ends_early_says_what_it_leaves_running(
     assert found.exit_code == 1
     assert (f"penstock local down --dir {tmp_path / 'demo'}" in found.output) == keep
     assert wiped == ([] if keep else [tmp_path / "demo"])
+
+
+def test_what_is_still_up_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever kept the demo's servers, and takes `local down` for what stops them."""
+    server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(stack, "down", lambda _: [])
+    monkeypatch.setattr(stack, "status", lambda folder: [server] if folder == tmp_path / "demo" else [])
+    said = CliRunner().invoke(cli, ["local", "down"]).output.splitlines()
+    assert said[0] == f"nothing was running in {tmp_path / 'local'}"
+    assert f"`penstock local down --dir {tmp_path / 'demo'}`" in said[1]
+
+
+def test_servers_that_come_up_without_a_download_say_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="its.log")
+    monkeypatch.setattr(stack, "up", lambda *_: {"kafka": 2.0})
+    monkeypatch.setattr(stack, "status", lambda _: [server])
+    found = CliRunner().invoke(cli, ["local", "up", "--dir", str(tmp_path)])
+    assert found.output == "kafka 4 on 127.0.0.1:9092 (started in 2.0 s; log its.log)\n"
+
+
+def test_questions_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
+    missing = tmp_path / "questions"
+    with pytest.raises(PenstockError) as caught:
+        read_queries(missing)
+    assert str(caught.value) == f"--queries {missing} cannot be read: No such file or directory"
+    missing.write_bytes(b"\xff")
+    with pytest.raises(PenstockError, match="is not UTF-8 text"):
+        read_queries(missing)
+
+
+def test_a_contract_is_shown_as_json_and_not_as_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = {"format": 1, "source": {"log": None, "topic": "dokumente-für-alle"}}
+    row = dict.fromkeys(("dims", "documents", "chunks", "workers", "lag", "group", "problem"))
+    rows: list[dict[str, object]] = [{**row, "index": "docs", "serving": True, "aliases": [], "model": "m"}]
+
+    async def found(_: object) -> object:
+        return rows, {"docs": contract}
+
+    monkeypatch.setattr(import_module("agents.commands.run.index_status"), "_status", found)
+    said = CliRunner().invoke(cli, ["index", "status"]).output
+    assert '      source  {"log": null, "topic": "dokumente-für-alle"}\n' in said
+
+
+def test_an_epoch_that_begins_says_why_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def bumped(*_: object) -> Bumped:
+        return Bumped(epoch=2, reason="by hand", made=True)
+
+    monkeypatch.setattr(import_module("agents.commands.run.index_epoch"), "bump", bumped)
+    said = CliRunner().invoke(cli, ["index", "epoch", "bump", "--why", "other keys"]).output.splitlines()
+    assert said[0] == "epoch 2 begins: by hand: other keys"
+    assert said[1].startswith("start the workers")
+
+
+def test_what_came_of_a_replay_is_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def replayed(*_: object) -> Replayed:
+        return Replayed(outcomes=Counter(dead_lettered=1, stored=2), problems=["t/0@1: why"])
+
+    monkeypatch.setattr(import_module("agents.commands.run.dlq_replay"), "_replay", replayed)
+    found = CliRunner().invoke(cli, ["dlq", "replay"])
+    assert (found.exit_code, found.output.splitlines()[-1]) == (1, "1 dead-lettered again, 2 stored")
 
 
 @pytest.mark.parametrize(
