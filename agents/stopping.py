@@ -35,17 +35,9 @@ def begin() -> None:
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """What `asyncio.run` does, and a signal cancels it."""
     import asyncio  # not for a help text
-    import logging
-
-    async def stoppable() -> T:
-        try:
-            return await work
-        except asyncio.CancelledError:
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what it says of the libraries' loose ends
-            raise
 
     begin()
-    return asyncio.run(stoppable())
+    return asyncio.run(work)
 
 
 def exit_code(exc: BaseException) -> int | None:

@@ -393,7 +393,8 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
             stack.push_async_callback(admin.close)
             stack.push_async_callback(consumer.stop)
             try:
-                await asyncio.wait_for(asyncio.gather(consumer.start(), admin.start()), CONNECT_TIMEOUT_S)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await asyncio.gather(consumer.start(), admin.start())
                 break
             except (KafkaError, TimeoutError) as exc:
                 found = await ask(servers, tls(settings))
