@@ -17,7 +17,7 @@ from agents.terminal import in_line
 
 TOLD = {
     "dead_lettered": "dead-lettered again",
-    "given_up": "left, with --max-attempts of them",
+    "given_up": "given up (--max-attempts)",
     "letter_gone": "gone from the dead letters meanwhile",
     "value_gone": "without a value, which the source topic lost",
 }
