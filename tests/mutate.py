@@ -516,6 +516,20 @@ MUTATIONS = [
         "test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on",
     ),
     Mutation(
+        "chunks that went are told by nobody",
+        "agents/elastic/index.py",
+        "unverified or before is not None",
+        "unverified",
+        "test_chunks_that_went_alone_are_told_until_they_are_back",
+    ),
+    Mutation(
+        "a pipeline that is gone is a document's fault",
+        "agents/elastic/bulk.py",
+        "if NO_SUCH_PIPELINE.match(",
+        "if False and NO_SUCH_PIPELINE.match(",
+        "test_a_pipeline_that_is_gone_or_fails_is_no_documents_fault",
+    ),
+    Mutation(
         "a group's own index is forgotten",
         "streams/generations.py",
         "if bound:",
