@@ -518,8 +518,8 @@ MUTATIONS = [
     Mutation(
         "chunks that went are told by nobody",
         "agents/elastic/index.py",
-        "unverified or before is not None",
-        "unverified",
+        "            raise not_verified(name)\n",
+        "            return\n",
         "test_chunks_that_went_alone_are_told_until_they_are_back",
     ),
     Mutation(
