@@ -9,13 +9,19 @@ import pytest
 ENDING = """
 import asyncio, contextlib, sys
 from types import SimpleNamespace
+from aiokafka.errors import GroupAuthorizationFailedError
 from agents.worker import app as worker
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.errors import RefusedError
 
 when, what = sys.argv[1:]
-error = RefusedError("another topic; run this") if what == "refused" else ValueError("unexpected")
+errors = {
+    "refused": RefusedError("another topic; run this"),
+    "acl": GroupAuthorizationFailedError("penstock"),
+    "other": ValueError("unexpected"),
+}
+error = errors[what]
 
 async def end(*_):
     if when == "in a callback":
@@ -56,3 +62,13 @@ def test_an_error_ends_the_process_with_its_own_exit_code(when: str, what: str, 
     assert done.returncode == code, done.stderr
     assert ("penstock: another topic; run this\n" in done.stderr) == (what == "refused")
     assert ("the stop did not finish in time" in done.stderr) == (when != "in the start")
+
+
+def test_an_acl_that_is_revoked_is_one_line_that_names_it() -> None:
+    command = [sys.executable, "-c", ENDING, "in a callback", "acl"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[3]
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the login lacks an ACL" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
