@@ -292,10 +292,14 @@ class Index:
         if (await self.notes(name)).get(UNVERIFIED_NOTE):
             raise not_verified(name)
 
-    async def verified(self, name: str) -> None:
-        """Everything that is settled was held against the topic and found to be right, or mended."""
-        if (await self.notes(name)).get(UNVERIFIED_NOTE):
-            await self.note(name, **{UNVERIFIED_NOTE: None})
+    async def verified(self, identity: IndexIdentity) -> None:
+        """Everything settled was held against the topic, on these shards, and found to be right, or mended.
+
+        Where a worker has noted others since, that says nothing about them.
+        """
+        notes = await self.notes(identity.index)
+        if notes.get(UNVERIFIED_NOTE) and notes.get(SHARDS_NOTE) == identity.shards:
+            await self.note(identity.index, **{UNVERIFIED_NOTE: None})
 
     async def open(self, name: str) -> None:
         """For writing, where its creation was interrupted before that. Twice is harmless."""

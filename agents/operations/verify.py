@@ -451,7 +451,7 @@ async def verify(
 
 async def _vouch(settings: Settings, checked: Checked, assembly: Assembly) -> None:
     try:
-        await Index(assembly.client, settings).verified(checked.identity.index)
+        await Index(assembly.client, settings).verified(checked.identity)
     except PenstockError as exc:  # a login that only reads
         logger.warning("that it is verified could not be noted in the registry", extra={"reason": str(exc)})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.clock import moment
 from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
@@ -295,6 +297,10 @@ def test_chunks_that_went_alone_are_told_until_they_are_back(world: World, embed
             worker.terminate()
         assert "`penstock index verify --repair` when the lag is 0" in (problem() or "")
         assert world.command("index", "verify").returncode == 1
+        async with connect(world.settings.elasticsearch) as client:
+            found = Index(client, world.settings)
+            identity = await found.identity(await found.generation())
+            await found.verified(replace(identity, shards="of a verification that ran while they changed"))
         assert problem()
         done = world.command("index", "verify", "--repair")
         assert done.returncode == 0, (done.stdout, done.stderr)
