@@ -1,7 +1,9 @@
 """Publishing documents: an idempotent producer that waits when the topic's lag passes a limit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -46,82 +48,93 @@ async def publish(
         try:
             with translated(servers):
                 await producer.start()
-            arrived = _Arrived()
+            delivery = _Delivery(producer, settings.source.topic, report)
             try:
-                return await _publish(
-                    producer, settings, documents, report, lambda: _lag(reader, settings, count), max_lag, arrived
-                )
+                await _publish(delivery, documents, report, lambda: _lag(reader, settings, count), max_lag)
             except PenstockError as exc:
                 await producer.stop()  # what is on its way has arrived then, or never will
                 exc.args = (
-                    f"{exc}. Before it stopped, {arrived.count} documents were published; to publish them again is "
-                    "harmless",
+                    f"{exc}. Before it stopped, {delivery.published} documents were published; to publish them again "
+                    "is harmless",
                 )
                 raise
+            return delivery.published
         finally:
             await producer.stop()
 
 
-class _Arrived:
-    """How many documents the broker acknowledged."""
+class _Delivery:
+    """Documents on their way to the broker, which acknowledges them in any order."""
 
-    count = 0
+    def __init__(self, producer: AIOKafkaProducer, topic: str, report: Report) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._report = report
+        self._pending: deque[tuple[Outgoing, asyncio.Future[object]]] = deque()
+        self._acknowledged = 0
 
-    def watch(self, sent: "asyncio.Future[object]") -> None:
-        """Counts it once it is there."""
-        sent.add_done_callback(self._done)
+    @property
+    def published(self) -> int:
+        """How many the broker has acknowledged."""
+        return self._acknowledged + sum(
+            sent.done() and not sent.cancelled() and sent.exception() is None for _, sent in self._pending
+        )
 
-    def _done(self, sent: "asyncio.Future[object]") -> None:
-        self.count += not sent.cancelled() and sent.exception() is None
+    @property
+    def full(self) -> bool:
+        """Whether those on their way have to arrive before there are more."""
+        return len(self._pending) >= PENDING
+
+    @property
+    def idle(self) -> bool:
+        """Whether none is on its way."""
+        return not self._pending
+
+    async def send(self, document: Outgoing) -> None:
+        """Raises PenstockError naming it where the client refuses it."""
+        with _naming(document):
+            sent = await self._producer.send(self._topic, key=document.key, value=document.value)
+        self._pending.append((document, sent))
+
+    async def arrived(self) -> None:
+        """Wait until all of them are acknowledged. Raises PenstockError naming one that the broker refused."""
+        while self._pending:
+            document, sent = self._pending.popleft()
+            with _naming(document):
+                await sent
+            self._acknowledged += 1
+            self._report(1, "publishing")
 
 
 async def _publish(
-    producer: AIOKafkaProducer,
-    settings: Settings,
+    delivery: _Delivery,
     documents: Iterable[Outgoing],
     report: Report,
     lag: Callable[[], Awaitable[int]],
     max_lag: int,
-    arrived: _Arrived,
-) -> int:
-    published = 0
+) -> None:
     look_at = 0  # before so many are published, the lag is not above the limit because of us
-    pending: list[tuple[Outgoing, asyncio.Future[object]]] = []
     for document in documents:
-        if len(pending) >= PENDING:
-            published += await _acknowledged(pending, report)
-        if not pending and published >= look_at:
+        if delivery.full:
+            await delivery.arrived()
+        if delivery.idle and delivery.published >= look_at:
             while (behind := await lag()) > max_lag:
                 report(0, f"waiting: lag {behind} is above --max-lag {max_lag}")
                 await asyncio.sleep(LAG_WAIT_S)
-            look_at = published + min(LOOK_EVERY, max_lag - behind + 1)
-        try:
-            sent = await producer.send(settings.source.topic, key=document.key, value=document.value)
-        except MessageSizeTooLargeError as exc:
-            raise _too_large(document) from exc
-        except KafkaError as exc:
-            raise _unpublished(document, exc) from exc
-        arrived.watch(sent)
-        pending.append((document, sent))
-    return published + await _acknowledged(pending, report)
+            look_at = delivery.published + min(LOOK_EVERY, max_lag - behind + 1)
+        await delivery.send(document)
+    await delivery.arrived()
 
 
-async def _acknowledged(pending: list[tuple[Outgoing, "asyncio.Future[object]"]], report: Report) -> int:
-    for document, sent in pending:
-        try:
-            await sent
-        except MessageSizeTooLargeError as exc:
-            raise _too_large(document) from exc
-        except KafkaError as exc:
-            raise _unpublished(document, exc) from exc
-        report(1, "publishing")
-    done = len(pending)
-    pending.clear()
-    return done
-
-
-def _unpublished(document: Outgoing, exc: KafkaError) -> PenstockError:
-    return PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}")
+@contextmanager
+def _naming(document: Outgoing) -> Iterator[None]:
+    """What goes wrong is about this document."""
+    try:
+        yield
+    except MessageSizeTooLargeError as exc:
+        raise _too_large(document) from exc
+    except KafkaError as exc:
+        raise PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}") from exc
 
 
 def _too_large(document: Outgoing) -> PenstockError:

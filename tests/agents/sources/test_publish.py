@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
 from agents.settings import Settings
 from agents.sources import Outgoing, publish
@@ -72,6 +73,16 @@ def test_a_failure_says_how_many_were_published(producer: Producer) -> None:
     assert str(caught.value) == (
         "bad.jsonl, line 4 is no JSON. Before it stopped, 3 documents were published; to publish them again is harmless"
     )
+
+
+def test_one_that_is_refused_is_named_and_the_others_are_counted(producer: Producer) -> None:
+    def documents() -> Iterator[Outgoing]:
+        yield from (Outgoing(key=b"k", value=b"{}", origin=f"line {number}") for number in range(5))
+        producer.sent[0].set_result(None)
+        producer.sent[1].set_exception(MessageSizeTooLargeError())
+
+    with pytest.raises(PenstockError, match="line 1: 2 bytes are more .* 4 documents were published"):
+        asyncio.run(published(documents()))
 
 
 def test_a_producer_that_is_stopped_while_it_connects_is_closed(producer: Producer) -> None:
