@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 
 from streams.plan import FieldNames
+from streams.record import MAX_ID_CHARS
 
-KEYWORD_IGNORE_ABOVE = 8191  # Lucene terms hold 32,766 bytes, a character up to 4
+KEYWORD_IGNORE_ABOVE = MAX_ID_CHARS  # Lucene's terms hold 32,766 bytes, a character up to 4
 FLATTENED_IGNORE_ABOVE = 4096  # leaves room for the key path, which is part of the term
 
 

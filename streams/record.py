@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+MAX_ID_CHARS = 8191  # every chunk has a copy of its document's id, a keyword: no query finds a longer one
 MAX_NESTING = 64  # of objects and lists in metadata; what writes JSON gives up at 254, and ours sit some levels deeper
 MAX_NAME_CHARS = (
     64  # of an unknown field for which a near name is looked for: the search takes the square of its length
@@ -116,9 +117,14 @@ def _key(key: bytes | None) -> str:
     if not key:
         raise _InvalidError("the record has no key: set the document's id as the record key in the producer")
     try:
-        return key.decode()
+        doc_id = key.decode()
     except UnicodeDecodeError as exc:
         raise _InvalidError(f"the key is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+    if len(doc_id) > MAX_ID_CHARS:
+        raise _InvalidError(
+            f"the key has {len(doc_id)} characters, and a document's id has {MAX_ID_CHARS} at most: use a hash of it"
+        )
+    return doc_id
 
 
 def _json(value: bytes) -> dict[str, Any]:

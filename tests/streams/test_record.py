@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agents.elastic.bulk import encode
 from agents.elastic.store import Operation
 from streams.plan import FieldNames, content_writes
-from streams.record import MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
+from streams.record import MAX_ID_CHARS, MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
 from streams.split import Chunk
 
 
@@ -103,6 +103,13 @@ def test_no_key_names_the_fix(key: bytes | None) -> None:
 
 def test_key_that_is_not_utf8() -> None:
     assert "not UTF-8" in reason({"text": "a"}, b"\xff")
+
+
+def test_key_too_long_for_a_keyword_would_be_copied_into_every_chunk() -> None:
+    assert isinstance(decode(record({"text": "a"}, "é".encode() * MAX_ID_CHARS)), Document)
+    told = reason({"text": "a"}, "é".encode() * (MAX_ID_CHARS + 1))
+    assert told == "the key has 8192 characters, and a document's id has 8191 at most: use a hash of it"
+    assert "8192 characters" in reason(None, b"k" * 8192)  # a deletion, too: nothing of that name can be there
 
 
 def test_message_never_holds_a_whole_text() -> None:
