@@ -15,7 +15,7 @@ serving index has settled would leave a hole between the two: it is moved back t
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,7 @@ from agents.indexing.preflight import Checked, ensure_topics, load_model
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.groups import groups
 from agents.operations.letters import key_of, listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
 from agents.operations.rewind import require_stopped
@@ -52,8 +53,6 @@ TAKEN = {"terms": {"state": ["done", "writing"]}}
 it is named as damaged."""
 BATCH = 256
 """Documents that go through the stages together."""
-CHUNKS = 2048
-"""Chunks that are read from the serving index together, but for a document that has more."""
 TRIES = 4
 """So often a document is looked at whose chunks are not what its entry says, over some seconds."""
 Write = Callable[[int, Claim | None], Awaitable[None]]
@@ -220,18 +219,6 @@ async def _starts(
     return starts
 
 
-def _parts(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
-    """So many documents, and not too many chunks, at a time."""
-    part: list[Entry] = []
-    for entry in entries:
-        if part and (len(part) == most or sum(one.n for one in part) + entry.n > CHUNKS):
-            yield part
-            part = []
-        part.append(entry)
-    if part:
-        yield part
-
-
 def _is_due(entry: Entry, there: Stored | None) -> bool:
     """Whether a document of the serving index is to be taken. `there`: its entry in the new one."""
     if there is None:
@@ -267,7 +254,7 @@ class _Rebuild:
             old = [one for one in entries if self._is_passed(one, ends) and one.chunk_index_uuid == uuid]
             there = await self._assembly.registry.read(entry.doc_id for entry in old)
             due = [entry for entry in old if _is_due(entry, there.get(entry.doc_id))]
-            for part in _parts(due, self._pace.batch):
+            for part in groups(due, lambda entry: entry.n, most=self._pace.batch):
                 await self._recover(base, part, ends)
             seen += len(hits)
             report("from the serving index", seen, total)

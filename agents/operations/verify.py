@@ -26,6 +26,7 @@ from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.groups import groups
 from agents.operations.letters import pages
 from agents.operations.repair import Repairer
 from agents.operations.spool import Known, Spool
@@ -386,20 +387,19 @@ class Verifier:
         index = self._checked.identity.registry
         await self._read_ends()
         async for hits, total in scan(self._assembly.client, index, {"match_all": {}}):
-            entries = [from_source(hit["_source"]) for hit in hits]
-            entries = [entry for entry in entries if entry.chunk_index_uuid == self._checked.identity.chunk_index_uuid]
-            self._spool.add_entries((entry.doc_id, entry.hi) for entry in entries)
-            known = self._spool.known([entry.doc_id for entry in entries])
-            wanted = {
-                entry.doc_id: max([entry.hi, *(item.newest.n for item in known[entry.doc_id])]) for entry in entries
-            }
-            rows = await self._rows([(doc, number) for doc, n in wanted.items() for number in range(n)])
-            for entry in entries:
-                result.documents += 1
-                stored = Stored(entry=entry, seq_no=0, primary_term=0)
-                seen = Seen(stored=stored, rows=rows.get(entry.doc_id, {}))
-                if self.judge(entry.doc_id, known[entry.doc_id], seen):
-                    self._spool.suspect(entry.doc_id)
+            found = [from_source(hit["_source"]) for hit in hits]
+            uuid = self._checked.identity.chunk_index_uuid
+            entries = {entry.doc_id: entry for entry in found if entry.chunk_index_uuid == uuid}
+            self._spool.add_entries((doc, entry.hi) for doc, entry in entries.items())
+            known = self._spool.known(list(entries))
+            wanted = {doc: max([entry.hi, *(item.newest.n for item in known[doc])]) for doc, entry in entries.items()}
+            for group in groups(wanted, wanted.__getitem__):
+                rows = await self._rows([(doc, number) for doc in group for number in range(wanted[doc])])
+                for doc in group:
+                    stored = Stored(entry=entries[doc], seq_no=0, primary_term=0)
+                    if self.judge(doc, known[doc], Seen(stored=stored, rows=rows.get(doc, {}))):
+                        self._spool.suspect(doc)
+            result.documents += len(entries)
             report("checking the registry", result.documents, total)
 
     async def _check_chunks(self, result: Verified, report: Report) -> None:
