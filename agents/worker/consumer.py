@@ -49,13 +49,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        deliver: Any = self.callback  # type: ignore[has-type]
+        self.deliver: Any = self.callback  # type: ignore[has-type]
+        self.callback = self.count_and_deliver
 
-        async def count_and_deliver(message: Any) -> None:
-            self.app.flow.fetched(self, message)
-            await deliver(message)
+    async def count_and_deliver(self, message: Any) -> None:
+        """To whom Faust has for its partition. In a stop there may be nobody any more.
 
-        self.callback = count_and_deliver
+        A rebalance in the midst of it takes partitions away whose records are fetched already: Faust's KeyError would
+        end the process before it has drained, with 1. Nothing is begun then, and whoever has the partition reads it.
+        """
+        self.app.flow.fetched(self, message)
+        try:
+            await self.deliver(message)
+        except KeyError:
+            if not self.app.should_stop:
+                raise
 
     def take_group_error(self) -> BaseException | None:
         """Why the group does not take this worker, once; None while nothing is known against it."""

@@ -59,3 +59,23 @@ def test_a_partition_that_waits_behind_others_is_no_livelock(thread_class: Any, 
     thread.tp_fetch_request_timeout_secs = thread.tp_stream_timeout_secs = thread.tp_commit_timeout_secs = 300.0
     thread.verify_event_path(now, tp)
     assert len(told) == errors
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_a_partition_that_a_rebalance_took_is_no_crash_of_a_stop(stopping: bool) -> None:
+    counted = list[object]()
+
+    async def deliver(message: Any) -> None:
+        raise KeyError(message.tp)
+
+    consumer = object.__new__(Consumer)
+    flow = SimpleNamespace(fetched=lambda _, message: counted.append(message))
+    consumer.app = SimpleNamespace(flow=flow, should_stop=stopping)
+    consumer.deliver = deliver
+    message = SimpleNamespace(tp=TP("claims-changelog", 5))
+    if stopping:
+        asyncio.run(consumer.count_and_deliver(message))
+    else:
+        with pytest.raises(KeyError):
+            asyncio.run(consumer.count_and_deliver(message))
+    assert counted == [message]
