@@ -5,6 +5,7 @@ It opens nothing: sessions of the model, event loops and connections are made af
 
 import gc
 import importlib
+import inspect
 import pkgutil
 
 import onnxruntime  # noqa: F401
@@ -12,8 +13,14 @@ import tokenizers  # noqa: F401
 
 import agents
 
+LATER = ("assignor.leader_assignor", "assignor.partition_assignor", "fixups.django", "stores.memory", "tables.recovery")
+"""Of Faust's modules, those that it imports when an application asks for them."""
+
+for name in LATER:
+    importlib.import_module(f"faust.{name}")
 for module in pkgutil.walk_packages(agents.__path__, "agents."):
     importlib.import_module(module.name)
 
+inspect.getmodule(inspect.currentframe())  # walks all modules, once: Faust asks for it at each start
 gc.collect()
 gc.freeze()  # nobody collects it again, and no page of it is copied for that
