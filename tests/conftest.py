@@ -36,12 +36,15 @@ EXPORTS = "test_model"
 """The file that begins with the model, where there is none yet."""
 LONG = (
     *KILLERS,
-    "test_process_faults",
-    "test_security",
-    "test_generations",
     "test_logs",
+    "test_generations",
+    "test_process_faults",
     "test_epochs",
+    "test_security",
+    "test_ordinary_life",
     "test_faults",
+    "test_verify",
+    "test_simulation",
 )
 """Files of tests that take longest, the longest first."""
 
