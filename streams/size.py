@@ -25,14 +25,15 @@ def room(document: Document, dims: int, limit: int) -> Room:
     """How many chunks it may have: what is in memory of it, and what is written of it, is at most `limit` bytes."""
     left = limit - COPIES * document.record.size_bytes - made_bytes(document, 0, dims)
     held = max(0, left // (CHUNK_BYTES + 4 * dims))
+    name = len(orjson.dumps(document.id))
 
     def exact() -> tuple[int, str]:
-        shared = len(orjson.dumps((document.title, document.url, document.author, document.metadata)))
+        shared = name + len(orjson.dumps((document.title, document.url, document.author, document.metadata)))
         written = max(1, limit // shared)
-        each = f", as each is written with {shared} bytes of metadata" if written < held else ""
+        each = f", as each is written with {shared} bytes of id and metadata" if written < held else ""
         return (chunks := min(held, written)), (
             f"{chunks}{each}: what is made of a document fits batch.max_inflight_bytes ({limit}): raise that, or "
             "divide the document"
         )
 
-    return Room(sure=min(held, limit // (document.json_bytes + EMPTY_BYTES)), exact=exact)
+    return Room(sure=min(held, limit // (name + document.json_bytes + EMPTY_BYTES)), exact=exact)

@@ -47,9 +47,9 @@ class Server:
             yield one
 
 
-def document(body: Any) -> Document:
+def document(body: Any, key: bytes = b"doc") -> Document:
     value = orjson.dumps(body)
-    found = decode(Record(topic="t", partition=0, offset=0, timestamp_ms=0, key=b"doc", value=value))
+    found = decode(Record(topic="t", partition=0, offset=0, timestamp_ms=0, key=key, value=value))
     assert isinstance(found, Document)
     return found
 
@@ -105,6 +105,8 @@ def test_a_document_has_room_for_what_fits_the_budget() -> None:
     assert heavy.sure <= most < 20
     assert "each is written with" in why
     assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).exact()[0] == 0
+    named = room(document({"text": "a"}, "\x01é".encode() * 4000), DIMS, limit)
+    assert named.sure <= named.exact()[0] < 40, "each has its id"
     for body in ({}, {"title": "", "metadata": {}}, {"metadata": {"k": "x" * 5000}}, {"url": "é\n" * 3000}):
         bare = room(document({"text": "", **body}), 0, 2**40)
         assert 0 < bare.sure <= bare.exact()[0], "whatever it has"
