@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from agents.elastic.client import connect
+from agents.settings import LifecycleSettings
 from models.onnx.embedder import OnnxEmbedder
-from tests.kit.harness import DOOMED, World, until
+from tests.kit.harness import DOOMED, PATIENCE_S, World, until
 from tests.kit.oracle import assert_true
 from tests.kit.proxy import Act, bulk_body, is_chunks, items_of, proxy
 from tests.stack.test_faults import text
@@ -182,7 +183,9 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, b
                 await shut(client, index, True)  # every half a minute Elasticsearch takes a block by "disk" away itself
                 return await metric_is(world, 'penstock_breaker_state{target="elasticsearch"}', 1, 2)
 
-            await until(noticed, every_s=0.5)
+            # after three answers: of a second each, or of the minute that the server by itself would wait for copies
+            patience_s = LifecycleSettings().stall_s if block == "copies" else PATIENCE_S
+            await until(noticed, patience_s, every_s=0.5)
             assert await world.lag() == 100
             await shut(client, index, None)
         await world.settled(worker=worker)
