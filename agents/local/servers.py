@@ -22,8 +22,6 @@ from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Servers that live for minutes: the optimising compiler and a parallel collector cost more than they bring."""
-LAUNCHER = {"CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
-"""Elasticsearch's own launcher lives for seconds of work: compiled no further, it takes half of them."""
 PORTS = range(10_000, 32_768)
 """For `free_port`: systems give higher ones to outgoing connections."""
 _OPEN = "xpack.security.enabled: false\n"
@@ -109,11 +107,9 @@ def elasticsearch(
         name="elasticsearch",
         command=command,
         environment={
-            "ES_JAVA_HOME": str(java_home()),
-            "ES_PATH_CONF": str(config),
+            **_elasticsearch_environment(config),
             "ES_TMPDIR": str(home / "tmp"),
             "ES_JAVA_OPTS": " ".join(JAVA),
-            **LAUNCHER,
         },
         user=user,
         log=home / "server.log",
@@ -258,6 +254,15 @@ log.cleaner.backoff.ms=2000
 """
 
 
+def _elasticsearch_environment(config: Path) -> dict[str, str]:
+    """Of its launcher and its tools, which live for seconds of work: compiled no further, they take half of them."""
+    return {
+        "ES_JAVA_HOME": str(java_home()),
+        "ES_PATH_CONF": str(config),
+        "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1",
+    }
+
+
 def _secure_elasticsearch(config: Path, distribution: Path, security: Security) -> str:
     """Certificates into the folder that the server may read, and its user. Returns the options."""
     certs = config / "certs"
@@ -266,7 +271,7 @@ def _secure_elasticsearch(config: Path, distribution: Path, security: Security) 
         shutil.copy(path, certs / path.name)
     users = [str(distribution / "bin" / "elasticsearch-users"), "useradd", USER, "-p", security.password, "-r", ADMIN]
     if USER not in (config / "users").read_text():
-        environment = {**os.environ, **LAUNCHER, "ES_JAVA_HOME": str(java_home()), "ES_PATH_CONF": str(config)}
+        environment = {**os.environ, **_elasticsearch_environment(config)}
         (config / "elasticsearch.yml").write_text("")
         done = subprocess.run(users, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
