@@ -22,8 +22,19 @@ def end_at_signals() -> None:
         signal.signal(number, end)
 
 
+def open_closed_streams() -> None:
+    """Standard streams that whoever started this has closed become the null device.
+
+    Python has None for them, and the next file or connection would take their number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the end; the lowest free number is its own
+
+
 def main() -> None:
     """Run the command line."""
+    open_closed_streams()
     worker = sys.argv[1:2] == ["worker"]
     (end_at_signals if worker else end_at_once)()
     from agents.commands import main as run

@@ -139,3 +139,18 @@ def test_a_full_disk_behind_the_output_is_one_line(arguments: list[str]) -> None
         1,
         "penstock: the output could not be written: No space left on device\n",
     )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_the_null_device(closed: str) -> None:
+    """Nothing else gets their numbers; a worker says that a setting is wrong, if to nobody, by its exit code."""
+    code = (
+        "import sys\nfrom agents.main import main, open_closed_streams\nopen_closed_streams()\n"
+        "assert [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)] == [0, 1, 2]\n"
+        "sys.argv[0] = 'penstock'\nmain()\n"
+    )
+    for arguments, expected in (("--version", 0), ("config show", 0), ("worker", 2)):
+        command = f'exec "$0" -c "$1" {arguments} {closed}'
+        environment = {**os.environ, "PENSTOCK_LOG__LEVEL": "loud"} if expected else None
+        done = subprocess.run(["sh", "-c", command, sys.executable, code], env=environment, capture_output=True)
+        assert (done.returncode, b"Traceback" in done.stderr) == (expected, False), done.stderr
