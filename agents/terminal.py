@@ -21,6 +21,12 @@ def in_line(text: str) -> str:
     return _IN_LINE.sub(_escape, text)
 
 
+def in_short(text: str, most: int) -> str:
+    """As `in_line`, so many characters of it."""
+    text = in_line(text[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def in_json(text: str) -> str:
     """JSON that means the same: what is dangerous is inside its strings, in JSON's own escapes."""
     return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -329,10 +329,10 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         committed = await running.reader.committed(group, topic, numbers)
         behind = running.assignment.behind_claim(committed)
         if behind:
-            logger.warning(
-                "the consumer group's offsets are below the claims: by a few records after a crash, or set back by "
-                "hand; the claims count, and nothing is processed again. To do that, stop the workers and run "
-                "`penstock index rebuild --in-place`",
+            logger.info(
+                "the consumer group's offsets are below the claims: a worker ended, or partitions moved, before they "
+                "were committed, or somebody set them back; the claims count, and nothing is processed again (for "
+                "that, stop the workers and run `penstock index rebuild --in-place`)",
                 extra={"topic": topic, "partitions": behind},
             )
 

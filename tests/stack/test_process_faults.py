@@ -205,7 +205,7 @@ def test_no_room_for_files(world: World, embedder: OnnxEmbedder) -> None:
 
 
 def test_group_offsets_set_back_by_hand(world: World, embedder: OnnxEmbedder) -> None:
-    """Fault 27, first part: a warning that names both offsets, and nothing is processed again."""
+    """Fault 27, first part: the log names both offsets, and nothing is processed again."""
 
     async def scenario() -> None:
         await world.create(partitions=1)

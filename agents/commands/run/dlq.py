@@ -17,7 +17,7 @@ from agents.operations.letters import Filter, Listed, listed, pages, purgeable, 
 from agents.operations.status import identity_or_problem
 from agents.settings import Settings
 from agents.stopping import finish
-from agents.terminal import in_line
+from agents.terminal import in_line, in_short
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
 
@@ -106,8 +106,7 @@ def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], proble
 
 
 def _short(text: str) -> str:
-    text = in_line(text)
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+    return in_short(text, SHORT)
 
 
 def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:

@@ -13,7 +13,10 @@ from agents.operations.search import embed_query, with_model_of
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
 from agents.stopping import finish
-from agents.terminal import in_line
+from agents.terminal import in_short
+
+NAME = 200
+"""Characters of a title or id that are shown."""
 
 
 def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
@@ -25,12 +28,9 @@ def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
     out = console()
     for number, hit in enumerate(hits, 1):
         metadata = hit["metadata"]
-        out.print(
-            Text(f"{number}. {in_line(metadata.get('title') or metadata['doc_id'])}  {hit['score']:.3f}", style="bold")
-        )
-        out.print(
-            Text(f"   {in_line(metadata.get('source') or metadata['doc_id'])} chunk {metadata['chunk']}", style="dim")
-        )
+        title, source = (in_short(metadata.get(name) or metadata["doc_id"], NAME) for name in ("title", "source"))
+        out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
+        out.print(Text(f"   {source} chunk {metadata['chunk']}", style="dim"))
         out.print(Text("   " + " ".join(hit["text"].split())[:240]))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
