@@ -52,11 +52,12 @@ READ_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a worker writes into."""
+    """What a worker writes into. `unverified`: its chunks may be fewer than its registry has as written."""
 
     chunk_index_uuid: str
     model: str
     names: FieldNames
+    unverified: bool = False
 
 
 @dataclass(slots=True)
@@ -262,6 +263,7 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
         content_hash=document.content_hash,
         attempt=work.attempt,
         repair=work.repair,
+        unverified=target.unverified,
     )
     match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid):
         case Begin(entry) | Touch(entry):

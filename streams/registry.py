@@ -54,7 +54,8 @@ class Wanted:
     """A version of a document that asks to be written. `n`: its number of chunks, 0 for a deletion.
 
     `attempt`: above 1 the record comes from the dead letters, and may replace its own rejection. `repair`: what is
-    there at this very version is known to be damaged, and is written again.
+    there at this very version is known to be damaged, and is written again. `unverified`: chunks may be missing that
+    an entry has as written, so that the same content in a newer record is written again, too.
     """
 
     doc_id: str
@@ -64,6 +65,7 @@ class Wanted:
     content_hash: str
     attempt: int = 1
     repair: bool = False
+    unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> D
     intent = replace(intent, hi=max(entry.hi, wanted.n))
     if entry.version == wanted.version:
         return _again(entry, wanted, intent)
-    if entry.state == "done" and entry.content_hash == wanted.content_hash and not wanted.repair:
+    unchanged = entry.state == "done" and entry.content_hash == wanted.content_hash
+    if unchanged and not (wanted.repair or wanted.unverified):
         return Touch(replace(entry, version=wanted.version, partition=wanted.partition))
     return Begin(intent)
 

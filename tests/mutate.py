@@ -517,9 +517,16 @@ MUTATIONS = [
     ),
     Mutation(
         "chunks that went are told by nobody",
-        "agents/elastic/index.py",
-        "            raise not_verified(name)\n",
-        "            return\n",
+        "agents/operations/status.py",
+        "                return not_verified(identity.index)\n",
+        "                return None\n",
+        "test_chunks_that_went_alone_are_told_until_they_are_back",
+    ),
+    Mutation(
+        "a verification beside producers vouches for nothing",
+        "agents/operations/verify.py",
+        "if whole and result.unsettled:",
+        "if False and whole:",
         "test_chunks_that_went_alone_are_told_until_they_are_back",
     ),
     Mutation(

@@ -259,6 +259,20 @@ class Index:
                 f"there is no index behind the alias {self._alias}, so that readers find nothing: {way}"
             )
 
+    async def require_unblocked(self, name: str) -> None:
+        """Raises PenstockError where a block of the index or its registry makes workers wait."""
+        both = name, f"{name}-registry"
+        settings = await self._call(
+            lambda: self._client.indices.get_settings(index=both, name="index.blocks.*", flat_settings=True)
+        )
+        for index in both:
+            for block, value in settings.get(index, {"settings": {}})["settings"].items():
+                if value == "true":
+                    raise PenstockError(
+                        f"{block} of {index} is set, and the workers wait: set it back (`PUT {index}/_settings "
+                        f'{{"{block}": null}}`), or make room where Elasticsearch set it because a disk is full'
+                    )
+
     async def mine(self, contract: dict[str, Any] | None = None) -> Generation | None:
         """The generation that a worker with these settings writes into, whatever its contract; None without one."""
         return fed_by(await self.generations(), self.group, contract)
@@ -277,8 +291,11 @@ class Index:
         if notes:
             await self.note(name, **notes)
 
-    async def watch_shards(self, identity: IndexIdentity) -> None:
-        """Note which shards the chunks are on; where they were on others, warn until somebody has verified them."""
+    async def watch_shards(self, identity: IndexIdentity) -> bool:
+        """Note which shards the chunks are on; where they were on others, warn until somebody has verified them.
+
+        Returns whether nobody has.
+        """
         name, notes = identity.index, await self.notes(identity.index)
         before, unverified = notes.get(SHARDS_NOTE), notes.get(UNVERIFIED_NOTE)
         if before != identity.shards:
@@ -286,11 +303,11 @@ class Index:
             await self.note(name, **{SHARDS_NOTE: identity.shards, UNVERIFIED_NOTE: unverified or None})
         if unverified:
             logger.warning(str(not_verified(name)))
+        return bool(unverified)
 
-    async def require_verified(self, name: str) -> None:
-        """Raises PenstockError where chunks may be missing without anybody knowing."""
-        if (await self.notes(name)).get(UNVERIFIED_NOTE):
-            raise not_verified(name)
+    async def unverified(self, name: str) -> bool:
+        """Whether chunks may be missing without anybody knowing."""
+        return bool((await self.notes(name)).get(UNVERIFIED_NOTE))
 
     async def verified(self, identity: IndexIdentity) -> None:
         """Everything settled was held against the topic, on these shards, and found to be right, or mended.
@@ -457,8 +474,8 @@ def not_verified(name: str) -> PenstockError:
     """What is said of an index whose shards were restored, or lost what they had."""
     return PenstockError(
         f"{name} was restored, or a shard of it lost its history, and nobody has verified it since: chunks may be "
-        "missing that its registry has as written, and that no worker writes again: `penstock index verify --repair` "
-        "when the lag is 0"
+        "missing that its registry has as written, and that no worker writes again until they are published again: "
+        "`penstock index verify --repair`, once the workers have caught up"
     )
 
 

@@ -62,7 +62,12 @@ async def assemble(
                 embedder=checked.embedder,
                 epochs=identity.epochs,
                 rules=split_rules(settings, manifest),
-                target=Target(chunk_index_uuid=identity.chunk_index_uuid, model=manifest.name, names=names),
+                target=Target(
+                    chunk_index_uuid=identity.chunk_index_uuid,
+                    model=manifest.name,
+                    names=names,
+                    unverified=checked.unverified,
+                ),
                 registry=registry,
                 chunks=chunks,
                 dead_letters=letters,

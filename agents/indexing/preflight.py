@@ -51,6 +51,8 @@ class Checked:
     embedder: OnnxEmbedder
     topic: Described
     identity: IndexIdentity
+    unverified: bool = False
+    """Chunks may be missing that the registry has as written, see `Index.watch_shards`."""
 
     @property
     def partitions(self) -> int:

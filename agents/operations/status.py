@@ -7,7 +7,7 @@ from agents.clock import age_s
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
-from agents.elastic.index import Index
+from agents.elastic.index import Index, not_verified
 from agents.indexing.preflight import require_few_rejected, wanted_setup
 from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
@@ -30,8 +30,8 @@ async def read_status(settings: Settings) -> dict[str, Any]:
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand, as
     long as they are of this log.
-    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, where its
-    shards changed and nobody verified it since, and where workers end because of their dead letters.
+    `index` is null then, and `problem` says why; so it does where no index is behind the readers' alias, where it is
+    blocked, where its shards changed and nobody verified it since, and where workers end because of their dead letters.
     """
     async with log_reader(settings) as reader:
         topic = await reader.require_topic(settings.source.topic)
@@ -101,7 +101,9 @@ async def _ailing(settings: Settings, identity: IndexIdentity) -> PenstockError 
         async with connect(settings.elasticsearch) as client:
             index = Index(client, settings)
             await index.require_served(identity.index)
-            await index.require_verified(identity.index)
+            await index.require_unblocked(identity.index)
+            if await index.unverified(identity.index):
+                return not_verified(identity.index)
     except PenstockError as exc:
         return exc
     return None

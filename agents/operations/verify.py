@@ -7,7 +7,8 @@
 5. a sample of the chunks, of all widths    embedded again; where one is wrong, all others of its width, too
 
 What a pass finds suspicious is read again, realtime and of one moment, before it counts. Only records below the
-settled offsets count: what workers write meanwhile is newer, and left alone.
+settled offsets count: what workers write meanwhile is newer, and left alone. Where chunks may be missing without
+anybody knowing, what was not settled at the beginning is waited for, and looked at, too.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
+from agents.clock import Deadline
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
 from agents.elastic.requests import PAGE, scan
@@ -49,6 +52,8 @@ KEPT = 10_000
 TRIES = 5
 LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
+CATCH_UP_S = 60.0
+"""Workers have so long for what was not settled when the topic was read."""
 NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here"})
 """Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, or it
 was indexed under a larger `batch.max_inflight_bytes` than this command has."""
@@ -123,6 +128,8 @@ class Verifier:
         self._begin: dict[int, int] = {}
         self._bounds: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._wanted: dict[int, int] = {}
+        """The log's ends when the topic was read."""
         self._compacted = False
         self._letters_whole = True
         self._epochs = checked.identity.epochs
@@ -133,8 +140,12 @@ class Verifier:
         """Partitions and offsets that retention took while they were read."""
         self._vectors = StoredVectors(checked, assembly)
 
-    async def run(self, result: Verified, report: Report, sample: int) -> None:
-        """All passes. What was found is in `result`, and what to repair in the spool."""
+    async def run(self, result: Verified, report: Report, sample: int, *, whole: bool) -> None:
+        """All passes. What was found is in `result`, and what to repair in the spool.
+
+        `whole`: not without what was in the topic at the beginning and not settled, if workers settle it within a
+        minute.
+        """
         began = time.monotonic()
         with translated(self._settings.elasticsearch.url, "; try again"):
             self._compacted = await self._reader.is_compacted(self._settings.source.topic)
@@ -149,6 +160,8 @@ class Verifier:
             result.vectors, result.widths = self._vectors.seen, self._vectors.widths
             for doc in self._vectors.damaged:
                 self._spool.suspect(doc)
+            if whole and result.unsettled:
+                await self._catch_up(result, report)
             await self.confirm(result, report)
         result.seconds = round(time.monotonic() - began, 1)
 
@@ -324,27 +337,52 @@ class Verifier:
             self._spool.add_letters((letter.epoch, letter.place) for letter in found if letter.origin == "own")
 
     async def _read_topic(self, result: Verified, report: Report) -> None:
-        settings, sink = self._settings, self._checked.identity.sink
-        rows = await partition_rows(self._reader, settings, self._checked.partitions, sink)
+        rows = await self._progress()
         self._bounds = {row["partition"]: row["settled_offset"] for row in rows}
+        self._wanted = {row["partition"]: row["end_offset"] for row in rows}
         result.unsettled, result.held_back = (sum(row[what] for row in rows) for what in ("lag", "held_back"))
-        bounds = await self._reader.bounds(settings.source.topic, self._bounds)
+        bounds = await self._reader.bounds(self._settings.source.topic, self._bounds)
         self._begin = {partition: bound.begin for partition, bound in bounds.items()}
-        total = sum(max(0, settled - self._begin[partition]) for partition, settled in self._bounds.items())
+        await self._read(self._begin, result, report)
+
+    async def _catch_up(self, result: Verified, report: Report) -> None:
+        """The rest of what was in the topic at the beginning; its documents are looked at again."""
+        deadline, total = Deadline(CATCH_UP_S), result.unsettled
+        while True:
+            settled = {row["partition"]: row["settled_offset"] for row in await self._progress()}
+            result.unsettled = sum(max(0, end - settled[partition]) for partition, end in self._wanted.items())
+            report("waiting for workers", total - result.unsettled, total)
+            if not result.unsettled or not deadline.left_s:
+                break
+            await asyncio.sleep(1)
+        await self._read_letters()
+        before, self._bounds = self._bounds, settled
+        await self._read(before, result, report, again=True)
+
+    async def _progress(self) -> list[dict[str, Any]]:
+        checked = self._checked
+        return await partition_rows(self._reader, self._settings, checked.partitions, checked.identity.sink)
+
+    async def _read(self, begin: Mapping[int, int], result: Verified, report: Report, *, again: bool = False) -> None:
+        """Records from there up to the settled offsets, into the spool. `again`: their documents are suspects."""
+        total = sum(max(0, settled - begin[partition]) for partition, settled in self._bounds.items())
         passed = 0
         for partition, settled in self._bounds.items():
-            offset = self._begin[partition]
+            offset = begin[partition]
             while offset < settled:
-                page = await self._reader.page(settings.source.topic, partition, offset, settled)
+                page = await self._reader.page(self._settings.source.topic, partition, offset, settled)
                 if page.start > offset:
                     told = f"retention took {page.start - offset} records before they were compared"
                     result.add([Finding("lost meanwhile", f"{partition}@{offset}", told)])
                     self._lost.append((partition, range(offset, page.start)))
-                await self._remember(page.records, result)
+                for doc in await self._remember(page.records, result):
+                    if again:
+                        self._spool.suspect(doc)
                 passed, offset = passed + page.position - offset, page.position
                 report("reading the topic", passed, total)
 
-    async def _remember(self, records: Sequence[Record], result: Verified) -> None:
+    async def _remember(self, records: Sequence[Record], result: Verified) -> list[str]:
+        """Returns their documents."""
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
@@ -362,6 +400,7 @@ class Verifier:
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
         await self._miss_letters(unlettered, result)
+        return [work.document.id if work.document else keyed(work.record) for work in works]
 
     async def _miss_letters(self, works: Sequence[Work], result: Verified) -> None:
         """Of records that are rejected here and have no dead letter.
@@ -434,12 +473,16 @@ class Verifier:
 async def verify(
     settings: Settings, checked: Checked, *, repair: bool, sample: int, report: Report
 ) -> tuple[Verified, Verified | None]:
-    """What was found, and, with `repair`, what is still there after it. Where that is nothing, it is noted."""
+    """What was found, and, with `repair`, what is still there after it.
+
+    Where that is nothing, and nothing was left to settle, it is noted.
+    """
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
             verifier = Verifier(settings, checked, assembly, reader, spool)
             result, left = Verified(), None
-            await verifier.run(result, report, sample)
+            unverified = await Index(assembly.client, settings).unverified(checked.identity.index)
+            await verifier.run(result, report, sample, whole=unverified)
             if repair and result.damaged:
                 await verifier.repair(Repairer(settings, assembly, reader), report)
                 left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)

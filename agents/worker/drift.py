@@ -80,5 +80,6 @@ class Incarnations:
             raise RefusedError(
                 f"{identity.index} was restored, or lost a shard's history, while this worker ran: what it settled "
                 "may be missing. `penstock index create`, then start again: claims about the older state are void, "
-                "and the topic is processed from the start; when the lag is 0, `penstock index verify --repair`"
+                "and the topic is processed from the start; once the workers have caught up, `penstock index verify "
+                "--repair`"
             )

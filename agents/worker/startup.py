@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -45,8 +46,8 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
                     async with connect(settings.elasticsearch) as client:  # which may be read-only
                         index = Index(client, settings)
                         await index.bind(checked.identity.index, checked.topic.log)
-                        await index.watch_shards(checked.identity)
-                    return checked
+                        unverified = await index.watch_shards(checked.identity)
+                    return replace(checked, unverified=unverified)
                 except AwayError as exc:
                     reasons[:] = [str(exc)]
                     logger.warning("waiting for a server that is away", extra={"reason": str(exc)})

@@ -63,6 +63,12 @@ RANDOM = {
     "refused, mended, redriven": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1, "redrive": 2}),
     "vacuumed and set back": replace(LIFE, zombies=False, faults={**FAULTS, "vacuum": 2, "rewind": 1}),
     "damaged and repaired": replace(LIFE, faults={**FAULTS, "damage": 2, "repair": 2}),
+    "damaged, known to be, and published again": replace(
+        LIFE,
+        records=(("a", ("x", "y")), ("b", ("q",)), ("a", ("x", "y")), ("b", ("q",)), ("a", ("x", "y"))),
+        faults={**FAULTS, "damage": 2},
+        unverified=True,
+    ),
     "the topic is made anew": replace(
         LIFE, anew=(("a", ("n",)), ("b", None), ("a", ("n", "m")), ("c", ("q",))), faults={**FAULTS, "anew": 1}
     ),
@@ -346,6 +352,10 @@ def _content_version_moves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(protocol, "decide", decide)
 
 
+def _unverified_is_verified(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(protocol, "Wanted", lambda **about: registry.Wanted(**{**about, "unverified": False}))
+
+
 def _documents_overtake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Batch, "doc_ids", property(lambda _: set()))
 
@@ -386,6 +396,7 @@ MUTATIONS = [
     Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
     Mutation("epoch in the version", "the topic is made anew", _one_epoch),
     Mutation("the content's own version in the entry", "the same content comes again", _content_version_moves),
+    Mutation("unchanged is not untouched", "damaged, known to be, and published again", _unverified_is_verified),
     Mutation("the log's identity", "topic and claims are replaced, and nobody says so", _any_log),
     Mutation("versions beyond the log's end", "a shorter log, and no topic ids", _versions_beyond_the_log),
     Mutation("a letter belongs to an index", "letters of an index that was made anew", _letters_of_any_index),

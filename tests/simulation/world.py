@@ -79,6 +79,8 @@ class Scenario:
     """Of the index at the beginning."""
     topic_ids: bool = True
     """Whether the broker gives topics ids; without, only what is beyond the log's end tells it from another one."""
+    unverified: bool = False
+    """Whether workers know that chunks may be missing, or others than their entries say."""
 
 
 class World:
@@ -697,7 +699,8 @@ class Process:
         points, incarnation = FailPoints(), self.world.incarnation
         size = self.world.scenario.batch_chunks
         store = SimulatedStore(self)
-        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES)
+        unverified = self.world.scenario.unverified
+        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, unverified=unverified)
         return Parts(
             embedder=MemoryEmbedder(),
             epochs=self.world.epochs,

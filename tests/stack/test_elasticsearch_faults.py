@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from typing import Any
 
@@ -187,6 +188,9 @@ def test_index_blocked_as_by_a_full_disk(world: World, embedder: OnnxEmbedder, b
             patience_s = LifecycleSettings().stall_s if block == "copies" else PATIENCE_S
             await until(noticed, patience_s, every_s=0.5)
             assert await world.lag() == 100
+            if block == "write":
+                told = json.loads(world.command("status", "--json").stdout)["problem"]
+                assert f"index.blocks.write of {index} is set" in told
             await shut(client, index, None)
         await world.settled(worker=worker)
         await assert_true(world, embedder)
