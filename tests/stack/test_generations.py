@@ -109,7 +109,7 @@ async def readers(settings: Settings, documents: int, seen: dict[str, int]) -> A
                 )
                 index = nearest["hits"]["hits"][0]["_index"]
                 seen[index] = seen.get(index, 0) + 1
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
     async with meanwhile(read()):
         yield
