@@ -2,11 +2,13 @@
 
 import importlib
 import itertools
+import os
 import pydoc
 import re
 import sys
 import warnings
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import orjson
 
@@ -36,7 +38,10 @@ def read_modules() -> Iterator[Outgoing]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 module = importlib.import_module(name)
-                text = pydoc.render_doc(module, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # documented, missing in typeshed
+                with patch.object(
+                    type(os.environ), "__repr__", lambda _: "os.environ"
+                ):  # else its values, as a default
+                    text = pydoc.render_doc(module, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # documented, missing in typeshed
         except ImportError:
             continue
         summary = (pydoc.getdoc(module) or name).strip().splitlines()[0]

@@ -33,35 +33,45 @@ from agents.stopping import begin, finish
 from models.export.exporter import ensure_model
 from streams.errors import PenstockError
 
+KEPT = "kept"
+"""A file in the folder of a stack that somebody wanted to go on with: it is not deleted by a later demo."""
 T = TypeVar("T")
 
 
 def demo(*, keep: bool) -> None:
-    """All of it; stops and deletes what it started, unless `keep`."""
+    """All of it; stops what it started, and deletes it unless `keep`, now or before."""
     folder = cache_dir() / "demo"
     settings = _settings(folder)
+    ran, kept = bool(stack.status(folder)), (folder / KEPT).exists()
     begin()
     try:
-        _run(settings, folder)
+        if not (ran or kept):
+            stack.wipe(folder)
+        _run(settings, folder, keep=keep)
     except BaseException:
         if keep and stack.status(folder):
             say(f"\nthe servers are still up: `penstock local down --dir {folder}` stops them", err=True)
         raise
     finally:
-        if not keep:
+        if not (keep or ran):
             say("stopping the servers", err=True)
-            stack.wipe(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            stack.down(folder)
+            if not kept:
+                stack.wipe(folder)
+                shutil.rmtree(folder, ignore_errors=True)
     if keep:
         _kept(settings, folder)
+    elif ran or kept:
+        up = "the servers ran before, and are left up" if ran else "the data was kept before, and still is"
+        say(f"\n{up}: `penstock local wipe --dir {folder}` stops and deletes them")
 
 
-def _run(settings: Settings, folder: Path) -> None:
+def _run(settings: Settings, folder: Path, *, keep: bool) -> None:
     reading = ThreadPoolExecutor(1).submit(lambda: list(read_modules()))  # takes seconds, as do the servers
     with _step("1/6 start a broker and Elasticsearch"):
-        if not stack.status(folder):
-            stack.wipe(folder)
         bring_up(_options(settings, folder))
+        if keep:
+            (folder / KEPT).touch()
     with _step(f"2/6 export the model {settings.model.name}"):
         ensure_model(
             str(steps.bundled_model()),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from agents import commands
 from agents.commands import cli
+from agents.commands.run.demo import KEPT
 from agents.local import stack
 from agents.operations.compare import read_queries
 from agents.operations.epoch import Bumped
@@ -34,23 +35,42 @@ def test_a_mistake_is_wrong_usage(arguments: tuple[str, ...], part: str) -> None
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), PenstockError("a step failed")], ids=["interrupted", "failed"])
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_demo_that_ends_early_says_what_it_leaves_running(
-    reason: BaseException, keep: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("before", ["nothing", "kept", "running"])
+def test_a_demo_that_ends_early_leaves_what_was_there_and_says_what_runs(
+    reason: BaseException, keep: bool, before: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wiped: list[Path] = []
+    folder, server = (
+        tmp_path / "demo",
+        stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log=""),
+    )
+    running, done = [server] if before == "running" else [], list[str]()
+    if before == "kept":
+        folder.mkdir()
+        (folder / KEPT).touch()
 
-    def end_early(*_: object) -> None:
+    def end_early(*_: object, **__: object) -> None:
+        running[:] = [server]
         raise reason
 
-    server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(stack, "status", lambda _: [server])
-    monkeypatch.setattr(stack, "wipe", wiped.append)
+    monkeypatch.setattr(stack, "status", lambda _: running)
+    monkeypatch.setattr(stack, "down", lambda _: done.append("down"))
+    monkeypatch.setattr(stack, "wipe", lambda _: done.append("wipe"))
     monkeypatch.setattr(import_module("agents.commands.run.demo"), "_run", end_early)
     found = CliRunner().invoke(cli, ["demo", *(["--keep"] if keep else [])])
     assert found.exit_code == 1
-    assert (f"penstock local down --dir {tmp_path / 'demo'}" in found.output) == keep
-    assert wiped == ([] if keep else [tmp_path / "demo"])
+    assert (f"penstock local down --dir {folder}" in found.output) == keep
+    assert (
+        done
+        == {
+            ("nothing", True): ["wipe"],
+            ("nothing", False): ["wipe", "down", "wipe"],
+            ("kept", True): [],
+            ("kept", False): ["down"],
+            ("running", True): [],
+            ("running", False): [],
+        }[before, keep]
+    )
 
 
 def test_what_is_still_up_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

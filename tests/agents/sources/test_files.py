@@ -122,6 +122,10 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, part: str) -> None:
     assert_named(tmp_path, line.encode(), part)
 
 
+def test_a_line_that_is_not_utf8_names_the_byte(tmp_path: Path) -> None:
+    assert_named(tmp_path, b'{"id": "a", "text": "caf\xe9"}', "not JSON in UTF-8: invalid continuation byte at byte 24")
+
+
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         find_files([tmp_path / "nothing"])
@@ -141,7 +145,8 @@ def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
         find_files([tmp_path / "a", tmp_path / "b"])
 
 
-def test_the_standard_librarys_documentation_is_in_the_wire_format() -> None:
+def test_the_standard_librarys_documentation_is_in_the_wire_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_PASSWORD", "of-this-machine")  # `os.environ` is a default of some
     documents = list(read_modules())
     assert len(documents) > 150
     for outgoing in documents:
@@ -152,3 +157,4 @@ def test_the_standard_librarys_documentation_is_in_the_wire_format() -> None:
         assert document.title
         assert " at 0x" not in (document.text or "")
         assert "\nDATA\n" not in (document.text or "")
+        assert "of-this-machine" not in (document.text or "")
