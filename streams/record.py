@@ -131,10 +131,19 @@ def _json(value: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError as exc:
-        raise _InvalidError(f"the value is not JSON in UTF-8: {exc}") from exc
+        raise _InvalidError(f"the value is not JSON in UTF-8: {why_no_json(value, exc)}") from exc
     if not isinstance(body, dict):
         raise _InvalidError(f"the value is a JSON {_kind(body)}; an object with `text` or `chunks` is needed")
     return body
+
+
+def why_no_json(value: bytes, error: orjson.JSONDecodeError) -> str:
+    """The place in a text that is not UTF-8, which the parser does not tell; else what the parser says."""
+    try:
+        value.decode()
+    except UnicodeDecodeError as exc:
+        return f"{exc.reason} at byte {exc.start}"
+    return str(error)
 
 
 def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:

@@ -127,7 +127,11 @@ class Index:
         )
         mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
-        notes = dict(notes or {})
+        notes = {
+            SHARDS_NOTE: None,
+            UNVERIFIED_NOTE: None,
+            **(notes or {}),
+        }  # of one before, whose registry is still there
         if load:
             notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}

@@ -12,7 +12,7 @@ import orjson
 
 from agents.sources import LARGEST_BYTES, Outgoing
 from streams.errors import ConfigError
-from streams.record import Record, Rejected, decode
+from streams.record import Record, Rejected, decode, why_no_json
 
 TEXT, MARKDOWN, LINES = (".txt", ".text", ".rst"), (".md", ".markdown"), (".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *MARKDOWN, *LINES)
@@ -109,7 +109,7 @@ def _id_of(line: bytes, origin: str) -> bytes:
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
-        raise ConfigError(f"{origin}: not JSON: {exc}") from exc
+        raise ConfigError(f"{origin}: not JSON in UTF-8: {why_no_json(line, exc)}") from exc
     if not isinstance(body, dict) or not isinstance(body.get("id"), str) or not body["id"]:
         raise ConfigError(f"{origin}: an object with a string `id` is needed; it becomes the record's key")
     return str(body["id"]).encode()

@@ -255,6 +255,7 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(
             assert (deleted.returncode, "`penstock index create`" in deleted.stderr) == (3, True), deleted.stderr
             assert not await client.indices.exists(index=index)
             (second,) = await world.follow("The chunk index was deleted")
+            assert "nobody has verified it" not in second.log.read_text()  # another index, and no entry is about it
             await assert_true(world, embedder)
             assert await asyncio.to_thread(second.terminate) == 0
             await client.indices.delete(index=f"{index}-registry")

@@ -105,6 +105,12 @@ def test_key_that_is_not_utf8() -> None:
     assert "not UTF-8" in reason({"text": "a"}, b"\xff")
 
 
+def test_value_that_is_not_utf8_names_the_byte() -> None:
+    told = decode(Record(topic="", partition=0, offset=0, timestamp_ms=0, key=b"k", value=b'{"text": "caf\xe9"}'))
+    assert isinstance(told, Rejected)
+    assert told.message.endswith("not JSON in UTF-8: invalid continuation byte at byte 13")
+
+
 def test_key_too_long_for_a_keyword_would_be_copied_into_every_chunk() -> None:
     assert isinstance(decode(record({"text": "a"}, "é".encode() * MAX_ID_CHARS)), Document)
     told = reason({"text": "a"}, "é".encode() * (MAX_ID_CHARS + 1))

@@ -173,9 +173,9 @@ def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:
         say("nothing to delete: no letter is older, or another group's open one comes first")
         return
     if not yes:
-        click.confirm(f"delete {counted(count, 'record')} from {settings.dead_letter_topic} for good?", abort=True)
+        click.confirm(f"delete {counted(count, 'letter')} from {settings.dead_letter_topic} for good?", abort=True)
     finish(_delete(settings, ends))
-    say(f"deleted {counted(count, 'record')} from {settings.dead_letter_topic}")
+    say(f"deleted {counted(count, 'letter')} from {settings.dead_letter_topic}, one for each attempt at a record")
 
 
 async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[int, int], int]:

@@ -32,6 +32,8 @@ def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics
         if left:
             say("\nafter the repair:")
             _print(left, limit)
+            if left.damaged:
+                say("a chunk that was deleted less than a minute ago (`index.gc_deletes`) is written by a later repair")
     sys.exit(1 if last.damaged else 0)
 
 
