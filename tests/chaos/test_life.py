@@ -29,13 +29,14 @@ from agents.elastic.client import connect
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.operations.status import read_status
+from agents.operations.verify import NOTES
 from agents.settings import Settings
 from models.onnx.embedder import OnnxEmbedder
 from streams.dead_letter import CONNECT
 from streams.errors import PenstockError
 from streams.record import Document, Record, Rejected, decode
 from streams.split import chunk_document
-from tests.kit.harness import PENSTOCK, Servers, Worker, World, read_topic
+from tests.kit.harness import PENSTOCK, Servers, Worker, World, read_topic, snapshot
 
 KEYS = 24
 EPISODE = 5
@@ -46,6 +47,13 @@ COMMANDS = 3
 """That a way out may take."""
 ASIDE = ("dlq list", "index list", "index status", "status", "config")
 """Commands that a message names for looking, not for going on."""
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "delete.retention.ms": "0",
+    "segment.ms": "500",
+    "min.cleanable.dirty.ratio": "0.001",
+}
+"""Of every third topic: within seconds older records of a key are gone, and tombstones with what they deleted."""
 Letter = tuple[int, int, bytes | None]
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 
@@ -66,6 +74,7 @@ class Life:
     embedder: OnnxEmbedder
     rng: random.Random
     log: int = 0
+    configs: dict[str, str] = field(default_factory=dict)
     group: str = ""
     published: list[Published] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
@@ -153,7 +162,7 @@ class Life:
         await self.world.delete_topic(self.world.name)
         self.log += 1
         async with log_reader(self.world.settings) as reader:
-            await reader.create_topic(self.world.name, self.rng.randint(1, 5), {})
+            await reader.create_topic(self.world.name, self.rng.randint(1, 5), self.configs)
 
     async def changelog_lost(self) -> None:
         """Claims are gone."""
@@ -198,6 +207,23 @@ class Life:
         async with connect(self.world.settings.elasticsearch) as client:
             await client.indices.delete(index=f"{index},{index}-registry")
         await self.command("index", "create", "--load", may_fail=True)
+
+    async def index_restored(self) -> None:
+        """Chunks and registry, or the chunks alone, are set back to a snapshot from before some more records."""
+        await self.settle()
+        index = await self.serving()
+        names = self.rng.choice([index, f"{index},{index}-registry"])
+        async with connect(self.world.settings.elasticsearch) as client:
+            both = await snapshot(self.world, client)
+            self.check(both == f"{index},{index}-registry", both)
+            await self.publish()
+            if self.rng.random() < 0.5:
+                await self.settle()
+            await client.indices.delete(index=names)
+            await client.snapshot.restore(
+                repository=self.world.name, snapshot="one", indices=names, wait_for_completion=True
+            )
+            await client.snapshot.delete(repository=self.world.name, snapshot="one")
 
     async def bump(self) -> None:
         """Somebody begins an epoch."""
@@ -357,6 +383,9 @@ class Life:
                 what = await self.told((one.record.key or b"").decode(), (), there, letters)
                 self.check(False, f"{place} is bad, and has no dead letter: {what}")
         verified = await self.run("index", "verify", "--json", group=self.group)
+        if self.configs and orjson.loads(verified.stdout)["kinds"].keys() - NOTES == {"deleted meanwhile"}:
+            self.counts["deletions that nobody saw"] += 1
+            verified = await self.run("index", "verify", "--repair", "--json", group=self.group)
         self.check(verified.returncode == 0, f"verify: {verified.stdout[-3000:]} {verified.stderr[-1000:]}")
 
     async def told(self, doc: str, texts: tuple[str, ...], there: set[tuple[int, int]], letters: set[Letter]) -> str:
@@ -513,6 +542,7 @@ def actions(life: Life) -> list[Callable[[], Awaitable[None]]]:
         life.offsets_lost,
         life.index_lost,
         life.index_replaced,
+        life.index_restored,
         life.bump,
         life.generation,
         life.replay,
@@ -524,7 +554,9 @@ def actions(life: Life) -> list[Callable[[], Awaitable[None]]]:
 
 async def live(life: Life) -> None:
     """One topic, from its making to its end."""
-    await life.world.create(partitions=life.rng.randint(1, 4))
+    if life.rng.random() < 1 / 3:
+        life.configs = COMPACTED
+    await life.world.create(partitions=life.rng.randint(1, 4), configs=life.configs)
     life.start(life.group)
     if life.rng.random() < 0.5:
         life.start(life.group)

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from elasticsearch import AsyncElasticsearch
 from pydantic import AnyHttpUrl
 
 from agents.configured import contract_of
@@ -578,6 +579,16 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = PAT
     while not await condition():
         assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
         await asyncio.sleep(every_s)
+
+
+async def snapshot(world: World, client: AsyncElasticsearch) -> str:
+    """Of the index and its registry, named "one". Returns their names."""
+    (index,) = await client.indices.get_alias(name=world.name)
+    both = f"{index},{index}-registry"
+    place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
+    await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
+    await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+    return both
 
 
 async def read_topic(settings: Settings, topic: str) -> list[Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from elasticsearch import AsyncElasticsearch
 
 from agents.clock import moment
 from agents.elastic.client import connect
@@ -18,7 +17,7 @@ from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
 from streams.record import Record
-from tests.kit.harness import Worker, World, again_and_again
+from tests.kit.harness import Worker, World, again_and_again, snapshot
 from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
@@ -323,13 +322,3 @@ def test_chunks_that_went_alone_are_told_until_they_are_back(world: World, embed
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
-
-
-async def snapshot(world: World, client: AsyncElasticsearch) -> str:
-    """Of the index and its registry, named "one". Returns their names."""
-    (index,) = await client.indices.get_alias(name=world.name)
-    both = f"{index},{index}-registry"
-    place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
-    await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
-    await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
-    return both

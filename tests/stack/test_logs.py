@@ -22,10 +22,10 @@ from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
 from streams.errors import PenstockError, RefusedError
 from streams.plan import chunk_hash
-from tests.kit.harness import Servers, Worker, World, until
+from tests.kit.harness import Servers, Worker, World, snapshot, until
 from tests.kit.oracle import assert_true, place_of
 from tests.stack.test_dlq import BROKEN, listed
-from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow, snapshot
+from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow
 from tests.stack.test_faults import text
 from tests.stack.test_verify import Damage, verified
 
