@@ -23,7 +23,7 @@ COMMANDS = {
     for name, help in {
         "completion": "Print the script with which a shell completes commands and options.",
         "config": "Validate and show the settings.",
-        "demo": "Index the Python documentation on real servers and answer three questions; stops what it started.",
+        "demo": "Index the Python documentation on real servers and answer three questions; leaves nothing behind.",
         "dlq": "Look at the records that could not be processed, and process them again.",
         "index": "Create and inspect the vector index.",
         "ingest": "Publish documents to the source topic.",

@@ -56,7 +56,7 @@ def test_a_letter_that_comes_while_others_are_purged_stays(world: World, tmp_pat
         await world.settled()
         go_on.touch()
         done = await purge
-        assert (done.returncode, "deleted 1 record from" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert (done.returncode, "deleted 1 letter from" in done.stdout) == (0, True), done.stdout + done.stderr
         assert listed(world)["open"] == 1
 
     asyncio.run(scenario())

@@ -714,7 +714,7 @@ def test_two_groups_share_a_dead_letter_topic(world: World, embedder: OnnxEmbedd
         await world.settled()
         purged = world.command("dlq", "purge", "--yes")
         assert purged.returncode == 0, purged.stderr
-        assert "deleted 1 record from" in purged.stdout  # the first, its own; then one of B's that is open
+        assert "deleted 1 letter from" in purged.stdout  # the first, its own; then one of B's that is open
         assert told("dlq", "list")["open"] == 2
         assert json.loads(world.command("status", "--json").stdout)["dead_letters"]["records"] == 0
         assert told("dlq", "replay")["outcomes"] == {"stored": 1, "dead_lettered": 1}
