@@ -127,11 +127,8 @@ class Index:
         )
         mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
-        notes = {
-            SHARDS_NOTE: None,
-            UNVERIFIED_NOTE: None,
-            **(notes or {}),
-        }  # of one before, whose registry is still there
+        # a registry that outlived its index says nothing of the shards of this one
+        notes = {SHARDS_NOTE: None, UNVERIFIED_NOTE: None, **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}

@@ -38,9 +38,8 @@ def read_modules() -> Iterator[Outgoing]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 module = importlib.import_module(name)
-                with patch.object(
-                    type(os.environ), "__repr__", lambda _: "os.environ"
-                ):  # else its values, as a default
+                # a default of some parameters, which is shown with its values
+                with patch.object(type(os.environ), "__repr__", lambda _: "os.environ"):
                     text = pydoc.render_doc(module, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # documented, missing in typeshed
         except ImportError:
             continue
