@@ -36,7 +36,7 @@ from streams.dead_letter import CONNECT
 from streams.errors import PenstockError
 from streams.record import Document, Record, Rejected, decode
 from streams.split import chunk_document
-from tests.kit.harness import PENSTOCK, Servers, Worker, World, read_topic, snapshot
+from tests.kit.harness import COMPACTED, PENSTOCK, Servers, Worker, World, read_topic, snapshot
 
 KEYS = 24
 EPISODE = 5
@@ -47,13 +47,6 @@ COMMANDS = 3
 """That a way out may take."""
 ASIDE = ("dlq list", "index list", "index status", "status", "config")
 """Commands that a message names for looking, not for going on."""
-COMPACTED = {
-    "cleanup.policy": "compact",
-    "delete.retention.ms": "0",
-    "segment.ms": "500",
-    "min.cleanable.dirty.ratio": "0.001",
-}
-"""Of every third topic: within seconds older records of a key are gone, and tombstones with what they deleted."""
 Letter = tuple[int, int, bytes | None]
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 
@@ -554,7 +547,7 @@ def actions(life: Life) -> list[Callable[[], Awaitable[None]]]:
 
 async def live(life: Life) -> None:
     """One topic, from its making to its end."""
-    if life.rng.random() < 1 / 3:
+    if life.rng.random() < 1 / 3:  # within seconds older records of a key are gone, and tombstones, too
         life.configs = COMPACTED
     await life.world.create(partitions=life.rng.randint(1, 4), configs=life.configs)
     life.start(life.group)

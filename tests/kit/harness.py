@@ -51,6 +51,13 @@ HANGS = (
 """A change: a model that never returns."""
 SHORT_REVOKE = "import agents.worker.app\nagents.worker.app.REVOKE_S = 1.0"
 """A change: a rebalance does not wait long for batches that a test holds."""
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "delete.retention.ms": "0",
+    "segment.ms": "500",
+    "min.cleanable.dirty.ratio": "0.001",
+}
+"""A topic whose older records go within seconds, and tombstones with what they deleted."""
 DOOMED = {"PENSTOCK_KAFKA__SESSION_TIMEOUT_S": "2"}
 """Environment of a worker that will be killed or stopped: its partitions go to the next one sooner."""
 SHELL = frozenset("$|&;<>*?~`\\")

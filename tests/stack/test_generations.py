@@ -23,7 +23,7 @@ from models.onnx.embedder import load_embedder
 from models.onnx.session import Session
 from models.onnx.tokens import Tokens
 from streams.contract import registry_mappings
-from tests.kit.harness import Servers, World, again_and_again, meanwhile, read_topic, scan, until, world_on
+from tests.kit.harness import COMPACTED, Servers, World, again_and_again, meanwhile, read_topic, scan, until, world_on
 from tests.stack.test_faults import text
 
 SECOND = "second"
@@ -360,14 +360,6 @@ async def _has(settings: Settings, index: str, documents: int) -> bool:
             return False
         await client.indices.refresh(index=f"{index}-registry")
         return int((await client.count(index=f"{index}-registry"))["count"]) >= documents
-
-
-COMPACTED = {
-    "cleanup.policy": "compact",
-    "delete.retention.ms": "0",
-    "segment.ms": "500",
-    "min.cleanable.dirty.ratio": "0.001",
-}
 
 
 def test_a_rebuild_keeps_what_compaction_took_from_the_topic(world: World) -> None:

@@ -39,10 +39,8 @@ def test_a_mistake_is_wrong_usage(arguments: tuple[str, ...], part: str) -> None
 def test_a_demo_that_ends_early_leaves_what_was_there_and_says_what_runs(
     reason: BaseException, keep: bool, before: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder, server = (
-        tmp_path / "demo",
-        stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log=""),
-    )
+    folder = tmp_path / "demo"
+    server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="")
     running, done = [server] if before == "running" else [], list[str]()
     if before == "kept":
         folder.mkdir()
