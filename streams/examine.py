@@ -47,6 +47,10 @@ class Row:
     chunk_hash: str | None = None
     span: tuple[int | None, int | None] = (None, None)
     model: str | None = None
+    partition: int = 0
+    """Of the record that it was written for."""
+    chunks: int | None = None
+    """How many that record has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "tex
         chunk_hash=own.get("chunk_hash"),
         span=(metadata.get("start"), metadata.get("end")),
         model=own.get("model"),
+        partition=own.get("partition", 0),
+        chunks=metadata.get("chunks"),
     )
 
 

@@ -29,8 +29,8 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "what compaction took was deleted, whatever else the topic has",
-        "agents/operations/verify.py",
-        "            and not self._spool.is_unread(doc)\n",
+        "agents/operations/judge.py",
+        "            and not self.spool.is_unread(doc)\n",
         "",
         "test_a_rebuild_keeps_what_compaction_took_from_the_topic",
     ),
@@ -162,7 +162,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an older record on another partition speaks for one that retention took",
-        "agents/operations/verify.py",
+        "agents/operations/judge.py",
         "return None if lost or (gone and older) else asked",
         "return None if lost else asked",
         "test_retention_takes_the_newer_records_of_keys_that_moved",
@@ -175,8 +175,22 @@ MUTATIONS = [
         "test_retention_takes_the_newer_records_of_keys_that_moved",
     ),
     Mutation(
+        "an older record's chunks are the newest one's",
+        "streams/salvage.py",
+        "lost = kept < (entry.version if wanted is None else wanted)",
+        "lost = False",
+        "test_content_that_nobody_has_any_more_is_named_and_there_is_an_end",
+    ),
+    Mutation(
+        "a document that the registry does not know is nobody's",
+        "agents/operations/judge.py",
+        "return None if entry is None and (left.lost or not gone) else left",
+        "return None if entry is None else left",
+        "test_what_only_the_chunks_know_is_not_lost",
+    ),
+    Mutation(
         "verify takes what gave way to a refused record for stale",
-        "agents/operations/verify.py",
+        "agents/operations/judge.py",
         "(item for item in plain if not (entry and gave_way(item, known, entry)))",
         "plain",
         "test_an_index_made_anew_knows_that_partitions_were_added",

@@ -13,13 +13,24 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.option("--repair", is_flag=True, help="Mend what is found.")
+@click.option(
+    "--accept-data-loss",
+    is_flag=True,
+    help="With --repair: where newer content is lost, keep what is whole of an older one, and delete the rest.",
+)
 @click.option("--sample", type=click.IntRange(0, 10_000), default=200, show_default=True, help="Chunks to embed again.")
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many findings to show.")
 @click.option("--metrics", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Prometheus text file.")
 @settings_option
 @json_option
 def verify_command(
-    repair: bool, sample: int, limit: int, metrics: Path | None, settings: "Settings", as_json: bool
+    repair: bool,
+    accept_data_loss: bool,
+    sample: int,
+    limit: int,
+    metrics: Path | None,
+    settings: "Settings",
+    as_json: bool,
 ) -> None:
     """Compare topic, registry and chunks.
 
@@ -28,9 +39,22 @@ def verify_command(
     --repair processes the records of damaged documents again, at their own versions, so that nothing newer is
     overwritten. Exits with 1 when damage is found, or left after --repair.
 
+    Where the topic has lost the record of a document, and its chunks are not whole, its newest content is lost: its
+    producer has to publish it again. Or, for good, --accept-data-loss.
+
     \b
     Example: penstock index verify --repair
     """
     from agents.commands.run.verify import verify as run
 
-    run(settings, repair=repair, sample=sample, limit=limit, metrics=metrics, as_json=as_json)
+    if accept_data_loss and not repair:
+        raise click.UsageError("--accept-data-loss is for --repair: without it nothing is written")
+    run(
+        settings,
+        repair=repair,
+        accept_data_loss=accept_data_loss,
+        sample=sample,
+        limit=limit,
+        metrics=metrics,
+        as_json=as_json,
+    )

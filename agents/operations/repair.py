@@ -1,10 +1,10 @@
 """Mends what a verification found, by version only: nothing that is newer than a record is ever overwritten.
 
 A damaged document's record is read from the topic and goes through the stages once more, at its own version; chunks
-that nobody asks for become stubs at theirs.
+that nobody asks for become stubs at theirs. Where the record is gone, what is whole in the index stays.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agents.clock import utc_now
 from agents.indexing.assembly import Assembly
@@ -14,10 +14,47 @@ from agents.settings import Settings
 from streams.examine import Place, Row
 from streams.ids import chunk_id
 from streams.plan import ChunkWrite
+from streams.ports import Chunks, Entries
 from streams.record import Record
+from streams.registry import Stored
+from streams.salvage import Left
 
 TOGETHER_BYTES = 1024**2
 """Of records that are repaired together."""
+
+
+async def keep(
+    left: Left, stored: Stored | None, rows: Mapping[int, Row], chunks: Chunks, entries: Entries, topic: str
+) -> None:
+    """What is left of a document whose record is gone becomes all that there is of it. Twice is harmless.
+
+    1. stubs over all other chunks
+    2. the entry, in the place of the one that was read (None: absent)
+    A crash between the two leaves the same to be kept. A newer record that comes in between wins both.
+    """
+    n = left.entry.n
+    # 1
+    await stub(left.entry.doc_id, {k: row for k, row in rows.items() if k >= n and not row.stub}, chunks, topic)
+    # 2
+    await entries.swap([(left.entry, stored)])
+
+
+async def stub(doc: str, orphans: Mapping[int, Row], chunks: Chunks, topic: str) -> None:
+    """Empty stubs in the place of chunks that must not be there, at the versions that these have."""
+    now = utc_now()
+    writes = [
+        ChunkWrite(
+            id=chunk_id(doc, number),
+            version=row.version,
+            source={
+                "metadata": {"doc_id": doc, "chunk": number},
+                "penstock": {"topic": topic, "indexed_at": now, "stub": True},
+            },
+            over_equal=True,
+        )
+        for number, row in orphans.items()
+    ]
+    await chunks.write(writes)
 
 
 class Repairer:
@@ -68,22 +105,14 @@ class Repairer:
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, [record])
         await self._stages.write(works)
 
-    async def stubs(self, doc: str, orphans: dict[int, Row]) -> None:
+    async def stubs(self, doc: str, orphans: Mapping[int, Row]) -> None:
         """Empty stubs in the place of chunks that must not be there, at the versions that these have."""
-        now = utc_now()
-        writes = [
-            ChunkWrite(
-                id=chunk_id(doc, number),
-                version=row.version,
-                source={
-                    "metadata": {"doc_id": doc, "chunk": number},
-                    "penstock": {"topic": self._settings.source.topic, "indexed_at": now, "stub": True},
-                },
-                over_equal=True,
-            )
-            for number, row in orphans.items()
-        ]
-        await self._assembly.chunks.write(writes)
+        await stub(doc, orphans, self._assembly.chunks, self._settings.source.topic)
+
+    async def keep(self, left: Left, stored: Stored | None, rows: Mapping[int, Row]) -> None:
+        """As the function of this name."""
+        parts = self._assembly.parts
+        await keep(left, stored, rows, parts.chunks, parts.registry, self._settings.source.topic)
 
     async def _record(self, place: Place) -> Record | None:
         record = (await self._reader.next_from(self._settings.source.topic, *place)).record

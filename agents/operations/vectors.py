@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.clock import utc_now
 from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
@@ -15,6 +16,7 @@ from agents.progress import Report
 from models.cosines import IN_ONE_INDEX, cosines
 from models.onnx.widths import bounds_up_to
 from streams.examine import Finding, evenly
+from streams.plan import ChunkWrite
 from streams.split import TokenIds
 
 ALIVE = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
@@ -51,6 +53,28 @@ class StoredVectors:
     def damaged(self) -> set[str]:
         """Documents with a wrong vector."""
         return {vector.doc for vector in self._wrong.values()}
+
+    def wrong_of(self, doc: str) -> set[str]:
+        """Ids of a document's chunks with a wrong vector."""
+        return {key for key, vector in self._wrong.items() if vector.doc == doc}
+
+    async def mend(self, ids: Sequence[str]) -> None:
+        """Embed these chunks again as they are, in their places: for when no record has their text. Twice is harmless.
+
+        A text that does not fit the device alone stays as it was.
+        """
+        target, embedder = self._assembly.parts.target, self._assembly.parts.embedder
+        for start in range(0, len(ids), PAGE):
+            rows = await self._assembly.store.get(self._checked.identity.write_alias, ids[start : start + PAGE])
+            rows = [row for row in rows if target.names.text in row.get("_source", {})]
+            made = await embedder.embed(await self._inputs([row["_source"][target.names.text] for row in rows]))
+            writes = []
+            for place, (row, vector) in enumerate(zip(rows, made.vectors, strict=True)):
+                own = {**row["_source"]["penstock"], "model": target.model, "indexed_at": utc_now()}
+                source = {**row["_source"], target.names.vector: vector, "penstock": own}
+                if place not in made.failed:
+                    writes.append(ChunkWrite(id=row["_id"], version=row["_version"], source=source, over_equal=True))
+            await self._assembly.chunks.write(writes)
 
     async def still_wrong(self) -> list[Finding]:
         """What was found wrong and still is, read again."""
@@ -107,9 +131,8 @@ class StoredVectors:
         alias = self._checked.identity.write_alias
         found = await self._assembly.store.get(alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
-        tokens = await self._tokens([row["_source"][names.text] for row in rows])
-        limit = self._checked.embedder.manifest.max_tokens  # a longer text is not ours, and nor is its vector
-        vectors = (await parts.embedder.embed([ids[:limit] for ids in tokens])).vectors
+        tokens = await self._inputs([row["_source"][names.text] for row in rows])
+        vectors = (await parts.embedder.embed(tokens)).vectors
         return {
             row["_id"]: Vector(
                 doc=row["_source"]["metadata"]["doc_id"],
@@ -118,6 +141,11 @@ class StoredVectors:
             )
             for row, ids, vector in zip(rows, tokens, vectors, strict=True)
         }
+
+    async def _inputs(self, texts: Sequence[str]) -> list[TokenIds]:
+        """What the model is given; a text that is longer than it takes is not ours, and nor is its vector."""
+        limit = self._checked.embedder.manifest.max_tokens
+        return [ids[:limit] for ids in await self._tokens(texts)]
 
     async def _tokens(self, texts: Sequence[str]) -> list[TokenIds]:
         embedder = self._assembly.parts.embedder

@@ -30,20 +30,20 @@ from agents.indexing.stages import Stages
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.groups import groups
+from agents.operations.judge import NOTES, OF_THE_CHUNKS, Judge, Seen, asked_for
 from agents.operations.letters import pages
 from agents.operations.repair import Repairer
 from agents.operations.spool import Known, Spool
 from agents.operations.vectors import ALIVE, StoredVectors
 from agents.progress import Report
 from agents.settings import Settings
-from streams.contract import this_very_log
-from streams.epochs import epoch_of_version, offset_of_version
+from streams.epochs import offset_of_version
 from streams.errors import PenstockError
-from streams.examine import Finding, Place, Row, examine, newest_of, row_of
+from streams.examine import Finding, Place, Row, newest_of, row_of
 from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
-from streams.registry import Entry, Stored, from_source
+from streams.registry import Stored, from_source
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,6 @@ LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
 CATCH_UP_S = 60.0
 """Workers have so long for what was not settled when the topic was read."""
-NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here"})
-"""Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, or it
-was indexed under a larger `batch.max_inflight_bytes` than this command has."""
 
 
 @dataclass(slots=True)
@@ -104,17 +101,8 @@ def _is_too_large(work: Work) -> bool:
     return work.rejected is not None and work.rejected.error == TOO_LARGE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One document as read at one moment. `gone`: the log holds nothing where its entry's record was."""
-
-    stored: Stored | None
-    rows: Mapping[int, Row]
-    gone: bool = False
-
-
 class Verifier:
-    """One verification. `bounds`: settled offset by partition; records from there on are not looked at."""
+    """One verification."""
 
     def __init__(
         self, settings: Settings, checked: Checked, assembly: Assembly, reader: LogReader, spool: Spool
@@ -125,19 +113,11 @@ class Verifier:
         self._reader = reader
         self._stages = Stages(assembly.parts)
         self._spool = spool
-        self._begin: dict[int, int] = {}
-        self._bounds: dict[int, int] = {}
-        self._ends: dict[int, int] = {}
+        self._judge = Judge(checked=checked, spool=spool)
         self._wanted: dict[int, int] = {}
         """The log's ends when the topic was read."""
-        self._compacted = False
-        self._letters_whole = True
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
-        self._too_large: set[tuple[str, int]] = set()
-        """Documents and versions that are not compared: a worker had a larger limit than this command has."""
-        self._lost: list[tuple[int, range]] = []
-        """Partitions and offsets that retention took while they were read."""
         self._vectors = StoredVectors(checked, assembly)
 
     async def run(self, result: Verified, report: Report, sample: int, *, whole: bool) -> None:
@@ -148,7 +128,7 @@ class Verifier:
         """
         began = time.monotonic()
         with translated(self._settings.elasticsearch.url, "; try again"):
-            self._compacted = await self._reader.is_compacted(self._settings.source.topic)
+            self._judge.compacted = await self._reader.is_compacted(self._settings.source.topic)
             await self._read_letters()
             await self._read_topic(result, report)
             await self._check_registry(result, report)
@@ -171,11 +151,11 @@ class Verifier:
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
             found, known = await self.look(part), self._spool.known(list(part))
-            entries = [self._mine(seen.stored) for seen in found.values()]
-            if any(entry and self._is_beyond(entry) for entry in entries):  # the log went on meanwhile
+            entries = [self._judge.mine(seen.stored) for seen in found.values()]
+            if any(entry and self._judge.is_beyond(entry) for entry in entries):  # the log went on meanwhile
                 await self._read_ends()
             for doc, seen in found.items():
-                result.add(self.judge(doc, known[doc], seen))
+                result.add(self._judge.findings(doc, known[doc], seen))
             done += len(part)
             report("looking again", done, self._spool.suspected)
         result.add(await self._vectors.still_wrong())
@@ -184,75 +164,39 @@ class Verifier:
             if not self._spool.has_letter(self._epochs.of(*place), place):
                 result.add([Finding("dead letter missing", f"{place[0]}@{place[1]}", "a rejected record has none")])
 
-    async def repair(self, repairer: Repairer, report: Report) -> None:
-        """Mend every suspect that is damaged."""
+    async def repair(self, repairer: Repairer, report: Report, *, accept_data_loss: bool) -> None:
+        """Mend every suspect that is damaged. `accept_data_loss`: also by what is older, or by nothing."""
         wrong_vectors = self._vectors.damaged
         await self._read_ends()
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
             found, known = await self.look(part), self._spool.known(list(part))
-            again = list[Place]()
+            again, vectors = list[Place](), set[str]()
             for doc, seen in found.items():
-                entry = self._mine(seen.stored)
-                asked = self._asked_for(known[doc], entry, gone=seen.gone)
-                kinds = {finding.kind for finding in self.judge(doc, known[doc], seen)} - NOTES
+                entry = self._judge.mine(seen.stored)
+                asked = self._judge.asked_for(known[doc], entry, gone=seen.gone)
+                findings = self._judge.findings(doc, known[doc], seen)
+                kinds = {finding.kind for finding in findings} - NOTES
+                left = None
                 if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                     again.append(asked.place)
+                elif asked is None:
+                    vectors |= self._vectors.wrong_of(doc)
+                    vectors.update(finding.where for finding in findings if finding.kind == "wrong model")
+                    left = self._judge.left(doc, entry, seen) if kinds & OF_THE_CHUNKS else None
+                if left and (accept_data_loss or not left.lost):
+                    await repairer.keep(left, seen.stored, seen.rows)
                 if entry and "deleted meanwhile" in kinds:
                     await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
-                if "orphan chunk" in kinds:
+                if not left and "orphan chunk" in kinds:
                     n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
                     await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
             await repairer.documents(again)
+            await self._vectors.mend(sorted(vectors))
             done += len(part)
             report("repairing", done, self._spool.suspected)
         for place in self._lost_letters:
             await repairer.letter(place)
-
-    def judge(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
-        """What is wrong with a document as it was read, if anything."""
-        entry = self._mine(seen.stored)
-        if entry and self._is_beyond(entry):
-            made = f"epoch {epoch_of_version(entry.version)}, {entry.partition}@{offset_of_version(entry.version)}"
-            told = f"the log ends at {self._ends.get(entry.partition, 0)}, and its entry is of {made}: of another log"
-            return [Finding("entry ahead", doc, f"{told}. Stop the workers, then `penstock index epoch bump`")]
-        if entry and not self._is_old(entry):
-            return []  # newer than what was looked at
-        if entry and (doc, entry.version) in self._too_large:
-            return []
-        asked = self._asked_for(known, entry, gone=seen.gone)
-        newest = asked.newest if asked else None
-        found = list(examine(doc, newest, entry, seen.rows, model=self._checked.embedder.manifest.name))
-        if entry and entry.state == "rejected" and newest and entry.version == newest.version:
-            place = entry.partition, offset_of_version(entry.version)
-            if self._letters_whole and not self._spool.has_letter(epoch_of_version(entry.version), place):
-                found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
-        if entry and (there := next((item for item in known if gave_way(item, known, entry)), None)):
-            newer = f"a newer record on partition {there.newest.partition} is a dead letter"
-            found.append(Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}"))
-        elif entry and newest is None and entry.n:
-            kind = "deleted meanwhile" if self._is_deleted(doc, entry, known) else "no record"
-            found.append(Finding(kind, doc, "its record is no longer in the topic"))
-        return found
-
-    def _is_deleted(self, doc: str, entry: Entry, known: Sequence[Known]) -> bool:
-        """Whether a tombstone took the entry's record, and went itself before a worker saw it.
-
-        Compaction keeps the newest record of a key, unless that is a tombstone. It may be one that is not settled yet:
-        nothing is told then.
-        """
-        offset, indexed = offset_of_version(entry.version), self._checked.identity.contract["source"].get("log")
-        return (
-            self._compacted
-            and this_very_log(indexed, self._checked.topic.log)
-            and not known
-            and not self._spool.is_unread(doc)
-            and entry.state == "done"
-            and self._epochs.version(entry.partition, offset) == entry.version
-            and offset >= self._begin.get(entry.partition, 0)  # below it retention took the records
-            and not self._is_lost(entry.partition, offset)
-            and self._ends == self._bounds
-        )
 
     async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
         """Documents, each at one moment: its entry did not change while its chunks were read.
@@ -281,7 +225,7 @@ class Verifier:
 
     async def _is_gone(self, known: Sequence[Known], seen: Seen) -> bool:
         """Whether compaction took the record of the entry; looked at only where an older one is left elsewhere."""
-        entry = self._mine(seen.stored)
+        entry = self._judge.mine(seen.stored)
         asked = asked_for(known, entry)
         if entry is None or asked is None or asked.newest.version >= entry.version:
             return False
@@ -289,61 +233,28 @@ class Verifier:
         record = (await self._reader.next_from(self._settings.source.topic, entry.partition, offset)).record
         return record is None or record.offset != offset
 
-    def _mine(self, stored: Stored | None) -> Entry | None:
-        """An entry, unless it is about another chunk index: that one is gone."""
-        if stored is None or stored.entry.chunk_index_uuid != self._checked.identity.chunk_index_uuid:
-            return None
-        return stored.entry
-
-    def _asked_for(self, known: Sequence[Known], entry: Entry | None, *, gone: bool) -> Known | None:
-        """As `asked_for`; None when the entry's record is one that nobody could read: then nothing is known.
-
-        Retention or compaction (`gone`) took it, and left an older one on the partition that its key was on before.
-        """
-        asked = asked_for(known, entry)
-        if entry is None:
-            return asked
-        offset = offset_of_version(entry.version)
-        if self._epochs.version(entry.partition, offset) != entry.version:  # of a log before
-            return asked
-        lost = self._is_lost(entry.partition, offset)
-        gone = gone or offset < self._begin.get(entry.partition, 0)
-        older = asked is not None and asked.newest.version < entry.version
-        return None if lost or (gone and older) else asked
-
-    def _is_lost(self, partition: int, offset: int) -> bool:
-        """Whether retention took the record while the topic was read."""
-        return any(partition == number and offset in taken for number, taken in self._lost)
-
-    def _is_old(self, entry: Entry) -> bool:
-        return entry.version < self._epochs.version(entry.partition, self._bounds.get(entry.partition, 0))
-
-    def _is_beyond(self, entry: Entry) -> bool:
-        """Whether no record of the log can have made it: it is of another log."""
-        return entry.version >= self._epochs.version(entry.partition, self._ends.get(entry.partition, 0))
-
     # the passes
 
     async def _read_ends(self) -> None:
         topic = self._settings.source.topic
         bounds = await self._reader.bounds(topic, range(self._checked.partitions))
-        self._ends = {partition: bound.end for partition, bound in bounds.items()}
+        self._judge.ends = {partition: bound.end for partition, bound in bounds.items()}
 
     async def _read_letters(self) -> None:
         topic = self._settings.dead_letter_topic
         bounds = await self._reader.bounds(topic, range(await self._reader.partitions(topic) or 0))
-        self._letters_whole = all(bound.begin == 0 for bound in bounds.values())
+        self._judge.letters_whole = all(bound.begin == 0 for bound in bounds.values())
         async for found, _ in pages(self._reader, self._settings, self._checked.home(self._settings)):
             self._spool.add_letters((letter.epoch, letter.place) for letter in found if letter.origin == "own")
 
     async def _read_topic(self, result: Verified, report: Report) -> None:
         rows = await self._progress()
-        self._bounds = {row["partition"]: row["settled_offset"] for row in rows}
+        self._judge.bounds = {row["partition"]: row["settled_offset"] for row in rows}
         self._wanted = {row["partition"]: row["end_offset"] for row in rows}
         result.unsettled, result.held_back = (sum(row[what] for row in rows) for what in ("lag", "held_back"))
-        bounds = await self._reader.bounds(self._settings.source.topic, self._bounds)
-        self._begin = {partition: bound.begin for partition, bound in bounds.items()}
-        await self._read(self._begin, result, report)
+        bounds = await self._reader.bounds(self._settings.source.topic, self._judge.bounds)
+        self._judge.begin = {partition: bound.begin for partition, bound in bounds.items()}
+        await self._read(self._judge.begin, result, report)
 
     async def _catch_up(self, result: Verified, report: Report) -> None:
         """The rest of what was in the topic at the beginning; its documents are looked at again."""
@@ -356,7 +267,7 @@ class Verifier:
                 break
             await asyncio.sleep(1)
         await self._read_letters()
-        before, self._bounds = self._bounds, settled
+        before, self._judge.bounds = self._judge.bounds, settled
         await self._read(before, result, report, again=True)
 
     async def _progress(self) -> list[dict[str, Any]]:
@@ -365,16 +276,16 @@ class Verifier:
 
     async def _read(self, begin: Mapping[int, int], result: Verified, report: Report, *, again: bool = False) -> None:
         """Records from there up to the settled offsets, into the spool. `again`: their documents are suspects."""
-        total = sum(max(0, settled - begin[partition]) for partition, settled in self._bounds.items())
+        total = sum(max(0, settled - begin[partition]) for partition, settled in self._judge.bounds.items())
         passed = 0
-        for partition, settled in self._bounds.items():
+        for partition, settled in self._judge.bounds.items():
             offset = begin[partition]
             while offset < settled:
                 page = await self._reader.page(self._settings.source.topic, partition, offset, settled)
                 if page.start > offset:
                     told = f"retention took {page.start - offset} records before they were compared"
                     result.add([Finding("lost meanwhile", f"{partition}@{offset}", told)])
-                    self._lost.append((partition, range(offset, page.start)))
+                    self._judge.lost.append((partition, range(offset, page.start)))
                 for doc in await self._remember(page.records, result):
                     if again:
                         self._spool.suspect(doc)
@@ -411,15 +322,15 @@ class Verifier:
         entries = await self._assembly.registry.read(keyed(work.record) for work in works if _is_too_large(work))
         for work in works:
             doc, place = keyed(work.record), (work.record.partition, work.record.offset)
-            entry = self._mine(entries.get(doc)) if _is_too_large(work) else None
+            entry = self._judge.mine(entries.get(doc)) if _is_too_large(work) else None
             if entry and entry.version >= work.version:
                 told = (
                     f"{place[0]}@{place[1]} is too large for batch.max_inflight_bytes = "
                     f"{self._settings.batch.max_inflight_bytes}, and was not compared: verify with the workers' largest"
                 )
-                self._too_large.add((doc, work.version))
+                self._judge.too_large.add((doc, work.version))
                 result.add([Finding("too large here", doc, told)])
-            elif self._letters_whole:
+            elif self._judge.letters_whole:
                 self._lost_letters.append(place)
 
     async def _check_registry(self, result: Verified, report: Report) -> None:
@@ -436,7 +347,7 @@ class Verifier:
                 rows = await self._rows([(doc, number) for doc in group for number in range(wanted[doc])])
                 for doc in group:
                     stored = Stored(entry=entries[doc], seq_no=0, primary_term=0)
-                    if self.judge(doc, known[doc], Seen(stored=stored, rows=rows.get(doc, {}))):
+                    if self._judge.findings(doc, known[doc], Seen(stored=stored, rows=rows.get(doc, {}))):
                         self._spool.suspect(doc)
             result.documents += len(entries)
             report("checking the registry", result.documents, total)
@@ -457,7 +368,8 @@ class Verifier:
 
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
         names = self._assembly.parts.target.names
-        fields = f"{names.text},metadata.start,metadata.end,penstock.stub,penstock.chunk_hash,penstock.model"
+        fields = f"{names.text},metadata.start,metadata.end,metadata.chunks"
+        fields += ",penstock.stub,penstock.chunk_hash,penstock.model,penstock.partition"
         found: dict[str, dict[int, Row]] = {}
         for start in range(0, len(wanted), PAGE):
             part = wanted[start : start + PAGE]
@@ -471,9 +383,9 @@ class Verifier:
 
 
 async def verify(
-    settings: Settings, checked: Checked, *, repair: bool, sample: int, report: Report
+    settings: Settings, checked: Checked, *, repair: bool, sample: int, report: Report, accept_data_loss: bool = False
 ) -> tuple[Verified, Verified | None]:
-    """What was found, and, with `repair`, what is still there after it.
+    """What was found, and, with `repair`, what is still there after it. `accept_data_loss`: see `Verifier.repair`.
 
     Where that is nothing, and nothing was left to settle, it is noted.
     """
@@ -484,7 +396,8 @@ async def verify(
             unverified = await Index(assembly.client, settings).unverified(checked.identity.index)
             await verifier.run(result, report, sample, whole=unverified)
             if repair and result.damaged:
-                await verifier.repair(Repairer(settings, assembly, reader), report)
+                repairer = Repairer(settings, assembly, reader)
+                await verifier.repair(repairer, report, accept_data_loss=accept_data_loss)
                 left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
                 await verifier.confirm(left, report)
             if not (left or result).damaged and not result.unsettled:
@@ -497,33 +410,3 @@ async def _vouch(settings: Settings, checked: Checked, assembly: Assembly) -> No
         await Index(assembly.client, settings).verified(checked.identity)
     except PenstockError as exc:  # a login that only reads
         logger.warning("that it is verified could not be noted in the registry", extra={"reason": str(exc)})
-
-
-def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
-    """The record that decides what must be there: the newest that was not dead-lettered, and did not give way to one.
-
-    Or a dead-lettered one that is newer, where the entry says that it was taken up again.
-    """
-    plain = (item for item in known if not item.dead_lettered)
-    newest = next((item for item in plain if not (entry and gave_way(item, known, entry))), None)
-    floor = newest.newest.version if newest else 0
-    if entry and entry.version > floor:
-        return next((item for item in known if item.newest.version == entry.version), newest)
-    return newest
-
-
-def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:
-    """Whether a record was superseded by one of its batch, and that one refused: its key is on another partition, too.
-
-    The newer one's letter speaks for both. Within an epoch only: whoever comes later does not compare partitions.
-    """
-    mine = one.newest
-    return (
-        not one.dead_lettered
-        and entry.partition != mine.partition
-        and epoch_of_version(entry.version) == epoch_of_version(mine.version)
-        and any(
-            item.dead_lettered and item.newest.partition == mine.partition and item.newest.version > mine.version
-            for item in known
-        )
-    )

@@ -10,6 +10,7 @@ from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.elastic.store import Operation
 from agents.kafka import claims
+from agents.operations import repair
 from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
@@ -67,6 +68,22 @@ RANDOM = {
         LIFE,
         records=(("a", ("x", "y")), ("b", ("q",)), ("a", ("x", "y")), ("b", ("q",)), ("a", ("x", "y"))),
         faults={**FAULTS, "damage": 2},
+        unverified=True,
+    ),
+    "restored, and the records are gone": Scenario(
+        records=(
+            ("a", ("x", "y")),
+            ("a", ("z", "x", "k")),
+            ("b", ("q",)),
+            ("a", ("z",)),
+            ("a", ("k", "x")),
+            ("b", None),
+            ("a", ("y",)),
+        ),
+        windows=(1, 2),
+        # nobody slept through the restore, and writes then what its snapshot has not
+        zombies=False,
+        faults={"crash": 1, "lost": 1, "restore": 2, "repair": 2},
         unverified=True,
     ),
     "the topic is made anew": replace(
@@ -322,6 +339,30 @@ def _repair_overwrites(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(protocol, "decide", decide)
 
 
+def _keep_overwrites(patch: pytest.MonkeyPatch) -> None:
+    class Blind:
+        def __init__(self, entries: Any) -> None:
+            self.entries = entries
+
+        async def swap(self, changes: Any) -> Any:
+            now = await self.entries.read([entry.doc_id for entry, _ in changes])
+            return await self.entries.swap([(entry, now.get(entry.doc_id)) for entry, _ in changes])
+
+    real = repair.keep
+
+    async def keep(left: Any, stored: Any, rows: Any, chunks: Any, entries: Any, topic: str) -> None:
+        await real(left, stored, rows, chunks, Blind(entries), topic)  # type: ignore[arg-type]
+
+    patch.setattr(repair, "keep", keep)
+
+
+def _keep_leaves_the_rest(patch: pytest.MonkeyPatch) -> None:
+    async def stub(*_: Any) -> None:
+        return None
+
+    patch.setattr(repair, "stub", stub)
+
+
 def _one_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(protocol.Work, "version", property(lambda work: work.record.offset + 1))
 
@@ -394,6 +435,8 @@ MUTATIONS = [
     Mutation("a redrive replaces its own refusal", "refused, mended, redriven", _redrive_loses_to_its_refusal),
     Mutation("a redrive waits for the stream", "one refused record, killed and redriven", _redrive_comes_in_between),
     Mutation("a repair gives way to newer records", "damaged and repaired", _repair_overwrites),
+    Mutation("what is kept gives way to newer records", "restored, and the records are gone", _keep_overwrites),
+    Mutation("what is kept is all that there is", "restored, and the records are gone", _keep_leaves_the_rest),
     Mutation("epoch in the version", "the topic is made anew", _one_epoch),
     Mutation("the content's own version in the entry", "the same content comes again", _content_version_moves),
     Mutation("unchanged is not untouched", "damaged, known to be, and published again", _unverified_is_verified),

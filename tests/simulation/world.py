@@ -23,6 +23,7 @@ from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.stages import Parts, Stages
 from agents.metrics import Metrics
+from agents.operations import repair
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from models.memory import MemoryEmbedder, vector_of
@@ -32,6 +33,7 @@ from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
+from streams.examine import row_of
 from streams.ids import version
 from streams.memory import MemoryLog, Partition
 from streams.plan import FieldNames, Outcome
@@ -39,6 +41,7 @@ from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
+from streams.salvage import what_is_left
 from streams.split import SplitRules
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
 from tests.simulation.explore import Choices
@@ -50,6 +53,8 @@ RULES = SplitRules(max_chars=1000, overlap_chars=0, max_tokens=10**6)
 METRICS = Metrics()
 BUDGET = Budget(10**9)
 SAFE_STEPS = 3000
+MOST_CHUNKS = 4
+"""That any document here has."""
 
 
 decoded = cache(decode)
@@ -74,7 +79,8 @@ class Scenario:
     anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
     """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, anew, replaced, renew: `World`."""
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew:
+    `World`."""
     epoch: int = 0
     """Of the index at the beginning."""
     topic_ids: bool = True
@@ -117,6 +123,12 @@ class World:
         """Version that was damaged, by document."""
         self.damages: Counter[str] = Counter()
         """How often, by document: what is damaged while it is repaired may stay so."""
+        self.written: dict[tuple[str, int], Any] = {}
+        """Sources of chunks, by id and version: what a snapshot of the chunk index may have."""
+        self.loose: set[str] = set()
+        """Documents with chunks that their entries say never were: `verify` finds them."""
+        self.accepted: dict[str, tuple[int, tuple[str, ...]]] = {}
+        """Version whose content is lost, by document, and the texts that are kept instead."""
         self.redriven: dict[int, str] = {}
         """Outcome by offset; empty while it is under way."""
         self.late: list[tuple[str, Operation]] = []
@@ -229,7 +241,9 @@ class World:
                 continue
             if self.left.get("damage"):
                 yield None, f"{key} is damaged", lambda key=key: self.damage(key)  # type: ignore[misc]
-            repairing = any(isinstance(worker, Repairer) and worker.alive for worker in self.workers)
+            if self.left.get("restore"):
+                yield None, f"{key} is set back, its record gone", lambda key=key: self.restore(key)  # type: ignore[misc]
+            repairing = any(isinstance(worker, Repairer | Keeper) and worker.alive for worker in self.workers)
             if self.left.get("repair") and self.damaged.get(key) == entry.version and not repairing:
                 yield None, f"repair {key}", lambda key=key: self.repair(key)  # type: ignore[misc]
         if self.left.get("reopen"):
@@ -238,7 +252,7 @@ class World:
             yield None, "the mapping is mended", self.mend
         if self.left.get("retention"):
             for offset in [*sorted(self.log)[1:], self.end]:
-                yield None, f"retention up to {offset}", lambda offset=offset: self.retain(offset)  # type: ignore[misc]
+                yield None, f"retention up to {offset}", lambda offset=offset: self.retention(offset)  # type: ignore[misc]
         if self.left.get("replace"):
             yield None, "the chunk index is deleted and made anew", self.replace
 
@@ -437,10 +451,30 @@ class World:
         self.damages[key] += 1
         row.source = {**row.source, "text": "damaged"}  # a wrong vector with the right hash would be read back
 
+    def restore(self, key: str) -> None:
+        """Retention takes the record of a document, and its chunks are set back to a snapshot from before it."""
+        self.left["restore"] -= 1
+        entry = self.entry(key)
+        self.retain(max(self.begin, offset_of_version(entry.version) + 1))
+        self.damaged[key] = entry.version
+        self.damages[key] += 1
+        ids = [chunk for chunk in self.chunks.rows if chunk.rpartition("#")[0] == key]
+        for chunk in ids:
+            del self.chunks.rows[chunk]
+            self.newest.pop(chunk, None)
+        made = [made for chunk, made in self.written if chunk in ids and made < (entry.content_version or 0)]
+        for chunk in ids:  # in a snapshot each shard is of a moment of its own
+            if made and (source := self.written.get((chunk, max(made)))) and self.choices.pick(4):
+                self.chunks.seq_no += 1
+                self.chunks.rows[chunk] = Row(max(made), self.chunks.seq_no, self.chunks.primary_term, source)
+                self.loose |= {key} if int(chunk.rpartition("#")[2]) >= entry.hi else set()
+        self.changed = True
+
     def repair(self, key: str) -> None:
-        """`penstock index verify --repair` has found it."""
+        """`penstock index verify --repair` has found it; with `--accept-data-loss` where its record is gone."""
         self.left["repair"] = self.left.get("repair", 0) - 1
-        self.workers.append(Repairer(self, key))
+        gone = offset_of_version(self.damaged[key]) not in self.log
+        self.workers.append(Keeper(self, key) if gone else Repairer(self, key))
 
     def arrive_late(self, number: int, alias: str) -> None:
         """A request whose sender gave up waiting is carried out after all."""
@@ -461,9 +495,13 @@ class World:
         self.left["mend"] -= 1
         self.chunks.mended = True
 
+    def retention(self, begin: int) -> None:
+        """It goes on."""
+        self.left["retention"] -= 1
+        self.retain(begin)
+
     def retain(self, begin: int) -> None:
         """Retention takes what is below an offset, read or not."""
-        self.left["retention"] -= 1
         if self.changelog is not None:  # before the first claim nothing was promised
             self.gone |= {offset: record for offset, record in self.log.items() if offset < begin}
         self.topic.partitions[0].delete_before(begin)
@@ -504,11 +542,14 @@ class World:
                     self.fail(f"chunk {key} went back from version {best} to {row.version}")
                 continue
             self.newest[key] = row.version
+            if not row.source["penstock"]["stub"]:
+                self.written[key, row.version] = row.source
             doc, _, number = key.rpartition("#")
             held[doc].append((int(number), row))
         for key in self.keys:
             rows = [row for _, row in held[key]]
-            now: list[object] = [self.epoch, self.chunks, self.registry.rows.get(key), self.damaged.get(key), *rows]
+            told = self.damaged.get(key), key in self.loose
+            now: list[object] = [self.epoch, self.chunks, self.registry.rows.get(key), *told, *rows]
             if _is_same(now, self.checked.get(key, ())):
                 continue
             self.checked[key] = now
@@ -516,12 +557,15 @@ class World:
             if entry is None or entry.state == "writing" or self.damaged.get(key) == entry.version:
                 continue
             texts = self.texts_of(entry.version) if entry.state == "done" else ()
+            if self.accepted.get(key, (0,))[0] == entry.version:
+                texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
             wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
             found = {
                 number: (source["text"], tuple(source["vector"]))
                 for number, source in ((number, row.source) for number, row in held[key])
                 if source is not None and not source["penstock"]["stub"]
+                if key not in self.loose or number < len(texts)
             }
             if found != wanted:
                 self.fail(f"{key} is {entry.state} at version {entry.version} and holds {found}, not {wanted}")
@@ -675,6 +719,7 @@ class World:
             tuple(sorted(self.redriven.items())),
             frozenset(self.vacuumed),
             tuple(sorted(self.damaged.items())),
+            (tuple(sorted(self.accepted.items())), frozenset(self.loose)),
             tuple((alias, _told(operation)) for alias, operation in self.late),
             tuple(self.left.items()),
             any(not timer.cancelled() for timer in self.loop.timers),
@@ -943,6 +988,34 @@ class Repairer(Process):
         await stages.write(works)
         if works[0].intent and (world.damaged.get(self.key), world.damages[self.key]) == (damaged, damages):
             del world.damaged[self.key]
+        self.alive = False
+
+
+class Keeper(Process):
+    """`penstock index verify --repair --accept-data-loss` of one document, whose record is gone."""
+
+    def __init__(self, world: World, key: str) -> None:
+        super().__init__(world, f"keep {key}")
+        self.key = key
+        self.spawn(self.run())
+
+    async def run(self) -> None:
+        """What is whole of an older record becomes all that there is."""
+        world, key, damaged = self.world, self.key, self.world.damaged[self.key]
+        damages, parts = world.damages[key], self.make_parts()
+        stored = (await parts.registry.read([key])).get(key)
+        ids = [f"{key}#{number}" for number in range(MOST_CHUNKS)]
+        found = await SimulatedStore(self).get(f"chunks:{world.incarnation}", ids)
+        rows = {k: row_of(row["_source"], row["_version"]) for k, row in enumerate(found) if row["found"]}
+        entry = stored.entry if stored else None
+        left = what_is_left(key, entry, rows, chunk_index_uuid=parts.target.chunk_index_uuid)
+        if stored and left and stored.entry.version == damaged:
+            await repair.keep(left, stored, rows, parts.chunks, parts.registry, TOPIC)
+            if world.entry(key) == left.entry and (world.damaged.get(key), world.damages[key]) == (damaged, damages):
+                content = left.entry.content_version or 0
+                world.accepted[key] = damaged, world.texts_of(content) if left.entry.n else ()
+                del world.damaged[key]
+                world.loose.discard(key)
         self.alive = False
 
 

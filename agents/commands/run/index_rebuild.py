@@ -47,5 +47,6 @@ def beside(
         shown = ", ".join(done.damaged[:20]) + (" …" if len(done.damaged) > 20 else "")
         raise PenstockError(
             f"{len(done.damaged)} documents are missing there: the topic has lost their records, and their chunks in "
-            f"the index that serves are not whole. Publish them again: {shown}"
+            f"the index that serves are not whole. Publish them again: {shown}. For what is left of them see "
+            "`penstock index verify`"
         )

@@ -19,9 +19,18 @@ from agents.stopping import finish
 from agents.terminal import in_line
 
 
-def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics: Path | None, as_json: bool) -> None:
+def verify(
+    settings: Settings,
+    *,
+    repair: bool,
+    accept_data_loss: bool,
+    sample: int,
+    limit: int,
+    metrics: Path | None,
+    as_json: bool,
+) -> None:
     """Look, mend where that is asked for, and tell; ends the process with 1 where damage is left."""
-    found, left = finish(_verify(settings, repair, sample))
+    found, left = finish(_verify(settings, repair, accept_data_loss, sample))
     last = left or found
     if metrics:
         _write_metrics(metrics, last)
@@ -32,15 +41,24 @@ def verify(settings: Settings, *, repair: bool, sample: int, limit: int, metrics
         if left:
             say("\nafter the repair:")
             _print(left, limit)
-            if left.damaged:
+            if left.damaged > left.kinds["content lost"]:
                 say("a chunk that was deleted less than a minute ago (`index.gc_deletes`) is written by a later repair")
     sys.exit(1 if last.damaged else 0)
 
 
-async def _verify(settings: Settings, repair: bool, sample: int) -> tuple[Verified, Verified | None]:
+async def _verify(
+    settings: Settings, repair: bool, accept_data_loss: bool, sample: int
+) -> tuple[Verified, Verified | None]:
     checked = await check(settings, any_log=not repair)  # to look at what is wrong is always right
     with closing(checked.embedder), progress_bar() as bar:
-        return await verify_index(settings, checked, repair=repair, sample=sample, report=reporter(bar))
+        return await verify_index(
+            settings,
+            checked,
+            repair=repair,
+            accept_data_loss=accept_data_loss,
+            sample=sample,
+            report=reporter(bar),
+        )
 
 
 def _data(verified: Verified, limit: int) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""What is wrong with one document, given what is known of the log and of the dead letters. Reads nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agents.indexing.preflight import Checked
+from agents.operations.spool import Known, Spool
+from streams.contract import this_very_log
+from streams.epochs import epoch_of_version, offset_of_version
+from streams.examine import Finding, Row, examine
+from streams.registry import Entry, Stored
+from streams.salvage import UNKNOWN, Left, what_is_left
+
+ACCEPT = "index verify --repair --accept-data-loss"
+NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here"})
+"""Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, or it
+was indexed under a larger `batch.max_inflight_bytes` than this command has."""
+OF_THE_CHUNKS = frozenset(
+    {"missing entry", "left writing", "missing chunk", "stubbed chunk", "wrong hash", "wrong version", "version ahead"}
+    | {"content lost"}
+)
+"""Kinds that are mended by what the chunks are, where the log has no record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One document as read at one moment. `gone`: the log holds nothing where its entry's record was."""
+
+    stored: Stored | None
+    rows: Mapping[int, Row]
+    gone: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Judge:
+    """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
+    newer is not looked at; `ends`, as of now.
+
+    `compacted`: the topic is. `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that
+    retention took while they were read. `too_large`: documents and versions that a worker with a larger limit took.
+    """
+
+    checked: Checked
+    spool: Spool
+    begin: Mapping[int, int] = field(default_factory=dict)
+    bounds: Mapping[int, int] = field(default_factory=dict)
+    ends: Mapping[int, int] = field(default_factory=dict)
+    compacted: bool = False
+    letters_whole: bool = True
+    lost: list[tuple[int, range]] = field(default_factory=list)
+    too_large: set[tuple[str, int]] = field(default_factory=set)
+
+    def findings(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
+        """What is wrong with a document as it was read, if anything."""
+        entry = self.mine(seen.stored)
+        if entry and self.is_beyond(entry):
+            made = f"epoch {epoch_of_version(entry.version)}, {entry.partition}@{offset_of_version(entry.version)}"
+            told = f"the log ends at {self.ends.get(entry.partition, 0)}, and its entry is of {made}: of another log"
+            return [Finding("entry ahead", doc, f"{told}. Stop the workers, then `penstock index epoch bump`")]
+        if entry and not self._is_read(entry):
+            return []  # newer than what was looked at
+        if entry and (doc, entry.version) in self.too_large:
+            return []
+        asked = self.asked_for(known, entry, gone=seen.gone)
+        newest = asked.newest if asked else None
+        found = list(examine(doc, newest, entry, seen.rows, model=self.checked.embedder.manifest.name))
+        if newest is None:
+            return self._without_record(doc, known, entry, seen, found)
+        if entry and entry.state == "rejected" and entry.version == newest.version:
+            place = entry.partition, offset_of_version(entry.version)
+            if self.letters_whole and not self.spool.has_letter(epoch_of_version(entry.version), place):
+                found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
+        return [*found, *self._on_two_partitions(doc, known, entry)]
+
+    def _without_record(
+        self, doc: str, known: Sequence[Known], entry: Entry | None, seen: Seen, found: list[Finding]
+    ) -> list[Finding]:
+        """What is wrong with one that the log has no record of. More of it may be told from its chunks."""
+        if entry and entry.n and self._is_deleted(doc, entry, known):
+            return [*found, Finding("deleted meanwhile", doc, "its record is no longer in the topic")]
+        left = self.left(doc, entry, seen)
+        if left and entry is None and found:
+            return [Finding("missing entry", doc, "the registry does not know it, and its record is gone")]
+        kinds = {finding.kind for finding in found}
+        if entry and left and left.lost and kinds & OF_THE_CHUNKS:
+            place, n = f"{entry.partition}@{offset_of_version(entry.version)}", left.entry.n
+            told = f"its newest record, {place}, is gone, and its chunks are not that one's: publish it again, or"
+            kept = f"keeps the {n} chunks of an older one" if n else "deletes what is left of it"
+            return [Finding("content lost", doc, f"{told} `penstock {ACCEPT}` {kept}")]
+        if two := self._on_two_partitions(doc, known, entry):
+            return [*found, *two]
+        if entry and entry.n:
+            older = ", and the content of an older one is kept" if entry.content_hash == UNKNOWN else ""
+            return [*found, Finding("no record", doc, f"its record is no longer in the topic{older}")]
+        return found
+
+    def _on_two_partitions(self, doc: str, known: Sequence[Known], entry: Entry | None) -> list[Finding]:
+        there = next((item for item in known if entry and gave_way(item, known, entry)), None)
+        if entry is None or there is None:
+            return []
+        newer = f"a newer record on partition {there.newest.partition} is a dead letter"
+        return [Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}")]
+
+    def left(self, doc: str, entry: Entry | None, seen: Seen) -> Left | None:
+        """What is left of one that the log has no record of.
+
+        None, too, where nobody but others can have written its chunks, or none is whole and nobody knows of it.
+        """
+        left = what_is_left(doc, entry, seen.rows, chunk_index_uuid=self.checked.identity.chunk_index_uuid)
+        if left is None or not self._is_read(left.entry):
+            return None
+        partition, offset = left.entry.partition, offset_of_version(left.entry.version)
+        begin, lost = self.begin.get(partition, 0), self._is_lost(partition, offset)
+        gone = self._is_of_a_log_before(left.entry) or offset < begin or lost
+        return None if entry is None and (left.lost or not gone) else left
+
+    def mine(self, stored: Stored | None) -> Entry | None:
+        """An entry, unless it is about another chunk index: that one is gone."""
+        if stored is None or stored.entry.chunk_index_uuid != self.checked.identity.chunk_index_uuid:
+            return None
+        return stored.entry
+
+    def asked_for(self, known: Sequence[Known], entry: Entry | None, *, gone: bool) -> Known | None:
+        """As the function; None when the entry's record is one that nobody could read: then nothing is known.
+
+        Retention or compaction (`gone`) took it, and left an older one on the partition that its key was on before.
+        """
+        asked = asked_for(known, entry)
+        if entry is None or self._is_of_a_log_before(entry):
+            return asked
+        offset = offset_of_version(entry.version)
+        lost = self._is_lost(entry.partition, offset)
+        gone = gone or offset < self.begin.get(entry.partition, 0)
+        older = asked is not None and asked.newest.version < entry.version
+        return None if lost or (gone and older) else asked
+
+    def is_beyond(self, entry: Entry) -> bool:
+        """Whether no record of the log can have made it: it is of another log."""
+        return entry.version >= self.checked.identity.epochs.version(entry.partition, self.ends.get(entry.partition, 0))
+
+    def _is_read(self, entry: Entry) -> bool:
+        """Whether the log was read up to its record."""
+        bound = self.bounds.get(entry.partition, 0)
+        return entry.version < self.checked.identity.epochs.version(entry.partition, bound)
+
+    def _is_of_a_log_before(self, entry: Entry) -> bool:
+        offset = offset_of_version(entry.version)
+        return self.checked.identity.epochs.version(entry.partition, offset) != entry.version
+
+    def _is_lost(self, partition: int, offset: int) -> bool:
+        """Whether retention took the record while the topic was read."""
+        return any(partition == number and offset in taken for number, taken in self.lost)
+
+    def _is_deleted(self, doc: str, entry: Entry, known: Sequence[Known]) -> bool:
+        """Whether a tombstone took the entry's record, and went itself before a worker saw it.
+
+        Compaction keeps the newest record of a key, unless that is a tombstone. It may be one that is not settled yet:
+        nothing is told then.
+        """
+        indexed = self.checked.identity.contract["source"].get("log")
+        offset = offset_of_version(entry.version)
+        return (
+            self.compacted
+            and this_very_log(indexed, self.checked.topic.log)
+            and not known
+            and not self.spool.is_unread(doc)
+            and entry.state == "done"
+            and not self._is_of_a_log_before(entry)
+            and offset >= self.begin.get(entry.partition, 0)  # below it retention took the records
+            and not self._is_lost(entry.partition, offset)
+            and self.ends == self.bounds
+        )
+
+
+def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
+    """The record that decides what must be there: the newest that was not dead-lettered, and did not give way to one.
+
+    Or a dead-lettered one that is newer, where the entry says that it was taken up again.
+    """
+    plain = (item for item in known if not item.dead_lettered)
+    newest = next((item for item in plain if not (entry and gave_way(item, known, entry))), None)
+    floor = newest.newest.version if newest else 0
+    if entry and entry.version > floor:
+        return next((item for item in known if item.newest.version == entry.version), newest)
+    return newest
+
+
+def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:
+    """Whether a record was superseded by one of its batch, and that one refused: its key is on another partition, too.
+
+    The newer one's letter speaks for both. Within an epoch only: whoever comes later does not compare partitions.
+    """
+    mine = one.newest
+    return (
+        not one.dead_lettered
+        and entry.partition != mine.partition
+        and epoch_of_version(entry.version) == epoch_of_version(mine.version)
+        and any(
+            item.dead_lettered and item.newest.partition == mine.partition and item.newest.version > mine.version
+            for item in known
+        )
+    )
