@@ -33,7 +33,7 @@ class IndexIdentity:
     incarnation: str
     sink: str
     shards: str
-    """Changes when a shard of the chunk index is restored, or loses its history."""
+    """Changes when a shard of either is restored, or loses its history."""
     contract: dict[str, Any]
 
     @property
@@ -144,7 +144,7 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *,
         chunk_index_uuid=stored.get("id", uuids[name]),
         incarnation=incarnation,
         sink=_sink(uuids, histories, stored),
-        shards=fingerprint({"histories": histories[: counts[name]]}),
+        shards=fingerprint({"histories": histories}),
         contract=stored,
     )
 

@@ -293,7 +293,7 @@ class Index:
             await self.note(name, **notes)
 
     async def watch_shards(self, identity: IndexIdentity) -> bool:
-        """Note which shards the chunks are on; where they were on others, warn until somebody has verified them.
+        """Note which shards index and registry are on; where they were others, warn until somebody has verified them.
 
         Returns whether nobody has.
         """
@@ -474,9 +474,9 @@ class Index:
 def not_verified(name: str) -> PenstockError:
     """What is said of an index whose shards were restored, or lost what they had."""
     return PenstockError(
-        f"{name} was restored, or a shard of it lost its history, and nobody has verified it since: chunks may be "
-        "missing that its registry has as written, and that no worker writes again until they are published again: "
-        "`penstock index verify --repair`, once the workers have caught up"
+        f"{name} or its registry was restored, or a shard lost its history, and nobody has verified it since: chunks "
+        "may be missing that the registry has as written, or be left that it knows nothing of: `penstock index verify "
+        "--repair`, once the workers have caught up"
     )
 
 

@@ -24,8 +24,8 @@ REBUILD_NOTE = "penstock_rebuild"
 LOG_NOTE = "penstock_log"
 """Which log it holds, where its contract was written before that was part of it."""
 
-SHARDS_NOTE = "penstock_shards"
-"""Which histories the chunks' shards had when a worker last looked."""
+SHARDS_NOTE = "penstock_histories"
+"""Which histories the shards of both had when a worker last looked."""
 UNVERIFIED_NOTE = "penstock_unverified"
 """Since another history was found, nobody has verified the chunks."""
 

@@ -85,15 +85,19 @@ def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce([(b"changed", OLD), (b"same", OLD), (b"other", OLD), (b"deleted", OLD)])
+        await world.produce((name, OLD) for name in (b"changed", b"same", b"other", b"deleted"))
+        await world.produce([(b"shrunk", {"text": "It is short."})])
         await world.settled(worker=world.start_worker())
         async with connect(world.settings.elasticsearch) as client:
             registry = (await snapshot(world, client)).partition(",")[2]
-            await world.produce([(b"changed", NEW), (b"new", NEW), (b"deleted", None)])
+            await world.produce([(b"changed", NEW), (b"new", NEW), (b"shrunk", NEW), (b"deleted", None)])
             await world.settled(worker=world.workers[-1])
             new = await texts(world, "changed")
             await retention(world)
             await restore(world, client, registry)
+            await world.produce([(b"shrunk", {"text": "It is short again."})])
+            await world.settled(worker=world.workers[-1])
+            assert "`penstock index verify --repair`" in problem(world)
             damage = Damage(client, registry.removesuffix("-registry"))
             await damage.entry("same", state="writing")
             row = await client.get(index=damage.index, id="same#0", source_includes="*,vector")
@@ -105,6 +109,8 @@ def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
         assert kinds <= found["kinds"].keys(), found["kinds"]
         assert (code, found["after_repair"]["kinds"]) == (0, {"no record": 4}), found["after_repair"]
         assert [await texts(world, doc) for doc in ("changed", "new", "deleted")] == [new, new, []]
+        assert await texts(world, "shrunk") == ["It is short again."]  # of its older chunks the registry knew nothing
+        assert problem(world) is None
         assert verified(world)[1] == 0
 
     asyncio.run(scenario())
