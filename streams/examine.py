@@ -47,10 +47,17 @@ class Row:
     chunk_hash: str | None = None
     span: tuple[int | None, int | None] = (None, None)
     model: str | None = None
-    partition: int = 0
-    """Of the record that it was written for."""
+    partition: int | None = None
+    """Of the record that it was written for; None where it does not say."""
     chunks: int | None = None
     """How many that record has."""
+    made: int | None = None
+    """Version of that record, as the row says; another one where somebody else wrote the row since."""
+
+    @property
+    def record_version(self) -> int:
+        """Of the record that it was written for."""
+        return self.version if self.made is None else self.made
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +107,9 @@ def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "tex
         chunk_hash=own.get("chunk_hash"),
         span=(metadata.get("start"), metadata.get("end")),
         model=own.get("model"),
-        partition=own.get("partition", 0),
+        partition=own.get("partition"),
         chunks=metadata.get("chunks"),
+        made=version(own["epoch"], own["offset"]) if "epoch" in own and "offset" in own else None,
     )
 
 

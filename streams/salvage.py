@@ -26,11 +26,20 @@ class Left:
     lost: bool
 
 
-def what_is_left(doc_id: str, entry: Entry | None, rows: Mapping[int, Row], *, chunk_index_uuid: str) -> Left | None:
-    """All of one moment, of a document that the log has no record of. None where nobody knows of any content."""
-    top = max(rows.values(), key=lambda row: row.version, default=None)
-    if top and (entry is None or top.version > entry.version):  # the registry is older than the chunks
-        entry = _entry_of(doc_id, top, rows, entry, chunk_index_uuid)
+def what_is_left(
+    doc_id: str, entry: Entry | None, rows: Mapping[int, Row], *, chunk_index_uuid: str, registry_set_back: bool
+) -> Left | None:
+    """All of one moment, of a document that the log has no record of. None where nobody can tell.
+
+    `registry_set_back`: it may be older than the chunks; else it is the one to know what was deleted since.
+    """
+    newer = _newer(entry, rows)
+    if newer and (
+        registry_set_back or (entry and entry.content_hash == UNKNOWN and entry.version == newer.record_version)
+    ):
+        entry = _entry_of(doc_id, newer, rows, entry, chunk_index_uuid)
+    elif newer and entry and newer.record_version > entry.version:
+        return None  # written by others
     if entry is None:
         return None
     done = replace(entry, state="done", n=0, hi=0, content_version=entry.version)
@@ -48,12 +57,21 @@ def what_is_left(doc_id: str, entry: Entry | None, rows: Mapping[int, Row], *, c
     return Left(entry=replace(done, content_hash=UNKNOWN), lost=lost)
 
 
+def _newer(entry: Entry | None, rows: Mapping[int, Row]) -> Row | None:
+    """A row of the newest record that is newer than the entry: also the very one that this has as refused or gone."""
+    top = max(rows.values(), key=lambda row: (row.record_version, row.partition is not None), default=None)
+    if top is None or entry is None or top.record_version > entry.version:
+        return top
+    whole = newest_whole(rows)
+    return top if not entry.n and whole and whole[0] == entry.version == top.record_version else None
+
+
 def newest_whole(rows: Mapping[int, Row]) -> tuple[int, int] | None:
     """Version and number of chunks of the newest record of which every chunk is there, as it was written."""
     found: dict[int, dict[int, Row]] = defaultdict(dict)
     for number, row in rows.items():
         if not row.stub and row.text_hash == row.chunk_hash:
-            found[row.version][number] = row
+            found[row.record_version][number] = row
     for version in sorted(found, reverse=True):
         chunks = found[version]
         if all(chunks.get(number) and chunks[number].chunks == len(chunks) for number in range(len(chunks))):
@@ -61,14 +79,19 @@ def newest_whole(rows: Mapping[int, Row]) -> tuple[int, int] | None:
     return None
 
 
-def _entry_of(doc_id: str, top: Row, rows: Mapping[int, Row], entry: Entry | None, chunk_index_uuid: str) -> Entry:
+def _entry_of(
+    doc_id: str, top: Row, rows: Mapping[int, Row], entry: Entry | None, chunk_index_uuid: str
+) -> Entry | None:
     """As it was when the newest of these rows was written: by a deletion, where that left stubs only."""
-    same_epoch = entry is not None and epoch_of_version(entry.version) == epoch_of_version(top.version)
-    written = any(row.version == top.version and not row.stub for row in rows.values())
+    same_epoch = entry is not None and epoch_of_version(entry.version) == epoch_of_version(top.record_version)
+    partition = entry.partition if entry and (same_epoch or top.partition is None) else top.partition
+    if partition is None:
+        return None
+    written = any(row.record_version == top.record_version and not row.stub for row in rows.values())
     return Entry(
         doc_id=doc_id,
-        partition=entry.partition if entry and same_epoch else top.partition,
-        version=top.version,
+        partition=partition,
+        version=top.record_version,
         state="writing",
         n=len(rows) if written else 0,
         hi=len(rows),

@@ -32,8 +32,8 @@ class IndexIdentity:
     """The contract's own: a restored index has it, too, and its registry is about it then."""
     incarnation: str
     sink: str
-    shards: str
-    """Changes when a shard of either is restored, or loses its history."""
+    shards: tuple[str, str]
+    """Of the chunk index, and of its registry: changes when a shard of it is restored, or loses its history."""
     contract: dict[str, Any]
 
     @property
@@ -126,7 +126,7 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *,
                 f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
             )
     stats = await client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
-    histories = []
+    histories: dict[str, list[str]] = {}
     for index in (name, registry):
         shards = stats["indices"].get(index, {}).get("shards", {})
         started = {
@@ -137,14 +137,14 @@ async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *,
         }
         if len(started) != counts[index]:
             raise AwayError(f"{len(started)} of {counts[index]} shards of {index} are started: try again later")
-        histories += [f"{index}/{shard}/{history}" for shard, history in sorted(started.items())]
+        histories[index] = [f"{index}/{shard}/{history}" for shard, history in sorted(started.items())]
     return IndexIdentity(
         index=name,
         registry=registry,
         chunk_index_uuid=stored.get("id", uuids[name]),
         incarnation=incarnation,
-        sink=_sink(uuids, histories, stored),
-        shards=fingerprint({"histories": histories}),
+        sink=_sink(uuids, histories[name] + histories[registry], stored),
+        shards=(fingerprint({"histories": histories[name]}), fingerprint({"histories": histories[registry]})),
         contract=stored,
     )
 

@@ -25,8 +25,10 @@ from agents.elastic.notes import (
     REBUILD_NOTE,
     SHARDS_NOTE,
     UNVERIFIED_NOTE,
+    Side,
     notes_in,
     read_notes,
+    set_back,
     write_notes,
 )
 from agents.settings import Settings, with_model
@@ -297,18 +299,17 @@ class Index:
 
         Returns whether nobody has.
         """
-        name, notes = identity.index, await self.notes(identity.index)
-        before, unverified = notes.get(SHARDS_NOTE), notes.get(UNVERIFIED_NOTE)
-        if before != identity.shards:
-            unverified = unverified or before is not None
-            await self.note(name, **{SHARDS_NOTE: identity.shards, UNVERIFIED_NOTE: unverified or None})
-        if unverified:
-            logger.warning(str(not_verified(name)))
-        return bool(unverified)
+        notes = await self.notes(identity.index)
+        sides = sorted(set_back(notes, identity.shards))
+        if notes.get(SHARDS_NOTE) != list(identity.shards):
+            await self.note(identity.index, **{SHARDS_NOTE: list(identity.shards), UNVERIFIED_NOTE: sides or None})
+        if sides:
+            logger.warning(str(not_verified(identity.index)))
+        return bool(sides)
 
-    async def unverified(self, name: str) -> bool:
-        """Whether chunks may be missing without anybody knowing."""
-        return bool((await self.notes(name)).get(UNVERIFIED_NOTE))
+    async def set_back(self, identity: IndexIdentity) -> frozenset[Side]:
+        """Which of the two may be older than the other one, without anybody knowing."""
+        return set_back(await self.notes(identity.index), identity.shards)
 
     async def verified(self, identity: IndexIdentity) -> None:
         """Everything settled was held against the topic, on these shards, and found to be right, or mended.
@@ -316,7 +317,7 @@ class Index:
         Where a worker has noted others since, that says nothing about them.
         """
         notes = await self.notes(identity.index)
-        if notes.get(UNVERIFIED_NOTE) and notes.get(SHARDS_NOTE) == identity.shards:
+        if notes.get(UNVERIFIED_NOTE) and notes.get(SHARDS_NOTE) == list(identity.shards):
             await self.note(identity.index, **{UNVERIFIED_NOTE: None})
 
     async def open(self, name: str) -> None:

@@ -6,7 +6,7 @@ are in the registry's `_meta`. Of those, too, one may be lost to another; each i
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from elasticsearch import AsyncElasticsearch
 
@@ -25,9 +25,20 @@ LOG_NOTE = "penstock_log"
 """Which log it holds, where its contract was written before that was part of it."""
 
 SHARDS_NOTE = "penstock_histories"
-"""Which histories the shards of both had when a worker last looked."""
+"""Which histories the shards of chunks and registry had when a worker last looked."""
 UNVERIFIED_NOTE = "penstock_unverified"
-"""Since another history was found, nobody has verified the chunks."""
+"""Since others were found, nobody has held the two against each other: the sides that may be the older ones."""
+
+
+Side = Literal["chunks", "registry"]
+
+
+def set_back(notes: Mapping[str, Any], shards: tuple[str, str]) -> frozenset[Side]:
+    """Which of the two was restored, or lost what it had, and may be older than the other since; until verified."""
+    noted, before = notes.get(UNVERIFIED_NOTE) or [], notes.get(SHARDS_NOTE) or shards
+    sides: tuple[Side, Side] = ("chunks", "registry")
+    changed = {side for side, old, now in zip(sides, before, shards, strict=True) if old != now}
+    return frozenset(changed | {side for side in sides if noted is True or side in noted})
 
 
 def notes_in(chunks: Mapping[str, Any], registry: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agents.indexing.preflight import Checked
 from agents.operations.spool import Known, Spool
 from streams.contract import this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
-from streams.examine import Finding, Row, examine
+from streams.examine import Finding, Place, Row, examine
+from streams.ids import chunk_id
 from streams.registry import Entry, Stored
-from streams.salvage import UNKNOWN, Left, what_is_left
+from streams.salvage import UNKNOWN, Left, newest_whole, what_is_left
 
 ACCEPT = "index verify --repair --accept-data-loss"
-NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here"})
-"""Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, or it
-was indexed under a larger `batch.max_inflight_bytes` than this command has."""
+NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here", "changed by others"})
+"""Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, it was
+indexed under a larger `batch.max_inflight_bytes` than this command has, or somebody wrote another field of it."""
 OF_THE_CHUNKS = frozenset(
-    {"missing entry", "left writing", "missing chunk", "stubbed chunk", "wrong hash", "wrong version", "version ahead"}
-    | {"content lost"}
+    {"missing entry", "stale entry", "left writing", "missing chunk", "stubbed chunk"}
+    | {"wrong hash", "wrong version", "version ahead", "content lost"}
 )
 """Kinds that are mended by what the chunks are, where the log has no record."""
 
@@ -36,8 +38,9 @@ class Judge:
     """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
     newer is not looked at; `ends`, as of now.
 
-    `compacted`: the topic is. `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that
-    retention took while they were read. `too_large`: documents and versions that a worker with a larger limit took.
+    `compacted`: the topic is. `registry_set_back`: it may be older than the chunks. `letters_whole`: retention took no
+    dead letter. `lost`: offsets of a partition that retention took while they were read. `too_large`: documents and
+    versions that a worker with a larger limit took.
     """
 
     checked: Checked
@@ -46,6 +49,7 @@ class Judge:
     bounds: Mapping[int, int] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
     compacted: bool = False
+    registry_set_back: bool = False
     letters_whole: bool = True
     lost: list[tuple[int, range]] = field(default_factory=list)
     too_large: set[tuple[str, int]] = field(default_factory=set)
@@ -61,9 +65,14 @@ class Judge:
             return []  # newer than what was looked at
         if entry and (doc, entry.version) in self.too_large:
             return []
-        asked = self.asked_for(known, entry, gone=seen.gone)
+        if any(self._is_unsettled(row) for row in seen.rows.values()):
+            return []  # newer than what was looked at, and the registry is the older one
+        asked = self.asked_for(doc, known, seen)
         newest = asked.newest if asked else None
         found = list(examine(doc, newest, entry, seen.rows, model=self.checked.embedder.manifest.name))
+        whole = newest_whole(seen.rows)
+        if self.registry_set_back and entry and entry.state == "rejected" and whole and whole[0] == entry.version:
+            found = [Finding("stale entry", doc, "its record was refused, and is whole since: it was taken up again")]
         if newest is None:
             return self._without_record(doc, known, entry, seen, found)
         if entry and entry.state == "rejected" and entry.version == newest.version:
@@ -76,23 +85,37 @@ class Judge:
         self, doc: str, known: Sequence[Known], entry: Entry | None, seen: Seen, found: list[Finding]
     ) -> list[Finding]:
         """What is wrong with one that the log has no record of. More of it may be told from its chunks."""
+        found = [_changed_by_others(doc, one, seen.rows) for one in found]
         if entry and entry.n and self._is_deleted(doc, entry, known):
             return [*found, Finding("deleted meanwhile", doc, "its record is no longer in the topic")]
         left = self.left(doc, entry, seen)
-        if left and entry is None and found:
-            return [Finding("missing entry", doc, "the registry does not know it, and its record is gone")]
-        kinds = {finding.kind for finding in found}
-        if entry and left and left.lost and kinds & OF_THE_CHUNKS:
-            place, n = f"{entry.partition}@{offset_of_version(entry.version)}", left.entry.n
-            told = f"its newest record, {place}, is gone, and its chunks are not that one's: publish it again, or"
-            kept = f"keeps the {n} chunks of an older one" if n else "deletes what is left of it"
-            return [Finding("content lost", doc, f"{told} `penstock {ACCEPT}` {kept}")]
+        if left and left.lost and ({finding.kind for finding in found} & OF_THE_CHUNKS or entry is None):
+            if self.letter_of(entry or left.entry):
+                return found if entry else [Finding("missing entry", doc, "its record is in a dead letter")]
+            return [self._lost(doc, entry or left.entry, left)]
+        if left and entry is None:
+            as_it_was = examine(doc, None, left.entry, seen.rows, model=self.checked.embedder.manifest.name)
+            told = "the registry does not know it, and its record is gone"
+            return [Finding("missing entry", doc, told), *(one for one in as_it_was if one.kind == "wrong model")]
         if two := self._on_two_partitions(doc, known, entry):
             return [*found, *two]
         if entry and entry.n:
-            older = ", and the content of an older one is kept" if entry.content_hash == UNKNOWN else ""
-            return [*found, Finding("no record", doc, f"its record is no longer in the topic{older}")]
+            older = entry.content_version is not None and entry.content_version < entry.version
+            told = ", and the content of an older one is kept" if older and entry.content_hash == UNKNOWN else ""
+            return [*found, Finding("no record", doc, f"its record is no longer in the topic{told}")]
         return found
+
+    def _lost(self, doc: str, entry: Entry, left: Left) -> Finding:
+        place, n = f"{entry.partition}@{offset_of_version(entry.version)}", left.entry.n
+        told = f"its newest record, {place}, is gone, and its chunks are not that one's: publish it again, or"
+        chunks = "the chunk" if n == 1 else f"the {n} chunks"
+        kept = f"keeps {chunks} of an older one" if n else "deletes what is left of it"
+        return Finding("content lost", doc, f"{told} `penstock {ACCEPT}` {kept}")
+
+    def letter_of(self, entry: Entry) -> tuple[int, Place] | None:
+        """Epoch and place of an entry's record, where a dead letter has that record: it was taken up from there."""
+        key = epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
+        return key if self.spool.has_whole_letter(*key) else None
 
     def _on_two_partitions(self, doc: str, known: Sequence[Known], entry: Entry | None) -> list[Finding]:
         there = next((item for item in known if entry and gave_way(item, known, entry)), None)
@@ -102,17 +125,37 @@ class Judge:
         return [Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}")]
 
     def left(self, doc: str, entry: Entry | None, seen: Seen) -> Left | None:
-        """What is left of one that the log has no record of.
-
-        None, too, where nobody but others can have written its chunks, or none is whole and nobody knows of it.
-        """
-        left = what_is_left(doc, entry, seen.rows, chunk_index_uuid=self.checked.identity.chunk_index_uuid)
+        """What is left of one that the log has no record of; None where nobody can tell, or nothing ever was."""
+        left = what_is_left(
+            doc,
+            entry,
+            seen.rows,
+            chunk_index_uuid=self.checked.identity.chunk_index_uuid,
+            registry_set_back=self.registry_set_back,
+        )
         if left is None or not self._is_read(left.entry):
             return None
-        partition, offset = left.entry.partition, offset_of_version(left.entry.version)
-        begin, lost = self.begin.get(partition, 0), self._is_lost(partition, offset)
-        gone = self._is_of_a_log_before(left.entry) or offset < begin or lost
-        return None if entry is None and (left.lost or not gone) else left
+        known_to_be_gone = entry is not None and left.entry.version == entry.version
+        gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version)
+        return left if gone else None
+
+    def _is_gone(self, doc: str, partition: int, made: int) -> bool:
+        """Whether the log may have lost the record of this version; where it reaches back to it, it never was.
+
+        Compaction takes it for a newer record of its key: one that nobody could read, or else a deletion.
+        """
+        offset = offset_of_version(made)
+        of_a_log_before = self.checked.identity.epochs.version(partition, offset) != made
+        taken = offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
+        return of_a_log_before or taken or (self.compacted and self.spool.is_unread(doc))
+
+    def _is_unsettled(self, row: Row) -> bool:
+        """Whether it is of a record that was not looked at, and is in the log."""
+        if row.partition is None:
+            return False
+        version = partial(self.checked.identity.epochs.version, row.partition)
+        bound, end = self.bounds.get(row.partition, 0), self.ends.get(row.partition, 0)
+        return version(bound) <= row.record_version < version(end)
 
     def mine(self, stored: Stored | None) -> Entry | None:
         """An entry, unless it is about another chunk index: that one is gone."""
@@ -120,17 +163,23 @@ class Judge:
             return None
         return stored.entry
 
-    def asked_for(self, known: Sequence[Known], entry: Entry | None, *, gone: bool) -> Known | None:
-        """As the function; None when the entry's record is one that nobody could read: then nothing is known.
+    def asked_for(self, doc: str, known: Sequence[Known], seen: Seen) -> Known | None:
+        """As the function; None when the document's record is one that nobody could read: then nothing is known.
 
-        Retention or compaction (`gone`) took it, and left an older one on the partition that its key was on before.
+        Retention or compaction took it (`seen.gone`), and left an older one on the partition that its key was on
+        before. A registry that is set back knows nothing of it either: then the chunks do.
         """
+        entry = self.mine(seen.stored)
         asked = asked_for(known, entry)
+        top = max(seen.rows.values(), key=lambda row: row.record_version, default=None)
+        if asked and self.registry_set_back and top and top.partition is not None:
+            newer = top.record_version > asked.newest.version
+            asked = None if newer and self._is_gone(doc, top.partition, top.record_version) else asked
         if entry is None or self._is_of_a_log_before(entry):
             return asked
         offset = offset_of_version(entry.version)
         lost = self._is_lost(entry.partition, offset)
-        gone = gone or offset < self.begin.get(entry.partition, 0)
+        gone = seen.gone or offset < self.begin.get(entry.partition, 0)
         older = asked is not None and asked.newest.version < entry.version
         return None if lost or (gone and older) else asked
 
@@ -183,6 +232,14 @@ def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
     if entry and entry.version > floor:
         return next((item for item in known if item.newest.version == entry.version), newest)
     return newest
+
+
+def _changed_by_others(doc: str, finding: Finding, rows: Mapping[int, Row]) -> Finding:
+    """A row whose version is another one than its record's, was written around Penstock; its text is looked at, too."""
+    row = next((row for k, row in rows.items() if chunk_id(doc, k) == finding.where), None)
+    if row is None or row.version == row.record_version or finding.kind not in ("wrong version", "version ahead"):
+        return finding
+    return Finding("changed by others", finding.where, "somebody else wrote it since; its text is its record's")
 
 
 def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:

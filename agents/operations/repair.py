@@ -5,19 +5,23 @@ that nobody asks for become stubs at theirs. Where the record is gone, what is w
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from agents.clock import utc_now
 from agents.indexing.assembly import Assembly
 from agents.indexing.stages import Stages
 from agents.kafka.reader import LogReader
+from agents.operations.letters import pages
 from agents.settings import Settings
+from streams.dead_letter import Home
+from streams.epochs import epoch_of_version, offset_of_version
 from streams.examine import Place, Row
 from streams.ids import chunk_id
 from streams.plan import ChunkWrite
 from streams.ports import Chunks, Entries
 from streams.record import Record
 from streams.registry import Stored
-from streams.salvage import Left
+from streams.salvage import UNKNOWN, Left
 
 TOGETHER_BYTES = 1024**2
 """Of records that are repaired together."""
@@ -48,7 +52,14 @@ async def stub(doc: str, orphans: Mapping[int, Row], chunks: Chunks, topic: str)
             version=row.version,
             source={
                 "metadata": {"doc_id": doc, "chunk": number},
-                "penstock": {"topic": topic, "indexed_at": now, "stub": True},
+                "penstock": {
+                    "topic": topic,
+                    "partition": row.partition,
+                    "offset": offset_of_version(row.version),
+                    "epoch": epoch_of_version(row.version),
+                    "indexed_at": now,
+                    "stub": True,
+                },
             },
             over_equal=True,
         )
@@ -60,8 +71,9 @@ async def stub(doc: str, orphans: Mapping[int, Row], chunks: Chunks, topic: str)
 class Repairer:
     """Repairs documents."""
 
-    def __init__(self, settings: Settings, assembly: Assembly, reader: LogReader) -> None:
+    def __init__(self, settings: Settings, assembly: Assembly, reader: LogReader, home: Home) -> None:
         self._settings = settings
+        self._home = home
         self._assembly = assembly
         self._reader = reader
         self._stages = Stages(assembly.parts)
@@ -84,11 +96,28 @@ class Repairer:
         if records:
             await self._again(records)
 
-    async def _again(self, records: Sequence[Record]) -> None:
+    async def _again(self, records: Sequence[Record], epoch: int | None = None) -> None:
         works = await self._assembly.parts.embedder.on_tokenizers(
-            lambda record: self._stages.prepare(record, attempt=2, repair=True), records
+            lambda record: self._stages.prepare(record, attempt=2, repair=True, epoch=epoch), records
         )
         await self._stages.through(works)
+
+    async def letters(self, wanted: set[tuple[int, Place]]) -> None:
+        """Records that only dead letters have, once more. `wanted`: their epochs and places. Twice is harmless."""
+        left = set(wanted)
+        async for found, _ in pages(self._reader, self._settings, self._home):
+            whole = [letter for letter in found if letter.origin == "own" and letter.left_out is None]
+            due = {(letter.epoch, letter.place): letter for letter in whole}
+            for key in left & due.keys():
+                await self._again([due[key].record], epoch=key[0])
+            left -= due.keys()
+            if not left:
+                return
+
+    async def forget(self, stored: Stored) -> None:
+        """What is published of a document next is written, unchanged or not. Twice is harmless."""
+        if stored.entry.content_hash != UNKNOWN:
+            await self._assembly.registry.swap([(replace(stored.entry, content_hash=UNKNOWN), stored)])
 
     async def deletion(self, doc: str, place: Place) -> None:
         """As if the record at this place, which is gone, had been a tombstone. Twice is harmless."""

@@ -17,7 +17,8 @@ CREATE TABLE newest (doc TEXT, partition INT, offset INT, version INT, body BLOB
     PRIMARY KEY (doc, partition)) WITHOUT ROWID;
 CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BLOB, PRIMARY KEY (doc, version))
     WITHOUT ROWID;
-CREATE TABLE letters (epoch INT, partition INT, offset INT, PRIMARY KEY (epoch, partition, offset)) WITHOUT ROWID;
+CREATE TABLE letters (epoch INT, partition INT, offset INT, whole INT, PRIMARY KEY (epoch, partition, offset))
+    WITHOUT ROWID;
 CREATE TABLE unread (doc TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE entries (doc TEXT PRIMARY KEY, hi INT) WITHOUT ROWID;
 CREATE TABLE suspects (doc TEXT, number INT, PRIMARY KEY (doc, number)) WITHOUT ROWID;
@@ -51,14 +52,21 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_letters(self, letters: Iterable[tuple[int, Place]]) -> None:
-        """Places of dead letters, with their epochs."""
-        rows = [(epoch, *place) for epoch, place in letters]
-        self._db.executemany("INSERT OR IGNORE INTO letters VALUES (?, ?, ?)", rows)
+    def add_letters(self, letters: Iterable[tuple[int, Place, bool]]) -> None:
+        """Places of dead letters, with their epochs. With each whether it has the record, and no pointer to it."""
+        rows = [(epoch, *place, whole) for epoch, place, whole in letters]
+        self._db.executemany(
+            "INSERT INTO letters VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET whole = max(whole, excluded.whole)", rows
+        )
 
     def has_letter(self, epoch: int, place: Place) -> bool:
         """Whether the record at this place was dead-lettered, whatever became of it since."""
         query = "SELECT 1 FROM letters WHERE epoch = ? AND partition = ? AND offset = ?"
+        return self._db.execute(query, (epoch, *place)).fetchone() is not None
+
+    def has_whole_letter(self, epoch: int, place: Place) -> bool:
+        """Whether a dead letter has the record of this place, and no pointer to it."""
+        query = "SELECT 1 FROM letters WHERE epoch = ? AND partition = ? AND offset = ? AND whole"
         return self._db.execute(query, (epoch, *place)).fetchone() is not None
 
     def add_records(self, records: Iterable[tuple[str, Known]], *, dead_lettered: bool) -> None:

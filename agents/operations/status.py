@@ -102,7 +102,7 @@ async def _ailing(settings: Settings, identity: IndexIdentity) -> PenstockError 
             index = Index(client, settings)
             await index.require_served(identity.index)
             await index.require_unblocked(identity.index)
-            if await index.unverified(identity.index):
+            if await index.set_back(identity):
                 return not_verified(identity.index)
     except PenstockError as exc:
         return exc

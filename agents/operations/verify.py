@@ -43,12 +43,12 @@ from streams.examine import Finding, Place, Row, newest_of, row_of
 from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
-from streams.registry import Stored, from_source
+from streams.registry import Entry, Stored, from_source
 
 logger = logging.getLogger(__name__)
 
-KEPT = 10_000
-"""Findings that are named; beyond, they are counted only."""
+KEPT = 100_000
+"""Findings that are named, and as many notes; beyond, they are counted only."""
 TRIES = 5
 LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
@@ -58,7 +58,7 @@ CATCH_UP_S = 60.0
 
 @dataclass(slots=True)
 class Verified:
-    """The result. `kinds`: how often each kind was found; `findings`: the first 10,000; `unsettled`: the lag.
+    """The result. `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
 
     `held_back`: offsets behind an open transaction.
 
@@ -73,18 +73,20 @@ class Verified:
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     widths: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Count them, and keep the first."""
         for finding in findings:
             self.kinds[finding.kind] += 1
-            if len(self.findings) < KEPT:
-                self.findings.append(finding)
+            kept = self.notes if finding.kind in NOTES else self.findings
+            if len(kept) < KEPT:
+                kept.append(finding)
 
     def first(self, limit: int) -> list[Finding]:
         """So many of those that are kept, damage before what is worth knowing."""
-        return sorted(self.findings, key=lambda finding: finding.kind in NOTES)[:limit]
+        return [*self.findings, *self.notes][:limit]
 
     @property
     def damaged(self) -> int:
@@ -105,7 +107,14 @@ class Verifier:
     """One verification."""
 
     def __init__(
-        self, settings: Settings, checked: Checked, assembly: Assembly, reader: LogReader, spool: Spool
+        self,
+        settings: Settings,
+        checked: Checked,
+        assembly: Assembly,
+        reader: LogReader,
+        spool: Spool,
+        *,
+        registry_set_back: bool,
     ) -> None:
         self._settings = settings
         self._checked = checked
@@ -113,7 +122,7 @@ class Verifier:
         self._reader = reader
         self._stages = Stages(assembly.parts)
         self._spool = spool
-        self._judge = Judge(checked=checked, spool=spool)
+        self._judge = Judge(checked=checked, spool=spool, registry_set_back=registry_set_back)
         self._wanted: dict[int, int] = {}
         """The log's ends when the topic was read."""
         self._epochs = checked.identity.epochs
@@ -166,7 +175,7 @@ class Verifier:
 
     async def repair(self, repairer: Repairer, report: Report, *, accept_data_loss: bool) -> None:
         """Mend every suspect that is damaged. `accept_data_loss`: also by what is older, or by nothing."""
-        wrong_vectors = self._vectors.damaged
+        wrong_vectors, letters = self._vectors.damaged, set[tuple[int, Place]]()
         await self._read_ends()
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
@@ -174,7 +183,7 @@ class Verifier:
             again, vectors = list[Place](), set[str]()
             for doc, seen in found.items():
                 entry = self._judge.mine(seen.stored)
-                asked = self._judge.asked_for(known[doc], entry, gone=seen.gone)
+                asked = self._judge.asked_for(doc, known[doc], seen)
                 findings = self._judge.findings(doc, known[doc], seen)
                 kinds = {finding.kind for finding in findings} - NOTES
                 left = None
@@ -184,19 +193,30 @@ class Verifier:
                     vectors |= self._vectors.wrong_of(doc)
                     vectors.update(finding.where for finding in findings if finding.kind == "wrong model")
                     left = self._judge.left(doc, entry, seen) if kinds & OF_THE_CHUNKS else None
-                if left and (accept_data_loss or not left.lost):
+                if left and left.lost and (letter := self._judge.letter_of(entry or left.entry)):
+                    letters.add(letter)
+                elif left and (accept_data_loss or not left.lost):
                     await repairer.keep(left, seen.stored, seen.rows)
+                elif left and seen.stored and entry:
+                    await repairer.forget(seen.stored)
                 if entry and "deleted meanwhile" in kinds:
                     await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
                 if not left and "orphan chunk" in kinds:
-                    n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
-                    await repairer.stubs(doc, {k: row for k, row in seen.rows.items() if k >= n and not row.stub})
+                    await self._stub(repairer, doc, asked, entry, seen)
             await repairer.documents(again)
             await self._vectors.mend(sorted(vectors))
             done += len(part)
             report("repairing", done, self._spool.suspected)
+        await repairer.letters(letters)
         for place in self._lost_letters:
             await repairer.letter(place)
+
+    async def _stub(self, repairer: Repairer, doc: str, asked: Known | None, entry: Entry | None, seen: Seen) -> None:
+        """Of its chunks those that nobody asks for; never what is newer than who does not ask for it."""
+        n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
+        newest = asked.newest.version if asked else entry.version if entry else None
+        rows = {k: row for k, row in seen.rows.items() if k >= n and not row.stub}
+        await repairer.stubs(doc, {k: row for k, row in rows.items() if newest is None or row.version <= newest})
 
     async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
         """Documents, each at one moment: its entry did not change while its chunks were read.
@@ -245,7 +265,9 @@ class Verifier:
         bounds = await self._reader.bounds(topic, range(await self._reader.partitions(topic) or 0))
         self._judge.letters_whole = all(bound.begin == 0 for bound in bounds.values())
         async for found, _ in pages(self._reader, self._settings, self._checked.home(self._settings)):
-            self._spool.add_letters((letter.epoch, letter.place) for letter in found if letter.origin == "own")
+            self._spool.add_letters(
+                (letter.epoch, letter.place, letter.left_out is None) for letter in found if letter.origin == "own"
+            )
 
     async def _read_topic(self, result: Verified, report: Report) -> None:
         rows = await self._progress()
@@ -369,7 +391,8 @@ class Verifier:
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
         names = self._assembly.parts.target.names
         fields = f"{names.text},metadata.start,metadata.end,metadata.chunks"
-        fields += ",penstock.stub,penstock.chunk_hash,penstock.model,penstock.partition"
+        fields += ",penstock.stub,penstock.chunk_hash,penstock.model"
+        fields += ",penstock.partition,penstock.epoch,penstock.offset"
         found: dict[str, dict[int, Row]] = {}
         for start in range(0, len(wanted), PAGE):
             part = wanted[start : start + PAGE]
@@ -391,12 +414,12 @@ async def verify(
     """
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
-            verifier = Verifier(settings, checked, assembly, reader, spool)
             result, left = Verified(), None
-            unverified = await Index(assembly.client, settings).unverified(checked.identity.index)
-            await verifier.run(result, report, sample, whole=unverified)
+            sides = await Index(assembly.client, settings).set_back(checked.identity)
+            verifier = Verifier(settings, checked, assembly, reader, spool, registry_set_back="registry" in sides)
+            await verifier.run(result, report, sample, whole=bool(sides))
             if repair and result.damaged:
-                repairer = Repairer(settings, assembly, reader)
+                repairer = Repairer(settings, assembly, reader, checked.home(settings))
                 await verifier.repair(repairer, report, accept_data_loss=accept_data_loss)
                 left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
                 await verifier.confirm(left, report)

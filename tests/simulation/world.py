@@ -1008,7 +1008,7 @@ class Keeper(Process):
         found = await SimulatedStore(self).get(f"chunks:{world.incarnation}", ids)
         rows = {k: row_of(row["_source"], row["_version"]) for k, row in enumerate(found) if row["found"]}
         entry = stored.entry if stored else None
-        left = what_is_left(key, entry, rows, chunk_index_uuid=parts.target.chunk_index_uuid)
+        left = what_is_left(key, entry, rows, chunk_index_uuid=parts.target.chunk_index_uuid, registry_set_back=False)
         if stored and left and stored.entry.version == damaged:
             await repair.keep(left, stored, rows, parts.chunks, parts.registry, TOPIC)
             if world.entry(key) == left.entry and (world.damaged.get(key), world.damages[key]) == (damaged, damages):

@@ -10,6 +10,8 @@ from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.operations.judge import ACCEPT
 from tests.kit.harness import World, snapshot
+from tests.stack.test_dlq import BROKEN
+from tests.stack.test_epochs import bump, exits_with_3, grow
 from tests.stack.test_faults import text
 from tests.stack.test_verify import Damage, verified
 
@@ -17,22 +19,34 @@ MODEL_SPEED = "fast"
 
 OLD = {"text": text(1, 40)}
 NEW = {"text": text(2, 90)}
+POISON = {"text": "poison " + text(3, 90)}
 
 
-async def retention(world: World) -> None:
-    """All records go."""
+async def retention(world: World, *partitions: int) -> None:
+    """All records of these partitions go; of the first, if none is named."""
     async with log_reader(world.settings) as reader:
-        bounds = await reader.bounds(world.name, [0])
-        await reader.delete_before(world.name, {0: bounds[0].end})
+        bounds = await reader.bounds(world.name, partitions or [0])
+        await reader.delete_before(world.name, {number: bound.end for number, bound in bounds.items()})
+
+
+async def set_back(world: World, client: AsyncElasticsearch, name: str) -> None:
+    """In place, from the snapshot; a worker notices, and ends."""
+    await client.indices.close(index=name)
+    await client.snapshot.restore(repository=world.name, snapshot="one", indices=name, wait_for_completion=True)
+    assert await world.workers[-1].ended() == 3
 
 
 async def restore(world: World, client: AsyncElasticsearch, name: str) -> None:
-    """In place, from the snapshot; a worker notices, and the next one settles what the topic has."""
-    worker = world.workers[-1]
-    await client.indices.close(index=name)
-    await client.snapshot.restore(repository=world.name, snapshot="one", indices=name, wait_for_completion=True)
-    assert await worker.ended() == 3
+    """The same, and the next worker settles what the topic has."""
+    await set_back(world, client, name)
     await world.settled(worker=world.start_worker())
+
+
+async def drop(world: World, client: AsyncElasticsearch, key: str) -> None:
+    """One chunk goes."""
+    (index,) = await client.indices.get_alias(name=world.name)
+    row = await client.get(index=index, id=key)
+    await client.delete(index=index, id=key, version=row["_version"], version_type="external_gte", refresh=True)
 
 
 async def texts(world: World, doc: str) -> list[str]:
@@ -47,34 +61,47 @@ def problem(world: World) -> Any:
 
 
 def test_content_that_nobody_has_any_more_is_named_and_there_is_an_end(world: World) -> None:
+    """The chunks alone are restored: what was deleted since stays so, and what came since is lost."""
+
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce([(b"older", OLD), (b"same", OLD)])
+        await world.produce([(b"older", OLD), (b"same", OLD), (b"deleted", OLD)])
         await world.settled(worker=world.start_worker())
         old = await texts(world, "older")
         async with connect(world.settings.elasticsearch) as client:
             index = (await snapshot(world, client)).partition(",")[0]
-            await world.produce([(b"older", NEW), (b"none", NEW)])
+            await world.produce([(b"older", NEW), (b"none", NEW), (b"deleted", None)])
             await world.settled(worker=world.workers[-1])
             new = await texts(world, "older")
             assert len(new) > len(old) > 1
+            assert world.command("index", "vacuum", "--before", "0s").returncode == 0  # nothing knows of it any more
             await retention(world)
             await restore(world, client, index)
+            await client.update(index=index, id="same#0", doc={"metadata": {"title": "By hand."}}, refresh=True)
         found, code = verified(world, "--repair")
-        assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 2, "no record": 1}), found
+        notes = {"no record": 1, "changed by others": 1}
+        assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 2} | notes), found
         told = {finding["where"]: finding["what"] for finding in found["findings"]}
         assert all("publish it again" in told[doc] and f"`penstock {ACCEPT}`" in told[doc] for doc in ("older", "none"))
+        assert await texts(world, "deleted") == []
         assert problem(world)
         done = world.command(*ACCEPT.split())
         assert done.returncode == 0, (done.stdout, done.stderr)
         assert (await texts(world, "older"), await texts(world, "none")) == (old, [])
         assert problem(world) is None
         found, code = verified(world)
-        assert (code, found["kinds"]) == (0, {"no record": 2}), found
+        assert (code, found["kinds"]) == (0, {"no record": 2, "changed by others": 1}), found
         assert any("the content of an older one is kept" in finding["what"] for finding in found["findings"])
         await world.produce([(b"older", NEW), (b"none", NEW)])  # by their producer, unchanged
         await world.settled(worker=world.workers[-1])
         assert (await texts(world, "older"), await texts(world, "none")) == (new, new)
+        async with connect(world.settings.elasticsearch) as client:
+            await retention(world)
+            await drop(world, client, "none#1")
+        assert verified(world, "--repair")[1] == 1
+        await world.produce([(b"none", NEW)])  # it is written, though the registry has it
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "none") == new
         assert verified(world)[1] == 0
 
     asyncio.run(scenario())
@@ -90,7 +117,9 @@ def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
         await world.settled(worker=world.start_worker())
         async with connect(world.settings.elasticsearch) as client:
             registry = (await snapshot(world, client)).partition(",")[2]
-            await world.produce([(b"changed", NEW), (b"new", NEW), (b"shrunk", NEW), (b"deleted", None)])
+            await world.produce(
+                [(b"changed", NEW), (b"new", NEW), (b"torn", NEW), (b"shrunk", NEW), (b"deleted", None)]
+            )
             await world.settled(worker=world.workers[-1])
             new = await texts(world, "changed")
             await retention(world)
@@ -103,14 +132,88 @@ def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
             row = await client.get(index=damage.index, id="same#0", source_includes="*,vector")
             await damage.chunk("same#0", vector=row["_source"]["vector"][::-1])
             await damage.chunk("other#1", penstock__model="another")
-            await client.indices.refresh(index=damage.index)
+            await drop(world, client, "torn#1")
         found, code = verified(world, "--repair")
-        kinds = {"wrong vector", "wrong model", "left writing", "version ahead", "missing entry"}
+        kinds = {"wrong vector", "wrong model", "left writing", "version ahead", "missing entry", "content lost"}
         assert kinds <= found["kinds"].keys(), found["kinds"]
-        assert (code, found["after_repair"]["kinds"]) == (0, {"no record": 4}), found["after_repair"]
+        assert (code, found["after_repair"]["kinds"]) == (1, {"no record": 4, "content lost": 1}), found["after_repair"]
         assert [await texts(world, doc) for doc in ("changed", "new", "deleted")] == [new, new, []]
         assert await texts(world, "shrunk") == ["It is short again."]  # of its older chunks the registry knew nothing
-        assert problem(world) is None
-        assert verified(world)[1] == 0
+        assert len(await texts(world, "torn")) == len(new) - 1
+        assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+        assert (await texts(world, "torn"), problem(world)) == ([], None)
+        await world.produce([(b"last", NEW)])
+        await world.settled(worker=world.workers[-1])
+        async with connect(world.settings.elasticsearch) as client:
+            await set_back(world, client, registry)
+        impatient = "import agents.operations.verify as v; v.CATCH_UP_S = 1"
+        world.command("index", "verify", "--repair", change=impatient)
+        assert await texts(world, "last") == new  # its record is there, and waits for a worker
+        await world.settled(worker=world.start_worker())
+        assert verified(world, "--repair")[1] == 0
+        assert [await texts(world, doc) for doc in ("changed", "new", "last")] == [new] * 3
+        assert await world.dead_letters() == []
+
+    asyncio.run(scenario())
+
+
+def test_of_a_key_that_moved_the_chunks_know_the_newer_record(world: World) -> None:
+    """The topic has the older one, of another partition, and the registry knows no other."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"moved", OLD), (b"emptied", OLD)], partition=0)
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        await grow(world, 2)
+        await exits_with_3(worker, "has 2")
+        bump(world)
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            await world.produce([(b"moved", NEW), (b"emptied", NEW)], partition=1)
+            await world.settled(worker=world.workers[-1])
+            new = await texts(world, "moved")
+            await retention(world, 1)
+            await drop(world, client, "emptied#2")
+            assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+            await restore(world, client, registry)
+        assert verified(world)[1] == 1
+        assert verified(world, "--repair")[1] == 0
+        assert (await texts(world, "moved"), await texts(world, "emptied")) == (new, [])
+        await world.produce([(b"moved", {"text": "Again."}), (b"emptied", {"text": "Again."})], partition=1)
+        await world.settled(worker=world.workers[-1])
+        assert (await texts(world, "moved"), await texts(world, "emptied")) == (["Again."], ["Again."])
+        assert await world.dead_letters() == []
+
+    asyncio.run(scenario())
+
+
+def test_content_that_a_dead_letter_has_is_not_lost(world: World) -> None:
+    """A replay was killed halfway, and a chunk of another one went: both records are in their letters only."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"begun", OLD), (b"begun", POISON), (b"torn", POISON), (b"refused", POISON)])
+        worker = world.start_worker(change=BROKEN)
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            assert world.command("dlq", "replay").returncode == 0
+            new = await texts(world, "begun")
+            damage = Damage(client, registry.removesuffix("-registry"))
+            await damage.entry("begun", state="writing", attempt=2)
+            await drop(world, client, "begun#0")
+            await drop(world, client, "torn#1")
+            found, code = verified(world, "--repair", "--accept-data-loss")
+            assert (code, found["kinds"]) == (0, {"left writing": 1, "missing chunk": 1, "no record": 1}), found
+            assert [await texts(world, doc) for doc in ("begun", "torn", "refused")] == [new] * 3
+            assert world.command("dlq", "purge", "--yes").returncode == 0
+            await restore(world, client, registry)  # from before the replay
+        assert verified(world, "--repair")[1] == 0
+        assert [await texts(world, doc) for doc in ("begun", "torn", "refused")] == [new] * 3
 
     asyncio.run(scenario())

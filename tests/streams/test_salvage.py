@@ -43,7 +43,7 @@ def rows_of(ns: Sequence[int], half: int | None = None) -> dict[int, Row]:
             if half is not None and offset == len(ns) - 1 and number >= half:
                 break
             hashed = chunk_hash(f"{offset}/{number}")
-            row = Row(version=version(0, offset), stub=number >= n)
+            row = Row(version=version(0, offset), stub=number >= n, partition=0)
             rows[number] = row if row.stub else replace(row, text_hash=hashed, chunk_hash=hashed, chunks=n)
     return rows
 
@@ -58,7 +58,8 @@ def test_chunks_and_entry_of_any_two_moments_agree_afterwards(ns: list[int], dat
     written, known = data.draw(st.integers(0, len(ns))), data.draw(st.integers(0, len(ns)))
     state = data.draw(st.sampled_from(["done", "writing"]))
     rows, entry = rows_of(ns[:written]), entry_of(ns[:known], state=state)
-    left = what_is_left("d", entry, rows, chunk_index_uuid="u")
+    set_back = written > known or data.draw(st.booleans())
+    left = what_is_left("d", entry, rows, chunk_index_uuid="u", registry_set_back=set_back)
     if left is None:
         assert entry is None
         assert not rows
@@ -74,7 +75,7 @@ def test_chunks_and_entry_of_any_two_moments_agree_afterwards(ns: list[int], dat
         assert left.lost
         assert left.entry.n in (ns[written - 1] if written else 0, 0)
         assert left.entry.content_hash == UNKNOWN
-    again = what_is_left("d", left.entry, kept(rows, left.entry), chunk_index_uuid="u")
+    again = what_is_left("d", left.entry, kept(rows, left.entry), chunk_index_uuid="u", registry_set_back=False)
     assert again
     assert not again.lost
     assert again.entry == left.entry
@@ -83,7 +84,7 @@ def test_chunks_and_entry_of_any_two_moments_agree_afterwards(ns: list[int], dat
 @given(sizes, st.integers(0, 4))
 def test_of_what_is_half_written_nothing_is_mixed(ns: list[int], half: int) -> None:
     rows = rows_of(ns, half)
-    left = what_is_left("d", entry_of(ns, state="writing"), rows, chunk_index_uuid="u")
+    left = what_is_left("d", entry_of(ns, state="writing"), rows, chunk_index_uuid="u", registry_set_back=False)
     assert left
     assert list(examine("d", None, left.entry, kept(rows, left.entry))) == []
     alive = {row.version for k, row in rows.items() if k < left.entry.n}
@@ -98,7 +99,9 @@ def test_content_that_came_again_is_not_lost() -> None:
     touched = replace(entry, version=version(0, 7))
     rows = rows_of([2])
     for content in (version(0, 0), None):  # None: from before it was kept
-        left = what_is_left("d", replace(touched, content_version=content), rows, chunk_index_uuid="u")
+        left = what_is_left(
+            "d", replace(touched, content_version=content), rows, chunk_index_uuid="u", registry_set_back=False
+        )
         assert left
         assert not left.lost
         assert (left.entry.version, left.entry.content_hash) == (touched.version, "1")
@@ -113,7 +116,7 @@ def test_a_text_that_somebody_changed_is_not_whole() -> None:
 
 def test_a_key_on_another_partition_in_another_epoch_is_where_its_chunks_say() -> None:
     rows = {k: replace(row, version=version(1, 3), partition=2) for k, row in rows_of([2]).items()}
-    left = what_is_left("d", entry_of([2]), rows, chunk_index_uuid="u")
+    left = what_is_left("d", entry_of([2]), rows, chunk_index_uuid="u", registry_set_back=True)
     assert left
     assert not left.lost
     assert (left.entry.partition, left.entry.version, left.entry.n) == (2, version(1, 3), 2)

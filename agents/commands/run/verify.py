@@ -80,7 +80,7 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
 def _print(verified: Verified, limit: int) -> None:
     for finding in verified.first(limit):
         say(in_line(f"{finding.kind}: {finding.where}: {finding.what}"))
-    if len(verified.findings) > limit:
+    if sum(verified.kinds.values()) > limit:
         say(f"… {sum(verified.kinds.values()) - limit} more")
     clean = "nothing wrong so far" if verified.unsettled or verified.held_back else "nothing wrong"
     told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or clean
