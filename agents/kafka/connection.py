@@ -1,5 +1,6 @@
 """How every client reaches the brokers, and what is said where it does not."""
 
+import asyncio
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+from aiokafka.producer import producer as producer_module
 from aiokafka.protocol.metadata import MetadataRequest
 
 from agents.kafka.bootstrap import Found
@@ -52,13 +54,29 @@ class _Question(MetadataRequest):  # type: ignore[misc]  # aiokafka is untyped h
         super().__init__(topics, allow_auto_topic_creation=False)
 
 
-def make_no_topics() -> None:
-    """For every client of this process; aiokafka has no setting for it. Twice is harmless.
+class _Client(client_module.AIOKafkaClient):  # type: ignore[misc]  # aiokafka is untyped here
+    asked: tuple[Any, float] | None = None
 
-    By its default a broker makes a topic that somebody asks for: one that an operator has just deleted, with one
-    partition and settings that lose claims and letters.
+    async def _metadata_update(self, cluster: Any, topics: Any) -> Any:
+        """At most one every `retry_backoff_ms`, as Kafka's own client does: aiokafka's producer asks without a pause.
+
+        While a partition has no leader, or its topic is gone, that took a whole core of each worker, and of the broker.
+        """
+        loop, wanted = asyncio.get_running_loop(), frozenset(topics or ())
+        if self.asked and self.asked[0] == wanted:
+            await asyncio.sleep(max(0.0, self.asked[1] + self._retry_backoff - loop.time()))
+        self.asked = wanted, loop.time()
+        return await super()._metadata_update(cluster, topics)
+
+
+def mend_clients() -> None:
+    """Every client of this process; aiokafka has no settings for it. Twice is harmless.
+
+    None makes a topic by asking for it, as a broker's default lets it: one that an operator has just deleted would be
+    there again, with one partition and settings that lose claims and letters. And a producer's asks at a pace.
     """
     client_module.MetadataRequest = admin_module.MetadataRequest = _Question
+    producer_module.AIOKafkaClient = _Client
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:
@@ -88,7 +106,7 @@ def connection(settings: Settings) -> dict[str, Any]:
 
     Raises ConfigError when the login would be sent unencrypted, or a file of the certificates cannot be used.
     """
-    make_no_topics()
+    mend_clients()
     kafka = settings.kafka
     if kafka.security_protocol == "SASL_PLAINTEXT" and not kafka.allow_plaintext_credentials:
         raise ConfigError(

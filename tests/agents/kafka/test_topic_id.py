@@ -1,11 +1,13 @@
 """The Metadata request with topic ids, as brokers since 2.8 answer it, and the older one."""
 
+import asyncio
+import time
 from io import BytesIO
 from typing import Any
 from uuid import UUID
 
 import pytest
-from aiokafka import client
+from aiokafka import AIOKafkaProducer, client
 from aiokafka.admin import client as admin_client
 from aiokafka.protocol.metadata import MetadataRequest_v5, MetadataResponse_v5
 
@@ -62,6 +64,29 @@ def test_no_question_makes_a_topic(module: Any) -> None:
         "topics": ["t"],
         "allow_auto_topic_creation": False,
     }
+
+
+def test_a_producer_asks_for_metadata_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, it asks as fast as the broker answers, as long as a partition has no leader."""
+    asked: list[list[str]] = []
+
+    async def scenario() -> float:
+        producer = AIOKafkaProducer(**connection(Settings()))
+
+        async def answer(_: Any, __: Any, topics: Any) -> bool:
+            asked.append(sorted(topics))
+            return True
+
+        monkeypatch.setattr(client.AIOKafkaClient, "_metadata_update", answer)
+        began = time.monotonic()
+        for topics in [("a",), ("a", "b"), ("a", "b"), ("a", "b")]:  # another topic is asked for at once
+            await producer.client._metadata_update(producer.client.cluster, set(topics))
+        took = time.monotonic() - began
+        await producer.stop()
+        return took
+
+    assert asyncio.run(scenario()) >= 0.19
+    assert asked == [["a"], ["a", "b"], ["a", "b"], ["a", "b"]]
 
 
 def test_no_such_topic() -> None:
