@@ -80,11 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # untyped
-    """A file is run by one process, and so are those that take servers down."""
+    """A file is run by one process, and so are those that take servers down; worlds of the simulation by any."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return KILLERS[0] if Path(file).stem in KILLERS else file
+        if Path(file).stem in KILLERS:
+            return KILLERS[0]
+        return nodeid if Path(file).stem == "test_simulation" else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:

@@ -16,6 +16,8 @@ from tests.kit.harness import World
 from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 
+MODEL_SPEED = "fast"
+
 EXPECTED = {
     "missing chunk": 1,
     "stubbed chunk": 1,
