@@ -88,6 +88,7 @@ class Index:
                 there = next((one for one in found if one.group is None), None)
         if there:
             self._require_same(there, contract)
+            await self._complete_registry(there.index)
             await self.open(there.index)
             return there, False
         return await self.make(contract, found, load=load, history=history), True
@@ -327,6 +328,15 @@ class Index:
     async def has_registry(self, name: str) -> bool:
         """Whether the registry of an index is there: a copy of the index alone has none."""
         return bool(await self._call(lambda: self._client.indices.exists(index=f"{name}-registry")))
+
+    async def _complete_registry(self, name: str) -> None:
+        """Where an index has lost its registry: an empty one, of which is known that the chunks are newer."""
+        if await self.has_registry(name):
+            return
+        es = self._settings.elasticsearch
+        shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
+        await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
+        await self.note(name, **{UNVERIFIED_NOTE: ["registry"]})
 
     async def complete(self, name: str) -> None:
         """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""

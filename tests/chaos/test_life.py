@@ -324,16 +324,12 @@ class Life:
         self.counts["refusals"] += 1
         message = said[said.rfind("penstock: ") :]
         took = 0
-        if gone := re.search(r"delete the index (\S+) too", message):
-            async with connect(self.world.settings.elasticsearch) as client:
-                await client.indices.delete(index=gone[1])
-            took += 1
         named = [
             (env, arguments)
             for env, arguments in re.findall(r"`((?:[A-Z_]+=\S+ )*)penstock ([^`]+)`", message)
             if not arguments.startswith((*ASIDE, "worker"))
         ]
-        self.check(bool(named) or took > 0, f"a refusal without a way on: {message}")
+        self.check(bool(named), f"a refusal without a way on: {message}")
         for env, words in named[:1]:
             arguments = ["life" if word == "…" else word for word in shlex.split(words)]
             feeder = dict(pair.split("=", 1) for pair in env.split()).get("PENSTOCK_SOURCE__GROUP", group)

@@ -152,7 +152,13 @@ def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
         await world.settled(worker=world.start_worker())
         assert verified(world, "--repair")[1] == 0
         assert [await texts(world, doc) for doc in ("changed", "new", "last")] == [new] * 3
-        assert await world.dead_letters() == []
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=registry)
+        assert await world.workers[-1].ended() == 3
+        await world.follow("The registry was deleted")
+        assert [await texts(world, doc) for doc in ("changed", "new", "last")] == [new] * 3
+        assert (problem(world), len(await world.registry()), await world.dead_letters()) == (None, 6, [])
 
     asyncio.run(scenario())
 
