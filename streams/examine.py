@@ -174,8 +174,8 @@ def _chunk(
         yield Finding("wrong offsets", key, f"{row.span}, not {newest.spans[number]}")
     elif model is not None and row.model != model:
         yield Finding("wrong model", key, f"made by {row.model}, not {model}")
-    elif entry.content_version not in (None, row.version) and row.version <= entry.version:
-        yield Finding("wrong version", key, f"{row.version}, its content has {entry.content_version}")
+    elif entry.content_version not in (None, row.record_version) and row.record_version <= entry.version:
+        yield Finding("wrong version", key, f"{row.record_version}, its content has {entry.content_version}")
 
 
 def _orphans(doc_id: str, rows: Mapping[int, Row], what: str) -> Iterator[Finding]:

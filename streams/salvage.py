@@ -87,13 +87,14 @@ def _entry_of(
     partition = entry.partition if entry and (same_epoch or top.partition is None) else top.partition
     if partition is None:
         return None
-    written = any(row.record_version == top.record_version and not row.stub for row in rows.values())
+    first = rows.get(0)  # a deletion leaves stubs from here on
+    deleted = first is not None and first.stub and first.record_version == top.record_version
     return Entry(
         doc_id=doc_id,
         partition=partition,
         version=top.record_version,
         state="writing",
-        n=len(rows) if written else 0,
+        n=0 if deleted else len(rows),
         hi=len(rows),
         content_hash=UNKNOWN,
         chunk_index_uuid=chunk_index_uuid,

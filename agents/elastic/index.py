@@ -8,6 +8,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -34,7 +35,7 @@ from agents.elastic.notes import (
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
 from streams.epochs import History, another_log, begin_epoch, moved_keys
-from streams.errors import NoIndexError, PenstockError, RefusedError
+from streams.errors import AwayError, NoIndexError, PenstockError, RefusedError
 from streams.generations import (
     Generation,
     alike,
@@ -140,7 +141,10 @@ class Index:
         await self._call(lambda: write_notes(self._client, name, notes))
         await self._create_one(name, mappings, {**shape, **wanted}, {} if serving else {self._alias: {}})
         await self.open(name)
-        return await self.generation(name)
+        made = await self.generation(name)
+        with suppress(AwayError):  # its shards are starting: the first worker notes them
+            await self.note(name, **{SHARDS_NOTE: list((await self.identity(made)).shards)})
+        return made
 
     async def _free_name(self, contract: dict[str, Any], found: Sequence[Generation]) -> str:
         """The next one that no index has: one of another alias may be named alike (`docs` and `docs-en`)."""

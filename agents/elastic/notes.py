@@ -35,10 +35,10 @@ Side = Literal["chunks", "registry"]
 
 def set_back(notes: Mapping[str, Any], shards: tuple[str, str]) -> frozenset[Side]:
     """Which of the two was restored, or lost what it had, and may be older than the other since; until verified."""
-    noted, before = notes.get(UNVERIFIED_NOTE) or [], notes.get(SHARDS_NOTE) or shards
+    noted, before = notes.get(UNVERIFIED_NOTE) or [], notes.get(SHARDS_NOTE)
     sides: tuple[Side, Side] = ("chunks", "registry")
-    changed = {side for side, old, now in zip(sides, before, shards, strict=True) if old != now}
-    return frozenset(changed | {side for side in sides if noted is True or side in noted})
+    known = zip(sides, before, shards, strict=True) if isinstance(before, list) else ()
+    return frozenset({side for side, old, now in known if old != now} | {side for side in sides if side in noted})
 
 
 def notes_in(chunks: Mapping[str, Any], registry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is wrong with one document, given what is known of the log and of the dead letters. Reads nothing itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agents.indexing.preflight import Checked
@@ -38,9 +38,9 @@ class Judge:
     """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
     newer is not looked at; `ends`, as of now.
 
-    `compacted`: the topic is. `registry_set_back`: it may be older than the chunks. `letters_whole`: retention took no
-    dead letter. `lost`: offsets of a partition that retention took while they were read. `too_large`: documents and
-    versions that a worker with a larger limit took.
+    `compacted`: the topic is. `registry_set_back`, `chunks_set_back`: it may be older than the other one.
+    `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that retention took while they were
+    read. `too_large`: documents and versions that a worker with a larger limit took.
     """
 
     checked: Checked
@@ -50,6 +50,7 @@ class Judge:
     ends: Mapping[int, int] = field(default_factory=dict)
     compacted: bool = False
     registry_set_back: bool = False
+    chunks_set_back: bool = False
     letters_whole: bool = True
     lost: list[tuple[int, range]] = field(default_factory=list)
     too_large: set[tuple[str, int]] = field(default_factory=set)
@@ -85,18 +86,21 @@ class Judge:
         self, doc: str, known: Sequence[Known], entry: Entry | None, seen: Seen, found: list[Finding]
     ) -> list[Finding]:
         """What is wrong with one that the log has no record of. More of it may be told from its chunks."""
-        found = [_changed_by_others(doc, one, seen.rows) for one in found]
+        found = [_changed_by_others(doc, one, seen.rows) if entry else one for one in found]
         if entry and entry.n and self._is_deleted(doc, entry, known):
             return [*found, Finding("deleted meanwhile", doc, "its record is no longer in the topic")]
         left = self.left(doc, entry, seen)
         if left and left.lost and ({finding.kind for finding in found} & OF_THE_CHUNKS or entry is None):
-            if self.letter_of(entry or left.entry):
+            if self.letter_of(left.entry):
                 return found if entry else [Finding("missing entry", doc, "its record is in a dead letter")]
-            return [self._lost(doc, entry or left.entry, left)]
+            return [self._lost(doc, left)]
         if left and entry is None:
             as_it_was = examine(doc, None, left.entry, seen.rows, model=self.checked.embedder.manifest.name)
             told = "the registry does not know it, and its record is gone"
             return [Finding("missing entry", doc, told), *(one for one in as_it_was if one.kind == "wrong model")]
+        if entry is None and self.is_unknown(seen, found):
+            told = "the registry does not know it, and its record is gone: publish it again, or"
+            return [Finding("unknown document", doc, f"{told} `penstock {ACCEPT}` deletes it")]
         if two := self._on_two_partitions(doc, known, entry):
             return [*found, *two]
         if entry and entry.n:
@@ -105,12 +109,23 @@ class Judge:
             return [*found, Finding("no record", doc, f"its record is no longer in the topic{told}")]
         return found
 
-    def _lost(self, doc: str, entry: Entry, left: Left) -> Finding:
-        place, n = f"{entry.partition}@{offset_of_version(entry.version)}", left.entry.n
+    def _lost(self, doc: str, left: Left) -> Finding:
+        place, n = f"{left.entry.partition}@{offset_of_version(left.entry.version)}", left.entry.n
         told = f"its newest record, {place}, is gone, and its chunks are not that one's: publish it again, or"
         chunks = "the chunk" if n == 1 else f"the {n} chunks"
         kept = f"keeps {chunks} of an older one" if n else "deletes what is left of it"
         return Finding("content lost", doc, f"{told} `penstock {ACCEPT}` {kept}")
+
+    def is_unknown(self, seen: Seen, found: Sequence[Finding]) -> bool:
+        """Whether nobody can tell if a document without an entry was deleted: it is whole, and its record gone.
+
+        What chunks that were set back have of it was deleted since.
+        """
+        whole = newest_whole(seen.rows)
+        if whole is None or not found or self.chunks_set_back:
+            return False
+        row = next(row for row in seen.rows.values() if row.record_version == whole[0])
+        return row.partition is not None and self._is_taken(row.partition, whole[0])
 
     def letter_of(self, entry: Entry) -> tuple[int, Place] | None:
         """Epoch and place of an entry's record, where a dead letter has that record: it was taken up from there."""
@@ -131,23 +146,37 @@ class Judge:
             entry,
             seen.rows,
             chunk_index_uuid=self.checked.identity.chunk_index_uuid,
-            registry_set_back=self.registry_set_back,
+            registry_set_back=self.registry_set_back or self._is_foreign(seen.stored),
         )
         if left is None or not self._is_read(left.entry):
             return None
         known_to_be_gone = entry is not None and left.entry.version == entry.version
         gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version)
+        if gone and not left.entry.n and not left.lost and self._has_letter(left.entry):
+            left = replace(left, entry=replace(left.entry, state="rejected"))  # its stubs are a refusal's
         return left if gone else None
+
+    def _has_letter(self, entry: Entry) -> bool:
+        return self.spool.has_letter(
+            epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
+        )
+
+    def _is_foreign(self, stored: Stored | None) -> bool:
+        """An entry about another chunk index, of a document that was there: this one was restored in its place."""
+        return stored is not None and self.mine(stored) is None and stored.entry.n > 0
 
     def _is_gone(self, doc: str, partition: int, made: int) -> bool:
         """Whether the log may have lost the record of this version; where it reaches back to it, it never was.
 
         Compaction takes it for a newer record of its key: one that nobody could read, or else a deletion.
         """
+        return self._is_taken(partition, made) or (self.compacted and self.spool.is_unread(doc))
+
+    def _is_taken(self, partition: int, made: int) -> bool:
+        """By retention; or it was in a log before this one."""
         offset = offset_of_version(made)
         of_a_log_before = self.checked.identity.epochs.version(partition, offset) != made
-        taken = offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
-        return of_a_log_before or taken or (self.compacted and self.spool.is_unread(doc))
+        return of_a_log_before or offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
 
     def _is_unsettled(self, row: Row) -> bool:
         """Whether it is of a record that was not looked at, and is in the log."""
@@ -235,11 +264,11 @@ def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
 
 
 def _changed_by_others(doc: str, finding: Finding, rows: Mapping[int, Row]) -> Finding:
-    """A row whose version is another one than its record's, was written around Penstock; its text is looked at, too."""
+    """A row that is ahead because somebody else wrote it since; whether its record is the right one, is asked apart."""
     row = next((row for k, row in rows.items() if chunk_id(doc, k) == finding.where), None)
-    if row is None or row.version == row.record_version or finding.kind not in ("wrong version", "version ahead"):
+    if finding.kind != "version ahead" or row is None or row.version == row.record_version:
         return finding
-    return Finding("changed by others", finding.where, "somebody else wrote it since; its text is its record's")
+    return Finding("changed by others", finding.where, f"written at {row.version}, for {row.record_version}")
 
 
 def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:

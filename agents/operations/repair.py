@@ -55,8 +55,8 @@ async def stub(doc: str, orphans: Mapping[int, Row], chunks: Chunks, topic: str)
                 "penstock": {
                     "topic": topic,
                     "partition": row.partition,
-                    "offset": offset_of_version(row.version),
-                    "epoch": epoch_of_version(row.version),
+                    "offset": offset_of_version(row.record_version),
+                    "epoch": epoch_of_version(row.record_version),
                     "indexed_at": now,
                     "stub": True,
                 },

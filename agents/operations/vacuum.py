@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
-from agents.elastic.index import Index
+from agents.elastic.index import Index, not_verified
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -122,7 +122,10 @@ async def vacuum(
 ) -> Counter[str]:
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
     async with connect(settings.elasticsearch) as client:
-        for one in await Index(client, settings).generations():
+        index = Index(client, settings)
+        if await index.set_back(checked.identity):  # what is vacuumed could not be told from what was lost
+            raise RefusedError(str(not_verified(checked.identity.index)))
+        for one in await index.generations():
             if one.rebuild and one.rebuild.get("base") == checked.identity.index:
                 raise RefusedError(
                     f"the rebuild of {one.index} takes from {checked.identity.index}, and has not ended: it would not "

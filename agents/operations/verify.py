@@ -23,6 +23,7 @@ from typing import Any
 from agents.clock import Deadline
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
+from agents.elastic.notes import Side
 from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
@@ -114,7 +115,7 @@ class Verifier:
         reader: LogReader,
         spool: Spool,
         *,
-        registry_set_back: bool,
+        set_back: frozenset[Side],
     ) -> None:
         self._settings = settings
         self._checked = checked
@@ -122,7 +123,12 @@ class Verifier:
         self._reader = reader
         self._stages = Stages(assembly.parts)
         self._spool = spool
-        self._judge = Judge(checked=checked, spool=spool, registry_set_back=registry_set_back)
+        self._judge = Judge(
+            checked=checked,
+            spool=spool,
+            registry_set_back="registry" in set_back,
+            chunks_set_back="chunks" in set_back,
+        )
         self._wanted: dict[int, int] = {}
         """The log's ends when the topic was read."""
         self._epochs = checked.identity.epochs
@@ -193,7 +199,7 @@ class Verifier:
                     vectors |= self._vectors.wrong_of(doc)
                     vectors.update(finding.where for finding in findings if finding.kind == "wrong model")
                     left = self._judge.left(doc, entry, seen) if kinds & OF_THE_CHUNKS else None
-                if left and left.lost and (letter := self._judge.letter_of(entry or left.entry)):
+                if left and left.lost and (letter := self._judge.letter_of(left.entry)):
                     letters.add(letter)
                 elif left and (accept_data_loss or not left.lost):
                     await repairer.keep(left, seen.stored, seen.rows)
@@ -201,7 +207,7 @@ class Verifier:
                     await repairer.forget(seen.stored)
                 if entry and "deleted meanwhile" in kinds:
                     await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
-                if not left and "orphan chunk" in kinds:
+                if not left and ("orphan chunk" in kinds or (accept_data_loss and "unknown document" in kinds)):
                     await self._stub(repairer, doc, asked, entry, seen)
             await repairer.documents(again)
             await self._vectors.mend(sorted(vectors))
@@ -216,7 +222,7 @@ class Verifier:
         n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
         newest = asked.newest.version if asked else entry.version if entry else None
         rows = {k: row for k, row in seen.rows.items() if k >= n and not row.stub}
-        await repairer.stubs(doc, {k: row for k, row in rows.items() if newest is None or row.version <= newest})
+        await repairer.stubs(doc, {k: row for k, row in rows.items() if newest is None or row.record_version <= newest})
 
     async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
         """Documents, each at one moment: its entry did not change while its chunks were read.
@@ -416,7 +422,7 @@ async def verify(
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
             result, left = Verified(), None
             sides = await Index(assembly.client, settings).set_back(checked.identity)
-            verifier = Verifier(settings, checked, assembly, reader, spool, registry_set_back="registry" in sides)
+            verifier = Verifier(settings, checked, assembly, reader, spool, set_back=sides)
             await verifier.run(result, report, sample, whole=bool(sides))
             if repair and result.damaged:
                 repairer = Repairer(settings, assembly, reader, checked.home(settings))

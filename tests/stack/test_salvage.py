@@ -223,3 +223,36 @@ def test_content_that_a_dead_letter_has_is_not_lost(world: World) -> None:
         assert [await texts(world, doc) for doc in ("begun", "torn", "refused")] == [new] * 3
 
     asyncio.run(scenario())
+
+
+def test_what_nobody_can_tell_is_left_alone(world: World) -> None:
+    """Nothing was set back, as far as is known: a document without an entry is not deleted unasked."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"unknown", OLD), (b"edited", NEW), (b"deleted", OLD), (b"refused", OLD)])
+        await world.settled(worker=world.start_worker())
+        old = await texts(world, "unknown")
+        async with connect(world.settings.elasticsearch) as client:
+            index, _, registry = (await snapshot(world, client)).partition(",")
+            await client.delete(index=registry, id="unknown", refresh=True)
+            for title in "abcd":  # each is a version more
+                for key in ("edited#0", "deleted#0"):
+                    await client.update(index=index, id=key, doc={"metadata": {"title": title}}, refresh=True)
+            await world.produce([(b"edited", {"text": "It changed."}), (b"deleted", None)])
+            await world.settled(worker=world.workers[-1])
+            await retention(world)
+            found, code = verified(world, "--repair")
+            assert (code, found["after_repair"]["kinds"].keys() - {"no record", "changed by others"}) == (
+                1,
+                {"unknown document", "content lost"},
+            ), found["after_repair"]
+            assert (await texts(world, "unknown"), await texts(world, "deleted")) == (old, [])
+            assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+            assert await texts(world, "unknown") == []
+            assert verified(world)[1] == 0
+            await restore(world, client, registry)
+            refused = world.command("index", "vacuum", "--before", "0s")
+            assert (refused.returncode, "`penstock index verify --repair`" in refused.stderr) == (3, True)
+
+    asyncio.run(scenario())
