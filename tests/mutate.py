@@ -198,8 +198,8 @@ MUTATIONS = [
     Mutation(
         "a registry that was set back knows what was deleted",
         "agents/operations/verify.py",
-        'registry_set_back="registry" in sides',
-        "registry_set_back=bool(sides)",
+        'registry_set_back="registry" in set_back',
+        "registry_set_back=bool(set_back)",
         "test_content_that_nobody_has_any_more_is_named_and_there_is_an_end",
     ),
     Mutation(

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
-from agents.elastic.index import Index, not_verified
+from agents.elastic.index import Index
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -123,8 +123,11 @@ async def vacuum(
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
-        if await index.set_back(checked.identity):  # what is vacuumed could not be told from what was lost
-            raise RefusedError(str(not_verified(checked.identity.index)))
+        if await index.set_back(checked.identity):
+            raise RefusedError(
+                f"{checked.identity.index} or its registry was restored, and nobody has verified it since: what is "
+                "vacuumed could not be told from what was lost. `penstock index verify --repair`, then vacuum"
+            )
         for one in await index.generations():
             if one.rebuild and one.rebuild.get("base") == checked.identity.index:
                 raise RefusedError(
