@@ -222,7 +222,9 @@ class Verifier:
         n = asked.newest.n if asked else entry.n if entry and entry.state == "done" else 0
         newest = asked.newest.version if asked else entry.version if entry else None
         rows = {k: row for k, row in seen.rows.items() if k >= n and not row.stub}
-        await repairer.stubs(doc, {k: row for k, row in rows.items() if newest is None or row.record_version <= newest})
+        await repairer.stubs(
+            doc, {k: row for k, row in rows.items() if newest is None or min(row.version, row.record_version) <= newest}
+        )
 
     async def look(self, suspects: Mapping[str, Sequence[int]]) -> dict[str, Seen]:
         """Documents, each at one moment: its entry did not change while its chunks were read.
