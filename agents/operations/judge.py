@@ -78,7 +78,7 @@ class Judge:
             return self._without_record(doc, known, entry, seen, found)
         if entry and entry.state == "rejected" and entry.version == newest.version:
             place = entry.partition, offset_of_version(entry.version)
-            if self.letters_whole and not self.spool.has_letter(epoch_of_version(entry.version), place):
+            if self.letters_whole and not self.spool.has_letter(*_key_of(entry)):
                 found.append(Finding("dead letter missing", doc, f"{place[0]}@{place[1]} was refused without one"))
         return [*found, *self._on_two_partitions(doc, known, entry)]
 
@@ -129,7 +129,7 @@ class Judge:
 
     def letter_of(self, entry: Entry) -> tuple[int, Place] | None:
         """Epoch and place of an entry's record, where a dead letter has that record: it was taken up from there."""
-        key = epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
+        key = _key_of(entry)
         return key if self.spool.has_whole_letter(*key) else None
 
     def _on_two_partitions(self, doc: str, known: Sequence[Known], entry: Entry | None) -> list[Finding]:
@@ -152,14 +152,9 @@ class Judge:
             return None
         known_to_be_gone = entry is not None and left.entry.version == entry.version
         gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version)
-        if gone and not left.entry.n and not left.lost and self._has_letter(left.entry):
+        if gone and not left.entry.n and not left.lost and self.spool.has_letter(*_key_of(left.entry)):
             left = replace(left, entry=replace(left.entry, state="rejected"))  # its stubs are a refusal's
         return left if gone else None
-
-    def _has_letter(self, entry: Entry) -> bool:
-        return self.spool.has_letter(
-            epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
-        )
 
     def _is_foreign(self, stored: Stored | None) -> bool:
         """An entry about another chunk index, of a document that was there: this one was restored in its place."""
@@ -175,8 +170,8 @@ class Judge:
     def _is_taken(self, partition: int, made: int) -> bool:
         """By retention; or it was in a log before this one."""
         offset = offset_of_version(made)
-        of_a_log_before = self.checked.identity.epochs.version(partition, offset) != made
-        return of_a_log_before or offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
+        taken = offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
+        return taken or self._is_of_a_log_before(partition, made)
 
     def _is_unsettled(self, row: Row) -> bool:
         """Whether it is of a record that was not looked at, and is in the log."""
@@ -204,7 +199,7 @@ class Judge:
         if asked and self.registry_set_back and top and top.partition is not None:
             newer = top.record_version > asked.newest.version
             asked = None if newer and self._is_gone(doc, top.partition, top.record_version) else asked
-        if entry is None or self._is_of_a_log_before(entry):
+        if entry is None or self._is_of_a_log_before(entry.partition, entry.version):
             return asked
         offset = offset_of_version(entry.version)
         lost = self._is_lost(entry.partition, offset)
@@ -221,9 +216,8 @@ class Judge:
         bound = self.bounds.get(entry.partition, 0)
         return entry.version < self.checked.identity.epochs.version(entry.partition, bound)
 
-    def _is_of_a_log_before(self, entry: Entry) -> bool:
-        offset = offset_of_version(entry.version)
-        return self.checked.identity.epochs.version(entry.partition, offset) != entry.version
+    def _is_of_a_log_before(self, partition: int, made: int) -> bool:
+        return self.checked.identity.epochs.version(partition, offset_of_version(made)) != made
 
     def _is_lost(self, partition: int, offset: int) -> bool:
         """Whether retention took the record while the topic was read."""
@@ -236,18 +230,20 @@ class Judge:
         nothing is told then.
         """
         indexed = self.checked.identity.contract["source"].get("log")
-        offset = offset_of_version(entry.version)
         return (
             self.compacted
             and this_very_log(indexed, self.checked.topic.log)
             and not known
             and not self.spool.is_unread(doc)
             and entry.state == "done"
-            and not self._is_of_a_log_before(entry)
-            and offset >= self.begin.get(entry.partition, 0)  # below it retention took the records
-            and not self._is_lost(entry.partition, offset)
+            and not self._is_taken(entry.partition, entry.version)
             and self.ends == self.bounds
         )
+
+
+def _key_of(entry: Entry) -> tuple[int, Place]:
+    """Epoch and place of an entry's record: a dead letter has them, too."""
+    return epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
 
 
 def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
