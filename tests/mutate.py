@@ -286,8 +286,15 @@ MUTATIONS = [
     Mutation(
         "compaction is damage",
         "agents/operations/verify.py",
-        "gone=await self._is_gone(known[doc], seen)",
-        "gone=False",
+        "gone=await self._gone(known[doc], seen)",
+        "gone=frozenset()",
+        "test_a_rebuild_keeps_what_compaction_took",
+    ),
+    Mutation(
+        "only the registry's record may be one that compaction took",
+        "agents/operations/verify.py",
+        "newest = [max(made, key=lambda one: one[1])] if made else []",
+        "newest = list[tuple[int, int]]()",
         "test_a_rebuild_keeps_what_compaction_took",
     ),
     Mutation(

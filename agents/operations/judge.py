@@ -26,11 +26,11 @@ OF_THE_CHUNKS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One document as read at one moment. `gone`: the log holds nothing where its entry's record was."""
+    """One document as read at one moment. `gone`: versions of those of its records whose place in the log is empty."""
 
     stored: Stored | None
     rows: Mapping[int, Row]
-    gone: bool = False
+    gone: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class Judge:
         if left is None or not self._is_read(left.entry):
             return None
         known_to_be_gone = entry is not None and left.entry.version == entry.version
-        gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version)
+        gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version, seen)
         if gone and not left.entry.n and not left.lost and self.spool.has_letter(*_key_of(left.entry)):
             left = replace(left, entry=replace(left.entry, state="rejected"))  # its stubs are a refusal's
         return left if gone else None
@@ -160,12 +160,12 @@ class Judge:
         """An entry about another chunk index, of a document that was there: this one was restored in its place."""
         return stored is not None and self.mine(stored) is None and stored.entry.n > 0
 
-    def _is_gone(self, doc: str, partition: int, made: int) -> bool:
+    def _is_gone(self, doc: str, partition: int, made: int, seen: Seen) -> bool:
         """Whether the log may have lost the record of this version; where it reaches back to it, it never was.
 
         Compaction takes it for a newer record of its key: one that nobody could read, or else a deletion.
         """
-        return self._is_taken(partition, made) or (self.compacted and self.spool.is_unread(doc))
+        return made in seen.gone or self._is_taken(partition, made) or (self.compacted and self.spool.is_unread(doc))
 
     def _is_taken(self, partition: int, made: int) -> bool:
         """By retention; or it was in a log before this one."""
@@ -198,12 +198,12 @@ class Judge:
         top = max(seen.rows.values(), key=lambda row: row.record_version, default=None)
         if asked and self.registry_set_back and top and top.partition is not None:
             newer = top.record_version > asked.newest.version
-            asked = None if newer and self._is_gone(doc, top.partition, top.record_version) else asked
+            asked = None if newer and self._is_gone(doc, top.partition, top.record_version, seen) else asked
         if entry is None or self._is_of_a_log_before(entry.partition, entry.version):
             return asked
         offset = offset_of_version(entry.version)
         lost = self._is_lost(entry.partition, offset)
-        gone = seen.gone or offset < self.begin.get(entry.partition, 0)
+        gone = entry.version in seen.gone or offset < self.begin.get(entry.partition, 0)
         older = asked is not None and asked.newest.version < entry.version
         return None if lost or (gone and older) else asked
 

@@ -249,16 +249,25 @@ class Verifier:
             if not left:
                 break
             await asyncio.sleep(attempt)
-        return {doc: replace(seen, gone=await self._is_gone(known[doc], seen)) for doc, seen in found.items()}
+        return {doc: replace(seen, gone=await self._gone(known[doc], seen)) for doc, seen in found.items()}
 
-    async def _is_gone(self, known: Sequence[Known], seen: Seen) -> bool:
-        """Whether compaction took the record of the entry; looked at only where an older one is left elsewhere."""
+    async def _gone(self, known: Sequence[Known], seen: Seen) -> frozenset[int]:
+        """Which records compaction took: the entry's, and that of its newest chunk.
+
+        Looked at only where an older one is left elsewhere.
+        """
         entry = self._judge.mine(seen.stored)
         asked = asked_for(known, entry)
-        if entry is None or asked is None or asked.newest.version >= entry.version:
-            return False
-        offset = offset_of_version(entry.version)
-        record = (await self._reader.next_from(self._settings.source.topic, entry.partition, offset)).record
+        made = {(row.partition, row.record_version) for row in seen.rows.values() if row.partition is not None}
+        newest = [max(made, key=lambda one: one[1])] if made else []
+        newest += [(entry.partition, entry.version)] if entry else []
+        older = [one for one in newest if asked and asked.newest.version < one[1]]
+        return frozenset({version for partition, version in older if await self._is_empty(partition, version)})
+
+    async def _is_empty(self, partition: int, version: int) -> bool:
+        """Whether the log has no record where that of a version was."""
+        offset = offset_of_version(version)
+        record = (await self._reader.next_from(self._settings.source.topic, partition, offset)).record
         return record is None or record.offset != offset
 
     # the passes
