@@ -212,7 +212,7 @@ MUTATIONS = [
     Mutation(
         "an older record's chunks speak for a key that moved",
         "agents/operations/judge.py",
-        "asked = None if newer and self._is_gone(doc, top.partition, top.record_version) else asked",
+        "asked = None if newer and self._is_gone(doc, top.partition, top.record_version, seen) else asked",
         "asked = asked if newer else asked",
         "test_of_a_key_that_moved_the_chunks_know_the_newer_record",
     ),
