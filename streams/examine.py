@@ -131,7 +131,9 @@ def examine(
         return
     for number, row in rows.items():
         if row.version > entry.version:
-            yield Finding("version ahead", chunk_id(doc_id, number), f"{row.version} is above its registry entry's")
+            yield Finding(
+                "version ahead", chunk_id(doc_id, number), f"version {row.version}, its registry entry {entry.version}"
+            )
     if newest is not None and entry.version < newest.version:
         yield Finding("stale entry", doc_id, f"version {entry.version}, the newest record has {newest.version}")
     elif newest is not None and entry.version > newest.version:

@@ -1,5 +1,6 @@
 """`penstock index verify`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def verify_command(
     """
     from agents.commands.run.verify import verify as run
 
+    if metrics and not os.access(metrics.parent, os.W_OK):
+        raise click.UsageError(f"--metrics {metrics}: its folder is not there, or not writable")
     if accept_data_loss and not repair:
         raise click.UsageError("--accept-data-loss is for --repair: without it nothing is written")
     run(

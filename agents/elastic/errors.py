@@ -42,7 +42,7 @@ def index_gone(alias: str) -> RefusedError:
     return RefusedError(
         f"{alias.partition('-write-')[0]} is gone: the index, or its registry, was deleted, made anew or restored, or "
         "a new epoch began. `penstock index create`, then start again: claims about an old index are void, and its "
-        "topic is processed from the start"
+        "topic is processed from the start. Was there never one of this name? Then elasticsearch.alias is another's"
     )
 
 

@@ -489,9 +489,9 @@ class Index:
 def not_verified(name: str) -> PenstockError:
     """What is said of an index whose shards were restored, or lost what they had."""
     return PenstockError(
-        f"{name} or its registry was restored, or a shard lost its history, and nobody has verified it since: chunks "
-        "may be missing that the registry has as written, or be left that it knows nothing of: `penstock index verify "
-        "--repair`, once the workers have caught up"
+        f"{name} or its registry was restored or made anew, or a shard lost its history, and nobody has verified it "
+        "since: chunks may be missing that the registry has as written, or be left that it knows nothing of: `penstock "
+        "index verify --repair`, once the workers have caught up (what that names as lost has to be published again)"
     )
 
 

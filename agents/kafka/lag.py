@@ -14,7 +14,8 @@ async def partition_rows(
 ) -> list[dict[str, Any]]:
     """One row a partition. `settled_offset`: every record below it is settled; lag counts from there.
 
-    `held_back`: so many offsets, which count in no lag, are behind an open transaction, and read by nobody yet.
+    `held_back`: so many offsets, which count in no lag, are behind an open transaction, and read by nobody yet. `lost`:
+    so many, counted as settled, had been read by nobody when retention took them; a worker has not noticed yet.
 
     `sink`: what claims have to be about; None where that is unknown. `log`: claims that know theirs, and it is another,
     say nothing.
@@ -26,7 +27,8 @@ async def partition_rows(
     rows = []
     for partition in range(count):
         begin, end = bounds[partition].begin, bounds[partition].end
-        settled = min(end, max(begin, _next(claims.get(partition), sink, log)))
+        claimed = _next(claims.get(partition), sink, log)
+        settled = min(end, max(begin, claimed))
         rows.append(
             {
                 "topic": topic,
@@ -35,6 +37,7 @@ async def partition_rows(
                 "settled_offset": settled,
                 "lag": end - settled,
                 "held_back": max(0, written[partition] - end),
+                "lost": max(0, begin - claimed) if claimed else 0,
             }
         )
     return rows

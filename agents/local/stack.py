@@ -136,7 +136,7 @@ def _same_place(running: dict[str, Server], options: StackOptions) -> None:
         if (server.port, server.version, server.secure) != asked[name]:
             raise PenstockError(
                 f"{name} {server.version} already runs in {options.folder} on port {server.port}, "
-                f"{'with' if server.secure else 'without'} --secure: "
+                f"{'with' if server.secure else 'without'} --secure: give the same (--{name}-port {server.port}), or "
                 f"`penstock local down --dir {options.folder}` first, or choose another --dir"
             )
 

@@ -66,7 +66,10 @@ class Judge:
             return []  # newer than what was looked at
         if entry and (doc, entry.version) in self.too_large:
             return []
-        if any(self._is_unsettled(row) for row in seen.rows.values()):
+        written = [(row.partition, row.record_version) for row in seen.rows.values()]
+        if foreign := self._foreign(seen.stored):
+            written.append((foreign.partition, foreign.version))
+        if any(self._is_unsettled(partition, version) for partition, version in written):
             return []  # newer than what was looked at, and the registry is the older one
         asked = self.asked_for(doc, known, seen)
         newest = asked.newest if asked else None
@@ -93,7 +96,7 @@ class Judge:
         if left and left.lost and ({finding.kind for finding in found} & OF_THE_CHUNKS or entry is None):
             if self.letter_of(left.entry):
                 return found if entry else [Finding("missing entry", doc, "its record is in a dead letter")]
-            return [self._lost(doc, left)]
+            return [self._lost(doc, left, seen)]
         if left and entry is None:
             as_it_was = examine(doc, None, left.entry, seen.rows, model=self.checked.embedder.manifest.name)
             told = "the registry does not know it, and its record is gone"
@@ -106,14 +109,17 @@ class Judge:
         if entry and entry.n:
             older = entry.content_version is not None and entry.content_version < entry.version
             told = ", and the content of an older one is kept" if older and entry.content_hash == UNKNOWN else ""
-            return [*found, Finding("no record", doc, f"its record is no longer in the topic{told}")]
+            return [*found, Finding("no record", doc, f"no damage: its record is no longer in the topic{told}")]
         return found
 
-    def _lost(self, doc: str, left: Left) -> Finding:
-        place, n = f"{left.entry.partition}@{offset_of_version(left.entry.version)}", left.entry.n
-        told = f"its newest record, {place}, is gone, and its chunks are not that one's: publish it again, or"
-        chunks = "the chunk" if n == 1 else f"the {n} chunks"
-        kept = f"keeps {chunks} of an older one" if n else "deletes what is left of it"
+    def _lost(self, doc: str, left: Left, seen: Seen) -> Finding:
+        record = f"record (partition {left.entry.partition}, offset {offset_of_version(left.entry.version)})"
+        told = (
+            f"its newest {record} is no longer in the topic, and not all of its chunks are there: publish it again, or"
+        )
+        others = sum(not row.stub for row in seen.rows.values()) - left.entry.n
+        deletes = f"deletes the {_chunks(others)} that are left of it" if others else "forgets it"
+        kept = f"keeps the {_chunks(left.entry.n)} of an older one" if left.entry.n else deletes
         return Finding("content lost", doc, f"{told} `penstock {ACCEPT}` {kept}")
 
     def is_unknown(self, seen: Seen, found: Sequence[Finding]) -> bool:
@@ -140,13 +146,17 @@ class Judge:
         return [Finding("key on two partitions", doc, f"indexed from partition {entry.partition}; {newer}")]
 
     def left(self, doc: str, entry: Entry | None, seen: Seen) -> Left | None:
-        """What is left of one that the log has no record of; None where nobody can tell, or nothing ever was."""
+        """What is left of one that the log has no record of; None where nobody can tell, or nothing ever was.
+
+        Of one that was in a chunk index before this one, its entry says which content that had.
+        """
+        uuid, foreign = self.checked.identity.chunk_index_uuid, self._foreign(seen.stored)
         left = what_is_left(
             doc,
-            entry,
+            replace(foreign, chunk_index_uuid=uuid) if foreign else entry,
             seen.rows,
-            chunk_index_uuid=self.checked.identity.chunk_index_uuid,
-            registry_set_back=self.registry_set_back or self._is_foreign(seen.stored),
+            chunk_index_uuid=uuid,
+            registry_set_back=self.registry_set_back or foreign is not None,
         )
         if left is None or not self._is_read(left.entry):
             return None
@@ -156,9 +166,9 @@ class Judge:
             left = replace(left, entry=replace(left.entry, state="rejected"))  # its stubs are a refusal's
         return left if gone else None
 
-    def _is_foreign(self, stored: Stored | None) -> bool:
-        """An entry about another chunk index, of a document that was there: this one was restored in its place."""
-        return stored is not None and self.mine(stored) is None and stored.entry.n > 0
+    def _foreign(self, stored: Stored | None) -> Entry | None:
+        """An entry about another chunk index, of a document that was there: this one was made in its place."""
+        return stored.entry if stored and self.mine(stored) is None and stored.entry.n else None
 
     def _is_gone(self, doc: str, partition: int, made: int, seen: Seen) -> bool:
         """Whether the log may have lost the record of this version; where it reaches back to it, it never was.
@@ -173,13 +183,12 @@ class Judge:
         taken = offset < self.begin.get(partition, 0) or self._is_lost(partition, offset)
         return taken or self._is_of_a_log_before(partition, made)
 
-    def _is_unsettled(self, row: Row) -> bool:
-        """Whether it is of a record that was not looked at, and is in the log."""
-        if row.partition is None:
+    def _is_unsettled(self, partition: int | None, made: int) -> bool:
+        """Whether the record of this version was not looked at, and is in the log."""
+        if partition is None:
             return False
-        version = partial(self.checked.identity.epochs.version, row.partition)
-        bound, end = self.bounds.get(row.partition, 0), self.ends.get(row.partition, 0)
-        return version(bound) <= row.record_version < version(end)
+        version = partial(self.checked.identity.epochs.version, partition)
+        return version(self.bounds.get(partition, 0)) <= made < version(self.ends.get(partition, 0))
 
     def mine(self, stored: Stored | None) -> Entry | None:
         """An entry, unless it is about another chunk index: that one is gone."""
@@ -246,6 +255,10 @@ def _key_of(entry: Entry) -> tuple[int, Place]:
     return epoch_of_version(entry.version), (entry.partition, offset_of_version(entry.version))
 
 
+def _chunks(count: int) -> str:
+    return "1 chunk" if count == 1 else f"{count} chunks"
+
+
 def asked_for(known: Sequence[Known], entry: Entry | None) -> Known | None:
     """The record that decides what must be there: the newest that was not dead-lettered, and did not give way to one.
 
@@ -264,7 +277,8 @@ def _changed_by_others(doc: str, finding: Finding, rows: Mapping[int, Row]) -> F
     row = next((row for k, row in rows.items() if chunk_id(doc, k) == finding.where), None)
     if finding.kind != "version ahead" or row is None or row.version == row.record_version:
         return finding
-    return Finding("changed by others", finding.where, f"written at {row.version}, for {row.record_version}")
+    told = "written around Penstock since, and left so until the document is published again"
+    return Finding("changed by others", finding.where, f"{told} (version {row.version}, not {row.record_version})")
 
 
 def gave_way(one: Known, known: Sequence[Known], entry: Entry) -> bool:

@@ -114,10 +114,16 @@ class Repairer:
             if not left:
                 return
 
-    async def forget(self, stored: Stored) -> None:
-        """What is published of a document next is written, unchanged or not. Twice is harmless."""
-        if stored.entry.content_hash != UNKNOWN:
-            await self._assembly.registry.swap([(replace(stored.entry, content_hash=UNKNOWN), stored)])
+    async def forget(self, stored: Stored, rows: Mapping[int, Row], chunk_index_uuid: str) -> None:
+        """What is published of a document next is written, unchanged or not, and leaves none of its chunks behind.
+
+        Twice is harmless.
+        """
+        entry = stored.entry
+        hi = max(entry.hi, *(number + 1 for number in rows), 0)
+        forgotten = replace(entry, content_hash=UNKNOWN, hi=hi, chunk_index_uuid=chunk_index_uuid)
+        if forgotten != entry:
+            await self._assembly.registry.swap([(forgotten, stored)])
 
     async def deletion(self, doc: str, place: Place) -> None:
         """As if the record at this place, which is gone, had been a tombstone. Twice is harmless."""

@@ -23,6 +23,8 @@ ALIVE = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
 """Chunks, and no stubs."""
 POOL, MOST = 8, 10_000
 """The sample is taken from so many times as many chunks, at random, and at most so many: rare widths are in it."""
+NO_VECTOR = -1.0
+"""Its cosine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class StoredVectors:
         return findings
 
     def _what(self, vector: Vector) -> str:
+        if vector.cosine == NO_VECTOR:
+            return "there is none, or it has not the model's length"
         return f"not its text's: cosine {vector.cosine:.3f}, needed {self._needed}, at {vector.tokens} tokens"
 
     async def check(self, report: Report, sample: int) -> None:
@@ -174,4 +178,4 @@ class StoredVectors:
 
 def _cosine(stored: Sequence[float], again: np.ndarray[Any, Any]) -> float:
     found = np.asarray(stored, dtype=np.float32)
-    return float(cosines(found, again)) if found.shape == again.shape else -1.0
+    return float(cosines(found, again)) if found.shape == again.shape else NO_VECTOR

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 KEPT = 100_000
 """Findings that are named, and as many notes; beyond, they are counted only."""
+FIRST = ("content lost", "unknown document", "entry ahead", "version ahead", "deleted meanwhile")
+"""Kinds that are shown before the others: they do not end by themselves, nor always by `--repair`."""
 TRIES = 5
 LOOKED_AT_ONCE = 100
 """Documents that are read again together: there may be as many as retention has taken the records of."""
@@ -61,7 +63,7 @@ CATCH_UP_S = 60.0
 class Verified:
     """The result. `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
 
-    `held_back`: offsets behind an open transaction.
+    `held_back`: offsets behind an open transaction. `fed_by`: the group whose workers fill it; None: nobody's.
 
     `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
     """
@@ -71,6 +73,7 @@ class Verified:
     vectors: int = 0
     unsettled: int = 0
     held_back: int = 0
+    fed_by: str | None = None
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -86,8 +89,10 @@ class Verified:
                 kept.append(finding)
 
     def first(self, limit: int) -> list[Finding]:
-        """So many of those that are kept, damage before what is worth knowing."""
-        return [*self.findings, *self.notes][:limit]
+        """So many of those that are kept: damage before what is worth knowing, and first what only people mend."""
+        rank = {kind: number for number, kind in enumerate(FIRST)}
+        found = sorted(self.findings, key=lambda finding: rank.get(finding.kind, len(FIRST)))
+        return [*found, *sorted(self.notes, key=lambda finding: finding.kind == "no record")][:limit]
 
     @property
     def damaged(self) -> int:
@@ -203,8 +208,8 @@ class Verifier:
                     letters.add(letter)
                 elif left and (accept_data_loss or not left.lost):
                     await repairer.keep(left, seen.stored, seen.rows)
-                elif left and seen.stored and entry:
-                    await repairer.forget(seen.stored)
+                elif left and seen.stored and (entry or seen.stored.entry.n):
+                    await repairer.forget(seen.stored, seen.rows, self._checked.identity.chunk_index_uuid)
                 if entry and "deleted meanwhile" in kinds:
                     await repairer.deletion(doc, (entry.partition, offset_of_version(entry.version)))
                 if not left and ("orphan chunk" in kinds or (accept_data_loss and "unknown document" in kinds)):
@@ -380,6 +385,7 @@ class Verifier:
             uuid = self._checked.identity.chunk_index_uuid
             entries = {entry.doc_id: entry for entry in found if entry.chunk_index_uuid == uuid}
             self._spool.add_entries((doc, entry.hi) for doc, entry in entries.items())
+            self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])
             known = self._spool.known(list(entries))
             wanted = {doc: max([entry.hi, *(item.newest.n for item in known[doc])]) for doc, entry in entries.items()}
             for group in groups(wanted, wanted.__getitem__):
@@ -390,6 +396,14 @@ class Verifier:
                         self._spool.suspect(doc)
             result.documents += len(entries)
             report("checking the registry", result.documents, total)
+
+    def _check_foreign(self, entries: Sequence[Entry]) -> None:
+        """Documents of a chunk index before this one: those of which the topic has no record may be lost."""
+        known = self._spool.known([entry.doc_id for entry in entries])
+        for entry in entries:
+            stored = Stored(entry=entry, seq_no=0, primary_term=0)
+            if not known[entry.doc_id] and self._judge.findings(entry.doc_id, [], Seen(stored=stored, rows={})):
+                self._spool.suspect(entry.doc_id)
 
     async def _check_chunks(self, result: Verified, report: Report) -> None:
         index = self._checked.identity.index
@@ -431,8 +445,9 @@ async def verify(
     """
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
-            result, left = Verified(), None
-            sides = await Index(assembly.client, settings).set_back(checked.identity)
+            index = Index(assembly.client, settings)
+            result, left = Verified(fed_by=(await index.generation(checked.identity.index)).group), None
+            sides = await index.set_back(checked.identity)
             verifier = Verifier(settings, checked, assembly, reader, spool, set_back=sides)
             await verifier.run(result, report, sample, whole=bool(sides))
             if repair and result.damaged:

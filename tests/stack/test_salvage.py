@@ -19,6 +19,7 @@ MODEL_SPEED = "fast"
 
 OLD = {"text": text(1, 40)}
 NEW = {"text": text(2, 90)}
+SHORT = {"text": "It is short."}
 POISON = {"text": "poison " + text(3, 90)}
 
 
@@ -65,12 +66,12 @@ def test_content_that_nobody_has_any_more_is_named_and_there_is_an_end(world: Wo
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce([(b"older", OLD), (b"same", OLD), (b"deleted", OLD)])
+        await world.produce([(b"older", OLD), (b"same", OLD), (b"deleted", OLD), (b"shrunk", NEW)])
         await world.settled(worker=world.start_worker())
         old = await texts(world, "older")
         async with connect(world.settings.elasticsearch) as client:
             index = (await snapshot(world, client)).partition(",")[0]
-            await world.produce([(b"older", NEW), (b"none", NEW), (b"deleted", None)])
+            await world.produce([(b"older", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", SHORT)])
             await world.settled(worker=world.workers[-1])
             new = await texts(world, "older")
             assert len(new) > len(old) > 1
@@ -80,11 +81,14 @@ def test_content_that_nobody_has_any_more_is_named_and_there_is_an_end(world: Wo
             await client.update(index=index, id="same#0", doc={"metadata": {"title": "By hand."}}, refresh=True)
         found, code = verified(world, "--repair")
         notes = {"no record": 1, "changed by others": 1}
-        assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 2} | notes), found
+        assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 3} | notes), found
         told = {finding["where"]: finding["what"] for finding in found["findings"]}
         assert all("publish it again" in told[doc] and f"`penstock {ACCEPT}`" in told[doc] for doc in ("older", "none"))
         assert await texts(world, "deleted") == []
         assert problem(world)
+        await world.produce([(b"shrunk", {"text": "It is short again."})])
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "shrunk") == ["It is short again."]
         done = world.command(*ACCEPT.split())
         assert done.returncode == 0, (done.stdout, done.stderr)
         assert (await texts(world, "older"), await texts(world, "none")) == (old, [])
@@ -107,13 +111,55 @@ def test_content_that_nobody_has_any_more_is_named_and_there_is_an_end(world: Wo
     asyncio.run(scenario())
 
 
+def test_documents_of_an_index_that_is_gone_are_named_when_nobody_has_them(world: World) -> None:
+    """The chunk index is deleted, then restored as another one: of what the topic has lost only the registry knows."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((name, OLD) for name in (b"same", b"changed", b"deleted", b"shrunk"))
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            index = (await snapshot(world, client)).partition(",")[0]
+            await world.produce([(b"changed", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", NEW)])
+            await world.settled(worker=world.workers[-1])
+            await retention(world)
+            await world.produce([(b"there", OLD)])
+            await client.indices.delete(index=index)
+            assert await world.workers[-1].ended() == 3
+            assert world.command("index", "create").returncode == 0
+            await world.settled(worker=world.start_worker())
+            found, code = verified(world, "--repair")
+            lost = [(finding["kind"], finding["where"]) for finding in found["findings"]]
+            assert sorted(lost) == [("content lost", doc) for doc in ("changed", "none", "same", "shrunk")], found
+            assert code == 1
+            await client.indices.delete(index=index)
+            assert await world.workers[-1].ended() == 3
+            await client.snapshot.restore(
+                repository=world.name, snapshot="one", indices=index, wait_for_completion=True
+            )
+            assert "nobody has verified it" in world.command("index", "create").stderr
+            await world.settled(worker=world.start_worker())
+            found, code = verified(world, "--repair")
+            assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 3, "no record": 1}), found
+        await world.produce([(b"changed", NEW), (b"shrunk", SHORT)])  # the first one is written, though it is known
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "shrunk") == ["It is short."]
+        assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+        assert [len(await texts(world, doc)) for doc in ("none", "deleted")] == [0, 0]
+        assert await texts(world, "same") == await texts(world, "there") != []
+        assert len(await texts(world, "changed")) > len(await texts(world, "same"))
+        assert verified(world)[1] == 0
+
+    asyncio.run(scenario())
+
+
 def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
     """The registry is older than the chunks, one was left half written, vectors are wrong: the records are gone."""
 
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce((name, OLD) for name in (b"changed", b"same", b"other", b"deleted"))
-        await world.produce([(b"shrunk", {"text": "It is short."})])
+        await world.produce([(b"shrunk", SHORT)])
         await world.settled(worker=world.start_worker())
         async with connect(world.settings.elasticsearch) as client:
             registry = (await snapshot(world, client)).partition(",")[2]

@@ -2,7 +2,7 @@
 
 from agents.commands.common import say
 from agents.elastic.client import connect
-from agents.elastic.index import Index
+from agents.elastic.index import Index, not_verified
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
@@ -18,12 +18,22 @@ def create(settings: Settings, *, model: str | None, load: bool) -> None:
     say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:
         say("--load is for a new index: this one stays as it is", err=True)
+    if not new:
+        finish(_tell_what_is_not_verified(settings, made))
     lost = finish(_lost(settings)) if new or not made.serving else None
     if not made.serving:
         finish(_tell_of_another_topic(settings))
         _tell_how_to_fill(settings, made, lost)
     elif lost:
         _tell_what_is_missing(settings, made, lost)
+
+
+async def _tell_what_is_not_verified(settings: Settings, made: Generation) -> None:
+    """Its registry was made anew just now, or one of the two was restored."""
+    async with connect(settings.elasticsearch) as client:
+        index = Index(client, settings)
+        if await index.set_back(await index.identity(made)):
+            say(str(not_verified(made.index)), err=True)
 
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:

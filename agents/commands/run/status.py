@@ -85,5 +85,11 @@ def _render(data: dict[str, Any]) -> Group:
         for row in data["partitions"]
         if row["held_back"]
     ]
+    lost = [
+        f"{row['topic']}/{row['partition']}: retention took up to {row['lost']} records before a worker read them "
+        "(runbook: Records were lost to retention)"
+        for row in data["partitions"]
+        if row["lost"]
+    ]
     problem = [Text(data["problem"])] if data["problem"] else []
-    return Group(head, *letters, *problem, *held_back, table, *(others if len(others) > 1 else []))
+    return Group(head, *letters, *problem, *lost, *held_back, table, *(others if len(others) > 1 else []))

@@ -32,17 +32,19 @@ def verify(
     """Look, mend where that is asked for, and tell; ends the process with 1 where damage is left."""
     found, left = finish(_verify(settings, repair, accept_data_loss, sample))
     last = left or found
-    if metrics:
-        _write_metrics(metrics, last)
     if as_json:
         print_json({**_data(found, limit), "after_repair": _data(left, limit) if left else None})
     else:
         _print(found, limit)
+        if found.unsettled and found.fed_by not in (None, settings.source.group):
+            say(f"the group {found.fed_by} fills this index, not {settings.source.group}: is source.group right?")
         if left:
             say("\nafter the repair:")
             _print(left, limit)
-            if left.damaged > left.kinds["content lost"]:
+            if left.kinds["missing chunk"]:
                 say("a chunk that was deleted less than a minute ago (`index.gc_deletes`) is written by a later repair")
+    if metrics:
+        _write_metrics(metrics, last)
     sys.exit(1 if last.damaged else 0)
 
 
