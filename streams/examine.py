@@ -98,11 +98,11 @@ def newest_of(document: Document, chunks: list[Chunk], epoch: int) -> Newest:
 
 def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "text") -> Row:
     """A row of the chunk index as `examine` takes it."""
-    own, metadata = source["penstock"], source["metadata"]
+    own, metadata = source.get("penstock") or {}, source.get("metadata") or {}  # others may have written it
     text = source.get(text_field)
     return Row(
         version=found_version,
-        stub=bool(own["stub"]),
+        stub=bool(own.get("stub")),
         text_hash=None if text is None else chunk_hash(text),
         chunk_hash=own.get("chunk_hash"),
         span=(metadata.get("start"), metadata.get("end")),

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.contract import differences, same_cluster
+from streams.contract import differences, same_cluster, this_very_log
+from streams.epochs import Epochs, History, from_contract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,20 @@ class Generation:
     aliases: tuple[str, ...]
     rebuild: dict[str, Any] | None
     """What a rebuild that has not ended noted down for itself."""
+
+
+def forgotten(generation: Generation, history: History | None) -> Epochs | None:
+    """All its cuts, where claims remember more of its log than it knows itself: it was restored from before them.
+
+    None where it lacks none, as far as is known.
+    """
+    if history is None or not this_very_log(generation.contract["source"].get("log"), history.log):
+        return None
+    own, known = from_contract(generation.contract["cuts"]), from_contract(history.cuts).cuts
+    mine = own.of_this_log.cuts
+    if len(known) <= len(mine) or known[: len(mine)] != mine:
+        return None
+    return Epochs((*own.cuts[: len(own.cuts) - len(mine)], *known))
 
 
 def name_of(alias: str, model: str, number: int) -> str:

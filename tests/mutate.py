@@ -30,9 +30,51 @@ MUTATIONS = [
     Mutation(
         "what compaction took was deleted, whatever else the topic has",
         "agents/operations/judge.py",
-        "            and not self.spool.is_unread(doc)\n",
+        "            or self.spool.is_unread(doc, partition)\n",
         "",
         "test_a_rebuild_keeps_what_compaction_took_from_the_topic",
+    ),
+    Mutation(
+        "a record elsewhere hides that a key was deleted where it moved to",
+        "agents/operations/judge.py",
+        "later = any(item.place[0] == partition and item.newest.version > made for item in known)",
+        "later = bool(known)",
+        "test_deletions_that_no_worker_saw",
+    ),
+    Mutation(
+        "only the registry tells which record was the newest",
+        "agents/operations/judge.py",
+        "if newer and top and top.partition is not None and self.registry_set_back:",
+        "if False and top and top.partition is not None:",
+        "test_deletions_that_no_worker_saw",
+    ),
+    Mutation(
+        "epochs are in the contract alone",
+        "agents/elastic/index.py",
+        "there = await self._remember(there, None if beside else history)",
+        "pass",
+        "test_epochs_that_only_claims_remember",
+    ),
+    Mutation(
+        "a rebuild takes from whatever serves",
+        "agents/operations/rebuild.py",
+        "                await _require_verified(index, serving)\n",
+        "",
+        "test_nothing_is_taken_from_an_index_that_nobody_verified",
+    ),
+    Mutation(
+        "stubs say nothing once the registry is lost",
+        "agents/operations/verify.py",
+        "query = WITH_STUBS if self._judge.registry_set_back else ALIVE",
+        "query = ALIVE",
+        "test_what_the_registry_alone_knew_is_made_again",
+    ),
+    Mutation(
+        "an index that was deleted has lost nothing",
+        "agents/operations/verify.py",
+        "            self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])\n",
+        "",
+        "test_documents_of_an_index_that_is_gone_are_named",
     ),
     Mutation(
         "a time-out is no failure to wait for",
@@ -191,7 +233,7 @@ MUTATIONS = [
     Mutation(
         "what waits for a worker is an orphan",
         "agents/operations/judge.py",
-        "if any(self._is_unsettled(row) for row in seen.rows.values()):",
+        "if any(self._is_unsettled(partition, version) for partition, version in written):",
         "if False:",
         "test_what_only_the_chunks_know_is_not_lost",
     ),
@@ -212,7 +254,7 @@ MUTATIONS = [
     Mutation(
         "an older record's chunks speak for a key that moved",
         "agents/operations/judge.py",
-        "asked = None if newer and self._is_gone(doc, top.partition, top.record_version, seen) else asked",
+        "asked = None if newer and self._is_gone(top.partition, top.record_version, seen) else asked",
         "asked = asked if newer else asked",
         "test_of_a_key_that_moved_the_chunks_know_the_newer_record",
     ),
@@ -279,8 +321,8 @@ MUTATIONS = [
     Mutation(
         "vacuum forgets deletions that older records would undo",
         "agents/operations/vacuum.py",
-        "epoch_of_version(found.entry.version) > self.oldest_epoch",
-        "False",
+        "newer = epoch_of_version(entry.version) > self.oldest_epoch",
+        "newer = False",
         "test_a_rebuild_keeps_what_compaction_took",
     ),
     Mutation(

@@ -34,12 +34,13 @@ from agents.elastic.notes import (
 )
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
-from streams.epochs import History, another_log, begin_epoch, moved_keys
+from streams.epochs import History, another_log, begin_epoch, moved_keys, to_contract
 from streams.errors import AwayError, NoIndexError, PenstockError, RefusedError
 from streams.generations import (
     Generation,
     alike,
     fed_by,
+    forgotten,
     name_of,
     next_number,
     number_of,
@@ -88,11 +89,33 @@ class Index:
             if there is None and serving_one(found):
                 there = next((one for one in found if one.group is None), None)
         if there:
+            there = await self._remember(there, None if beside else history)
             self._require_same(there, contract)
             await self._complete_registry(there.index)
             await self.open(there.index)
             return there, False
         return await self.make(contract, found, load=load, history=history), True
+
+    async def _remember(self, generation: Generation, history: History | None) -> Generation:
+        """With the cuts that it lacks because it was restored from before them. `history`: what claims know."""
+        cuts = forgotten(generation, history)
+        if cuts is None or history is None or generation.group not in (None, self.group):
+            return generation
+        source = {"partitions": history.partitions, "log": history.log}
+        await self.set_epochs(generation, to_contract(cuts), source)
+        logger.warning(
+            f"{generation.index} was restored from before an epoch that claims remember, and has it again: "
+            f"{len(cuts.cuts)} cuts"
+        )
+        return await self.generation(generation.index)
+
+    def require_remembered(self, generation: Generation, history: History | None) -> None:
+        """Raises RefusedError where an index that this group feeds lacks cuts that claims know of."""
+        if generation.group in (None, self.group) and forgotten(generation, history):
+            raise RefusedError(
+                f"{generation.index} was restored from before an epoch began, which the claims of {self.group} "
+                "remember: `penstock index create` gives it back, then start again"
+            )
 
     async def make(
         self,
@@ -334,12 +357,16 @@ class Index:
         return bool(await self._call(lambda: self._client.indices.exists(index=f"{name}-registry")))
 
     async def _complete_registry(self, name: str) -> None:
-        """Where an index has lost its registry: an empty one, of which is known that the chunks are newer."""
-        if await self.has_registry(name):
+        """Where an index has lost its registry: an empty one, of which is known that the chunks are newer.
+
+        So they are where somebody else made it: it has no notes, and workers leave one.
+        """
+        if not await self.has_registry(name):
+            es = self._settings.elasticsearch
+            shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
+            await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
+        elif GROUP_NOTE in await self.notes(name) or not (await self.counts(name))["chunks"]:
             return
-        es = self._settings.elasticsearch
-        shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
-        await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
         await self.note(name, **{UNVERIFIED_NOTE: ["registry"]})
 
     async def complete(self, name: str) -> None:

@@ -111,8 +111,11 @@ async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: 
         claims, index = await read_claims(reader, settings), Index(client, settings)
         if not any_log:  # before whatever advises to begin an epoch
             await require_own_group(reader, index, settings.source.topic, topic.log)
-        if claims and await index.mine() is None:  # before the topics: nothing can be said of a new epoch without it
+        mine = await index.mine()
+        if claims and mine is None:  # before the topics: nothing can be said of a new epoch without it
             raise index_gone(f"the index behind {settings.elasticsearch.alias}")
+        if mine and not any_log:
+            index.require_remembered(mine, history_known(claims.values(), topic.log))
         await ensure_topics(reader, settings, topic)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
         contract = contract_of(settings, embedder.manifest, topic)

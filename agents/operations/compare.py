@@ -61,4 +61,4 @@ async def compare(
 
 
 def _ids(hits: Sequence[dict[str, Any]], *, by_chunk: bool) -> list[str]:
-    return list(dict.fromkeys(hit["id"] if by_chunk else hit["metadata"]["doc_id"] for hit in hits))
+    return list(dict.fromkeys(hit["id"] if by_chunk else hit["metadata"].get("doc_id", hit["id"]) for hit in hits))

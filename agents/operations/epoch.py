@@ -25,6 +25,7 @@ from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.rewind import lower_claims, require_stopped
 from agents.settings import Settings
+from streams.claim import history_known
 from streams.contract import Described, same_log
 from streams.epochs import Cut, grown_cut, only_to_new_partitions, to_contract
 from streams.errors import ConfigError, RefusedError
@@ -55,6 +56,7 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
         if groups[0].source.group != settings.source.group:  # whose index it was before
             groups.append(settings)
         topic = await reader.require_topic(settings.source.topic)
+        index.require_remembered(found, history_known((await read_claims(reader, settings)).values(), topic.log))
         for one in groups:
             await require_own_group(reader, Index(client, one), one.source.topic, topic.log)
             await require_stopped(reader, one)

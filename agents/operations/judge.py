@@ -26,7 +26,11 @@ OF_THE_CHUNKS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One document as read at one moment. `gone`: versions of those of its records whose place in the log is empty."""
+    """One document as read at one moment.
+
+    `gone`: versions of its records whose places in the log are empty, though it reaches back to them: compaction took
+    them, for a newer record of the key on the same partition, be it one that is gone itself: a tombstone.
+    """
 
     stored: Stored | None
     rows: Mapping[int, Row]
@@ -38,9 +42,9 @@ class Judge:
     """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
     newer is not looked at; `ends`, as of now.
 
-    `compacted`: the topic is. `registry_set_back`, `chunks_set_back`: it may be older than the other one.
-    `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that retention took while they were
-    read. `too_large`: documents and versions that a worker with a larger limit took.
+    `read_on`: up to which the keys of what came since were looked at. `registry_set_back`, `chunks_set_back`: it may
+    be older than the other one. `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that
+    retention took while they were read. `too_large`: documents and versions that a worker with a larger limit took.
     """
 
     checked: Checked
@@ -48,7 +52,7 @@ class Judge:
     begin: Mapping[int, int] = field(default_factory=dict)
     bounds: Mapping[int, int] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
-    compacted: bool = False
+    read_on: dict[int, int] = field(default_factory=dict)
     registry_set_back: bool = False
     chunks_set_back: bool = False
     letters_whole: bool = True
@@ -90,8 +94,8 @@ class Judge:
     ) -> list[Finding]:
         """What is wrong with one that the log has no record of. More of it may be told from its chunks."""
         found = [_changed_by_others(doc, one, seen.rows) if entry else one for one in found]
-        if entry and entry.n and self._is_deleted(doc, entry, known):
-            return [*found, Finding("deleted meanwhile", doc, "its record is no longer in the topic")]
+        if self.deleted(doc, known, seen):
+            return [*found, Finding("deleted meanwhile", doc, "compaction took its record, and no newer one is there")]
         left = self.left(doc, entry, seen)
         if left and left.lost and ({finding.kind for finding in found} & OF_THE_CHUNKS or entry is None):
             if self.letter_of(left.entry):
@@ -161,7 +165,7 @@ class Judge:
         if left is None or not self._is_read(left.entry):
             return None
         known_to_be_gone = entry is not None and left.entry.version == entry.version
-        gone = known_to_be_gone or self._is_gone(doc, left.entry.partition, left.entry.version, seen)
+        gone = known_to_be_gone or self._is_gone(left.entry.partition, left.entry.version, seen)
         if gone and not left.entry.n and not left.lost and self.spool.has_letter(*_key_of(left.entry)):
             left = replace(left, entry=replace(left.entry, state="rejected"))  # its stubs are a refusal's
         return left if gone else None
@@ -170,12 +174,14 @@ class Judge:
         """An entry about another chunk index, of a document that was there: this one was made in its place."""
         return stored.entry if stored and self.mine(stored) is None and stored.entry.n else None
 
-    def _is_gone(self, doc: str, partition: int, made: int, seen: Seen) -> bool:
-        """Whether the log may have lost the record of this version; where it reaches back to it, it never was.
+    def _is_gone(self, partition: int, made: int, seen: Seen) -> bool:
+        """Whether the log has lost the record of this version; else it never had it."""
+        return made in seen.gone or self._is_taken(partition, made)
 
-        Compaction takes it for a newer record of its key: one that nobody could read, or else a deletion.
-        """
-        return made in seen.gone or self._is_taken(partition, made) or (self.compacted and self.spool.is_unread(doc))
+    def may_be_empty(self, partition: int, made: int) -> bool:
+        """Whether the log reaches back to the place of this version, and was read up to it."""
+        offset = offset_of_version(made)
+        return not self._is_taken(partition, made) and offset < self.bounds.get(partition, 0)
 
     def _is_taken(self, partition: int, made: int) -> bool:
         """By retention; or it was in a log before this one."""
@@ -207,7 +213,7 @@ class Judge:
         top = max(seen.rows.values(), key=lambda row: row.record_version, default=None)
         if asked and self.registry_set_back and top and top.partition is not None:
             newer = top.record_version > asked.newest.version
-            asked = None if newer and self._is_gone(doc, top.partition, top.record_version, seen) else asked
+            asked = None if newer and self._is_gone(top.partition, top.record_version, seen) else asked
         if entry is None or self._is_of_a_log_before(entry.partition, entry.version):
             return asked
         offset = offset_of_version(entry.version)
@@ -232,22 +238,46 @@ class Judge:
         """Whether retention took the record while the topic was read."""
         return any(partition == number and offset in taken for number, taken in self.lost)
 
-    def _is_deleted(self, doc: str, entry: Entry, known: Sequence[Known]) -> bool:
-        """Whether a tombstone took the entry's record, and went itself before a worker saw it.
+    def deleted(self, doc: str, known: Sequence[Known], seen: Seen) -> Left | None:
+        """What has to be there of a document whose tombstone went before a worker saw it; None where there was none.
 
-        Compaction keeps the newest record of a key, unless that is a tombstone. It may be one that is not settled yet:
-        nothing is told then.
+        Compaction keeps the newest record of a key on its partition, unless that is a tombstone.
         """
+        newest = self.newest_made(seen)
+        if newest is None or newest[1] not in seen.gone:
+            return None
+        partition, made = newest
         indexed = self.checked.identity.contract["source"].get("log")
-        return (
-            self.compacted
-            and this_very_log(indexed, self.checked.topic.log)
-            and not known
-            and not self.spool.is_unread(doc)
-            and entry.state == "done"
-            and not self._is_taken(entry.partition, entry.version)
-            and self.ends == self.bounds
+        later = any(item.place[0] == partition and item.newest.version > made for item in known)
+        read_on = max(self.bounds.get(partition, 0), self.read_on.get(partition, 0))
+        if (
+            later
+            or self.spool.is_unread(doc, partition)
+            or read_on < self.ends.get(partition, 0)
+            or not this_very_log(indexed, self.checked.topic.log)
+        ):
+            return None
+        entry = Entry(
+            doc_id=doc,
+            partition=partition,
+            version=made,
+            state="done",
+            n=0,
+            hi=0,
+            content_hash=UNKNOWN,
+            chunk_index_uuid=self.checked.identity.chunk_index_uuid,
+            content_version=made,
         )
+        return Left(entry=entry, lost=False)
+
+    def newest_made(self, seen: Seen) -> tuple[int, int] | None:
+        """Partition and version of the newest record that a document was made of; None where it is known to be gone."""
+        entry = self.mine(seen.stored)
+        top = max(seen.rows.values(), key=lambda row: row.record_version, default=None)
+        newer = top and (entry is None or top.record_version > entry.version)
+        if newer and top and top.partition is not None and self.registry_set_back:
+            return top.partition, top.record_version
+        return (entry.partition, entry.version) if entry and entry.n and entry.state != "rejected" else None
 
 
 def _key_of(entry: Entry) -> tuple[int, Place]:

@@ -15,7 +15,7 @@ from typing import Any
 from agents.clock import Deadline
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
-from agents.elastic.index import Index, settings_of
+from agents.elastic.index import Index, not_verified, settings_of
 from agents.elastic.notes import BEFORE_NOTE
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
@@ -110,6 +110,13 @@ def unfinished(generation: Generation) -> list[Gate]:
     return [Gate(name="rebuild", passed=False, told=told)]
 
 
+async def not_set_back(index: Index, generation: Generation) -> list[Gate]:
+    """The gate that is closed while nobody has verified an index that was restored, or whose registry was."""
+    if not await index.set_back(await index.identity(generation)):
+        return []
+    return [Gate(name="verified", passed=False, told=str(not_verified(generation.index)))]
+
+
 async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:
     """Whether everything that is in the topic now is settled in this generation, which it may be within `wait_s`."""
     deadline = Deadline(wait_s)
@@ -197,7 +204,8 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
     """Swap back to what served before. Returns (what serves now, what served, seconds).
 
     Again swaps forth. Asks no gate: what is behind catches up while it serves. Raises RefusedError where what served
-    before cannot be read, because it is closed, or its registry is gone.
+    before cannot be read, because it is closed, or its registry is gone; and where one of the two was restored, and
+    nobody has verified it.
     """
     index = Index(client, settings)
     began = time.monotonic()
@@ -210,7 +218,8 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
         was = f"{serving.before} was dropped" if serving.before else f"{serving.index} is the first"
         raise RefusedError(f"there is nothing to go back to: {was}")
     try:
-        await index.identity(target)
+        if await index.set_back(await index.identity(target)):
+            raise not_verified(target.index)
     except PenstockError as exc:
         raise RefusedError(
             f"{target.index}, which served before, cannot serve now: {exc}. `penstock index list` shows what else "

@@ -112,11 +112,12 @@ async def rebuild(
             found = await index.generations()
             serving = serving_one(found)
             contract = contract_of(settings, embedder.manifest, topic)
-            new = next((one for one in reversed(found) if one.rebuild), None)
+            new = next((one for one in reversed(found) if one.rebuild and not one.serving), None)
             result.resumed = new is not None
             if new is None:
                 if serving is None:
                     raise index.none(found)
+                await _require_verified(index, serving)
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
                 new = await _begin(index, found, contract, serving, starts)
             elif offset is not None or at_ms is not None:
@@ -132,6 +133,7 @@ async def rebuild(
             base = _base(new, found, starts, compacted=await reader.is_compacted(settings.source.topic))
             if base:
                 _require_same_epochs(new, base)
+                await _require_verified(index, base)
             await require_stopped(reader, own)
             await ensure_topics(reader, own, topic)
             checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
@@ -174,6 +176,15 @@ async def _begin(
         return await index.make(contract, found, notes=notes)
     await index.note(made.index, **notes)
     return await index.generation(made.index)
+
+
+async def _require_verified(index: Index, base: Generation) -> None:
+    """What it has lost would be missing in the new one, too, and nobody would know it any more."""
+    if await index.set_back(await index.identity(base)):
+        raise RefusedError(
+            f"{base.index} or its registry was restored or made anew, and nobody has verified it since: what is taken "
+            "from it may lack documents. `penstock index verify --repair`, then `penstock index rebuild`"
+        )
 
 
 def _require_same_epochs(new: Generation, base: Generation) -> None:

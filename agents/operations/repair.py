@@ -125,13 +125,6 @@ class Repairer:
         if forgotten != entry:
             await self._assembly.registry.swap([(forgotten, stored)])
 
-    async def deletion(self, doc: str, place: Place) -> None:
-        """As if the record at this place, which is gone, had been a tombstone. Twice is harmless."""
-        topic, (partition, offset) = self._settings.source.topic, place
-        key = doc.encode()
-        record = Record(topic=topic, partition=partition, offset=offset, timestamp_ms=-1, key=key, value=None)
-        await self._again([record])
-
     async def letter(self, place: Place) -> None:
         """The record at this place is refused as it is, and its dead letter is missing."""
         record = await self._record(place)

@@ -57,9 +57,9 @@ async def search(
         {
             "score": hit["_score"],
             "id": hit["_id"],
-            "text": hit["_source"][text],
-            "metadata": hit["_source"]["metadata"],
-            "penstock": hit["_source"]["penstock"],
+            "text": hit["_source"].get(text, ""),
+            "metadata": hit["_source"].get("metadata", {}),
+            "penstock": hit["_source"].get("penstock", {}),  # none in a row that others put there
         }
         for hit in answer["hits"]["hits"]
     ]

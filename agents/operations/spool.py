@@ -19,7 +19,7 @@ CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BL
     WITHOUT ROWID;
 CREATE TABLE letters (epoch INT, partition INT, offset INT, whole INT, PRIMARY KEY (epoch, partition, offset))
     WITHOUT ROWID;
-CREATE TABLE unread (doc TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE unread (doc TEXT, partition INT, PRIMARY KEY (doc, partition)) WITHOUT ROWID;
 CREATE TABLE entries (doc TEXT PRIMARY KEY, hi INT) WITHOUT ROWID;
 CREATE TABLE suspects (doc TEXT, number INT, PRIMARY KEY (doc, number)) WITHOUT ROWID;
 """
@@ -87,13 +87,14 @@ class Spool:
                 rows,
             )
 
-    def add_unread(self, doc: str) -> None:
-        """The document, by its key, of a record in which none can be read."""
-        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?)", (doc,))
+    def add_unread(self, doc: str, partition: int) -> None:
+        """The document, by its key, of a record in which none can be read, or none was read."""
+        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?, ?)", (doc, partition))
 
-    def is_unread(self, doc: str) -> bool:
-        """Whether the topic has such a record about this document."""
-        return self._db.execute("SELECT 1 FROM unread WHERE doc = ?", (doc,)).fetchone() is not None
+    def is_unread(self, doc: str, partition: int) -> bool:
+        """Whether the partition has such a record about this document."""
+        query = "SELECT 1 FROM unread WHERE doc = ? AND partition = ?"
+        return self._db.execute(query, (doc, partition)).fetchone() is not None
 
     def known(self, docs: Sequence[str]) -> dict[str, list[Known]]:
         """Of each document the newest record of each partition that was not dead-lettered, then those that were.

@@ -73,7 +73,7 @@ class Vacuum:
         operations = []
         for hit, (doc, number) in zip(hits, places, strict=True):
             entry = stored[doc].entry if doc in stored else None
-            if may_go(entry, number) and (entry is None or self._over(entry)):
+            if may_go(entry, number) and (entry is None or (self._over(entry) and not self._guards(entry))):
                 meta = {"_id": hit["_id"], "version": hit["_version"], "version_type": "external_gte"}
                 operations.append(Operation(action="delete", meta=meta))
         await self._send("stubs", self._identity.write_alias, operations)
@@ -85,13 +85,21 @@ class Vacuum:
             found = stored.get(hit["_source"]["doc_id"])
             if not found or found.entry.doc_id in self.named:
                 continue
-            if epoch_of_version(found.entry.version) > self.oldest_epoch:
+            if self._guards(found.entry):
                 self.deleted["kept"] += 1
                 continue
             if found.entry == from_source(hit["_source"]) and self._over(found.entry):
                 meta = {"_id": hit["_id"], "if_seq_no": found.seq_no, "if_primary_term": found.primary_term}
                 operations.append(Operation(action="delete", meta=meta))
         await self._send("entries", self._identity.registry_alias, operations)
+
+    def _guards(self, entry: Entry) -> bool:
+        """Whether it is a deletion that a record of an earlier epoch, or a dead letter, would undo.
+
+        Its stubs stay, too: a registry that is lost is made again from them.
+        """
+        newer = epoch_of_version(entry.version) > self.oldest_epoch
+        return not entry.n and (newer or entry.doc_id in self.named)
 
     def _over(self, entry: Entry) -> bool:
         """Whether nothing is under way for it, nor may be: its record is settled, and so are those before it."""

@@ -19,8 +19,11 @@ from streams.examine import Finding, evenly
 from streams.plan import ChunkWrite
 from streams.split import TokenIds
 
-ALIVE = {"bool": {"must_not": {"term": {"penstock.stub": True}}}}
-"""Chunks, and no stubs."""
+STUB, OURS = {"term": {"penstock.stub": True}}, {"exists": {"field": "penstock.chunk_hash"}}
+ALIVE = {"bool": {"filter": OURS, "must_not": STUB}}
+"""Chunks, no stubs, and nothing that somebody else put beside them."""
+WITH_STUBS = {"bool": {"should": [OURS, STUB], "minimum_should_match": 1}}
+OF_OTHERS = {"bool": {"must_not": [OURS, STUB]}}
 POOL, MOST = 8, 10_000
 """The sample is taken from so many times as many chunks, at random, and at most so many: rare widths are in it."""
 NO_VECTOR = -1.0

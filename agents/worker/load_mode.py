@@ -14,7 +14,7 @@ from typing import Any
 
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
-from agents.elastic.notes import LOAD_NOTE, read_notes, write_notes
+from agents.elastic.notes import LOAD_NOTE, UNVERIFIED_NOTE, read_notes, write_notes
 from agents.indexing.preflight import Checked
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
@@ -36,7 +36,7 @@ async def end_when_filled(settings: Settings, checked: Checked, reader: LogReade
     while True:
         try:
             with translated(settings.elasticsearch.url):
-                note = await note_of(client, name)
+                note = await note_of(client, settings, name)
                 if note is None:
                     return
                 rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
@@ -62,6 +62,17 @@ async def end(client: Client, name: str, note: dict[str, Any]) -> None:
     await write_notes(client, name, {LOAD_NOTE: None})
 
 
-async def note_of(client: Client, name: str) -> dict[str, Any] | None:
-    """The settings that an index in load mode will have; None when it is in none."""
-    return (await read_notes(client, name)).get(LOAD_NOTE)
+async def note_of(client: Client, settings: Settings, name: str) -> dict[str, Any] | None:
+    """The settings that an index in load mode will have; None when it is in none.
+
+    Where its registry was lost or restored, and the note with it, that is made again, with what is configured.
+    """
+    notes = await read_notes(client, name)
+    note: dict[str, Any] | None = notes.get(LOAD_NOTE)
+    if note is None and notes.get(UNVERIFIED_NOTE):
+        answer = await client.indices.get_settings(index=name, name="index.refresh_interval")
+        if answer[name]["settings"].get("index", {}).get("refresh_interval") == "-1":
+            es = settings.elasticsearch
+            note = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
+            await write_notes(client, name, {LOAD_NOTE: note})
+    return note

@@ -16,6 +16,7 @@ from agents.operations.promote import (
     behind_alias,
     caught_up,
     drop,
+    not_set_back,
     parity,
     progress_of,
     rollback,
@@ -61,6 +62,7 @@ async def _promote(
         against = None if unchecked else old or serving_one(await index.generations())
         gates = [
             *unfinished(new),
+            *await not_set_back(index, new),
             await caught_up(index, reader, settings, new, wait_s),
             *([await parity(index, reader, settings, against, new, allow_missing)] if against else []),
         ]
@@ -105,7 +107,7 @@ async def _promote(
 
 async def _serve(client: Client, settings: Settings, new: Generation, alias: str, old: Generation | None) -> float:
     """Out of load mode first: readers would not see what comes after."""
-    if (wanted := await note_of(client, new.index)) is not None:
+    if (wanted := await note_of(client, settings, new.index)) is not None:
         await end(client, new.index, wanted)
     return await swap(client, settings, new, alias, old)
 

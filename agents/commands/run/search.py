@@ -28,9 +28,11 @@ def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
     out = console()
     for number, hit in enumerate(hits, 1):
         metadata = hit["metadata"]
-        title, source = (in_short(metadata.get(name) or metadata["doc_id"], NAME) for name in ("title", "source"))
+        title, source = (
+            in_short(metadata.get(name) or metadata.get("doc_id") or hit["id"], NAME) for name in ("title", "source")
+        )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
-        out.print(Text(f"   {source} chunk {metadata['chunk']}", style="dim"))
+        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}", style="dim"))
         out.print(Text("   " + " ".join(hit["text"].split())[:240]))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")

@@ -1,0 +1,175 @@
+"""Fault 37: what is remembered beside an index that was restored, and what must not be done with one before it is
+verified."""
+
+import asyncio
+import json
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from agents.elastic.client import connect
+from agents.kafka.reader import log_reader
+from streams.contract import registry_mappings
+from tests.kit.harness import COMPACTED, World, read_topic, snapshot, until
+from tests.stack.test_dlq import BROKEN
+from tests.stack.test_epochs import bump, exits_with_3, grow
+from tests.stack.test_salvage import NEW, OLD, POISON, problem, restore, retention, set_back, texts
+from tests.stack.test_verify import verified
+
+MODEL_SPEED = "fast"
+
+
+async def lose_registry(world: World, client: AsyncElasticsearch, index: str) -> None:
+    """It is deleted; the worker that was started last notices, and ends."""
+    await client.indices.delete(index=f"{index}-registry")
+    assert await world.workers[-1].ended() == 3
+
+
+def test_epochs_that_only_claims_remember(world: World) -> None:
+    """Both sides are restored from before one began: without it, a key that moved would be on two partitions."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce([(b"moved", OLD), (b"still", OLD)], partition=0)
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            both = await snapshot(world, client)
+            assert world.workers[-1].terminate() == 0
+            bump(world)
+            await world.produce([(b"moved", NEW)], partition=1)
+            await world.settled(worker=world.start_worker())
+            new = await texts(world, "moved")
+            assert world.workers[-1].terminate() == 0
+            await grow(world, 4)
+            bump(world)
+            await world.produce([(b"still", NEW)], partition=3)
+            await world.settled(worker=world.start_worker())
+            await set_back(world, client, both)
+        worker = world.start_worker()
+        assert await worker.ended() == 3
+        assert "`penstock index create` gives it back" in worker.log.read_text()
+        refused = world.command("index", "epoch", "bump", "--why", "a test")
+        assert (refused.returncode, "`penstock index create`" in refused.stderr) == (3, True), refused.stderr
+        made = world.command("index", "create")
+        assert (made.returncode, "2 cuts" in made.stderr) == (0, True), made.stderr
+        await world.settled(worker=world.start_worker())
+        assert [await texts(world, doc) for doc in ("moved", "still")] == [new, new]
+        assert verified(world, "--repair")[1] == 0
+        assert await world.dead_letters() == []
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> None:
+    """Neither by a rebuild nor by readers: its registry knows less than its chunks."""
+
+    def refused(*words: str) -> None:
+        done = world.command(*words)
+        assert (done.returncode, "index verify --repair" in done.stderr + done.stdout) == (3, True), done
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD)])
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        first = f"{world.name}-all-minilm-l6-v2-000001"
+        async with connect(world.settings.elasticsearch) as client:
+            await lose_registry(world, client, first)
+            assert world.command("index", "create").returncode == 0
+            await world.settled(worker=world.start_worker())
+            refused("index", "rebuild")
+            assert verified(world, "--repair")[1] == 0
+            made = json.loads(world.command("index", "rebuild", "--json").stdout)
+            own = {"PENSTOCK_SOURCE__GROUP": made["group"]}
+            await world.settled_as(own, world.start_worker(own))
+            await lose_registry(world, client, made["index"])
+            assert world.command("index", "create", extra=own).returncode == 0
+            await world.settled_as(own, world.start_worker(own))
+            refused("index", "promote")
+            assert world.command("index", "verify", "--repair", extra=own).returncode == 0
+            assert world.command("index", "promote").returncode == 0
+            assert world.workers[-1].terminate() == 0
+            await client.indices.delete(index=f"{first}-registry")
+            await client.indices.create(index=f"{first}-registry", mappings=registry_mappings())  # by hand
+            assert world.command("index", "create").returncode == 0
+            refused("index", "rollback")
+        assert await texts(world, "one")
+
+    asyncio.run(scenario())
+
+
+def test_what_the_registry_alone_knew_is_made_again(world: World) -> None:
+    """It is deleted in load mode, then once more: the end of load mode, and deletions, of which stubs are left."""
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 1, {})
+        assert world.command("index", "create", "--load").returncode == 0
+        await world.produce([(b"deleted", OLD), (b"other", OLD)])
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            await client.indices.delete(index=f"{index}-registry")
+            assert world.command("index", "create").returncode == 0
+            worker = world.start_worker(change=BROKEN)
+            await worker.said("load mode ended")
+            shown = await client.indices.get_settings(index=index, name="index.refresh_interval")
+            assert shown[index]["settings"]["index"]["refresh_interval"] != "-1"
+            for value in (POISON, None):
+                await world.settled(worker=worker)
+                await world.produce([(b"deleted", value)])
+            await world.settled(worker=worker)
+            row: dict[str, Any] = {"text": "Another's.", "vector": [0.1] * 384, "metadata": {"source": "notes.txt"}}
+            await client.index(index=world.name, id="strange", document=row, refresh=True)
+            await retention(world)
+            await lose_registry(world, client, index)
+        await world.follow("The registry was deleted")
+        found, code = verified(world)
+        assert (code, found["kinds"]) == (0, {"no record": 1, "changed by others": 1}), found
+        assert world.command("search", "another's", "-k", "9").returncode == 0
+        listed = json.loads(world.command("dlq", "list", "--json").stdout)
+        assert (listed["records"], listed["open"]) == (1, 0), listed  # the deletion came after it
+        world.command("dlq", "replay")
+        assert (await texts(world, "deleted"), problem(world)) == ([], None)
+
+    asyncio.run(scenario())
+
+
+def test_deletions_that_no_worker_saw(world: World) -> None:
+    """Compaction took the tombstones: of keys that moved, and of one whose newest record the registry does not know."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1, configs=COMPACTED)
+        await world.produce([(b"gone", OLD), (b"kept", OLD), (b"moved", OLD), (b"bad", OLD), (b"bad", b"{")])
+        worker = world.start_worker()
+        await world.settled(worker=worker)
+        await grow(world, 2)
+        await exits_with_3(worker, "has 2")
+        bump(world)
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            await world.produce([(b"gone", NEW)], partition=0)
+            await world.produce([(b"moved", NEW), (b"bad", NEW)], partition=1)
+            await world.settled(worker=world.workers[-1])
+            assert world.workers[-1].terminate() == 0
+            await world.produce([(b"gone", None)], partition=0)
+            await world.produce([(b"moved", None), (b"bad", None)], partition=1)
+
+            async def compacted() -> bool:
+                for partition in range(2):
+                    await world.produce([(f"busy-{partition}".encode(), OLD)], partition=partition)
+                left = {(row.partition, row.key) for row in await read_topic(world.settings, world.name)}
+                return left.isdisjoint({(0, b"gone"), (1, b"moved"), (1, b"bad")})
+
+            await until(compacted, every_s=1)
+            await world.settled(worker=world.start_worker())
+            found, code = verified(world)
+            assert (code, found["kinds"]) == (1, {"deleted meanwhile": 3}), found
+            await restore(world, client, registry)
+        await world.produce([(b"unsettled", OLD)], partition=0)
+        assert verified(world, "--repair")[1] == 0
+        assert [await texts(world, doc) for doc in ("gone", "moved", "bad")] == [[], [], []]
+        assert await texts(world, "kept")
+        assert verified(world)[1] == 0
+
+    asyncio.run(scenario())
