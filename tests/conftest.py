@@ -30,7 +30,7 @@ MODEL = "all-MiniLM-L6-v2"
 hypothesis_settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("penstock")
 
-KILLERS = ("test_alerts", "test_servers_killed")
+KILLERS = ("test_servers_killed",)
 """Files that say `KILLS_SERVERS = True`: one process runs them, on one stack of its own."""
 EXPORTS = "test_model"
 """The file that begins with the model, where there is none yet."""
@@ -38,6 +38,9 @@ LONG = (
     *KILLERS,
     "test_logs",
     "test_generations",
+    "test_rebuilds",
+    "test_restored",
+    "test_salvage",
     "test_process_faults",
     "test_epochs",
     "test_security",

@@ -343,13 +343,21 @@ class World:
     async def settled_as(self, extra: Mapping[str, str], worker: Worker) -> None:
         """Wait until lag is 0 for the group that `extra` names."""
 
-        async def check() -> bool:
-            assert worker.process.poll() is None, worker.log.read_text()[-3000:]
-            done = await asyncio.to_thread(lambda: self.command("status", "--json", extra=extra))
-            assert done.returncode == 0, done.stderr
-            return bool(orjson.loads(done.stdout)["lag"] == 0)
+        source = self.settings.source
+        group = extra.get("PENSTOCK_SOURCE__GROUP", source.group)
+        settings = self.settings.model_copy(update={"source": source.model_copy(update={"group": group})})
+        async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
+            index = Index(client, settings)
 
-        await until(check, every_s=0.25)
+            async def check() -> bool:
+                assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+                fed = await index.mine()
+                assert fed is not None
+                topic, identity = await reader.require_topic(self.name), await index.identity(fed)
+                rows = await partition_rows(reader, settings, topic.partitions, identity.sink, topic.log)
+                return bool(sum(row["lag"] for row in rows) == 0)
+
+            await until(check, every_s=0.2)
 
     async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
         """Topic and index."""
@@ -459,7 +467,7 @@ class World:
                     assert worker.process.poll() is None, worker.log.read_text()[-3000:]
                 return await lag() == 0
 
-            await until(check, timeout_s)
+            await until(check, timeout_s, every_s=0.2)
 
     async def held_in_the_middle(self, worker: Worker, gate: Gate) -> None:
         """Wait until this worker's first batch is settled and the next one stands before the gate, closed till now.

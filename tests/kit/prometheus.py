@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agents.local.servers import free_port
 
 OPS = Path(__file__).parents[2] / "ops"
 RULES = OPS / "prometheus" / "rules.yml"
+DASHBOARD = OPS / "grafana" / "penstock.json"
 FASTER = 60
 """A minute of the rules is a second under test."""
 
@@ -132,3 +134,23 @@ class Prometheus:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+
+def alerts() -> list[dict[str, Any]]:
+    """All of `ops/prometheus/rules.yml`."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def queries() -> dict[str, str]:
+    """Of the dashboard, by panel, what Grafana fills in filled in; and those by which KEDA scales, of any topic."""
+    scaled = yaml.safe_load((OPS / "kubernetes" / "scaledobject.yaml").read_text())["spec"]["triggers"]
+    found = {
+        f"KEDA: {number}": re.sub(r'(topic|group)="\w+"', r'\1=~".*"', trigger["metadata"]["query"])
+        for number, trigger in enumerate(scaled)
+    }
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            text = target["expr"].replace("$topic", ".*").replace("$group", ".*").replace("$__rate_interval", "10s")
+            found[f"{panel['title']}: {target['refId']}"] = text
+    return found

@@ -1,0 +1,149 @@
+"""Every alert fires by its real cause on a real Prometheus, and clears; every panel of the dashboard shows data."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from agents.kafka.connection import connection
+from agents.kafka.reader import log_reader
+from agents.local.servers import free_port
+from agents.settings import cache_dir
+from models.onnx.session import available_providers
+from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
+from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries
+
+MODEL_SPEED = "fast"
+
+
+@pytest.mark.timeout(900)  # a dozen starts and stops, and the clocks of a real Prometheus
+def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: Path) -> None:
+    rules = faster(RULES.read_text())
+    for window in ("rebalances_total[{}s]", "worker_info[{}s]", "offset {}s"):  # starts take seconds, or minutes
+        rules = rules.replace(window.format(15), window.format(300))
+    fired: set[str] = set()
+    shown: set[str] = set()
+
+    async def scenario(watching: Prometheus) -> None:
+        async def fires(*names: str) -> None:
+            missing = set(names)
+
+            async def check() -> bool:
+                missing.difference_update(watching.firing())
+                return not missing
+
+            await until(check)
+            fired.update(names)
+
+        async def clears(*names: str) -> None:
+            async def check() -> bool:
+                return watching.firing().isdisjoint(names)
+
+            await until(check)
+
+        await world.create(partitions=2)
+        await fires("PenstockLagUnknown")  # nobody is there
+        worker = world.start_worker()
+        await world.ready(worker)
+        watching.scrape([worker.admin_port])
+        await clears("PenstockLagUnknown")
+
+        await world.produce([(b"poison", b"no JSON")])
+        await fires("PenstockDeadLetters")
+        hour_ago = int(time.time() * 1000) - 3_600_000
+        await world.produce([(b"late-%d" % i, {"text": f"late {i}"}) for i in range(20)], timestamp_ms=hour_ago)
+        await fires("PenstockLateRecordsFast", "PenstockLateRecordsSlow")
+        await clears("PenstockDeadLetters")
+
+        await world.settled(worker=worker)
+        async with world.servers.away("elasticsearch"), _publishing(world, hour_ago):
+            await fires("PenstockElasticsearchAway", "PenstockRecordsOld", "PenstockLagGrows")
+            shown.update(_shown(watching))
+            assert worker.process.poll() is None
+        await world.settled(worker=worker)
+        await clears("PenstockElasticsearchAway", "PenstockRecordsOld", "PenstockLagGrows", "PenstockLateRecordsFast")
+        shown.update(_shown(watching))
+
+        async with (
+            AIOKafkaProducer(**connection(world.settings), transactional_id=world.name) as producer,
+            producer.transaction(),
+        ):
+            await producer.send_and_wait(world.name, key=b"held", value=b'{"text": "held back"}')
+            await fires("PenstockHeldBack")
+            shown.update(_shown(watching))
+        await clears("PenstockHeldBack")
+
+        port = free_port()
+        watching.scrape([worker.admin_port, port])
+        mine = worker.get("/statusz")[1]["setup"]["provider"]  # what is fastest here: it may be either
+        other = {
+            "PENSTOCK_MODEL__PROVIDER": "openvino" if mine == "cpu" and len(available_providers()) > 1 else "cpu",
+            "PENSTOCK_MODEL__PRECISION": "fp32",
+            "PENSTOCK_ADMIN__PORT": str(port),
+        }
+        for turn in range(20):  # both are given partitions, again and again
+            restarted = world.start_worker(other)
+            restarted.admin_port = port
+            await world.ready(restarted)
+            if not turn and len(available_providers()) > 1:  # with one provider there is nothing to differ
+                await fires("PenstockProvidersDiffer")
+            assert await asyncio.to_thread(restarted.terminate) == 0
+            if "PenstockRebalanceStorm" in watching.firing():
+                assert turn > 1  # coming and going once is no storm
+                break
+        await fires("PenstockRebalanceStorm", "PenstockWorkerDown")
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+        hanging = world.start_worker(DOOMED, change=HANGS)
+        await world.ready(hanging)
+        watching.scrape([hanging.admin_port])
+        await clears("PenstockWorkerDown", "PenstockProvidersDiffer")
+        await world.produce([(b"stuck", {"text": "stuck"})])
+        await fires("PenstockStalled")
+        hanging.kill()
+
+        async with log_reader(world.settings) as reader:  # "stuck" was settled by nobody
+            bounds = await reader.bounds(world.name, range(2))
+            await reader.delete_before(world.name, {number: bound.end for number, bound in bounds.items()})
+        loses = world.start_worker()
+        await world.ready(loses)
+        watching.scrape([loses.admin_port])
+        await fires("PenstockRecordsLost")
+        assert await asyncio.to_thread(loses.terminate) == 0
+
+        refuses = world.start_worker({"PENSTOCK_SPLIT__MAX_CHARS": "300"})  # the index has another contract
+        watching.scrape([refuses.admin_port])
+        assert await refuses.ended() == 3
+        await clears("PenstockStalled")
+        await fires("PenstockWorkerDown")
+
+    watching = Prometheus(cache_dir(), tmp_path, rules)
+    try:
+        asyncio.run(scenario(watching))
+    finally:
+        watching.close()
+    rest = {alert["alert"] for alert in alerts()} - fired
+    assert rest <= ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
+    assert set(queries()) - shown == set()
+
+
+def _shown(watching: Prometheus) -> set[str]:
+    """Panels that show something now; fails for a query that Prometheus refuses."""
+    return {panel for panel, query in queries().items() if watching.query(query)}
+
+
+@asynccontextmanager
+async def _publishing(world: World, timestamp_ms: int) -> AsyncIterator[None]:
+    """Some hundred records a second meanwhile, dated back."""
+
+    async def work(turn: int) -> None:
+        rows = [(b"more-%d" % i, orjson.dumps({"text": "more"})) for i in range(100 * turn + 100, 100 * turn + 200)]
+        await world.produce(rows, timestamp_ms=timestamp_ms)
+
+    async with again_and_again(work, 0.3):
+        yield

@@ -1,0 +1,31 @@
+"""Worlds with two models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import speed
+from tests.kit.harness import Servers, World, world_on
+from tests.kit.two_models import SECOND, second_model
+
+
+@pytest.fixture
+def two(request: pytest.FixtureRequest, servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """A world with two models."""
+    yield from _two(request, servers, model_folder, tmp_path)
+
+
+@pytest.fixture
+def two_on_8(request: pytest.FixtureRequest, servers8: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    """The same on Elasticsearch 8."""
+    yield from _two(request, servers8, model_folder, tmp_path)
+
+
+def _two(request: pytest.FixtureRequest, servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / model_folder.name).symlink_to(model_folder)
+    second_model(model_folder, models / SECOND)
+    with world_on(servers, models / model_folder.name, tmp_path, speed(request)) as made:
+        yield made

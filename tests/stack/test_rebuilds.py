@@ -1,0 +1,238 @@
+"""An index built again beside the one that serves: from the topic, and of what that has lost from the serving one."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agents.elastic.client import connect
+from agents.elastic.index import Index
+from agents.elastic.notes import REBUILD_NOTE
+from agents.kafka.reader import log_reader
+from agents.settings import Settings
+from streams.contract import registry_mappings
+from tests.kit.harness import COMPACTED, World, read_topic, scan, snapshot, until
+from tests.kit.two_models import SECOND, of_group, rows
+from tests.stack.test_faults import text
+from tests.stack.test_salvage import restore
+
+MODEL_SPEED = "fast"
+
+
+def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle and begun again; workers of its group go on from there; readers see nothing of it.
+
+    The registry was made before entries kept their content's version. Some of what the topic lost came twice unchanged.
+    """
+    index, again = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-all-minilm-l6-v2-000002"
+
+    async def texts(name: str) -> dict[str, Any]:
+        found = await scan(two.settings, name)
+        return {key: (row["text"], row["metadata"]) for key, row in found.items() if not row["penstock"]["stub"]}
+
+    async def versions(name: str) -> dict[str, int]:
+        return {row["doc_id"]: row["version"] for row in (await scan(two.settings, f"{name}-registry")).values()}
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            older = registry_mappings()
+            older["properties"].pop("content_version", None)
+            patch.setattr("agents.elastic.index.registry_mappings", lambda: older)
+            await two.create(partitions=2)
+        whole = {"text": "Ein Satz.\n\n" + "Noch ein Satz. " * 200, "title": "T", "metadata": {"tags": ["x"]}}
+        given = {"chunks": [{"text": "one"}, {"text": "two", "metadata": {"page": 2}}], "url": "u"}
+        await two.produce([(b"whole", whole), (b"given", given), (b"gone", {"text": "short"}), (b"bad", b"{")])
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(60))
+        worker = two.start_worker()
+        await two.settled(worker=worker)
+        await two.produce([(b"whole", whole), (b"given", given)])
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(8))
+        await two.settled(worker=worker)
+        assert worker.metrics()['penstock_records_total{outcome="unchanged"}'] == 10
+        await two.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(60, 150))
+        await two.settled(worker=worker)
+        async with log_reader(two.settings) as reader:
+            bounds = await reader.bounds(two.name, range(2))
+            await reader.delete_before(two.name, {number: bound.end - 20 for number, bound in bounds.items()})
+        await two.produce([(b"gone", None), (b"doc-3", {"text": "changed"}), (b"new", {"text": "new"})])
+        await two.settled(worker=worker)
+
+        told = two.command("index", "create", "--model", SECOND)
+        assert "lacks its first" in told.stdout, told.stdout
+        other = rows(two.command("index", "rebuild", "--model", SECOND, "--json"))
+        assert (other["index"], other["group"]) == (f"{two.name}-{SECOND}-000002", f"{two.name}-2")
+        assert (await texts(other["index"])).keys() == (await texts(index)).keys()
+        assert two.command("index", "drop", other["index"], "--yes").returncode == 0
+
+        gate = two.gate()
+        gate.let(8)
+        log = two.tmp / "rebuild.log"
+        slow = two.start("index", "rebuild", "--rate", "20", output=log, errors=log, extra=gate.environment)
+        await gate.holds(slow)
+        slow.kill()
+        slow.wait()
+        assert await _has(two.settings, again, 1)
+        refused = two.command("index", "rebuild", "--from", "3")
+        assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
+        early = two.command("index", "promote", again, "--wait", "0")
+        assert (early.returncode, "FAIL  rebuild" in early.stdout) == (3, True), early.stdout
+        async with connect(two.settings.elasticsearch) as client:  # as if it was killed a moment after it had made them
+            await client.indices.delete_alias(index=f"{again}*", name=f"{again}-*write-*")
+        done = rows(two.command("index", "rebuild", "--json"))
+        assert (done["index"], done["group"], done["resumed"]) == (again, f"{two.name}-2", True)
+        assert (done["from_topic"], done["changing"]) == (0, 0), done
+        assert 0 < done["from_index"] < 120  # the rest was done before the kill
+        assert await texts(again) == await texts(index)
+        assert await versions(again) == await versions(index)
+
+        await two.produce([(b"later", {"text": "later"})])
+        await two.settled(worker=worker)
+        follower = two.start_worker(of_group(two, done["group"]))
+        promoted = two.command("index", "promote", again)
+        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        assert (await texts(again)).keys() == (await texts(index)).keys()
+        assert "later#0" in await texts(again)
+        metrics = follower.metrics()
+        assert metrics["penstock_chunks_embedded_total"] == 1  # it went on where the rebuild ended
+        third = rows(two.command("index", "rebuild", "--from", "1s", "--json", extra=of_group(two, done["group"])))
+        assert (third["group"], third["from_topic"] <= 1) == (f"{two.name}-2-3", True), third
+        assert (await texts(third["index"])).keys() == (await texts(again)).keys()
+        async with connect(two.settings.elasticsearch) as client:
+            await client.indices.delete(index=again)  # by mistake: another one is there
+        rescued = two.command("index", "promote", "--json")
+        assert (rows(rescued)["index"], rows(rescued)["before"]) == (third["index"], None)
+        assert rows(two.command("index", "status", "--json"))["index"]["index"] == third["index"]
+
+    asyncio.run(scenario())
+
+
+async def _has(settings: Settings, index: str, documents: int) -> bool:
+    async with connect(settings.elasticsearch) as client:
+        if not await client.indices.exists(index=f"{index}-registry"):
+            return False
+        await client.indices.refresh(index=f"{index}-registry")
+        return int((await client.count(index=f"{index}-registry"))["count"]) >= documents
+
+
+def test_a_rebuild_keeps_what_compaction_took_from_the_topic(world: World) -> None:
+    """A deletion whose tombstone is gone before the record on the partition that the key was on; a document whose newer
+    record is a dead letter; and an open letter whose record is gone."""
+
+    async def texts(name: str) -> dict[str, str]:
+        found = await scan(world.settings, name)
+        return {row["metadata"]["doc_id"]: row["text"] for row in found.values() if not row["penstock"]["stub"]}
+
+    async def scenario() -> None:
+        await world.create(partitions=1, configs=COMPACTED)
+        await world.produce([(b"secret", {"text": "first"}), (b"kept", {"text": "good"}), (b"lettered", b"{")])
+        await world.settled(worker=(worker := world.start_worker()))
+        await world.produce([(b"kept", b"{"), (b"lettered", b"[")])
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        async with log_reader(world.settings) as reader, connect(world.settings.elasticsearch) as client:
+            await reader.grow_topic(world.name, 2)
+            assert world.command("index", "epoch", "bump", "--why", "a test").returncode == 0
+            registry = (await snapshot(world, client)).partition(",")[2]
+            await world.produce([(b"secret", None)], partition=1)
+            await world.settled(worker=(worker := world.start_worker()))
+
+            async def compacted() -> bool:
+                """The head of the log is left alone: something has to come after."""
+                for partition in range(2):
+                    await world.produce([(f"busy-{partition}".encode(), {"text": "busy"})], partition=partition)
+                left = [(row.partition, row.offset) for row in await read_topic(world.settings, world.name)]
+                return (1, 0) not in left and [offset for number, offset in left if not number][:3] == [0, 3, 4]
+
+            await until(compacted, every_s=1)
+            await world.settled(worker=worker)
+            await restore(world, client, registry)
+        worker = world.workers[-1]
+        told = rows(world.command("index", "verify", "--json", "--repair"))
+        assert told["kinds"].get("version ahead"), told  # the deletion, which the registry no longer knows
+        told = rows(world.command("index", "verify", "--json"))
+        assert (told["clean"], told["kinds"]) == (True, {"no record": 1}), told
+        served = await texts(world.name)
+        assert served.keys() == {"kept", "busy-0", "busy-1"}
+        vacuumed = rows(world.command("index", "vacuum", "--before", "0s", "--json"))
+        assert (vacuumed["entries"], vacuumed["kept"]) == (0, 1), vacuumed
+        rebuilt = rows(world.command("index", "rebuild", "--json"))
+        assert (rebuilt["letters"], rebuilt["damaged"]) == (1, []), rebuilt
+        assert worker.terminate() == 0
+        own = of_group(world, rebuilt["group"])
+        await world.settled_as(own, worker := world.start_worker(own))
+        promoted = world.command("index", "promote", rebuilt["index"])
+        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        assert await texts(world.name) == served
+        checked = world.command("index", "verify", extra=own)
+        assert checked.returncode == 0, checked.stdout
+        assert world.command("index", "drop", f"{world.name}-all-minilm-l6-v2-000001", "--yes").returncode == 0
+        assert world.command("dlq", "purge", "--yes", extra=own).returncode == 0
+        still = rows(world.command("dlq", "list", "--json", extra=own))
+        assert sorted(row["offset"] for row in still["letters"] if row["standing"] == "open") == [2, 3, 4], still
+
+        assert worker.terminate() == 0
+        await world.produce([(b"busy-1", None)], partition=1)
+
+        async def tombstone_gone() -> bool:
+            await world.produce([(b"after", {"text": "after"})], partition=1)
+            left = {(row.partition, row.key) for row in await read_topic(world.settings, world.name)}
+            return (1, b"busy-1") not in left
+
+        await until(tombstone_gone, every_s=1)
+        early = rows(world.command("index", "verify", "--json", extra=own), code=1)
+        assert early["unsettled"], early  # no record of it is among those
+        assert early["kinds"] == {"no record": 1, "deleted meanwhile": 1}, early
+        await world.settled_as(own, world.start_worker(own))
+        assert "busy-1" in await texts(world.name)
+        found = rows(world.command("index", "verify", "--json", extra=own), code=1)
+        assert found["kinds"] == {"no record": 1, "deleted meanwhile": 1}, found
+        mended = world.command("index", "verify", "--repair", extra=own)
+        assert mended.returncode == 0, mended.stdout
+        assert (await texts(world.name)).keys() == {"kept", "busy-0", "after"}
+        assert rows(world.command("index", "verify", "--json", extra=own))["kinds"] == {"no record": 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_rebuild_of_deletions_alone_and_what_must_not_happen_beside_it(world: World) -> None:
+    """No chunk has to be read; deletions are not forgotten, and no epoch begins, before it has ended.
+
+    Nor is anything built into somebody's copy of an index.
+    """
+    first = f"{world.name}-all-minilm-l6-v2-000001"
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"k", {"text": "secret"}), (b"k", None), (b"other", {"text": "other"})])
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        async with log_reader(world.settings) as reader:
+            await reader.delete_before(world.name, {0: 2})
+        rebuilt = world.command("index", "rebuild", "--json")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        again = rows(rebuilt)["index"]
+        entries = {row["doc_id"]: row["n"] for row in (await scan(world.settings, f"{again}-registry")).values()}
+        assert entries == {"k": 0, "other": 1}
+        async with connect(world.settings.elasticsearch) as client:
+            half = {"base": first, "from": {"0": 0}}
+            await Index(client, world.settings).note(again, **{REBUILD_NOTE: half})
+        vacuum = world.command("index", "vacuum", "--before", "0s")
+        assert (vacuum.returncode, f"the rebuild of {again}" in vacuum.stderr) == (3, True), vacuum.stderr
+        assert world.command("index", "epoch", "bump", "--why", "a test").returncode == 0
+        refused = world.command("index", "rebuild")
+        assert (refused.returncode, f"`penstock index drop {again}`" in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "drop", again, "--yes").returncode == 0
+        assert world.command("index", "rebuild").returncode == 0
+
+        copy = first.replace("000001", "000003")
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.add_block(index=first, block="write")
+            await client.indices.clone(index=first, target=copy)
+            await client.indices.put_settings(index=first, settings={"index.blocks.write": None})
+        refused = world.command("index", "rebuild")
+        assert (refused.returncode, f"{copy} has no registry" in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "drop", copy, "--yes").returncode == 0
+
+    asyncio.run(scenario())
