@@ -98,6 +98,7 @@ def _print_where(*_: object) -> None:
 def _run(arguments: list[str], environment: dict[str, str], output: Path, errors: Path, change: str) -> None:
     """In the new process."""
     from agents.main import main
+    from tests.kit import memo
     from tests.kit.pace import sitecustomize as pace
 
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
@@ -105,6 +106,7 @@ def _run(arguments: list[str], environment: dict[str, str], output: Path, errors
         os.dup2(file, stream.fileno())
         os.close(file)
     signal.signal(signal.SIGUSR1, _print_where)
+    memo.install(Path(os.environ["TEST_SERVERS"]))
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = arguments

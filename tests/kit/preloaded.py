@@ -18,6 +18,7 @@ LATER = ("assignor.leader_assignor", "assignor.partition_assignor", "fixups.djan
 
 for name in LATER:
     importlib.import_module(f"faust.{name}")
+importlib.import_module("tests.kit.memo")
 for module in pkgutil.walk_packages(agents.__path__, "agents."):
     importlib.import_module(module.name)
 

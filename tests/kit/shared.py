@@ -33,7 +33,8 @@ def end() -> None:
     """In the same process, when the others are gone."""
     folder = Path(os.environ.pop(FOLDER))
     for place in folder.iterdir():
-        stack.down(place)
+        if place.is_dir():
+            stack.down(place)
     shutil.rmtree(folder, ignore_errors=True)
 
 
