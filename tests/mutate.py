@@ -72,7 +72,7 @@ MUTATIONS = [
     Mutation(
         "an index that was deleted has lost nothing",
         "agents/operations/verify.py",
-        "            self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])\n",
+        "            await self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])\n",
         "",
         "test_documents_of_an_index_that_is_gone_are_named",
     ),

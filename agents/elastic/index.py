@@ -111,7 +111,7 @@ class Index:
 
     def require_remembered(self, generation: Generation, history: History | None) -> None:
         """Raises RefusedError where an index that this group feeds lacks cuts that claims know of."""
-        if generation.group in (None, self.group) and forgotten(generation, history):
+        if generation.group == self.group and forgotten(generation, history):
             raise RefusedError(
                 f"{generation.index} was restored from before an epoch began, which the claims of {self.group} "
                 "remember: `penstock index create` gives it back, then start again"

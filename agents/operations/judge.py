@@ -29,7 +29,8 @@ class Seen:
     """One document as read at one moment.
 
     `gone`: versions of its records whose places in the log are empty, though it reaches back to them: compaction took
-    them, for a newer record of the key on the same partition, be it one that is gone itself: a tombstone.
+    them, for a newer record of the key on the same partition, be it one that is gone itself: a tombstone. What is not
+    settled yet was looked at since.
     """
 
     stored: Stored | None
@@ -42,9 +43,9 @@ class Judge:
     """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
     newer is not looked at; `ends`, as of now.
 
-    `read_on`: up to which the keys of what came since were looked at. `registry_set_back`, `chunks_set_back`: it may
-    be older than the other one. `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that
-    retention took while they were read. `too_large`: documents and versions that a worker with a larger limit took.
+    `registry_set_back`, `chunks_set_back`: it may be older than the other one. `letters_whole`: retention took no dead
+    letter. `lost`: offsets of a partition that retention took while they were read. `too_large`: documents and versions
+    that a worker with a larger limit took.
     """
 
     checked: Checked
@@ -52,7 +53,6 @@ class Judge:
     begin: Mapping[int, int] = field(default_factory=dict)
     bounds: Mapping[int, int] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
-    read_on: dict[int, int] = field(default_factory=dict)
     registry_set_back: bool = False
     chunks_set_back: bool = False
     letters_whole: bool = True
@@ -155,6 +155,8 @@ class Judge:
         Of one that was in a chunk index before this one, its entry says which content that had.
         """
         uuid, foreign = self.checked.identity.chunk_index_uuid, self._foreign(seen.stored)
+        if foreign and self.spool.coming(doc):
+            return None
         left = what_is_left(
             doc,
             replace(foreign, chunk_index_uuid=uuid) if foreign else entry,
@@ -249,11 +251,10 @@ class Judge:
         partition, made = newest
         indexed = self.checked.identity.contract["source"].get("log")
         later = any(item.place[0] == partition and item.newest.version > made for item in known)
-        read_on = max(self.bounds.get(partition, 0), self.read_on.get(partition, 0))
         if (
             later
             or self.spool.is_unread(doc, partition)
-            or read_on < self.ends.get(partition, 0)
+            or partition in self.spool.coming(doc)
             or not this_very_log(indexed, self.checked.topic.log)
         ):
             return None

@@ -20,6 +20,7 @@ CREATE TABLE taken_up (doc TEXT, version INT, partition INT, offset INT, body BL
 CREATE TABLE letters (epoch INT, partition INT, offset INT, whole INT, PRIMARY KEY (epoch, partition, offset))
     WITHOUT ROWID;
 CREATE TABLE unread (doc TEXT, partition INT, PRIMARY KEY (doc, partition)) WITHOUT ROWID;
+CREATE TABLE coming (doc TEXT, partition INT, PRIMARY KEY (doc, partition)) WITHOUT ROWID;
 CREATE TABLE entries (doc TEXT PRIMARY KEY, hi INT) WITHOUT ROWID;
 CREATE TABLE suspects (doc TEXT, number INT, PRIMARY KEY (doc, number)) WITHOUT ROWID;
 """
@@ -88,7 +89,7 @@ class Spool:
             )
 
     def add_unread(self, doc: str, partition: int) -> None:
-        """The document, by its key, of a record in which none can be read, or none was read."""
+        """The document, by its key, of a record in which none can be read."""
         self._db.execute("INSERT OR IGNORE INTO unread VALUES (?, ?)", (doc, partition))
 
     def is_unread(self, doc: str, partition: int) -> bool:
@@ -115,6 +116,15 @@ class Spool:
         rows = list(entries)
         self._db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", rows)
         self._db.executemany("UPDATE newest SET seen = 1 WHERE doc = ?", [(doc,) for doc, _ in rows])
+
+    def add_coming(self, docs: Iterable[str], partition: int) -> None:
+        """Documents, by their keys, of records that are not settled yet."""
+        self._db.executemany("INSERT OR IGNORE INTO coming VALUES (?, ?)", [(doc, partition) for doc in docs])
+
+    def coming(self, doc: str) -> frozenset[int]:
+        """Partitions with such records of this document."""
+        found = self._db.execute("SELECT partition FROM coming WHERE doc = ?", (doc,))
+        return frozenset(partition for (partition,) in found)
 
     def highest(self, docs: Sequence[str]) -> dict[str, int]:
         """`hi` of those documents that the registry knows."""

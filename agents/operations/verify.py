@@ -63,7 +63,8 @@ CATCH_UP_S = 60.0
 class Verified:
     """The result. `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
 
-    `held_back`: offsets behind an open transaction. `fed_by`: the group whose workers fill it; None: nobody's.
+    `held_back`: offsets behind an open transaction. `not_compared`: documents that are too large for this command.
+    `fed_by`: the group whose workers fill it; None: nobody's.
 
     `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
     """
@@ -73,6 +74,7 @@ class Verified:
     vectors: int = 0
     unsettled: int = 0
     held_back: int = 0
+    not_compared: int = 0
     fed_by: str | None = None
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -134,6 +136,8 @@ class Verifier:
             registry_set_back="registry" in set_back,
             chunks_set_back="chunks" in set_back,
         )
+        self._read_up_to: dict[int, int] = {}
+        """Beyond the settled offsets, by keys only."""
         self._wanted: dict[int, int] = {}
         """The log's ends when the topic was read."""
         self._epochs = checked.identity.epochs
@@ -279,15 +283,14 @@ class Verifier:
 
     async def _read_on(self, partition: int) -> None:
         """Whose records came since the topic was read: their keys only; they are settled by nobody yet."""
-        await self._read_ends()
-        judge = self._judge
-        offset, end = max(judge.bounds[partition], judge.read_on.get(partition, 0)), judge.ends[partition]
+        topic = self._settings.source.topic
+        end = (await self._reader.bounds(topic, [partition]))[partition].end
+        offset = max(self._judge.bounds[partition], self._read_up_to.get(partition, 0))
         while offset < end:
-            page = await self._reader.page(self._settings.source.topic, partition, offset, end)
-            for record in page.records:
-                self._spool.add_unread(keyed(record), partition)
+            page = await self._reader.page(topic, partition, offset, end)
+            self._spool.add_coming((keyed(record) for record in page.records), partition)
             offset = page.position
-        judge.read_on[partition] = offset
+        self._read_up_to[partition] = offset
 
     # the passes
 
@@ -387,6 +390,7 @@ class Verifier:
                     f"{self._settings.batch.max_inflight_bytes}, and was not compared: verify with the workers' largest"
                 )
                 self._judge.too_large.add((doc, work.version))
+                result.not_compared += entry.version == work.version
                 result.add([Finding("too large here", doc, told)])
             elif self._judge.letters_whole:
                 self._lost_letters.append(place)
@@ -399,7 +403,7 @@ class Verifier:
             uuid = self._checked.identity.chunk_index_uuid
             entries = {entry.doc_id: entry for entry in found if entry.chunk_index_uuid == uuid}
             self._spool.add_entries((doc, entry.hi) for doc, entry in entries.items())
-            self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])
+            await self._check_foreign([entry for entry in found if entry.chunk_index_uuid != uuid])
             known = self._spool.known(list(entries))
             wanted = {doc: max([entry.hi, *(item.newest.n for item in known[doc])]) for doc, entry in entries.items()}
             for group in groups(wanted, wanted.__getitem__):
@@ -411,8 +415,11 @@ class Verifier:
             result.documents += len(entries)
             report("checking the registry", result.documents, total)
 
-    def _check_foreign(self, entries: Sequence[Entry]) -> None:
+    async def _check_foreign(self, entries: Sequence[Entry]) -> None:
         """Documents of a chunk index before this one: those of which the topic has no record may be lost."""
+        if entries and not self._read_up_to:  # workers may be about to write them
+            for partition in self._judge.bounds:
+                await self._read_on(partition)
         known = self._spool.known([entry.doc_id for entry in entries])
         for entry in entries:
             stored = Stored(entry=entry, seq_no=0, primary_term=0)
@@ -477,7 +484,7 @@ async def verify(
                 left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
                 await verifier.confirm(left, report)
             last = left or result
-            if not last.damaged and not result.unsettled and not result.kinds["too large here"]:
+            if not last.damaged and not result.unsettled and not result.not_compared:
                 await _vouch(settings, checked, assembly)
             return result, left
 

@@ -10,7 +10,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from streams.contract import registry_mappings
-from tests.kit.harness import COMPACTED, World, read_topic, snapshot, until
+from tests.kit.harness import COMPACTED, World, again_and_again, read_topic, snapshot, until
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, exits_with_3, grow
 from tests.stack.test_salvage import NEW, OLD, POISON, problem, restore, retention, set_back, texts
@@ -163,7 +163,13 @@ def test_deletions_that_no_worker_saw(world: World) -> None:
 
             await until(compacted, every_s=1)
             await world.settled(worker=world.start_worker())
-            found, code = verified(world)
+
+            async def produce(turn: int) -> None:
+                for partition in range(2):
+                    await world.produce([(f"busy-{partition}".encode(), {"text": f"{turn}"})], partition=partition)
+
+            async with again_and_again(produce, 0.1):  # on each partition more may have come than was looked at
+                found, code = await asyncio.to_thread(verified, world)
             assert (code, found["kinds"]) == (1, {"deleted meanwhile": 3}), found
             await restore(world, client, registry)
         await world.produce([(b"unsettled", OLD)], partition=0)

@@ -116,17 +116,19 @@ def test_documents_of_an_index_that_is_gone_are_named_when_nobody_has_them(world
 
     async def scenario() -> None:
         await world.create(partitions=1)
-        await world.produce((name, OLD) for name in (b"same", b"changed", b"deleted", b"shrunk"))
+        await world.produce((name, OLD) for name in (b"same", b"changed", b"deleted", b"shrunk", b"coming"))
         await world.settled(worker=world.start_worker())
         async with connect(world.settings.elasticsearch) as client:
             index = (await snapshot(world, client)).partition(",")[0]
             await world.produce([(b"changed", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", NEW)])
             await world.settled(worker=world.workers[-1])
             await retention(world)
-            await world.produce([(b"there", OLD)])
+            await world.produce([(b"there", OLD), (b"coming", NEW)])
             await client.indices.delete(index=index)
             assert await world.workers[-1].ended() == 3
             assert world.command("index", "create").returncode == 0
+            found, code = verified(world)
+            assert (code, found["unsettled"], found["kinds"]) == (1, 2, {"content lost": 4}), found
             await world.settled(worker=world.start_worker())
             found, code = verified(world, "--repair")
             lost = [(finding["kind"], finding["where"]) for finding in found["findings"]]

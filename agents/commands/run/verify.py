@@ -89,6 +89,8 @@ def _print(verified: Verified, limit: int) -> None:
     say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
     if verified.unsettled:
         say(f"{verified.unsettled} records are not settled yet, and were not looked at: again, when the lag is 0")
+    if verified.not_compared:
+        say(f"{verified.not_compared} documents are too large to be compared here: that is no whole verification")
     if verified.held_back:
         say(
             f"{verified.held_back} offsets are behind an open transaction, and were not looked at: workers read them "
