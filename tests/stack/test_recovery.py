@@ -139,15 +139,16 @@ def test_vacuum_deletes_what_only_guards_against_the_past(world: World, embedder
         shrunk = {f"doc-{i}".encode(): None if i < 4 else {"text": text(i)} for i in range(8)}
         await world.produce(
             [(b"doc-3", b"{"), *shrunk.items()]
-        )  # of a document that a dead letter names, the entry stays
+        )  # of a document that a dead letter names, entry and stubs stay
         await world.settled(worker=worker)
         before = stubs(await world.chunks())
+        guards = {key for key in before if key.startswith("doc-3#")}
         assert vacuumed(world, "--dry-run", "--before", "1h") == {"dry_run": True, "stubs": 0, "entries": 0, "kept": 0}
         dry = vacuumed(world, "--dry-run", "--before", "0s")
-        assert dry == {"dry_run": True, "stubs": len(before), "entries": 3, "kept": 0}
+        assert dry == {"dry_run": True, "stubs": len(before - guards), "entries": 3, "kept": 0}
         assert stubs(await world.chunks()) == before
         assert vacuumed(world, "--before", "0s") == dry | {"dry_run": False}
-        assert not stubs(await world.chunks())
+        assert stubs(await world.chunks()) == guards != set()
         assert [key for key, entry in (await world.registry()).items() if not entry["n"]] == ["doc-3"]
         await world.produce([(b"doc-0", {"text": "It came back."})])
         await world.settled(worker=worker)
