@@ -589,11 +589,12 @@ async def again_and_again(step: Callable[[int], Awaitable[object]], every_s: flo
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = PATIENCE_S, every_s: float = 0.1) -> None:
-    """Wait for a condition; fails the test at the deadline."""
+    """Wait for a condition, looking ever more seldom, up to twice a second; fails the test at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"still not so after {timeout_s} s"
         await asyncio.sleep(every_s)
+        every_s = min(1.2 * every_s, max(0.5, every_s))
 
 
 async def snapshot(world: World, client: AsyncElasticsearch) -> str:

@@ -1,16 +1,27 @@
-"""Kafka's own tools, from the broker's jars."""
+"""What an administrator of a broker does: by Kafka's own tools, from its jars, where aiokafka cannot."""
 
+import asyncio
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from agents.kafka.connection import connection
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.security import USER, Security
 from agents.local.servers import java_home
-from agents.settings import cache_dir
+from agents.settings import Settings, cache_dir
+
+TOPIC, GROUP = 2, 3
+LITERAL, PREFIXED = 3, 4
+CODES = {"Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7}
+ALLOW = 3
+"""Numbers of Kafka's protocol: kinds of resources and patterns, operations, permissions."""
 
 
 def password_of(user: str) -> str:
@@ -34,7 +45,9 @@ def kafka_script(path: Path, tool: str) -> None:
 class KafkaTools:
     """Users, ACLs and partitions of a broker of `penstock local up --secure`, as its super user."""
 
-    def __init__(self, security: Security, bootstrap: str) -> None:
+    def __init__(self, security: Security, settings: Settings) -> None:
+        """`settings`: the super user's."""
+        self._settings = settings
         self._config = security.folder / "tools.properties"
         self._config.write_text(f"""\
 security.protocol=SASL_SSL
@@ -45,7 +58,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location={security.ca}
 """)
         self._java = java("-XX:TieredStopAtLevel=1")
-        self._broker = ["--bootstrap-server", bootstrap, "--command-config", str(self._config)]
+        self._broker = ["--bootstrap-server", settings.kafka.bootstrap_servers, "--command-config", str(self._config)]
 
     def user(self, name: str) -> None:
         """Make a SCRAM user."""
@@ -63,17 +76,35 @@ ssl.truststore.location={security.ca}
         prefix: bool = False,
     ) -> None:
         """`operations`, with spaces between them, on these topics and groups; `prefix`: on all that begin so."""
-        what = [
-            *(part for name in operations.split() for part in ("--operation", name)),
-            *(part for name in topics for part in ("--topic", name)),
-            *(part for name in groups for part in ("--group", name)),
-            *(["--resource-pattern-type", "prefixed"] if prefix else []),
-        ]
-        self._run("org.apache.kafka.tools.AclCommand", "--add", "--allow-principal", f"User:{user}", *what)
+        patterns = [(TOPIC, name) for name in topics] + [(GROUP, name) for name in groups]
+
+        async def create(admin: AIOKafkaAdminClient) -> None:
+            for kind, name in patterns:
+                for operation in operations.split():
+                    what = kind, name, PREFIXED if prefix else LITERAL, f"User:{user}", "*", CODES[operation], ALLOW
+                    answer = await admin._send_request(CreateAclsRequest(*what))  # it has no public way for it
+                    assert not answer.creation_responses[0][0], answer
+
+        self._as_admin(create)
 
     def partitions(self, topic: str, count: int) -> None:
         """Give a topic more partitions."""
-        self._run("org.apache.kafka.tools.TopicCommand", "--alter", "--topic", topic, "--partitions", str(count))
+
+        async def create(admin: AIOKafkaAdminClient) -> None:
+            await admin.create_partitions({topic: NewPartitions(total_count=count)})
+
+        self._as_admin(create)
+
+    def _as_admin(self, work: Callable[[AIOKafkaAdminClient], Awaitable[None]]) -> None:
+        async def run() -> None:
+            admin = AIOKafkaAdminClient(**connection(self._settings))
+            await admin.start()
+            try:
+                await work(admin)
+            finally:
+                await admin.close()
+
+        asyncio.run(run())
 
     def _run(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -49,7 +49,7 @@ class SecureStack:
         self.security: Security = secured(self._home)
         self.folder = self.security.folder
         self._superuser = load_settings(self.folder / "penstock.toml")
-        self.kafka = KafkaTools(self.security, self._superuser.kafka.bootstrap_servers)
+        self.kafka = KafkaTools(self.security, self._superuser)
 
     def close(self) -> None:
         """Stop what runs of them."""
