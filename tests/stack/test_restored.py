@@ -21,6 +21,7 @@ MODEL_SPEED = "fast"
 
 async def lose_registry(world: World, client: AsyncElasticsearch, index: str) -> None:
     """It is deleted; the worker that was started last notices, and ends."""
+    await world.ready(world.workers[-1])  # with nothing to do, it may be settled before it has started
     await client.indices.delete(index=f"{index}-registry")
     assert await world.workers[-1].ended() == 3
 
