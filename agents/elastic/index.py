@@ -65,6 +65,12 @@ class Index:
         self._alias = settings.elasticsearch.alias
         self.group = settings.source.group
 
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """Of an index and its registry."""
+        es = self._settings.elasticsearch
+        return {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
+
     async def create(
         self,
         contract: dict[str, Any],
@@ -147,7 +153,7 @@ class Index:
             source = {**source, "partitions": history.partitions}
             contract = {**contract, "source": source, "cuts": history.cuts}
         es = self._settings.elasticsearch
-        shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
+        shape = self._shape
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
         mappings = chunk_mappings(
             {**contract, "id": uuid4().hex}, names=field_names(self._settings), index_options=options
@@ -362,9 +368,7 @@ class Index:
         So they are where somebody else made it: it has no notes, and workers leave one.
         """
         if not await self.has_registry(name):
-            es = self._settings.elasticsearch
-            shape = {"number_of_shards": es.shards, "number_of_replicas": es.replicas}
-            await self._create_one(f"{name}-registry", registry_mappings(), shape, {})
+            await self._create_one(f"{name}-registry", registry_mappings(), self._shape, {})
         elif GROUP_NOTE in await self.notes(name) or not (await self.counts(name))["chunks"]:
             return
         await self.note(name, **{UNVERIFIED_NOTE: ["registry"]})

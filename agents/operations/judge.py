@@ -245,7 +245,7 @@ class Judge:
 
         Compaction keeps the newest record of a key on its partition, unless that is a tombstone.
         """
-        newest = self.newest_made(seen)
+        newest = self._newest_made(seen)
         if newest is None or newest[1] not in seen.gone:
             return None
         partition, made = newest
@@ -271,7 +271,7 @@ class Judge:
         )
         return Left(entry=entry, lost=False)
 
-    def newest_made(self, seen: Seen) -> tuple[int, int] | None:
+    def _newest_made(self, seen: Seen) -> tuple[int, int] | None:
         """Partition and version of the newest record that a document was made of; None where it is known to be gone."""
         entry = self.mine(seen.stored)
         top = max(seen.rows.values(), key=lambda row: row.record_version, default=None)

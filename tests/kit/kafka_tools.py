@@ -4,13 +4,14 @@ import asyncio
 import os
 import shlex
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from agents.kafka.connection import connection
+from agents.kafka.reader import log_reader
 from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.security import USER, Security
@@ -78,33 +79,28 @@ ssl.truststore.location={security.ca}
         """`operations`, with spaces between them, on these topics and groups; `prefix`: on all that begin so."""
         patterns = [(TOPIC, name) for name in topics] + [(GROUP, name) for name in groups]
 
-        async def create(admin: AIOKafkaAdminClient) -> None:
-            for kind, name in patterns:
-                for operation in operations.split():
-                    what = kind, name, PREFIXED if prefix else LITERAL, f"User:{user}", "*", CODES[operation], ALLOW
-                    answer = await admin._send_request(CreateAclsRequest(*what))  # it has no public way for it
-                    assert not answer.creation_responses[0][0], answer
+        async def create() -> None:
+            admin = AIOKafkaAdminClient(**connection(self._settings))
+            await admin.start()
+            try:
+                for kind, name in patterns:
+                    for operation in operations.split():
+                        what = kind, name, PREFIXED if prefix else LITERAL, f"User:{user}", "*", CODES[operation], ALLOW
+                        answer = await admin._send_request(CreateAclsRequest(*what))  # it has no public way for it
+                        assert not answer.creation_responses[0][0], answer
+            finally:
+                await admin.close()
 
-        self._as_admin(create)
+        asyncio.run(create())
 
     def partitions(self, topic: str, count: int) -> None:
         """Give a topic more partitions."""
 
-        async def create(admin: AIOKafkaAdminClient) -> None:
-            await admin.create_partitions({topic: NewPartitions(total_count=count)})
+        async def grow() -> None:
+            async with log_reader(self._settings) as reader:
+                await reader.grow_topic(topic, count)
 
-        self._as_admin(create)
-
-    def _as_admin(self, work: Callable[[AIOKafkaAdminClient], Awaitable[None]]) -> None:
-        async def run() -> None:
-            admin = AIOKafkaAdminClient(**connection(self._settings))
-            await admin.start()
-            try:
-                await work(admin)
-            finally:
-                await admin.close()
-
-        asyncio.run(run())
+        asyncio.run(grow())
 
     def _run(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(

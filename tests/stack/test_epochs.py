@@ -46,6 +46,14 @@ def bump(world: World) -> Any:
     return world.command("index", "epoch", "bump", "--why", "a test")
 
 
+async def grow_into_an_epoch(world: World, partitions: int) -> None:
+    """The worker that was started last refuses to go on; the next one settles what is there, in a new epoch."""
+    await grow(world, partitions)
+    await exits_with_3(world.workers[-1], f"has {partitions}")
+    bump(world)
+    await world.settled(worker=world.start_worker())
+
+
 def test_partitions_are_added_under_load_and_keys_move(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 28: refused until the epoch is cut; then a document that moved partition is newest there."""
 

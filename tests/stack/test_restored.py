@@ -12,7 +12,7 @@ from agents.kafka.reader import log_reader
 from streams.contract import registry_mappings
 from tests.kit.harness import COMPACTED, World, again_and_again, read_topic, snapshot, until
 from tests.stack.test_dlq import BROKEN
-from tests.stack.test_epochs import bump, exits_with_3, grow
+from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
 from tests.stack.test_salvage import NEW, OLD, POISON, problem, restore, retention, set_back, texts
 from tests.stack.test_verify import verified
 
@@ -141,12 +141,8 @@ def test_deletions_that_no_worker_saw(world: World) -> None:
     async def scenario() -> None:
         await world.create(partitions=1, configs=COMPACTED)
         await world.produce([(b"gone", OLD), (b"kept", OLD), (b"moved", OLD), (b"bad", OLD), (b"bad", b"{")])
-        worker = world.start_worker()
-        await world.settled(worker=worker)
-        await grow(world, 2)
-        await exits_with_3(worker, "has 2")
-        bump(world)
         await world.settled(worker=world.start_worker())
+        await grow_into_an_epoch(world, 2)
         async with connect(world.settings.elasticsearch) as client:
             registry = (await snapshot(world, client)).partition(",")[2]
             await world.produce([(b"gone", NEW)], partition=0)

@@ -11,7 +11,7 @@ from agents.kafka.reader import log_reader
 from agents.operations.judge import ACCEPT
 from tests.kit.harness import World, snapshot
 from tests.stack.test_dlq import BROKEN
-from tests.stack.test_epochs import bump, exits_with_3, grow
+from tests.stack.test_epochs import grow_into_an_epoch
 from tests.stack.test_faults import text
 from tests.stack.test_verify import Damage, verified
 
@@ -217,12 +217,8 @@ def test_of_a_key_that_moved_the_chunks_know_the_newer_record(world: World) -> N
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce([(b"moved", OLD), (b"emptied", OLD)], partition=0)
-        worker = world.start_worker()
-        await world.settled(worker=worker)
-        await grow(world, 2)
-        await exits_with_3(worker, "has 2")
-        bump(world)
         await world.settled(worker=world.start_worker())
+        await grow_into_an_epoch(world, 2)
         async with connect(world.settings.elasticsearch) as client:
             registry = (await snapshot(world, client)).partition(",")[2]
             await world.produce([(b"moved", NEW), (b"emptied", NEW)], partition=1)

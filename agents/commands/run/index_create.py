@@ -1,5 +1,7 @@
 """`penstock index create`."""
 
+from contextlib import suppress
+
 from agents.commands.common import say
 from agents.elastic.client import connect
 from agents.elastic.index import Index, not_verified
@@ -7,6 +9,7 @@ from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
 from agents.stopping import finish
+from streams.errors import AwayError
 from streams.generations import Generation, serving_one
 
 
@@ -32,8 +35,9 @@ async def _tell_what_is_not_verified(settings: Settings, made: Generation) -> No
     """Its registry was made anew just now, or one of the two was restored."""
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
-        if await index.set_back(await index.identity(made)):
-            say(str(not_verified(made.index)), err=True)
+        with suppress(AwayError):  # its shards are starting: workers and `status` say it
+            if await index.set_back(await index.identity(made)):
+                say(str(not_verified(made.index)), err=True)
 
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:
