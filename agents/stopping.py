@@ -6,6 +6,7 @@ library in C above all, comes out as any other. Afterwards it is a KeyboardInter
 
 import os
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -33,11 +34,46 @@ def begin() -> None:
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """What `asyncio.run` does, and a signal cancels it."""
+    """What `asyncio.run` does, and a signal cancels it. A second one raises KeyboardInterrupt wherever that is."""
     import asyncio  # not for a help text
 
     begin()
-    return asyncio.run(work)
+    stopped = False
+
+    async def stoppable() -> T:
+        """The loop takes the signal: a handler of Python's cancels what the callback it interrupts is about to end."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        before = {number: signal.getsignal(number) for number in NUMBERS}
+
+        def give_back() -> None:
+            for number, handler in before.items():
+                if loop.remove_signal_handler(number):
+                    signal.signal(number, handler)
+
+        def stop(number: int) -> None:
+            nonlocal stopped
+            global _terminated
+            stopped, _terminated = True, number == signal.SIGTERM
+            give_back()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if task:
+                task.cancel()
+
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not signal.SIG_IGN:
+                    loop.add_signal_handler(number, stop, number)
+        try:
+            return await work
+        finally:
+            give_back()
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        if stopped:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def exit_code(exc: BaseException) -> int | None:
