@@ -15,8 +15,8 @@ EXTRA ?= $(shell $(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
-# once here, instead of at every start of a program where Python may not write beside its modules
-export UV_COMPILE_BYTECODE := 1
+# modules are compiled once, and not in every process
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test check lint audit bench chaos soak fmt clean
@@ -32,12 +32,12 @@ $(UV):
 
 .venv/.demo: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --inexact --python .uv/bin/python --extra $(EXTRA) --group local --group demo
+	@$(UV) sync --quiet --locked --compile-bytecode --inexact --python .uv/bin/python --extra $(EXTRA) --group local --group demo
 	@touch $@
 
 .venv/.dev: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --python .uv/bin/python --extra $(EXTRA) --group dev
+	@$(UV) sync --quiet --locked --compile-bytecode --python .uv/bin/python --extra $(EXTRA) --group dev
 	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
 
@@ -60,8 +60,8 @@ audit: .venv/.dev  ## Bill of materials of the worker, withdrawn releases, known
 	@$(BIN)/python ops/audit.py $(UV) $(EXTRA) $(if $(OFFLINE_OK),--offline-ok)
 
 # it judges the code: what could not be looked up for want of a network is said, and fails `make audit` only
-check: OFFLINE_OK = 1
-check: lint audit test  ## Everything that CI runs: lint, types, import layers, audit, tests
+check: .venv/.dev  ## Everything that CI runs: lint, types, import layers, audit, tests
+	@$(MAKE) --no-print-directory -j 3 lint audit test OFFLINE_OK=1
 
 bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,8 +41,8 @@ def rules(embedder: OnnxEmbedder, max_chars: int = 1000) -> SplitRules:
 
 @cache
 def documentation() -> list[str]:
-    """Real documents; reading them takes seconds."""
-    return [orjson.loads(document.value or b"")["text"] for document in read_modules()]
+    """Some real documents; reading all takes seconds."""
+    return [orjson.loads(document.value or b"")["text"] for document in islice(read_modules(), 20)]
 
 
 def real_texts(embedder: OnnxEmbedder, count: int) -> list[str]:
@@ -61,8 +62,8 @@ def real_texts(embedder: OnnxEmbedder, count: int) -> list[str]:
 
 
 def test_vectors_equal_sentence_transformers(embedder: OnnxEmbedder, tmp_path: Path) -> None:
-    """200 real texts of all lengths, embedded by the original in the export environment, once an environment."""
-    texts = real_texts(embedder, 200)
+    """80 real texts of all lengths, embedded by the original in the export environment, once an environment."""
+    texts = real_texts(embedder, 80)
     lengths = [len(ids) for ids in embedder.tokens.encode(texts)]
     assert min(lengths) < 16
     assert max(lengths) > 240
@@ -131,7 +132,7 @@ def test_bound_runs_give_the_same_vectors(
     plain, bound = (Session(model_folder, manifest, setup) for _ in range(2))
     bound._bound, bound._rows = bind(bound._session, manifest, "cpu"), ROWS["cuda"]
     bound.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, WIDTHS["cuda"]), exact=False)
-    tokens = embedder.tokens.encode(real_texts(embedder, 4))
+    tokens = sorted(embedder.tokens.encode(real_texts(embedder, 8)), key=len)[:4]  # runs are full: long ones take long
     with ThreadPoolExecutor(2) as lanes:
         runs = [tokens[start : start + size] for size in (1, 3, 4) for start in range(0, 4, size)] * 2
         for run, vectors in zip(runs, lanes.map(bound.run, runs), strict=True):

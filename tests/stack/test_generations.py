@@ -13,7 +13,7 @@ from tests.kit.harness import World, again_and_again, meanwhile, until
 from tests.kit.two_models import SECOND, SURE, of_group, rows
 from tests.stack.test_faults import text
 
-DOCUMENTS = 150
+DOCUMENTS = 80
 
 
 @asynccontextmanager
@@ -21,8 +21,7 @@ async def load(world: World) -> AsyncIterator[None]:
     """New documents and changed ones all the time."""
 
     async def produce(turn: int) -> None:
-        numbers = range(2 * turn, 2 * turn + 2)
-        await world.produce((f"doc-{1 + n % (DOCUMENTS - 1)}".encode(), {"text": text(n)}) for n in numbers)
+        await world.produce([(f"doc-{1 + turn % (DOCUMENTS - 1)}".encode(), {"text": text(turn)})])
 
     async with again_and_again(produce, 0.5):
         yield
@@ -180,7 +179,7 @@ def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two
 
     async def scenario() -> None:
         await two.create(partitions=2)
-        await two.produce((f"doc-{n}".encode(), {"text": text(n) if n else SURE}) for n in range(60))
+        await two.produce((f"doc-{n}".encode(), {"text": text(n) if n else SURE}) for n in range(40))
         old = two.start_worker()
         await two.settled(worker=old)
         (new,) = await two.follow("Change the model", names)
