@@ -66,6 +66,15 @@ class Epochs:
             or any(cut.offsets.get(partition, 0) > end for cut in self.of_this_log.cuts)
         }
 
+    def known_up_to(self, newest: Mapping[int, int]) -> dict[int, int]:
+        """The offset after the newest record, by partition, where that is of this log. `newest`: versions."""
+        offsets = {partition: offset_of_version(made) for partition, made in newest.items()}
+        return {
+            partition: offset + 1
+            for partition, offset in offsets.items()
+            if self.version(partition, offset) == newest[partition]
+        }
+
     @property
     def of_this_log(self) -> "Epochs":
         """Cuts since the last one that began another log."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streams.claim import Claim
+from streams.ids import version
 from streams.plan import ChunkWrite, Conflict, Outcome, Vectors, Written
 from streams.ports import Bounds, Next, Page
 from streams.record import Record, Rejected
@@ -126,6 +127,10 @@ class MemoryChunks:
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows[key].version for key in ids if key in self.rows and self.rows[key].stub}
+
+    async def origins(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        own = {key: self.rows[key].source["penstock"] for key in ids if key in self.rows}
+        return {key: (row["partition"], version(row["epoch"], row["offset"])) for key, row in own.items()}
 
     async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
         return [self._write(one) for one in writes]

@@ -97,5 +97,8 @@ class Chunks(Protocol):
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         """Versions by id of those that are stubs now."""
 
+    async def origins(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Partition and version of the record that each row was made of, stubs too; of absent ids nothing."""
+
     async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
         """One outcome a write, in order. Draws as many as it sends at once: all of a document's may not fit memory."""

@@ -11,7 +11,7 @@ The caller then settles, claims and acknowledges. A crash between any two reques
 by replay or by the next version: see `streams.registry`. Everything here may happen twice, and on two workers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -94,17 +94,21 @@ class Work:
             self.rejected = Rejected(record=self.record, stage=stage, error=error, message=message)
 
 
-async def begin(batch: Sequence[Work], target: Target, entries: Entries) -> None:
+async def begin(batch: Sequence[Work], target: Target, entries: Entries, chunks: Chunks) -> None:
     """Swap in the intents of the documents that have to be written; again where another writer was faster.
 
-    A document without an intent afterwards is settled by its `outcome`, or refused.
+    A document without an intent afterwards is settled by its `outcome`, or refused. Where the registry may have
+    forgotten a document, its first chunk tells which partition it is on: chunks of two would be a mixture.
     """
     waiting = newest(batch)
     while waiting:
-        stored = await entries.read(work.document.id for work in waiting if work.document)
+        docs = [work.document.id for work in waiting if work.document]
+        stored = await entries.read(docs)
+        unknown = [chunk_id(doc, 0) for doc in docs if target.unverified and doc not in stored]
+        origins = await chunks.origins(unknown) if unknown else {}
         swaps: list[tuple[Work, Entry, Stored | None]] = []
         for work in waiting:
-            entry = _decide(work, stored, target)
+            entry = _decide(work, stored, origins, target)
             before = stored.get(entry.doc_id) if entry else None
             if entry is None:
                 continue
@@ -251,7 +255,9 @@ def newest(batch: Sequence[Work]) -> list[Work]:
     return list(found.values())
 
 
-def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | None:
+def _decide(
+    work: Work, stored: Mapping[str, Stored], origins: Mapping[str, tuple[int, int]], target: Target
+) -> Entry | None:
     """The entry to swap in, or None when the work is settled or refused."""
     document, record = work.document, work.record
     assert document is not None  # noqa: S101 - newest returns documents only
@@ -265,7 +271,8 @@ def _decide(work: Work, stored: dict[str, Stored], target: Target) -> Entry | No
         repair=work.repair,
         unverified=target.unverified,
     )
-    match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid):
+    origin = origins.get(chunk_id(document.id, 0))
+    match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, origin=origin):
         case Begin(entry) | Touch(entry):
             return entry
         case Settled():

@@ -102,10 +102,13 @@ class Begin:
 Decision = Settled | Busy | Touch | Misplaced | Begin
 
 
-def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> Decision:
+def decide(
+    stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str, origin: tuple[int, int] | None = None
+) -> Decision:
     """The next step for `wanted`, given the entry read just now (None: absent).
 
-    An entry about another chunk index counts as absent: that index is gone, and its chunks with it.
+    An entry about another chunk index counts as absent: that index is gone, and its chunks with it. `origin`: partition
+    and version of the record that its first chunk was made of, where a registry that was lost may have known more.
     """
     intent = Entry(
         doc_id=wanted.doc_id,
@@ -120,10 +123,9 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> D
         attempt=wanted.attempt,
     )
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
-        return Begin(intent)
+        return Misplaced(origin[0]) if origin and _is_elsewhere(*origin, wanted) else Begin(intent)
     entry = stored.entry
-    same_epoch = epoch_of_version(entry.version) == epoch_of_version(wanted.version)
-    if entry.partition != wanted.partition and same_epoch:
+    if _is_elsewhere(entry.partition, entry.version, wanted):
         return Misplaced(entry.partition)
     if entry.version > wanted.version:
         return Settled()
@@ -134,6 +136,11 @@ def decide(stored: Stored | None, wanted: Wanted, *, chunk_index_uuid: str) -> D
     if unchanged and not (wanted.repair or wanted.unverified):
         return Touch(replace(entry, version=wanted.version, partition=wanted.partition))
     return Begin(intent)
+
+
+def _is_elsewhere(partition: int, version: int, wanted: Wanted) -> bool:
+    """Whether this record of the document is on another partition in the same epoch."""
+    return partition != wanted.partition and epoch_of_version(version) == epoch_of_version(wanted.version)
 
 
 def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:

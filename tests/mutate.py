@@ -49,6 +49,41 @@ MUTATIONS = [
         "test_deletions_that_no_worker_saw",
     ),
     Mutation(
+        "what a restored index lacks is told by nobody",
+        "agents/worker/assignment.py",
+        "self._indexed.get(number, start)",
+        "start",
+        "test_an_index_that_was_restored_lacks_what_retention_took_since",
+    ),
+    Mutation(
+        "a broker's silence is an empty place",
+        "agents/kafka/reader.py",
+        "return (await self.records_at(topic, {partition: offset})).get(partition)",
+        "return (await self.next_from(topic, partition, offset)).record",
+        "test_that_nothing_came_is_no_empty_place",
+    ),
+    Mutation(
+        "chunks do not tell which partition a forgotten key is on",
+        "streams/registry.py",
+        "if origin and _is_elsewhere(*origin, wanted) else Begin(intent)",
+        "if False else Begin(intent)",
+        "test_a_key_whose_registry_was_lost_stays_on_the_partition_of_its_chunks",
+    ),
+    Mutation(
+        "what a base forgot while it was taken from is missed by nobody",
+        "agents/operations/rebuild.py",
+        "    await _require_verified(index, now)\n    if (await index.identity(now)).shards != before.shards:",
+        "    if False:",
+        "test_nothing_is_taken_from_an_index_that_nobody_verified",
+    ),
+    Mutation(
+        "a registry is completed after its contract was compared",
+        "agents/elastic/index.py",
+        "            await self._complete_registry(there.index)  # first: ways out of a refusal need one\n",
+        "",
+        "test_a_registry_is_lost_and_partitions_are_added",
+    ),
+    Mutation(
         "epochs are in the contract alone",
         "agents/elastic/index.py",
         "there = await self._remember(there, None if beside else history)",
@@ -434,7 +469,7 @@ MUTATIONS = [
     Mutation(
         "keys may move between partitions",
         "streams/registry.py",
-        "if entry.partition != wanted.partition and same_epoch:",
+        "if _is_elsewhere(entry.partition, entry.version, wanted):",
         "if False:",
         "test_one_key_on_two_partitions",
     ),
@@ -476,8 +511,8 @@ MUTATIONS = [
     Mutation(
         "epochs are not told apart",
         "streams/registry.py",
-        "same_epoch = epoch_of_version(entry.version) == epoch_of_version(wanted.version)",
-        "same_epoch = True",
+        "return partition != wanted.partition and epoch_of_version(version) == epoch_of_version(wanted.version)",
+        "return partition != wanted.partition",
         "test_partitions_are_added_under_load_and_keys_move",
     ),
     Mutation(
@@ -609,7 +644,7 @@ MUTATIONS = [
     Mutation(
         "chunks that went are told by nobody",
         "agents/operations/status.py",
-        "                return not_verified(identity.index)\n",
+        "                return not_verified(identity.index, settings.source.group, settings.source.group)\n",
         "                return None\n",
         "test_chunks_that_went_alone_are_told_until_they_are_back",
     ),

@@ -8,6 +8,7 @@ import numpy as np
 from agents.elastic.store import Operation, Store
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
+from streams.ids import version
 from streams.plan import ChunkWrite, Conflict, FieldNames, Outcome, Refused, Vectors
 
 READ_AT_ONCE = 256  # some 1 MB of vectors of 384 dims, as JSON
@@ -53,6 +54,16 @@ class ChunkIndex:
             for row in await self._store.get(self._alias, part, "penstock.stub"):
                 if row.get("_source", {}).get("penstock", {}).get("stub"):
                     found[row["_id"]] = row["_version"]
+        return found
+
+    async def origins(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Partition and version of the record that each row was made of; not of rows that others made."""
+        found: dict[str, tuple[int, int]] = {}
+        for start in range(0, len(ids), READ_AT_ONCE):
+            for row in await self._store.get(self._alias, ids[start : start + READ_AT_ONCE], "penstock"):
+                own = row.get("_source", {}).get("penstock", {})
+                if own.keys() >= {"partition", "epoch", "offset"}:
+                    found[row["_id"]] = own["partition"], version(own["epoch"], own["offset"])
         return found
 
     async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:

@@ -95,9 +95,9 @@ class Index:
             if there is None and serving_one(found):
                 there = next((one for one in found if one.group is None), None)
         if there:
+            await self._complete_registry(there.index)  # first: ways out of a refusal need one
             there = await self._remember(there, None if beside else history)
             self._require_same(there, contract)
-            await self._complete_registry(there.index)
             await self.open(there.index)
             return there, False
         return await self.make(contract, found, load=load, history=history), True
@@ -160,8 +160,9 @@ class Index:
         )
         mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
-        # a registry that outlived its index says nothing of the shards of this one
-        notes = {SHARDS_NOTE: None, UNVERIFIED_NOTE: None, **(notes or {})}
+        # a registry that outlived its index says nothing of the shards of this one, nor one of a rebuild that did not
+        # come to its index
+        notes = {SHARDS_NOTE: None, UNVERIFIED_NOTE: None, REBUILD_NOTE: None, **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}
@@ -286,9 +287,15 @@ class Index:
         )
 
     async def require_served(self, name: str) -> None:
-        """Raises PenstockError where no index is behind the alias: readers find nothing, and could find this one."""
+        """Raises PenstockError where no index is behind the alias: readers find nothing, and could find this one.
+
+        So it does where somebody put a half rebuild there.
+        """
         found = await self.generations()
-        if serving_one(found) is None:
+        serving = serving_one(found)
+        if serving and serving.rebuild:
+            raise half_rebuilt(serving)
+        if serving is None:
             way = f"`penstock index promote {name}`"
             if any(one.rebuild for one in found if one.index == name):
                 way = "`penstock index rebuild` goes on with its rebuild"
@@ -338,7 +345,7 @@ class Index:
         if notes.get(SHARDS_NOTE) != list(identity.shards):
             await self.note(identity.index, **{SHARDS_NOTE: list(identity.shards), UNVERIFIED_NOTE: sides or None})
         if sides:
-            logger.warning(str(not_verified(identity.index)))
+            logger.warning(str(not_verified(identity.index, self.group, self.group)))
         return bool(sides)
 
     async def set_back(self, identity: IndexIdentity) -> frozenset[Side]:
@@ -359,19 +366,28 @@ class Index:
         await self._call(lambda: open_for_writing(self._client, name))
 
     async def has_registry(self, name: str) -> bool:
-        """Whether the registry of an index is there: a copy of the index alone has none."""
-        return bool(await self._call(lambda: self._client.indices.exists(index=f"{name}-registry")))
+        """Whether the registry of an index is there: a copy of the index alone has none.
+
+        Raises RefusedError where its name is an alias of something else: a registry restored under another name.
+        """
+        registry = f"{name}-registry"
+        if await self._call(lambda: self._client.indices.exists_alias(name=registry)):
+            raise RefusedError(
+                f"{registry} is an alias, and has to be the index itself: delete that alias, restore the registry "
+                "under its own name or leave it away, then `penstock index create`"
+            )
+        return bool(await self._call(lambda: self._client.indices.exists(index=registry)))
 
     async def _complete_registry(self, name: str) -> None:
         """Where an index has lost its registry: an empty one, of which is known that the chunks are newer.
 
         So they are where somebody else made it: it has no notes, and workers leave one.
         """
+        note = {UNVERIFIED_NOTE: ["registry"]}
         if not await self.has_registry(name):
-            await self._create_one(f"{name}-registry", registry_mappings(), self._shape, {})
-        elif GROUP_NOTE in await self.notes(name) or not (await self.counts(name))["chunks"]:
-            return
-        await self.note(name, **{UNVERIFIED_NOTE: ["registry"]})
+            await self._create_one(f"{name}-registry", {**registry_mappings(), "_meta": note}, self._shape, {})
+        elif GROUP_NOTE not in await self.notes(name) and (await self.counts(name))["chunks"]:
+            await self.note(name, **note)
 
     async def complete(self, name: str) -> None:
         """Give a registry that was made by an earlier version the fields that entries have now. Twice is harmless."""
@@ -517,12 +533,26 @@ class Index:
             return await request()
 
 
-def not_verified(name: str) -> PenstockError:
-    """What is said of an index whose shards were restored, or lost what they had."""
-    return PenstockError(
+def half_rebuilt(serving: Generation) -> RefusedError:
+    """What is said where a rebuild serves that has not ended: readers have what it has taken so far."""
+    base = (serving.rebuild or {}).get("base")
+    return RefusedError(
+        f"{serving.index} serves, and its rebuild has not ended: readers have a part of the documents. `penstock index "
+        f"promote {base} --unchecked` gives them all, then `penstock index rebuild` goes on"
+    )
+
+
+def not_verified(name: str, feeder: str | None, group: str) -> RefusedError:
+    """What is said of an index whose shards were restored, or lost what they had.
+
+    `feeder` feeds it, and `group` is of the settings of whoever is told.
+    """
+    of_whom = "" if feeder in (None, group) else f" (with PENSTOCK_SOURCE__GROUP={feeder})"
+    return RefusedError(
         f"{name} or its registry was restored or made anew, or a shard lost its history, and nobody has verified it "
-        "since: chunks may be missing that the registry has as written, or be left that it knows nothing of: `penstock "
-        "index verify --repair`, once the workers have caught up (what that names as lost has to be published again)"
+        "since: chunks may be missing that the registry has as written, or be left that it knows nothing of: "
+        f"`penstock index verify --repair`{of_whom}, once the workers have caught up (what that names as lost has to be "
+        "published again)"
     )
 
 

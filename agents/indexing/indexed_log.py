@@ -28,10 +28,11 @@ async def require_indexed_log(
     identity: IndexIdentity,
     claims: Mapping[int, Claim],
     partitions: int,
-) -> None:
+) -> dict[int, int]:
     """Claims and registry against the log as it is now. Raises RefusedError where one contradicts the other.
 
-    `claims`: of the group; those about another sink prove nothing. `partitions`: how many of them to look at.
+    `claims`: of the group; those about another sink prove nothing. `partitions`: how many of them to look at. Returns
+    the registry's newest version of each.
     """
     topic = settings.source.topic
     await require_same_log(
@@ -46,6 +47,7 @@ async def require_indexed_log(
         number, end = next(iter(beyond.items()))
         what = f"{identity.registry} has versions of records beyond the end of {topic}/{number}, which ends at {end}"
         raise another_log(topic, what, begin_epoch(None, settings.source.group))
+    return newest
 
 
 async def newest_versions(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agents.configured import contract_of
 from agents.elastic.client import connect
@@ -53,6 +53,8 @@ class Checked:
     identity: IndexIdentity
     unverified: bool = False
     """Chunks may be missing that the registry has as written, see `Index.watch_shards`."""
+    indexed: Mapping[int, int] = field(default_factory=dict)
+    """The offset after the newest record of this log that the registry knows of, by partition."""
 
     @property
     def partitions(self) -> int:
@@ -120,15 +122,16 @@ async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: 
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
         contract = contract_of(settings, embedder.manifest, topic)
         identity = await index.identify(contract, any_log=any_log)
+        newest: Mapping[int, int] = {}
         if not any_log:
-            await require_indexed_log(reader, client, settings, identity, claims, topic.partitions)
+            newest = await require_indexed_log(reader, client, settings, identity, claims, topic.partitions)
         try:
             await index.require_served(identity.index)
         except PenstockError as exc:
             logger.warning(str(exc))
     if not any_log:
         require_few_rejected(settings, claims.values(), identity.sink)
-    return Checked(embedder=embedder, topic=topic, identity=identity)
+    return Checked(embedder=embedder, topic=topic, identity=identity, indexed=identity.epochs.known_up_to(newest))
 
 
 async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:

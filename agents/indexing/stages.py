@@ -92,7 +92,7 @@ class Stages:
 
     async def begin(self, works: Sequence[Work]) -> None:
         """Intents into the registry."""
-        await begin(works, self._parts.target, self._parts.registry)
+        await begin(works, self._parts.target, self._parts.registry, self._parts.chunks)
         self._parts.fail_points.passing("after_intent")
 
     async def embed(self, works: Sequence[Work]) -> None:

@@ -218,6 +218,16 @@ class LogReader:
                 position = await self._guard(lambda: consumer.position(tp))
         return Next(record=None, position=position, start=start)
 
+    async def record_at(self, topic: str, partition: int, offset: int) -> Record | None:
+        """The record at exactly this offset; None where the log, as it is now, holds none there.
+
+        Raises PenstockError when it does not say for 15 s (`patient`): that nothing came is no answer.
+        """
+        bound = (await self.bounds(topic, [partition]))[partition]
+        if not bound.begin <= offset < bound.end:
+            return None
+        return (await self.records_at(topic, {partition: offset})).get(partition)
+
     async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Record]:
         """The records at exactly these offsets, by partition; absent where the log holds none there, or not any more.
 

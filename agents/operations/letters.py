@@ -130,8 +130,7 @@ async def whole_letter(letter: Letter, reader: LogReader) -> Letter | None:
     if letter.left_out is None:
         return letter
     record = letter.record
-    found = (await reader.next_from(record.topic, record.partition, record.offset)).record
-    return made_whole(letter, found)
+    return made_whole(letter, await reader.record_at(record.topic, record.partition, record.offset))
 
 
 async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:

@@ -114,7 +114,8 @@ async def not_set_back(index: Index, generation: Generation) -> list[Gate]:
     """The gate that is closed while nobody has verified an index that was restored, or whose registry was."""
     if not await index.set_back(await index.identity(generation)):
         return []
-    return [Gate(name="verified", passed=False, told=str(not_verified(generation.index)))]
+    told = str(not_verified(generation.index, generation.group, index.group))
+    return [Gate(name="verified", passed=False, told=told)]
 
 
 async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:
@@ -140,9 +141,11 @@ async def parity(
 ) -> Gate:
     """Whether both hold equally many documents, but for those that either has not settled while they are counted.
 
-    Closed where the old one cannot be read: it is shut, or its registry is gone.
+    Closed where the old one cannot tell: it is shut, or its registry is gone, or does not know all documents.
     """
     try:
+        if await index.set_back(await index.identity(old)):
+            raise not_verified(old.index, old.group, index.group)
         before = [await progress_of(index, reader, settings, old)]
         counts = [(await index.counts(old.index))["documents"]]
     except PenstockError as exc:
@@ -216,10 +219,12 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
     target = next((one for one in found if one.index == serving.before), None)
     if target is None:
         was = f"{serving.before} was dropped" if serving.before else f"{serving.index} is the first"
-        raise RefusedError(f"there is nothing to go back to: {was}")
+        others = ", ".join(one.index for one in found if not one.serving)
+        way = f"; `penstock index promote INDEX` gives readers another one: {others}" if others else ""
+        raise RefusedError(f"there is nothing to go back to: {was}{way}")
     try:
         if await index.set_back(await index.identity(target)):
-            raise not_verified(target.index)
+            raise not_verified(target.index, target.group, index.group)
     except PenstockError as exc:
         raise RefusedError(
             f"{target.index}, which served before, cannot serve now: {exc}. `penstock index list` shows what else "
@@ -233,7 +238,14 @@ async def drop(client: Client, reader: LogReader, settings: Settings, name: str)
     """Delete a generation and its registry. Raises RefusedError while readers or workers use it."""
     generation = await Index(client, settings).generation(name)
     if generation.aliases:
-        raise RefusedError(f"{name} is what readers of {', '.join(generation.aliases)} see: promote another one first")
+        others = [one for one in await Index(client, settings).generations() if one.index != name]
+        way = (
+            "promote another one first"
+            if others
+            else "there is no other one. To begin anew, delete it and its registry in Elasticsearch (`curl -X DELETE "
+            f"…/{name},{name}-registry`), then `penstock index create`"
+        )
+        raise RefusedError(f"{name} is what readers of {', '.join(generation.aliases)} see: {way}")
     if generation.group and (members := await reader.group_members(generation.group)):
         raise RefusedError(
             f"workers of {generation.group} ({len(members)}) feed {name}: stop them first (one that was killed counts "

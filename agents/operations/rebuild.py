@@ -24,7 +24,7 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
-from agents.elastic.index import Index, settings_of
+from agents.elastic.index import Index, half_rebuilt, settings_of
 from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
@@ -117,6 +117,8 @@ async def rebuild(
             if new is None:
                 if serving is None:
                     raise index.none(found)
+                if serving.rebuild:
+                    raise half_rebuilt(serving)
                 await _require_verified(index, serving)
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
                 new = await _begin(index, found, contract, serving, starts)
@@ -145,8 +147,7 @@ async def rebuild(
                     identity = await index.identity(base)
                     await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
                     await run.from_index(base, identity.chunk_index_uuid, ends, report)
-                    if now := next((one for one in await index.generations() if one.index == base.index), None):
-                        _require_same_epochs(new, now)
+                    await _require_unchanged(index, new, base, identity)
             await index.note(new.index, **{REBUILD_NOTE: None})
     result.seconds = round(time.monotonic() - began, 1)
     return result
@@ -184,6 +185,20 @@ async def _require_verified(index: Index, base: Generation) -> None:
         raise RefusedError(
             f"{base.index} or its registry was restored or made anew, and nobody has verified it since: what is taken "
             "from it may lack documents. `penstock index verify --repair`, then `penstock index rebuild`"
+        )
+
+
+async def _require_unchanged(index: Index, new: Generation, base: Generation, before: IndexIdentity) -> None:
+    """It was taken from up to now: what its registry forgot meanwhile was not."""
+    now = next((one for one in await index.generations() if one.index == base.index), None)
+    if now is None:
+        return  # dropped since
+    _require_same_epochs(new, now)
+    await _require_verified(index, now)
+    if (await index.identity(now)).shards != before.shards:
+        raise RefusedError(
+            f"{base.index} or its registry was restored or made anew while documents were taken from it: `penstock "
+            "index rebuild` takes them again"
         )
 
 

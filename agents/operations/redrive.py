@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from agents.elastic.client import connect
+from agents.elastic.index import Index, not_verified
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
@@ -42,10 +44,12 @@ async def replay(
 ) -> Replayed:
     """Redrive every open letter that the filter takes. `report`: letters done, of how many.
 
-    A letter that is refused again is written anew, with its attempt counted. Twice is harmless.
+    A letter that is refused again is written anew, with its attempt counted. Twice is harmless. Raises RefusedError
+    where the registry may have forgotten what is newer than a letter.
     """
     result = Replayed()
     async with AsyncExitStack() as stack:
+        await _require_verified(settings, checked)
         reader = await stack.enter_async_context(log_reader(settings))
         home = checked.home(settings)
         rows = await listed(settings, checked.identity, await read_letters(reader, settings, home))
@@ -75,6 +79,13 @@ async def replay(
             result.outcomes["letter_gone"] += 1
             result.problems.append(f"{_name(letter)}: its letter was deleted meanwhile")
     return result
+
+
+async def _require_verified(settings: Settings, checked: Checked) -> None:
+    async with connect(settings.elasticsearch) as client:
+        index = Index(client, settings)
+        if await index.set_back(checked.identity):
+            raise not_verified(checked.identity.index, settings.source.group, settings.source.group)
 
 
 class _Redrive:

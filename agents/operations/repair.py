@@ -143,5 +143,4 @@ class Repairer:
         await keep(left, stored, rows, parts.chunks, parts.registry, self._settings.source.topic)
 
     async def _record(self, place: Place) -> Record | None:
-        record = (await self._reader.next_from(self._settings.source.topic, *place)).record
-        return record if record is not None and record.offset == place[1] else None
+        return await self._reader.record_at(self._settings.source.topic, *place)

@@ -89,8 +89,8 @@ async def _claims_of_stopped(reader: LogReader, settings: Settings) -> dict[int,
 
 
 async def _lowered(reader: LogReader, topic: str, partition: int, claim: Claim, after: int) -> Claim:
-    record = (await reader.next_from(topic, partition, after - 1)).record
-    known = Fingerprint.of(record) if record is not None and record.offset == after - 1 else None
+    record = await reader.record_at(topic, partition, after - 1)
+    known = None if record is None else Fingerprint.of(record)
     return replace(claim, offset=after - 1, record=known, share=Share())
 
 

@@ -103,7 +103,7 @@ async def _ailing(settings: Settings, identity: IndexIdentity) -> PenstockError 
             await index.require_served(identity.index)
             await index.require_unblocked(identity.index)
             if await index.set_back(identity):
-                return not_verified(identity.index)
+                return not_verified(identity.index, settings.source.group, settings.source.group)
     except PenstockError as exc:
         return exc
     return None

@@ -41,6 +41,7 @@ from agents.settings import Settings
 from streams.epochs import offset_of_version
 from streams.errors import PenstockError
 from streams.examine import Finding, Place, Row, newest_of, row_of
+from streams.generations import serving_one
 from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
@@ -64,11 +65,13 @@ class Verified:
     """The result. `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
 
     `held_back`: offsets behind an open transaction. `not_compared`: documents that are too large for this command.
-    `fed_by`: the group whose workers fill it; None: nobody's.
+    `fed_by`: the group whose workers fill it; None: nobody's. `serving`: what readers see, where that is another index,
+    with the group that fills it.
 
     `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
     """
 
+    index: str = ""
     documents: int = 0
     chunks: int = 0
     vectors: int = 0
@@ -76,6 +79,7 @@ class Verified:
     held_back: int = 0
     not_compared: int = 0
     fed_by: str | None = None
+    serving: tuple[str, str | None] | None = None
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -277,9 +281,12 @@ class Verifier:
         return frozenset(gone)
 
     async def _is_empty(self, partition: int, offset: int) -> bool:
-        """Whether the log has no record there, and is known to go on behind it."""
-        found = await self._reader.next_from(self._settings.source.topic, partition, offset)
-        return found.start <= offset and (found.record.offset if found.record else found.position) > offset
+        """Whether the log reaches back there, has no record there, and goes on behind it."""
+        topic = self._settings.source.topic
+        if await self._reader.record_at(topic, partition, offset) is not None:
+            return False
+        bound = (await self._reader.bounds(topic, [partition]))[partition]
+        return bound.begin <= offset < bound.end
 
     async def _read_on(self, partition: int) -> None:
         """Whose records came since the topic was read: their keys only; they are settled by nobody yet."""
@@ -474,14 +481,18 @@ async def verify(
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
             index = Index(assembly.client, settings)
-            result, left = Verified(fed_by=(await index.generation(checked.identity.index)).group), None
+            mine, serving = await index.generation(checked.identity.index), serving_one(await index.generations())
+            result, left = Verified(index=mine.index, fed_by=mine.group), None
+            if serving and serving.index != mine.index:
+                result.serving = serving.index, serving.group
             sides = await index.set_back(checked.identity)
             verifier = Verifier(settings, checked, assembly, reader, spool, set_back=sides)
             await verifier.run(result, report, sample, whole=bool(sides))
             if repair and result.damaged:
                 repairer = Repairer(settings, assembly, reader, checked.home(settings))
                 await verifier.repair(repairer, report, accept_data_loss=accept_data_loss)
-                left = Verified(documents=result.documents, chunks=result.chunks, vectors=result.vectors)
+                left = Verified(index=mine.index)
+                left.documents, left.chunks, left.vectors = result.documents, result.chunks, result.vectors
                 await verifier.confirm(left, report)
             last = left or result
             if not last.damaged and not result.unsettled and not result.not_compared:

@@ -205,6 +205,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 sink=checked.identity.sink,
                 max_ratio=settings.dead_letters.max_ratio,
                 history=checked.history,
+                indexed=checked.indexed,
             ),
             claims=ClaimTable(self.claim_table),
             log=reader,

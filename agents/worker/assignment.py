@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from agents.clock import age_s
@@ -95,6 +95,9 @@ class Subject:
     """Of rejected records: above it `judge` refuses to go on."""
     history: History | None = None
     """Of the log, kept with every claim."""
+    indexed: Mapping[int, int] = field(default_factory=dict)
+    """The offset after the newest record that the index knows of, by partition: of one that was restored there is no
+    claim that holds."""
 
 
 class Assignment:
@@ -121,6 +124,7 @@ class Assignment:
         self._sink = subject.sink
         self._max_ratio = subject.max_ratio
         self._history = subject.history
+        self._indexed = subject.indexed
         self._now = now
         self._claims = claims
         self._log = log
@@ -161,9 +165,11 @@ class Assignment:
                 metric.labels(self.topic, str(partition.number))  # there, as 0, from the start
             self._metrics.settled_offset.labels(self.topic, str(partition.number)).set(starts[partition.number])
         logger.info("partitions assigned", extra={"topic": self.topic, "start": starts})
-        for number, claim in held.items():
-            if claim.offset + 1 < starts[number]:
-                self._lose(fresh[number], claim.offset + 1, starts[number])
+        for number, start in starts.items():
+            claim = held.get(number)
+            seen = claim.offset + 1 if claim else self._indexed.get(number, start)
+            if seen < start:
+                self._lose(fresh[number], seen, start)
         await asyncio.gather(
             *(
                 self._claims.write(number, partition.stored)

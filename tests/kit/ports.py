@@ -114,7 +114,9 @@ async def holds_for_chunks(chunks: Chunks, names: FieldNames) -> None:
     assert key == chunk_hash("Record 5.")
     assert np.allclose(vector, VECTOR, atol=1e-6)
     assert await chunks.stubs([new.id]) == {}
+    assert await chunks.origins([new.id, "absent#0"]) == {new.id: (new.source["penstock"]["partition"], new.version)}
     assert isinstance((await chunks.write([refused]))[0], Written), "a stub does"
+    assert await chunks.origins([new.id]) == {new.id: (new.source["penstock"]["partition"], new.version)}
     assert (await chunks.read([new.id]), await chunks.stubs([new.id])) == ({}, {new.id: new.version})
     assert isinstance((await chunks.write([new]))[0], Conflict)
     again = replace(new, over_equal=True)

@@ -298,9 +298,9 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
 def _entries_of_any_index(patch: pytest.MonkeyPatch) -> None:
     real = registry.decide
 
-    def decide(stored: Stored | None, wanted: Any, *, chunk_index_uuid: str) -> Any:
+    def decide(stored: Stored | None, wanted: Any, *, chunk_index_uuid: str, **about: Any) -> Any:
         uuid = stored.entry.chunk_index_uuid if stored else chunk_index_uuid
-        return real(stored, wanted, chunk_index_uuid=uuid)
+        return real(stored, wanted, chunk_index_uuid=uuid, **about)
 
     patch.setattr(protocol, "decide", decide)
 

@@ -78,7 +78,14 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
         early = two.command("index", "promote", again, "--wait", "0")
         assert (early.returncode, "FAIL  rebuild" in early.stdout) == (3, True), early.stdout
-        async with connect(two.settings.elasticsearch) as client:  # as if it was killed a moment after it had made them
+        async with connect(two.settings.elasticsearch) as client:
+            move = [{"remove": {"index": index, "alias": two.name}}, {"add": {"index": again, "alias": two.name}}]
+            await client.indices.update_aliases(actions=move)  # by hand
+            half, back = two.command("index", "rebuild"), ("index", "promote", index, "--unchecked")
+            assert (half.returncode, f"`penstock {' '.join(back)}`" in half.stderr) == (3, True), half.stderr
+            assert rows(two.command("status", "--json"))["problem"] in half.stderr
+            assert two.command(*back).returncode == 0
+            # as if it was killed a moment after it had made them
             await client.indices.delete_alias(index=f"{again}*", name=f"{again}-*write-*")
         done = rows(two.command("index", "rebuild", "--json"))
         assert (done["index"], done["group"], done["resumed"]) == (again, f"{two.name}-2", True)

@@ -10,7 +10,7 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from streams.contract import registry_mappings
-from tests.kit.harness import COMPACTED, World, again_and_again, read_topic, snapshot, until
+from tests.kit.harness import COMPACTED, PATIENCE_S, World, again_and_again, read_topic, snapshot, until
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
 from tests.stack.test_salvage import NEW, OLD, POISON, problem, restore, retention, set_back, texts
@@ -79,6 +79,19 @@ def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> No
             assert world.command("index", "create").returncode == 0
             await world.settled(worker=world.start_worker())
             refused("index", "rebuild")
+            refused("dlq", "replay")
+            assert verified(world, "--repair")[1] == 0
+            await world.produce([(b"two", OLD)])
+            await world.settled(worker=world.workers[-1])
+            gate, output = world.gate(), world.tmp / "rebuild"
+            process = world.start("index", "rebuild", output=output, errors=output, extra=gate.environment)
+            await gate.holds(process)
+            await lose_registry(world, client, first)  # when it was looked at already
+            assert world.command("index", "create").returncode == 0
+            gate.open()
+            code = await asyncio.to_thread(process.wait, PATIENCE_S)
+            assert (code, "index verify --repair" in output.read_text()) == (3, True), output.read_text()
+            await world.settled(worker=world.start_worker())
             assert verified(world, "--repair")[1] == 0
             made = json.loads(world.command("index", "rebuild", "--json").stdout)
             own = {"PENSTOCK_SOURCE__GROUP": made["group"]}
@@ -88,13 +101,43 @@ def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> No
             await world.settled_as(own, world.start_worker(own))
             refused("index", "promote")
             assert world.command("index", "verify", "--repair", extra=own).returncode == 0
-            assert world.command("index", "promote").returncode == 0
+            await client.indices.delete(index=f"{first}-registry")
+            assert world.command("index", "create").returncode == 0
+            refused("index", "promote")  # nothing is missing in comparison with an empty registry
+            assert world.command("index", "promote", "--unchecked").returncode == 0
             assert world.workers[-1].terminate() == 0
             await client.indices.delete(index=f"{first}-registry")
             await client.indices.create(index=f"{first}-registry", mappings=registry_mappings())  # by hand
             assert world.command("index", "create").returncode == 0
             refused("index", "rollback")
         assert await texts(world, "one")
+        assert await texts(world, "two")
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_is_lost_and_partitions_are_added(world: World) -> None:
+    """Each of the two refusals leads on, and nothing makes the index look as if it were whole."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD), (b"two", OLD)])
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            await lose_registry(world, client, index)
+            await grow(world, 2)
+            missing = world.command("index", "epoch", "bump", "--why", "a test")
+            assert (missing.returncode, "`penstock index create`" in missing.stderr) == (3, True), missing.stderr
+            moved = world.command("index", "create")
+            assert (moved.returncode, "penstock index epoch bump" in moved.stderr) == (3, True), moved.stderr
+            bump(world)
+            made = world.command("index", "create")
+            assert (made.returncode, "index verify --repair" in made.stderr) == (0, True), made.stderr
+        await world.settled(worker=world.start_worker())
+        assert verified(world, "--repair")[1] == 0
+        assert ([bool(await texts(world, doc)) for doc in ("one", "two")], problem(world)) == ([True, True], None)
 
     asyncio.run(scenario())
 

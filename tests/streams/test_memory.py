@@ -33,6 +33,9 @@ class Server:
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         return {}
 
+    async def origins(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        return {}
+
     async def write(self, writes: Iterable[ChunkWrite]) -> list[Outcome]:
         found: list[Outcome] = []
         for _ in self._counted(writes):

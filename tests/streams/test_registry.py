@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from streams import protocol
 from streams.ids import version as version_of
-from streams.memory import MemoryEntries
-from streams.plan import FieldNames
+from streams.memory import MemoryChunks, MemoryEntries
+from streams.plan import FieldNames, stub_writes
 from streams.protocol import Target, Work
 from streams.record import Document, Record, decode
 from streams.registry import (
@@ -215,10 +215,39 @@ def test_an_intent_of_ones_own_is_not_swapped_in_again() -> None:
 
     def begun() -> Stored | None:
         work = Work(record, 0, document=document)
-        asyncio.run(protocol.begin([work], target, entries))
+        asyncio.run(protocol.begin([work], target, entries, MemoryChunks()))
         return work.intent
 
     first = begun()
     assert first is not None
     assert first.entry.state == "writing"
     assert begun() == first
+
+
+def test_a_key_whose_registry_was_lost_stays_on_the_partition_of_its_chunks() -> None:
+    """On another one its offsets may be lower: chunks of both would be a mixture for ever."""
+    chunks, entries = MemoryChunks(), MemoryEntries()
+
+    def work(partition: int, offset: int, epoch: int = 0) -> Work:
+        value = b'{"text": "some text"}'
+        record = Record(topic="t", partition=partition, offset=offset, timestamp_ms=0, key=b"d", value=value)
+        document = decode(record)
+        assert isinstance(document, Document)
+        return Work(record, epoch, document=document)
+
+    def begun(one: Work, *, unverified: bool = True) -> Work:
+        target = Target(chunk_index_uuid=UUID, model="m", names=FieldNames(), unverified=unverified)
+        asyncio.run(protocol.begin([one], target, entries, chunks))
+        return one
+
+    before = work(0, 900).document
+    assert before
+    asyncio.run(chunks.write(stub_writes(before, range(1), epoch=0, model="m", indexed_at="")))
+    moved = begun(work(1, 0))
+    assert moved.rejected
+    assert (moved.intent, moved.rejected.error) == (None, "KeyOnTwoPartitions")
+    assert begun(work(1, 0, epoch=1)).intent, "keys move between epochs"
+    entries = MemoryEntries()
+    assert begun(work(0, 901)).intent
+    entries = MemoryEntries()
+    assert begun(work(1, 0), unverified=False).intent, "nobody asks where the registry knows everything"

@@ -173,6 +173,8 @@ def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:
         say("nothing to delete: no letter is older, or another group's open one comes first")
         return
     if not yes:
+        if before_ms is not None:
+            say("open ones are among them, maybe: what they are about is missing, or old, and nobody names it again")
         click.confirm(f"delete {counted(count, 'letter')} from {settings.dead_letter_topic} for good?", abort=True)
     finish(_delete(settings, ends))
     say(f"deleted {counted(count, 'letter')} from {settings.dead_letter_topic}, one for each attempt at a record")

@@ -37,7 +37,7 @@ async def _tell_what_is_not_verified(settings: Settings, made: Generation) -> No
         index = Index(client, settings)
         with suppress(AwayError):  # its shards are starting: workers and `status` say it
             if await index.set_back(await index.identity(made)):
-                say(str(not_verified(made.index)), err=True)
+                say(str(not_verified(made.index, made.group, settings.source.group)), err=True)
 
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:

@@ -38,6 +38,10 @@ def verify(
         _print(found, limit)
         if found.unsettled and found.fed_by not in (None, settings.source.group):
             say(f"the group {found.fed_by} fills this index, not {settings.source.group}: is source.group right?")
+        if found.serving:
+            index, group = found.serving
+            told = f": `PENSTOCK_SOURCE__GROUP={group} penstock index verify` is about that one" if group else ""
+            say(f"readers of {settings.elasticsearch.alias} see {index}, which was not looked at{told}")
         if left:
             say("\nafter the repair:")
             _print(left, limit)
@@ -66,6 +70,7 @@ async def _verify(
 def _data(verified: Verified, limit: int) -> dict[str, Any]:
     widths = sorted(verified.widths.items())
     return {
+        "index": verified.index,
         "clean": not verified.damaged,
         "documents": verified.documents,
         "chunks": verified.chunks,
@@ -86,7 +91,8 @@ def _print(verified: Verified, limit: int) -> None:
         say(f"… {sum(verified.kinds.values()) - limit} more")
     clean = "nothing wrong so far" if verified.unsettled or verified.held_back else "nothing wrong"
     told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or clean
-    say(f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors: {told}")
+    counts = f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors"
+    say(f"{verified.index}: {counts}: {told}")
     if verified.unsettled:
         say(f"{verified.unsettled} records are not settled yet, and were not looked at: again, when the lag is 0")
     if verified.not_compared:

@@ -208,3 +208,24 @@ def test_retention_that_goes_on_while_the_logs_start_is_asked_for(monkeypatch: p
             assert next_of(await reader.next_from("t", 0, 5)) == (59, 59, 59)
 
     asyncio.run(scenario())
+
+
+def test_that_nothing_came_is_no_empty_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a quota: who takes a slow broker's silence for a hole deletes what is there."""
+
+    async def nothing(*_: Any, **__: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        await asyncio.sleep(0.01)
+        return {}, {}
+
+    async def scenario() -> None:
+        async with reading(monkeypatch) as (reader, broker):
+            found = await reader.record_at("t", 0, 5)
+            assert found is not None
+            assert found.offset == 5
+            broker.begin[0] = 43
+            assert [await reader.record_at("t", 0, offset) for offset in (5, END)] == [None, None]
+            monkeypatch.setattr(LogReader, "_fetch", nothing)
+            with pytest.raises(PenstockError, match="t/0"):
+                await reader.patient(0.05).record_at("t", 0, 50)
+
+    asyncio.run(scenario())

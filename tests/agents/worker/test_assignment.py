@@ -93,9 +93,10 @@ async def assigned(
     history: History | None = None,
     numbers: Iterable[int] = (0,),
     impatient: MemoryLog | None = None,
+    indexed: Mapping[int, int] | None = None,
 ) -> Assignment:
     assignment = Assignment(
-        Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history),
+        Subject(topic="t", sink="sink", max_ratio=max_ratio, history=history, indexed=indexed or {}),
         claims=log,
         log=impatient or log,
         patient=log,
@@ -250,6 +251,18 @@ def test_what_was_lost_while_no_worker_ran_is_counted_once() -> None:
         assert offsets(await assignment.admit(log.deliver(8))) == [8]
         assert lost(await assigned(Log([8, 9], begin=8))) == 0, "without a claim nothing was promised"
         assert lost(await assigned(Log([8, 9], begin=8, claims={0: claim(3, sink="another index")}))) == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("indexed", "missing"), [(4, 4), (8, 0), (9, 0)])
+def test_an_index_that_was_restored_lacks_what_retention_took_since(indexed: int, missing: int) -> None:
+    """No claim holds for it: what it knows itself is older than the log's start."""
+
+    async def scenario() -> None:
+        log = Log([8, 9], begin=8, claims={0: claim(7, sink="before the restore")})
+        assert lost(await assigned(log, indexed={0: indexed})) == missing
+        assert lost(await assigned(log, indexed={0: indexed})) == 0, "counted once"
 
     asyncio.run(scenario())
 
