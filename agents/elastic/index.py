@@ -551,8 +551,8 @@ def not_verified(name: str, feeder: str | None, group: str) -> RefusedError:
     return RefusedError(
         f"{name} or its registry was restored or made anew, or a shard lost its history, and nobody has verified it "
         "since: chunks may be missing that the registry has as written, or be left that it knows nothing of: "
-        f"`penstock index verify --repair`{of_whom}, once the workers have caught up (what that names as lost has to be "
-        "published again)"
+        f"`penstock index verify --repair`{of_whom}, once the workers have caught up (what that names as lost has to "
+        "be published again)"
     )
 
 
