@@ -47,7 +47,7 @@ demo: .venv/.demo  ## Index the Python documentation on real servers and search 
 	@$(BIN)/penstock demo $(if $(KEEP),--keep)
 
 test: .venv/.dev  ## Run every test, those on the real broker and Elasticsearch included
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
+	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: .venv/.dev  ## Style, types, import layers, the Dockerfile
 	@$(BIN)/ruff check .

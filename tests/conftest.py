@@ -66,7 +66,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first: four processes share the work, and none should wait for the others at the end.
+    """What takes long comes first: six processes share the work, and none should wait for the others at the end.
 
     Where servers and the model have to be fetched, which takes minutes, two begin with that, and the others with what
     needs neither.
@@ -167,9 +167,9 @@ def servers(request: pytest.FixtureRequest) -> Servers:
 
 
 @pytest.fixture(scope="session")
-def servers8() -> Servers:
-    """A second broker beside the first, and Elasticsearch 8, of all test processes."""
-    return shared.shared("8.19.3")
+def servers8(shared_servers: Servers) -> Servers:
+    """The same broker, and Elasticsearch 8, of all test processes."""
+    return shared.shared("8.19.3", beside=shared_servers)
 
 
 @pytest.fixture(params=["9.2.4", "8.19.3"])

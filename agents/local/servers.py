@@ -249,6 +249,8 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# no record of nothing twice a second: half of what an idle broker takes
+metadata.max.idle.interval.ms=0
 log.cleaner.dedupe.buffer.size=16777216
 log.cleaner.backoff.ms=2000
 """

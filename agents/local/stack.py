@@ -20,6 +20,8 @@ from agents.local.servers import Launch
 from agents.progress import Report
 from streams.errors import PenstockError
 
+STATE = "state.json"
+"""In the folder: the servers that run."""
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
@@ -105,13 +107,13 @@ def down(folder: Path) -> list[str]:
         _signal(server, signal.SIGTERM)
     for server in running:
         _stop(server)
-    (folder / "state.json").unlink(missing_ok=True)
+    (folder / STATE).unlink(missing_ok=True)
     return [server.name for server in running]
 
 
 def status(folder: Path) -> list[Server]:
     """The servers of this folder that are alive."""
-    path = folder / "state.json"
+    path = folder / STATE
     if not path.exists():
         return []
     stored = [Server(**item) for item in json.loads(path.read_text())]
@@ -225,7 +227,7 @@ def _start_time(pid: int) -> float | None:
 
 
 def _write(folder: Path, running: list[Server]) -> None:
-    path = folder / "state.json"
+    path = folder / STATE
     scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps([asdict(server) for server in running], indent=2) + "\n")
     scratch.replace(path)

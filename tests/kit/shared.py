@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from agents.local import KAFKA_VERSION, stack
@@ -60,14 +61,18 @@ def alone(what: str) -> Iterator[None]:
         yield
 
 
-def shared(version: str) -> Servers:
-    """A broker, and Elasticsearch of this version; started when they are not there yet."""
+def shared(version: str, beside: Servers | None = None) -> Servers:
+    """A broker, and Elasticsearch of this version; started when they are not there yet. `beside`: with its broker."""
     folder = Path(os.environ[FOLDER]) / version
     ports = folder / "ports.json"
     with alone("servers"):
         if not ports.exists():
             folder.mkdir()
             options = options_in(folder, version)
+            if beside:
+                options = replace(options, kafka_port=beside.kafka_port)
+                rows = json.loads((beside.options.folder / stack.STATE).read_text())
+                (folder / stack.STATE).write_text(json.dumps([row for row in rows if row["name"] == "kafka"]))
             mark, os.environ[guard.NAME] = os.environ[guard.NAME], os.environ[MARK]
             try:
                 stack.up(options, lambda *_: None)
