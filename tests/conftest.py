@@ -55,13 +55,13 @@ LONG = (
 def pytest_configure() -> None:
     """In the process that distributes the tests, and in each that runs some."""
     guard.begin()
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if shared.FOLDER not in os.environ:  # `tests.mutate` has servers for all its runs
         shared.begin()
 
 
 def pytest_unconfigure() -> None:
     """In both."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if shared.begun_here():
         shared.end()
 
 

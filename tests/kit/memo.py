@@ -36,7 +36,7 @@ def install(folder: Path) -> None:
 
 
 def _once(folder: Path, depends_on: list[object], make: Callable[..., T], *arguments: object) -> T:
-    key = hashlib.sha256(json.dumps([make.__name__, *depends_on]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([__file__, make.__name__, *depends_on]).encode()).hexdigest()
     path = folder / f"memo-{key[:32]}.json"
     try:
         kept: T = json.loads(path.read_text())

@@ -30,6 +30,11 @@ def begin() -> None:
     os.environ[MARK] = os.environ[guard.NAME]
 
 
+def begun_here() -> bool:
+    """Whether it was this process that did, which has to `end` it."""
+    return FOLDER in os.environ and os.environ[MARK] == os.environ[guard.NAME]
+
+
 def end() -> None:
     """In the same process, when the others are gone."""
     folder = Path(os.environ.pop(FOLDER))

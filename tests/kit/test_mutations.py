@@ -2,12 +2,10 @@
 
 import pytest
 
-from tests.mutate import MUTATIONS, ROOT, Mutation
+from tests.mutate import MUTATIONS, ROOT, Mutation, files_of
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.rule)
 def test_the_text_and_the_test_are_there(mutation: Mutation) -> None:
     assert (ROOT / mutation.file).read_text().count(mutation.old) == 1
-    name = mutation.test.split(" ")[0]
-    files = [path for path in ROOT.glob("tests/**/test_*.py") if path.parent.name != "chaos"]
-    assert any(f"def {name}" in path.read_text() for path in files)
+    assert files_of(mutation)
