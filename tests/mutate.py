@@ -77,7 +77,7 @@ MUTATIONS = [
     Mutation(
         "what a base forgot while it was taken from is missed by nobody",
         "agents/operations/rebuild.py",
-        "    await _require_verified(index, now)\n    if (await index.identity(now)).shards != before.shards:",
+        "    await index.require_verified(identity, now.group)\n    if identity.shards != before.shards:",
         "    if False:",
         "test_nothing_is_taken_from_an_index_that_nobody_verified",
     ),
@@ -97,9 +97,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a rebuild takes from whatever serves",
-        "agents/operations/rebuild.py",
-        "if await index.set_back(await index.identity(base)):",
-        "if False:",
+        "agents/elastic/index.py",
+        "        if await self.set_back(identity):\n            raise not_verified",
+        "        if False:\n            raise not_verified",
         "test_nothing_is_taken_from_an_index_that_nobody_verified",
     ),
     Mutation(
@@ -649,8 +649,8 @@ MUTATIONS = [
     Mutation(
         "chunks that went are told by nobody",
         "agents/operations/status.py",
-        "                return not_verified(identity.index, settings.source.group, settings.source.group)\n",
-        "                return None\n",
+        "            await index.require_verified(identity, settings.source.group)\n",
+        "",
         "test_chunks_that_went_alone_are_told_until_they_are_back",
     ),
     Mutation(

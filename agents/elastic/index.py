@@ -352,6 +352,11 @@ class Index:
         """Which of the two may be older than the other one, without anybody knowing."""
         return set_back(await self.notes(identity.index), identity.shards)
 
+    async def require_verified(self, identity: IndexIdentity, feeder: str | None) -> None:
+        """Raises RefusedError where one of the two may be older than the other. `feeder`: the group that feeds it."""
+        if await self.set_back(identity):
+            raise not_verified(identity.index, feeder, self.group)
+
     async def verified(self, identity: IndexIdentity) -> None:
         """Everything settled was held against the topic, on these shards, and found to be right, or mended.
 

@@ -15,7 +15,7 @@ from typing import Any
 from agents.clock import Deadline
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
-from agents.elastic.index import Index, not_verified, settings_of
+from agents.elastic.index import Index, settings_of
 from agents.elastic.notes import BEFORE_NOTE
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
@@ -112,10 +112,12 @@ def unfinished(generation: Generation) -> list[Gate]:
 
 async def not_set_back(index: Index, generation: Generation) -> list[Gate]:
     """The gate that is closed while nobody has verified an index that was restored, or whose registry was."""
-    if not await index.set_back(await index.identity(generation)):
-        return []
-    told = str(not_verified(generation.index, generation.group, index.group))
-    return [Gate(name="verified", passed=False, told=told)]
+    identity = await index.identity(generation)
+    try:
+        await index.require_verified(identity, generation.group)
+    except RefusedError as exc:
+        return [Gate(name="verified", passed=False, told=str(exc))]
+    return []
 
 
 async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:
@@ -144,8 +146,7 @@ async def parity(
     Closed where the old one cannot tell: it is shut, or its registry is gone, or does not know all documents.
     """
     try:
-        if await index.set_back(await index.identity(old)):
-            raise not_verified(old.index, old.group, index.group)
+        await index.require_verified(await index.identity(old), old.group)
         before = [await progress_of(index, reader, settings, old)]
         counts = [(await index.counts(old.index))["documents"]]
     except PenstockError as exc:
@@ -223,8 +224,7 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
         way = f"; `penstock index promote INDEX` gives readers another one: {others}" if others else ""
         raise RefusedError(f"there is nothing to go back to: {was}{way}")
     try:
-        if await index.set_back(await index.identity(target)):
-            raise not_verified(target.index, target.group, index.group)
+        await index.require_verified(await index.identity(target), target.group)
     except PenstockError as exc:
         raise RefusedError(
             f"{target.index}, which served before, cannot serve now: {exc}. `penstock index list` shows what else "

@@ -119,7 +119,7 @@ async def rebuild(
                     raise index.none(found)
                 if serving.rebuild:
                     raise half_rebuilt(serving)
-                await _require_verified(index, serving)
+                await index.require_verified(await index.identity(serving), serving.group)
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
                 new = await _begin(index, found, contract, serving, starts)
             elif offset is not None or at_ms is not None:
@@ -135,7 +135,7 @@ async def rebuild(
             base = _base(new, found, starts, compacted=await reader.is_compacted(settings.source.topic))
             if base:
                 _require_same_epochs(new, base)
-                await _require_verified(index, base)
+                await index.require_verified(await index.identity(base), base.group)
             await require_stopped(reader, own)
             await ensure_topics(reader, own, topic)
             checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
@@ -179,23 +179,15 @@ async def _begin(
     return await index.generation(made.index)
 
 
-async def _require_verified(index: Index, base: Generation) -> None:
-    """What it has lost would be missing in the new one, too, and nobody would know it any more."""
-    if await index.set_back(await index.identity(base)):
-        raise RefusedError(
-            f"{base.index} or its registry was restored or made anew, and nobody has verified it since: what is taken "
-            "from it may lack documents. `penstock index verify --repair`, then `penstock index rebuild`"
-        )
-
-
 async def _require_unchanged(index: Index, new: Generation, base: Generation, before: IndexIdentity) -> None:
-    """It was taken from up to now: what its registry forgot meanwhile was not."""
+    """What its registry has forgotten while it was taken from would be missing in the new one, and nobody know it."""
     now = next((one for one in await index.generations() if one.index == base.index), None)
     if now is None:
         return  # dropped since
     _require_same_epochs(new, now)
-    await _require_verified(index, now)
-    if (await index.identity(now)).shards != before.shards:
+    identity = await index.identity(now)
+    await index.require_verified(identity, now.group)
+    if identity.shards != before.shards:
         raise RefusedError(
             f"{base.index} or its registry was restored or made anew while documents were taken from it: `penstock "
             "index rebuild` takes them again"

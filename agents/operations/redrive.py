@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from agents.elastic.client import connect
-from agents.elastic.index import Index, not_verified
+from agents.elastic.index import Index
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
@@ -49,7 +49,8 @@ async def replay(
     """
     result = Replayed()
     async with AsyncExitStack() as stack:
-        await _require_verified(settings, checked)
+        async with connect(settings.elasticsearch) as client:
+            await Index(client, settings).require_verified(checked.identity, settings.source.group)
         reader = await stack.enter_async_context(log_reader(settings))
         home = checked.home(settings)
         rows = await listed(settings, checked.identity, await read_letters(reader, settings, home))
@@ -79,13 +80,6 @@ async def replay(
             result.outcomes["letter_gone"] += 1
             result.problems.append(f"{_name(letter)}: its letter was deleted meanwhile")
     return result
-
-
-async def _require_verified(settings: Settings, checked: Checked) -> None:
-    async with connect(settings.elasticsearch) as client:
-        index = Index(client, settings)
-        if await index.set_back(checked.identity):
-            raise not_verified(checked.identity.index, settings.source.group, settings.source.group)
 
 
 class _Redrive:

@@ -7,7 +7,7 @@ from agents.clock import age_s
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
-from agents.elastic.index import Index, not_verified
+from agents.elastic.index import Index
 from agents.indexing.preflight import require_few_rejected, wanted_setup
 from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
@@ -102,8 +102,7 @@ async def _ailing(settings: Settings, identity: IndexIdentity) -> PenstockError 
             index = Index(client, settings)
             await index.require_served(identity.index)
             await index.require_unblocked(identity.index)
-            if await index.set_back(identity):
-                return not_verified(identity.index, settings.source.group, settings.source.group)
+            await index.require_verified(identity, settings.source.group)
     except PenstockError as exc:
         return exc
     return None

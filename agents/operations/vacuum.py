@@ -131,11 +131,7 @@ async def vacuum(
     """How many stubs and entries were deleted, or would be. Twice is harmless; workers may run."""
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
-        if await index.set_back(checked.identity):
-            raise RefusedError(
-                f"{checked.identity.index} or its registry was restored, and nobody has verified it since: what is "
-                "vacuumed could not be told from what was lost. `penstock index verify --repair`, then vacuum"
-            )
+        await index.require_verified(checked.identity, settings.source.group)  # else a loss would look like a deletion
         for one in await index.generations():
             if one.rebuild and one.rebuild.get("base") == checked.identity.index:
                 raise RefusedError(

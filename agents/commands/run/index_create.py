@@ -4,12 +4,12 @@ from contextlib import suppress
 
 from agents.commands.common import say
 from agents.elastic.client import connect
-from agents.elastic.index import Index, not_verified
+from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
 from agents.settings import Settings, with_model
 from agents.stopping import finish
-from streams.errors import AwayError
+from streams.errors import AwayError, RefusedError
 from streams.generations import Generation, serving_one
 
 
@@ -36,8 +36,10 @@ async def _tell_what_is_not_verified(settings: Settings, made: Generation) -> No
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
         with suppress(AwayError):  # its shards are starting: workers and `status` say it
-            if await index.set_back(await index.identity(made)):
-                say(str(not_verified(made.index, made.group, settings.source.group)), err=True)
+            try:
+                await index.require_verified(await index.identity(made), made.group)
+            except RefusedError as exc:
+                say(str(exc), err=True)
 
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:
