@@ -552,13 +552,14 @@ def not_verified(name: str, feeder: str | None, group: str) -> RefusedError:
 
     `feeder` feeds it, and `group` is of the settings of whoever is told.
     """
-    of_whom = "" if feeder in (None, group) else f" (with PENSTOCK_SOURCE__GROUP={feeder})"
-    return RefusedError(
+    told = (
         f"{name} or its registry was restored or made anew, or a shard lost its history, and nobody has verified it "
-        "since: chunks may be missing that the registry has as written, or be left that it knows nothing of: "
-        f"`penstock index verify --repair`{of_whom}, once the workers have caught up (what that names as lost has to "
-        "be published again)"
+        "since: chunks may be missing that the registry has as written, or be left that it knows nothing of"
     )
+    when = "once the workers have caught up (what that names as lost has to be published again)"
+    if feeder in (None, group):
+        return RefusedError(f"{told}: `penstock index verify --repair`, {when}")
+    return RefusedError(f"{told}: `PENSTOCK_SOURCE__GROUP={feeder} penstock index verify --repair`, {when}")
 
 
 def _log_of(contract: dict[str, Any], notes: Mapping[str, Any]) -> str | None:
