@@ -271,7 +271,7 @@ def _decide(
         repair=work.repair,
         unverified=target.unverified,
     )
-    origin = origins.get(chunk_id(document.id, 0))
+    origin = origins.get(chunk_id(document.id, 0)) if origins else None
     match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, origin=origin):
         case Begin(entry) | Touch(entry):
             return entry
