@@ -247,7 +247,8 @@ def test_the_index_is_restored_from_a_snapshot(world: World, embedder: OnnxEmbed
         refused = world.start_worker()
         assert await refused.ended() == 3
         assert "`penstock index create` opens it" in refused.log.read_text()
-        await world.follow("The index was restored from a snapshot")
+        (last,) = await world.follow("The index was restored from a snapshot")
+        assert last.metrics()["penstock_chunks_embedded_total"] == 8, "of what came after the snapshot"
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
