@@ -283,10 +283,9 @@ class Verifier:
     async def _is_empty(self, partition: int, offset: int) -> bool:
         """Whether the log reaches back there, has no record there, and goes on behind it."""
         topic = self._settings.source.topic
-        if await self._reader.record_at(topic, partition, offset) is not None:
-            return False
+        there = await self._reader.records_at(topic, {partition: offset})
         bound = (await self._reader.bounds(topic, [partition]))[partition]
-        return bound.begin <= offset < bound.end
+        return partition not in there and bound.begin <= offset < bound.end
 
     async def _read_on(self, partition: int) -> None:
         """Whose records came since the topic was read: their keys only; they are settled by nobody yet."""
@@ -481,9 +480,9 @@ async def verify(
     with Spool() as spool:
         async with log_reader(settings) as reader, assemble(settings, checked) as assembly:
             index = Index(assembly.client, settings)
-            mine, serving = await index.generation(checked.identity.index), serving_one(await index.generations())
+            mine = await index.generation(checked.identity.index)
             result, left = Verified(index=mine.index, fed_by=mine.group), None
-            if serving and serving.index != mine.index:
+            if not mine.serving and (serving := serving_one(await index.generations())):
                 result.serving = serving.index, serving.group
             sides = await index.set_back(checked.identity)
             verifier = Verifier(settings, checked, assembly, reader, spool, set_back=sides)
@@ -491,8 +490,9 @@ async def verify(
             if repair and result.damaged:
                 repairer = Repairer(settings, assembly, reader, checked.home(settings))
                 await verifier.repair(repairer, report, accept_data_loss=accept_data_loss)
-                left = Verified(index=mine.index)
-                left.documents, left.chunks, left.vectors = result.documents, result.chunks, result.vectors
+                left = Verified(
+                    index=mine.index, documents=result.documents, chunks=result.chunks, vectors=result.vectors
+                )
                 await verifier.confirm(left, report)
             last = left or result
             if not last.damaged and not result.unsettled and not result.not_compared:

@@ -62,8 +62,8 @@ def real_texts(embedder: OnnxEmbedder, count: int) -> list[str]:
 
 
 def test_vectors_equal_sentence_transformers(embedder: OnnxEmbedder, tmp_path: Path) -> None:
-    """80 real texts of all lengths, embedded by the original in the export environment, once an environment."""
-    texts = real_texts(embedder, 80)
+    """200 real texts of all lengths, embedded by the original in the export environment, once an environment."""
+    texts = real_texts(embedder, 200)
     lengths = [len(ids) for ids in embedder.tokens.encode(texts)]
     assert min(lengths) < 16
     assert max(lengths) > 240

@@ -9,7 +9,7 @@ from tests.simulation.explore import exhaustively, randomly
 from tests.simulation.scenarios import EXHAUSTIVE, MUTATIONS, RANDOM, Mutation
 from tests.simulation.world import Violated, simulate
 
-RUNS, SMALL_RUNS, MUTATED_RUNS = 150, 800, 2000
+RUNS, SMALL_RUNS, MUTATED_RUNS = 200, 1000, 2000
 """Of each random world here, of each small one at most, and of those with a rule less, which is found within fewer."""
 
 

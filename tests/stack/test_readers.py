@@ -163,7 +163,7 @@ def test_elasticsearch_takes_whatever_validation_lets_through(made: World) -> No
             assert not isinstance(outcome, Refused), (outcome, operation.source["metadata"])
             written += isinstance(outcome, Written)  # the same id again is a conflict
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(st.text(min_size=1, max_size=300), bodies), min_size=5, max_size=15))
     def explore(pairs: list[tuple[str, dict[str, Any]]]) -> None:
         documents = [_decoded(key, body, offset) for offset, (key, body) in enumerate(pairs)]

@@ -64,13 +64,13 @@ def test_in_memory_rules_are_those_of_both_majors(either: Servers) -> None:
                     assert [doc.get(name) for name in names] == [wanted.get(name) for name in names]
                 compared.append(1)
 
-    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, suppress_health_check=list(HealthCheck))
     @given(operations)
     def explore(steps: list[tuple[Any, ...]]) -> None:
         asyncio.run(run(steps))
 
     explore()
-    assert len(compared) > 40
+    assert len(compared) > 50
 
 
 def _operation(kind: str, key: str, number: int | None, version_type: str | None) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,5 @@
 """`penstock index create`."""
 
-from contextlib import suppress
-
 from agents.commands.common import say
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -35,11 +33,12 @@ async def _tell_what_is_not_verified(settings: Settings, made: Generation) -> No
     """Its registry was made anew just now, or one of the two was restored."""
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
-        with suppress(AwayError):  # its shards are starting: workers and `status` say it
-            try:
-                await index.require_verified(await index.identity(made), made.group)
-            except RefusedError as exc:
-                say(str(exc), err=True)
+        try:
+            await index.require_verified(await index.identity(made), made.group)
+        except AwayError:
+            pass  # its shards are starting: workers and `status` say it
+        except RefusedError as exc:
+            say(str(exc), err=True)
 
 
 def _tell_what_is_missing(settings: Settings, made: Generation, lost: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agents.sources import pydocs
 from agents.sources.files import find_files, read_file
 from agents.sources.pydocs import read_modules
 from streams.errors import ConfigError
@@ -148,11 +147,8 @@ def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
 
 def test_the_standard_librarys_documentation_is_in_the_wire_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_PASSWORD", "of-this-machine")  # `os.environ` is a default in cgi, and data of os
-    names = pydocs.module_names()
-    some = sorted({*names[::3], "cgi", "os"} & set(names))  # all take seconds
-    monkeypatch.setattr(pydocs, "module_names", lambda: some)
     documents = list(read_modules())
-    assert len(documents) > 50
+    assert len(documents) > 150
     for outgoing in documents:
         record = Record(topic="", partition=0, offset=0, timestamp_ms=0, key=outgoing.key, value=outgoing.value)
         document = decode(record)
