@@ -79,10 +79,10 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         setup_logging(log.model_copy(update={"level": str(loglevel).lower()}) if loglevel else log)
 
     def _on_sigterm(self) -> None:
-        if self._signal_stop_time:
-            logger.error("second signal: exiting at once, what is in flight will be replayed")
-            finish()
-            os._exit(128 + signal.SIGTERM)
+        if self._signal_stop_time:  # two that the loop read at once
+            _exit_at_once(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _exit_at_once)  # the loop hears none between its runs, and a stop has several
         logger.info("stopping", extra={"drain_s": self.app.settings.lifecycle.drain_s})
         _exit_after(self.app.settings.lifecycle.drain_s, self.app)
         super()._on_sigterm()
@@ -470,6 +470,13 @@ def _record(message: Any) -> Record:
 def _headers(headers: Any) -> tuple[tuple[str, bytes | None], ...]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     return tuple((name, None if value is None else bytes(value)) for name, value in pairs)
+
+
+def _exit_at_once(number: int, _: object = None) -> NoReturn:
+    """What the second signal does."""
+    logger.error("second signal: exiting at once, what is in flight will be replayed")
+    finish()
+    os._exit(128 + number)
 
 
 def _exit_after(seconds: float, app: PenstockApp) -> None:

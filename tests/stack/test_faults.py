@@ -143,6 +143,23 @@ def test_second_sigterm_exits_at_once_and_loses_nothing(world: World, embedder: 
     asyncio.run(scenario())
 
 
+def test_a_second_sigterm_between_two_runs_of_its_loop_is_heard(world: World) -> None:
+    """The loop listens while it runs, and a stop runs it several times: a signal in between was lost."""
+    between = (
+        "import os, signal\nfrom agents.worker.app import Worker\n"
+        "Worker.on_worker_shutdown = lambda self: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+
+    async def scenario() -> None:
+        await world.create()
+        worker = world.start_worker(change=between)
+        await worker.said("worker starting")
+        worker.process.send_signal(signal.SIGTERM)
+        assert await worker.ended() == 128 + signal.SIGTERM
+
+    asyncio.run(scenario())
+
+
 def test_a_drained_worker_ends_with_0_although_its_connection_does_not_close(world: World) -> None:
     """Seen in aiokafka: a rebalance begins while it stops, and it looks for the group's coordinator for ever."""
     hangs = (
