@@ -191,10 +191,7 @@ class ElasticStore:
                 return exc  # for its size, perhaps: others go on meanwhile
 
         try:
-            answer = await self._requests.until_answered(
-                post,
-                _refused,
-            )
+            answer = await self._requests.until_answered(post, _refused)
         except ApiError as exc:
             if exc.status_code == 413:
                 await self._send_halves(path, part, sending)
@@ -283,10 +280,14 @@ def _refused(answer: Any) -> str | None:
     """Why a bulk refuses every item for now. Without the server's words: they may quote a document."""
     if isinstance(answer, ApiError):
         return THROTTLED
-    details = [found for item in answer.body["items"] for found in item.values()]
-    if all(passes(found["status"], found.get("error", {}).get("type")) for found in details):
-        return f"{details[0]['status']} {details[0].get('error', {}).get('type', '')}".strip()
-    return None
+    why = None
+    for item in answer.body["items"]:  # mostly the first one is written, and that is the answer
+        ((_, details),) = item.items()
+        status, kind = details["status"], details.get("error", {}).get("type", "")
+        if not passes(status, kind):
+            return None
+        why = why or f"{status} {kind}".strip()
+    return why
 
 
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
