@@ -54,7 +54,7 @@ def _sample(target: int, path: Path) -> None:
         time.sleep(EVERY_S)
         now = time.monotonic()
         frame = sys._current_frames().get(target)
-        seconds[_station(frame)] += now - last  # type: ignore[assignment]
+        seconds[_stage(frame)] += now - last  # type: ignore[assignment]
         last = now
         if now - written > 1:
             written = now
@@ -63,7 +63,7 @@ def _sample(target: int, path: Path) -> None:
             os.replace(temporary, path)
 
 
-def _station(frame: FrameType | None) -> str:
+def _stage(frame: FrameType | None) -> str:
     while frame is not None:
         name, function = frame.f_code.co_filename, frame.f_code.co_name
         for (file, wanted), stage in STAGES.items():

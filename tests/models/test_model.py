@@ -132,7 +132,8 @@ def test_bound_runs_give_the_same_vectors(
     plain, bound = (Session(model_folder, manifest, setup) for _ in range(2))
     bound._bound, bound._rows = bind(bound._session, manifest, "cpu"), ROWS["cuda"]
     bound.widths = Widths(bounds=bounds_up_to(manifest.max_tokens, WIDTHS["cuda"]), exact=False)
-    tokens = sorted(embedder.tokens.encode(real_texts(embedder, 8)), key=len)[:4]  # runs are full: long ones take long
+    ids = max(embedder.tokens.encode(real_texts(embedder, 8)), key=len)
+    tokens = [ids[:count] for count in (5, 12, 30, 60)]  # of several widths; runs are full, and long ones take long
     with ThreadPoolExecutor(2) as lanes:
         runs = [tokens[start : start + size] for size in (1, 3, 4) for start in range(0, 4, size)] * 2
         for run, vectors in zip(runs, lanes.map(bound.run, runs), strict=True):

@@ -3,17 +3,14 @@ verified."""
 
 import asyncio
 import json
-from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from agents.kafka.reader import log_reader
 from streams.contract import registry_mappings
 from tests.kit.harness import COMPACTED, PATIENCE_S, World, again_and_again, read_topic, snapshot, until
-from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
-from tests.stack.test_salvage import NEW, OLD, POISON, problem, restore, retention, set_back, texts
+from tests.stack.test_salvage import NEW, OLD, problem, restore, retention, texts
 from tests.stack.test_verify import verified
 
 MODEL_SPEED = "fast"
@@ -24,41 +21,6 @@ async def lose_registry(world: World, client: AsyncElasticsearch, index: str) ->
     await world.ready(world.workers[-1])  # with nothing to do, it may be settled before it has started
     await client.indices.delete(index=f"{index}-registry")
     assert await world.workers[-1].ended() == 3
-
-
-def test_epochs_that_only_claims_remember(world: World) -> None:
-    """Both sides are restored from before one began: without it, a key that moved would be on two partitions."""
-
-    async def scenario() -> None:
-        await world.create(partitions=2)
-        await world.produce([(b"moved", OLD), (b"still", OLD)], partition=0)
-        await world.settled(worker=world.start_worker())
-        async with connect(world.settings.elasticsearch) as client:
-            both = await snapshot(world, client)
-            assert world.workers[-1].terminate() == 0
-            bump(world)
-            await world.produce([(b"moved", NEW)], partition=1)
-            await world.settled(worker=world.start_worker())
-            new = await texts(world, "moved")
-            assert world.workers[-1].terminate() == 0
-            await grow(world, 4)
-            bump(world)
-            await world.produce([(b"still", NEW)], partition=3)
-            await world.settled(worker=world.start_worker())
-            await set_back(world, client, both)
-        worker = world.start_worker()
-        assert await worker.ended() == 3
-        assert "`penstock index create` gives it back" in worker.log.read_text()
-        refused = world.command("index", "epoch", "bump", "--why", "a test")
-        assert (refused.returncode, "`penstock index create`" in refused.stderr) == (3, True), refused.stderr
-        made = world.command("index", "create")
-        assert (made.returncode, "2 cuts" in made.stderr) == (0, True), made.stderr
-        await world.settled(worker=world.start_worker())
-        assert [await texts(world, doc) for doc in ("moved", "still")] == [new, new]
-        assert verified(world, "--repair")[1] == 0
-        assert await world.dead_letters() == []
-
-    asyncio.run(scenario())
 
 
 def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> None:
@@ -138,42 +100,6 @@ def test_a_registry_is_lost_and_partitions_are_added(world: World) -> None:
         await world.settled(worker=world.start_worker())
         assert verified(world, "--repair")[1] == 0
         assert ([bool(await texts(world, doc)) for doc in ("one", "two")], problem(world)) == ([True, True], None)
-
-    asyncio.run(scenario())
-
-
-def test_what_the_registry_alone_knew_is_made_again(world: World) -> None:
-    """It is deleted in load mode, then once more: the end of load mode, and deletions, of which stubs are left."""
-
-    async def scenario() -> None:
-        async with log_reader(world.settings) as reader:
-            await reader.create_topic(world.name, 1, {})
-        assert world.command("index", "create", "--load").returncode == 0
-        await world.produce([(b"deleted", OLD), (b"other", OLD)])
-        async with connect(world.settings.elasticsearch) as client:
-            (index,) = await client.indices.get_alias(name=world.name)
-            await client.indices.delete(index=f"{index}-registry")
-            assert world.command("index", "create").returncode == 0
-            worker = world.start_worker(change=BROKEN)
-            await worker.said("load mode ended")
-            shown = await client.indices.get_settings(index=index, name="index.refresh_interval")
-            assert shown[index]["settings"]["index"]["refresh_interval"] != "-1"
-            for value in (POISON, None):
-                await world.settled(worker=worker)
-                await world.produce([(b"deleted", value)])
-            await world.settled(worker=worker)
-            row: dict[str, Any] = {"text": "Another's.", "vector": [0.1] * 384, "metadata": {"source": "notes.txt"}}
-            await client.index(index=world.name, id="strange", document=row, refresh=True)
-            await retention(world)
-            await lose_registry(world, client, index)
-        await world.follow("The registry was deleted")
-        found, code = verified(world)
-        assert (code, found["kinds"]) == (0, {"no record": 1, "changed by others": 1}), found
-        assert world.command("search", "another's", "-k", "9").returncode == 0
-        listed = json.loads(world.command("dlq", "list", "--json").stdout)
-        assert (listed["records"], listed["open"]) == (1, 0), listed  # the deletion came after it
-        world.command("dlq", "replay")
-        assert (await texts(world, "deleted"), problem(world)) == ([], None)
 
     asyncio.run(scenario())
 

@@ -1,0 +1,232 @@
+"""Chunks, registry and claims set back or lost, beside a log that forgets: what of it others still know.
+
+The quick suite has a case of each side (`tests/stack/test_salvage.py`, `tests/stack/test_restored.py`).
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from agents.elastic.client import connect
+from agents.kafka.reader import log_reader
+from agents.operations.judge import ACCEPT
+from tests.kit.harness import World, snapshot
+from tests.stack.test_dlq import BROKEN
+from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
+from tests.stack.test_restored import lose_registry
+from tests.stack.test_salvage import NEW, OLD, POISON, SHORT, drop, problem, restore, retention, set_back, texts
+from tests.stack.test_verify import Damage, verified
+
+MODEL_SPEED = "fast"
+
+
+def test_content_that_nobody_has_any_more_is_named_and_there_is_an_end(world: World) -> None:
+    """The chunks alone are restored: what was deleted since stays so, and what came since is lost."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"older", OLD), (b"same", OLD), (b"deleted", OLD), (b"shrunk", NEW)])
+        await world.settled(worker=world.start_worker())
+        old = await texts(world, "older")
+        async with connect(world.settings.elasticsearch) as client:
+            index = (await snapshot(world, client)).partition(",")[0]
+            await world.produce([(b"older", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", SHORT)])
+            await world.settled(worker=world.workers[-1])
+            new = await texts(world, "older")
+            assert len(new) > len(old) > 1
+            assert world.command("index", "vacuum", "--before", "0s").returncode == 0  # nothing knows of it any more
+            await retention(world)
+            await restore(world, client, index)
+            await client.update(index=index, id="same#0", doc={"metadata": {"title": "By hand."}}, refresh=True)
+        found, code = verified(world, "--repair")
+        notes = {"no record": 1, "changed by others": 1}
+        assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 3} | notes), found
+        told = {finding["where"]: finding["what"] for finding in found["findings"]}
+        assert all("publish it again" in told[doc] and f"`penstock {ACCEPT}`" in told[doc] for doc in ("older", "none"))
+        assert await texts(world, "deleted") == []
+        assert problem(world)
+        await world.produce([(b"shrunk", {"text": "It is short again."})])
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "shrunk") == ["It is short again."]
+        done = world.command(*ACCEPT.split())
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        assert (await texts(world, "older"), await texts(world, "none")) == (old, [])
+        assert problem(world) is None
+        found, code = verified(world)
+        assert (code, found["kinds"]) == (0, {"no record": 2, "changed by others": 1}), found
+        assert any("the content of an older one is kept" in finding["what"] for finding in found["findings"])
+        await world.produce([(b"older", NEW), (b"none", NEW)])  # by their producer, unchanged
+        await world.settled(worker=world.workers[-1])
+        assert (await texts(world, "older"), await texts(world, "none")) == (new, new)
+        async with connect(world.settings.elasticsearch) as client:
+            await retention(world)
+            await drop(world, client, "none#1")
+        assert verified(world, "--repair")[1] == 1
+        await world.produce([(b"none", NEW)])  # it is written, though the registry has it
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "none") == new
+        assert verified(world)[1] == 0
+
+    asyncio.run(scenario())
+
+
+def test_of_a_key_that_moved_the_chunks_know_the_newer_record(world: World) -> None:
+    """The topic has the older one, of another partition, and the registry knows no other."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"moved", OLD), (b"emptied", OLD)], partition=0)
+        await world.settled(worker=world.start_worker())
+        await grow_into_an_epoch(world, 2)
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            await world.produce([(b"moved", NEW), (b"emptied", NEW)], partition=1)
+            await world.settled(worker=world.workers[-1])
+            new = await texts(world, "moved")
+            await retention(world, 1)
+            await drop(world, client, "emptied#2")
+            assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+            await restore(world, client, registry)
+        assert verified(world)[1] == 1
+        assert verified(world, "--repair")[1] == 0
+        assert (await texts(world, "moved"), await texts(world, "emptied")) == (new, [])
+        await world.produce([(b"moved", {"text": "Again."}), (b"emptied", {"text": "Again."})], partition=1)
+        await world.settled(worker=world.workers[-1])
+        assert (await texts(world, "moved"), await texts(world, "emptied")) == (["Again."], ["Again."])
+        assert await world.dead_letters() == []
+
+    asyncio.run(scenario())
+
+
+def test_content_that_a_dead_letter_has_is_not_lost(world: World) -> None:
+    """A replay was killed halfway, and a chunk of another one went: both records are in their letters only."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"begun", OLD), (b"begun", POISON), (b"torn", POISON), (b"refused", POISON)])
+        worker = world.start_worker(change=BROKEN)
+        await world.settled(worker=worker)
+        assert worker.terminate() == 0
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            assert world.command("dlq", "replay").returncode == 0
+            new = await texts(world, "begun")
+            damage = Damage(client, registry.removesuffix("-registry"))
+            await damage.entry("begun", state="writing", attempt=2)
+            await drop(world, client, "begun#0")
+            await drop(world, client, "torn#1")
+            found, code = verified(world, "--repair", "--accept-data-loss")
+            assert (code, found["kinds"]) == (0, {"left writing": 1, "missing chunk": 1, "no record": 1}), found
+            assert [await texts(world, doc) for doc in ("begun", "torn", "refused")] == [new] * 3
+            assert world.command("dlq", "purge", "--yes").returncode == 0
+            await restore(world, client, registry)  # from before the replay
+        assert verified(world, "--repair")[1] == 0
+        assert [await texts(world, doc) for doc in ("begun", "torn", "refused")] == [new] * 3
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_can_tell_is_left_alone(world: World) -> None:
+    """Nothing was set back, as far as is known: a document without an entry is not deleted unasked."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"unknown", OLD), (b"edited", NEW), (b"deleted", OLD), (b"refused", OLD)])
+        await world.settled(worker=world.start_worker())
+        old = await texts(world, "unknown")
+        async with connect(world.settings.elasticsearch) as client:
+            index, _, registry = (await snapshot(world, client)).partition(",")
+            await client.delete(index=registry, id="unknown", refresh=True)
+            for title in "abcd":  # each is a version more
+                for key in ("edited#0", "deleted#0"):
+                    await client.update(index=index, id=key, doc={"metadata": {"title": title}}, refresh=True)
+            await world.produce([(b"edited", {"text": "It changed."}), (b"deleted", None)])
+            await world.settled(worker=world.workers[-1])
+            await retention(world)
+            found, code = verified(world, "--repair")
+            assert (code, found["after_repair"]["kinds"].keys() - {"no record", "changed by others"}) == (
+                1,
+                {"unknown document", "content lost"},
+            ), found["after_repair"]
+            assert (await texts(world, "unknown"), await texts(world, "deleted")) == (old, [])
+            assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+            assert await texts(world, "unknown") == []
+            assert verified(world)[1] == 0
+            await restore(world, client, registry)
+            refused = world.command("index", "vacuum", "--before", "0s")
+            assert (refused.returncode, "`penstock index verify --repair`" in refused.stderr) == (3, True)
+
+    asyncio.run(scenario())
+
+
+def test_epochs_that_only_claims_remember(world: World) -> None:
+    """Both sides are restored from before one began: without it, a key that moved would be on two partitions."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce([(b"moved", OLD), (b"still", OLD)], partition=0)
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            both = await snapshot(world, client)
+            assert world.workers[-1].terminate() == 0
+            bump(world)
+            await world.produce([(b"moved", NEW)], partition=1)
+            await world.settled(worker=world.start_worker())
+            new = await texts(world, "moved")
+            assert world.workers[-1].terminate() == 0
+            await grow(world, 4)
+            bump(world)
+            await world.produce([(b"still", NEW)], partition=3)
+            await world.settled(worker=world.start_worker())
+            await set_back(world, client, both)
+        worker = world.start_worker()
+        assert await worker.ended() == 3
+        assert "`penstock index create` gives it back" in worker.log.read_text()
+        refused = world.command("index", "epoch", "bump", "--why", "a test")
+        assert (refused.returncode, "`penstock index create`" in refused.stderr) == (3, True), refused.stderr
+        made = world.command("index", "create")
+        assert (made.returncode, "2 cuts" in made.stderr) == (0, True), made.stderr
+        await world.settled(worker=world.start_worker())
+        assert [await texts(world, doc) for doc in ("moved", "still")] == [new, new]
+        assert verified(world, "--repair")[1] == 0
+        assert await world.dead_letters() == []
+
+    asyncio.run(scenario())
+
+
+def test_what_the_registry_alone_knew_is_made_again(world: World) -> None:
+    """It is deleted in load mode, then once more: the end of load mode, and deletions, of which stubs are left."""
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 1, {})
+        assert world.command("index", "create", "--load").returncode == 0
+        await world.produce([(b"deleted", OLD), (b"other", OLD)])
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            await client.indices.delete(index=f"{index}-registry")
+            assert world.command("index", "create").returncode == 0
+            worker = world.start_worker(change=BROKEN)
+            await worker.said("load mode ended")
+            shown = await client.indices.get_settings(index=index, name="index.refresh_interval")
+            assert shown[index]["settings"]["index"]["refresh_interval"] != "-1"
+            for value in (POISON, None):
+                await world.settled(worker=worker)
+                await world.produce([(b"deleted", value)])
+            await world.settled(worker=worker)
+            row: dict[str, Any] = {"text": "Another's.", "vector": [0.1] * 384, "metadata": {"source": "notes.txt"}}
+            await client.index(index=world.name, id="strange", document=row, refresh=True)
+            await retention(world)
+            await lose_registry(world, client, index)
+        await world.follow("The registry was deleted")
+        found, code = verified(world)
+        assert (code, found["kinds"]) == (0, {"no record": 1, "changed by others": 1}), found
+        assert world.command("search", "another's", "-k", "9").returncode == 0
+        listed = json.loads(world.command("dlq", "list", "--json").stdout)
+        assert (listed["records"], listed["open"]) == (1, 0), listed  # the deletion came after it
+        world.command("dlq", "replay")
+        assert (await texts(world, "deleted"), problem(world)) == ([], None)
+
+    asyncio.run(scenario())
