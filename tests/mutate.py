@@ -448,7 +448,7 @@ MUTATIONS = [
         "agents/kafka/claims.py",
         "claim if claim is not None and claim.sink == sink else None for number",
         "claim for number",
-        "test_chunk_index_deleted_under_a_worker_and_registry_deleted and True",
+        "test_chunk_index_deleted_under_a_worker_and_registry_deleted",
     ),
     Mutation(
         "one write alias for every incarnation",

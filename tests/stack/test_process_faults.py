@@ -233,10 +233,22 @@ def test_group_offsets_set_back_by_hand(world: World, embedder: OnnxEmbedder) ->
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("busy", [True, False])
-def test_chunk_index_deleted_under_a_worker_and_registry_deleted(
-    world: World, embedder: OnnxEmbedder, busy: bool
-) -> None:
+def test_an_idle_worker_notices_that_its_chunk_index_is_deleted(world: World) -> None:
+    """Fault 27, second part, and nothing is produced that would tell it."""
+
+    async def scenario() -> None:
+        await world.create()
+        worker = world.start_worker()
+        await world.ready(worker)
+        async with connect(world.settings.elasticsearch) as client:
+            await client.indices.delete(index=f"{world.name}-{world.settings.model.name.lower()}-000001")
+        assert await worker.ended() == 3
+        assert "`penstock index create`" in worker.log.read_text()
+
+    asyncio.run(scenario())
+
+
+def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 27, second part: everything is indexed again, by no silent skip and into no dynamic mapping."""
 
     async def scenario() -> None:
@@ -247,8 +259,7 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(
         await world.settled(worker=first)
         async with connect(world.settings.elasticsearch) as client:
             await client.indices.delete(index=index)
-            if busy:  # an idle worker notices, too
-                await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
+            await world.produce([(b"doc-1", {"text": "Written after the index was gone."})])
             assert await first.ended() == 3
             assert "`penstock index create`" in first.log.read_text()
             deleted = await asyncio.to_thread(world.command, "worker")
