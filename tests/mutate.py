@@ -33,6 +33,48 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "letters may go although nobody has verified what the registry has as written",
+        "agents/commands/run/dlq.py",
+        "if identity and before_ms is None:",
+        "if False and identity:",
+        "test_nothing_is_taken_from_an_index_that_nobody_verified",
+    ),
+    Mutation(
+        "a partition that is gone is waited for",
+        "agents/kafka/reader.py",
+        "if partition >= await self.require_partitions(topic):",
+        "if False:",
+        "test_a_letter_of_a_partition_that_is_gone_holds_up_no_other",
+    ),
+    Mutation(
+        "only what a worker has noted can be verified",
+        "agents/elastic/index.py",
+        "notes.get(SHARDS_NOTE) in (before.get(SHARDS_NOTE), own)",
+        "notes.get(SHARDS_NOTE) == own",
+        "test_an_emptied_topic_needs_no_worker_to_be_verified",
+    ),
+    Mutation(
+        "a group without claims has lost what retention took",
+        "agents/worker/app.py",
+        "checked.indexed if checked.unverified else {}",
+        "checked.indexed",
+        "test_a_group_without_claims_has_lost_nothing",
+    ),
+    Mutation(
+        "what half a rebuild lacks is lost",
+        "agents/operations/judge.py",
+        "        if self.rebuilding:",
+        "        if False:",
+        "test_half_a_rebuild_has_lost_nothing",
+    ),
+    Mutation(
+        "the way back leads to the index that serves",
+        "agents/elastic/index.py",
+        "elif generation.group != self.group:",
+        "elif False:",
+        "test_the_way_back_names_the_group_of_the_index_before",
+    ),
+    Mutation(
         "what compaction took was deleted, whatever else the topic has",
         "agents/operations/judge.py",
         "            or self.spool.is_unread(doc, partition)\n",

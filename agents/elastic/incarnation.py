@@ -17,6 +17,8 @@ from streams.dead_letter import Home
 from streams.epochs import Epochs, from_contract
 from streams.errors import AwayError, RefusedError
 
+CREATE = "`penstock index create`"
+"""Gives an index the registry, or the write aliases, that it lacks."""
 PIPELINES = ("default_pipeline", "final_pipeline")
 NO_PIPELINE = "_none"
 """What an ingest pipeline drops or changes on its way is neither what was written nor refused."""
@@ -79,8 +81,10 @@ async def open_for_writing(client: AsyncElasticsearch, name: str) -> None:
     await client.indices.update_aliases(actions=actions)
 
 
-async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict[str, str], dict[str, int]]:
-    """Uuids and numbers of shards of the index and its registry.
+async def _uuids_and_shards(
+    client: AsyncElasticsearch, name: str, way: str = CREATE
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Uuids and numbers of shards of the index and its registry. `way`: the command that makes one that is missing.
 
     Raises RefusedError without one of them, and where a setting of one endangers what is written.
     """
@@ -90,10 +94,10 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
         raise index_gone(name)
     if registry not in settings:
         raise RefusedError(
-            f"the registry {registry} is missing, and with it what may be stale: `penstock index create` makes it "
-            "anew, empty; workers fill it from the topic, then `penstock index verify --repair` from the chunks. Where "
-            "`penstock index list` shows another index that is up to date, `penstock index promote --unchecked` gives "
-            "it to readers first"
+            f"the registry {registry} is missing, and with it what may be stale: {way} makes it anew, empty; "
+            "workers fill it from the topic, then `penstock index verify --repair` from the chunks. Where `penstock "
+            "index list` shows another index that is up to date, `penstock index promote --unchecked` gives it to "
+            "readers first"
         )
     for index in (name, registry):
         if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":
@@ -113,19 +117,19 @@ async def _uuids_and_shards(client: AsyncElasticsearch, name: str) -> tuple[dict
     )
 
 
-async def look(client: AsyncElasticsearch, name: str, stored: dict[str, Any], *, opened: bool = True) -> IndexIdentity:
-    """An index with this contract as it is now; `opened`: it must be open for writing, too.
+async def look(
+    client: AsyncElasticsearch, name: str, stored: dict[str, Any], *, way: str, opened: bool = True
+) -> IndexIdentity:
+    """An index with this contract as it is now; `opened`: it must be open for writing. `way`: the command that opens it.
 
     Raises RefusedError when it is not whole, AwayError while a shard is not started, and what the client raises.
     """
     registry = f"{name}-registry"
-    uuids, counts = await _uuids_and_shards(client, name)
+    uuids, counts = await _uuids_and_shards(client, name, way)
     incarnation = _incarnation(uuids, stored)
     for index in (name, registry):
         if opened and not await client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
-            raise RefusedError(
-                f"{index} is not open for writing: it was restored, or half made; `penstock index create` opens it"
-            )
+            raise RefusedError(f"{index} is not open for writing: it was restored, or half made; {way} opens it")
     stats = await client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
     histories: dict[str, list[str]] = {}
     for index in (name, registry):

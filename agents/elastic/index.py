@@ -16,7 +16,7 @@ from elasticsearch import ApiError, AsyncElasticsearch
 
 from agents.configured import contract_in, field_names
 from agents.elastic.errors import EXISTS, kind_of, translated
-from agents.elastic.incarnation import NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
+from agents.elastic.incarnation import CREATE, NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
     ALIAS_NOTE,
     BEFORE_NOTE,
@@ -294,7 +294,7 @@ class Index:
         found = await self.generations()
         serving = serving_one(found)
         if serving and serving.rebuild:
-            raise half_rebuilt(serving)
+            raise half_rebuilt(serving, found)
         if serving is None:
             way = f"`penstock index promote {name}`"
             if any(one.rebuild for one in found if one.index == name):
@@ -357,14 +357,14 @@ class Index:
         if await self.set_back(identity):
             raise not_verified(identity.index, feeder, self.group)
 
-    async def verified(self, identity: IndexIdentity) -> None:
+    async def verified(self, identity: IndexIdentity, before: Mapping[str, Any]) -> None:
         """Everything settled was held against the topic, on these shards, and found to be right, or mended.
 
-        Where a worker has noted others since, that says nothing about them.
+        `before`: the notes when that began. Where a worker has noted other shards since, it says nothing about them.
         """
-        notes = await self.notes(identity.index)
-        if notes.get(UNVERIFIED_NOTE) and notes.get(SHARDS_NOTE) == list(identity.shards):
-            await self.note(identity.index, **{UNVERIFIED_NOTE: None})
+        notes, own = await self.notes(identity.index), list(identity.shards)
+        if set_back(notes, identity.shards) and notes.get(SHARDS_NOTE) in (before.get(SHARDS_NOTE), own):
+            await self.note(identity.index, **{SHARDS_NOTE: own, UNVERIFIED_NOTE: None})
 
     async def open(self, name: str) -> None:
         """For writing, where its creation was interrupted before that. Twice is harmless."""
@@ -456,7 +456,13 @@ class Index:
 
         Raises PenstockError when it cannot be told, RefusedError when it is not whole.
         """
-        return await self._call(lambda: look(self._client, generation.index, generation.contract, opened=opened))
+        way = CREATE
+        if generation.group is None:  # as where its registry, which has the note, is missing
+            way += " (with the source.group of its workers)"
+        elif generation.group != self.group:
+            way = f"`PENSTOCK_SOURCE__GROUP={generation.group} penstock index create`"
+        index, contract = generation.index, generation.contract
+        return await self._call(lambda: look(self._client, index, contract, way=way, opened=opened))
 
     async def counts(self, name: str, *, refresh: bool = True) -> dict[str, int]:
         """Documents and chunks of an index."""
@@ -538,12 +544,17 @@ class Index:
             return await request()
 
 
-def half_rebuilt(serving: Generation) -> RefusedError:
-    """What is said where a rebuild serves that has not ended: readers have what it has taken so far."""
+def half_rebuilt(serving: Generation, found: Sequence[Generation]) -> RefusedError:
+    """What is said where a rebuild serves that has not ended: readers have what it has taken so far. `found`: all."""
     base = (serving.rebuild or {}).get("base")
+    told = f"{serving.index} serves, and its rebuild has not ended: readers have a part of the documents"
+    if all(one.index != base for one in found):
+        return RefusedError(
+            f"{told}, and {base}, from which it took them, is gone: `penstock index drop {serving.index}` says how to "
+            "begin anew from the topic"
+        )
     return RefusedError(
-        f"{serving.index} serves, and its rebuild has not ended: readers have a part of the documents. `penstock index "
-        f"promote {base} --unchecked` gives them all, then `penstock index rebuild` goes on"
+        f"{told}. `penstock index promote {base} --unchecked` gives them all, then `penstock index rebuild` goes on"
     )
 
 

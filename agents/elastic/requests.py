@@ -121,7 +121,7 @@ class Requests:
         if was_closed and not self.closed:
             told = (
                 "Elasticsearch does not answer, or refuses everything, as while a shard is away, or an index closed: "
-                "fetching stops meanwhile"
+                "what needs it waits meanwhile"
             )
             logger.warning(told, extra={"reason": reason})
         self._show()

@@ -219,10 +219,12 @@ class LogReader:
         return Next(record=None, position=position, start=start)
 
     async def record_at(self, topic: str, partition: int, offset: int) -> Record | None:
-        """The record at exactly this offset; None where the log, as it is now, holds none there.
+        """The record at exactly this offset; None where the log, as it is now, has none, or no such partition.
 
         Raises PenstockError when it does not say for 15 s (`patient`): that nothing came is no answer.
         """
+        if partition >= await self.require_partitions(topic):  # the client would wait for it
+            return None
         bound = (await self.bounds(topic, [partition]))[partition]
         if not bound.begin <= offset < bound.end:
             return None

@@ -14,9 +14,12 @@ from streams.registry import Entry, Stored
 from streams.salvage import UNKNOWN, Left, newest_whole, what_is_left
 
 ACCEPT = "index verify --repair --accept-data-loss"
-NOTES = frozenset({"no record", "lost meanwhile", "key on two partitions", "too large here", "changed by others"})
+NOTES = frozenset(
+    {"no record", "lost meanwhile", "key on two partitions", "too large here", "changed by others", "not rebuilt yet"}
+)
 """Kinds that are worth knowing, and no damage: retention or compaction took the record, a dead letter names it, it was
-indexed under a larger `batch.max_inflight_bytes` than this command has, or somebody wrote another field of it."""
+indexed under a larger `batch.max_inflight_bytes` than this command has, somebody wrote another field of it, or the
+rebuild of the index has not ended."""
 OF_THE_CHUNKS = frozenset(
     {"missing entry", "stale entry", "left writing", "missing chunk", "stubbed chunk"}
     | {"wrong hash", "wrong version", "version ahead", "content lost"}
@@ -43,9 +46,9 @@ class Judge:
     """Offsets by partition: `begin`, where the log began when it was read; `bounds`, up to which it was read: what is
     newer is not looked at; `ends`, as of now.
 
-    `registry_set_back`, `chunks_set_back`: it may be older than the other one. `letters_whole`: retention took no dead
-    letter. `lost`: offsets of a partition that retention took while they were read. `too_large`: documents and versions
-    that a worker with a larger limit took.
+    `registry_set_back`, `chunks_set_back`: it may be older than the other one. `rebuilding`: another index has what is
+    not taken yet. `letters_whole`: retention took no dead letter. `lost`: offsets of a partition that retention took
+    while they were read. `too_large`: documents and versions that a worker with a larger limit took.
     """
 
     checked: Checked
@@ -55,6 +58,7 @@ class Judge:
     ends: Mapping[int, int] = field(default_factory=dict)
     registry_set_back: bool = False
     chunks_set_back: bool = False
+    rebuilding: bool = False
     letters_whole: bool = True
     lost: list[tuple[int, range]] = field(default_factory=list)
     too_large: set[tuple[str, int]] = field(default_factory=set)
@@ -117,6 +121,9 @@ class Judge:
         return found
 
     def _lost(self, doc: str, left: Left, seen: Seen) -> Finding:
+        if self.rebuilding:
+            told = "no damage: `penstock index rebuild`, which has not ended, takes it from the index before"
+            return Finding("not rebuilt yet", doc, told)
         record = f"record (partition {left.entry.partition}, offset {offset_of_version(left.entry.version)})"
         told = (
             f"its newest {record} is no longer in the topic, and not all of its chunks are there: publish it again, or"

@@ -118,7 +118,7 @@ async def rebuild(
                 if serving is None:
                     raise index.none(found)
                 if serving.rebuild:
-                    raise half_rebuilt(serving)
+                    raise half_rebuilt(serving, found)
                 await index.require_verified(await index.identity(serving), serving.group)
                 starts = await _starts(index, reader, settings, serving, offset=offset, at_ms=at_ms)
                 new = await _begin(index, found, contract, serving, starts)

@@ -23,7 +23,7 @@ from typing import Any
 from agents.clock import Deadline
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
-from agents.elastic.notes import Side
+from agents.elastic.notes import Side, set_back
 from agents.elastic.requests import PAGE, scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
@@ -39,7 +39,7 @@ from agents.operations.vectors import ALIVE, OF_OTHERS, WITH_STUBS, StoredVector
 from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import offset_of_version
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 from streams.examine import Finding, Place, Row, newest_of, row_of
 from streams.generations import serving_one
 from streams.ids import chunk_id
@@ -127,6 +127,7 @@ class Verifier:
         spool: Spool,
         *,
         set_back: frozenset[Side],
+        rebuilding: bool,
     ) -> None:
         self._settings = settings
         self._checked = checked
@@ -139,6 +140,7 @@ class Verifier:
             spool=spool,
             registry_set_back="registry" in set_back,
             chunks_set_back="chunks" in set_back,
+            rebuilding=rebuilding,
         )
         self._read_up_to: dict[int, int] = {}
         """Beyond the settled offsets, by keys only."""
@@ -484,8 +486,18 @@ async def verify(
             result, left = Verified(index=mine.index, fed_by=mine.group), None
             if not mine.serving and (serving := serving_one(await index.generations())):
                 result.serving = serving.index, serving.group
-            sides = await index.set_back(checked.identity)
-            verifier = Verifier(settings, checked, assembly, reader, spool, set_back=sides)
+            if accept_data_loss and mine.rebuild:
+                raise RefusedError(
+                    f"the rebuild of {mine.index} has not ended, and what it lacks may still come: `penstock index "
+                    "rebuild` goes on with it"
+                )
+            if repair:
+                await index.require_unblocked(mine.index)
+            notes = await index.notes(mine.index)
+            sides = set_back(notes, checked.identity.shards)
+            verifier = Verifier(
+                settings, checked, assembly, reader, spool, set_back=sides, rebuilding=bool(mine.rebuild)
+            )
             await verifier.run(result, report, sample, whole=bool(sides))
             if repair and result.damaged:
                 repairer = Repairer(settings, assembly, reader, checked.home(settings))
@@ -496,12 +508,12 @@ async def verify(
                 await verifier.confirm(left, report)
             last = left or result
             if not last.damaged and not result.unsettled and not result.not_compared:
-                await _vouch(settings, checked, assembly)
+                await _vouch(index, checked, notes)
             return result, left
 
 
-async def _vouch(settings: Settings, checked: Checked, assembly: Assembly) -> None:
+async def _vouch(index: Index, checked: Checked, before: Mapping[str, Any]) -> None:
     try:
-        await Index(assembly.client, settings).verified(checked.identity)
+        await index.verified(checked.identity, before)
     except PenstockError as exc:  # a login that only reads
         logger.warning("that it is verified could not be noted in the registry", extra={"reason": str(exc)})

@@ -5,6 +5,7 @@ line breaks that Unicode has may stand in its strings.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +28,14 @@ def find_files(paths: list[Path]) -> list[tuple[Path, str]]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        if path.is_dir():
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist") from None
+        except (OSError, ValueError) as exc:
+            raise _unreadable(path, exc) from exc
+        if stat.S_ISDIR(mode):
             pairs = [(file.relative_to(path).as_posix(), file) for file in sorted(_inside(path))]
-        elif not path.exists():
-            raise ConfigError(f"{path} does not exist")
         elif path.suffix.lower() not in SUFFIXES:
             raise ConfigError(f"{path}: only {', '.join(SUFFIXES)} can be read")
         else:
@@ -51,13 +56,20 @@ def _inside(folder: Path) -> Iterator[Path]:
     """Raises ConfigError for a folder that cannot be read: its documents would be missing without a word."""
 
     def unreadable(exc: OSError) -> None:
-        raise ConfigError(f"{exc.filename} cannot be read: {exc.strerror}")
+        raise _unreadable(exc.filename, exc)
 
     for inside, _, names in os.walk(folder, onerror=unreadable):
         for name in names:
             file = Path(inside) / name
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield file
+            try:
+                if file.suffix.lower() in SUFFIXES and file.is_file():
+                    yield file
+            except OSError as exc:  # a folder that may be listed, and not entered
+                raise _unreadable(file, exc) from exc
+
+
+def _unreadable(what: object, exc: OSError | ValueError) -> ConfigError:
+    return ConfigError(f"{what} cannot be read: {getattr(exc, 'strerror', None) or exc}")
 
 
 def _require_utf8(name: str, file: Path) -> None:
@@ -75,7 +87,7 @@ def read_file(file: Path, name: str) -> Iterator[Outgoing]:
         else:
             yield _read_text(file, name)
     except OSError as exc:
-        raise ConfigError(f"{file} cannot be read: {exc.strerror}") from exc
+        raise _unreadable(file, exc) from exc
 
 
 def _read_text(file: Path, name: str) -> Outgoing:

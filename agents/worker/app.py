@@ -79,15 +79,19 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         setup_logging(log.model_copy(update={"level": str(loglevel).lower()}) if loglevel else log)
 
     def _on_sigterm(self) -> None:
+        self._stop_by(signal.SIGTERM)
+
+    def _on_sigint(self) -> None:
+        self._stop_by(signal.SIGINT)
+
+    def _stop_by(self, which: signal.Signals) -> None:
         if self._signal_stop_time:  # two that the loop read at once
-            _exit_at_once(signal.SIGTERM)
+            _exit_at_once(which)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _exit_at_once)  # the loop hears none between its runs, and a stop has several
         logger.info("stopping", extra={"drain_s": self.app.settings.lifecycle.drain_s})
         _exit_after(self.app.settings.lifecycle.drain_s, self.app)
-        super()._on_sigterm()
-
-    _on_sigint = _on_sigterm
+        self._schedule_shutdown(which)
 
     def execute_from_commandline(self) -> NoReturn:
         """Run until stopped. Exits 0 after a clean stop, else with the error's own code."""
@@ -205,7 +209,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 sink=checked.identity.sink,
                 max_ratio=settings.dead_letters.max_ratio,
                 history=checked.history,
-                indexed=checked.indexed,
+                indexed=checked.indexed if checked.unverified else {},
             ),
             claims=ClaimTable(self.claim_table),
             log=reader,

@@ -13,6 +13,7 @@ from agents.operations.judge import ACCEPT
 from tests.kit.harness import World, snapshot
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
+from tests.stack.test_logs import new_log
 from tests.stack.test_restored import lose_registry
 from tests.stack.test_salvage import NEW, OLD, POISON, SHORT, drop, problem, restore, retention, set_back, texts
 from tests.stack.test_verify import Damage, verified
@@ -228,5 +229,127 @@ def test_what_the_registry_alone_knew_is_made_again(world: World) -> None:
         assert (listed["records"], listed["open"]) == (1, 0), listed  # the deletion came after it
         world.command("dlq", "replay")
         assert (await texts(world, "deleted"), problem(world)) == ([], None)
+
+    asyncio.run(scenario())
+
+
+def test_an_emptied_topic_needs_no_worker_to_be_verified(world: World) -> None:
+    """The registry is deleted, and there is no record that a worker would start for."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD), (b"two", NEW)])
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            await client.indices.delete(index=f"{index}-registry")
+        assert world.command("index", "create").returncode == 0
+        assert problem(world)
+        assert verified(world, "--repair")[1] == 0
+        assert problem(world) is None
+        assert world.command("dlq", "replay").returncode == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_group_without_claims_has_lost_nothing_of_an_index_that_is_whole(world: World) -> None:
+    """The newest records are no documents, and all of them were read."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD), *[(b"bad", b"{")] * 5])
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await retention(world)
+        await world.delete_topic(world.settings.changelog_topic)
+        await world.ready(worker := world.start_worker())
+        lost = f'penstock_records_lost_total{{partition="0",topic="{world.name}"}}'
+        assert worker.metrics()[lost] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_letter_of_a_partition_that_is_gone_holds_up_no_other(world: World) -> None:
+    """A pointer: the topic was made anew with fewer partitions, and nobody has the record."""
+
+    async def scenario() -> None:
+        await world.shrink_dead_letters(60_000)
+        await world.create(partitions=2)
+        await world.produce([(b"big", b'{"text": ' + b"x" * 100_000)], partition=1)
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await new_log(world, 1, claims_too=False)
+        await world.produce([(b"poisoned", POISON)])
+        assert bump(world).returncode == 0
+        await world.settled(worker=world.start_worker(change=BROKEN))
+        replayed = world.command("dlq", "replay")
+        assert "cannot be reached" not in replayed.stderr, replayed.stderr
+        assert await texts(world, "poisoned")
+
+    asyncio.run(scenario())
+
+
+def test_half_a_rebuild_has_lost_nothing(world: World) -> None:
+    """It was killed, the topic has lost the records, and the index that it takes from has all."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((f"doc-{number}".encode(), OLD) for number in range(600))
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        gate, output = world.gate(), world.tmp / "rebuild"
+        gate.let(2)
+        process = world.start("index", "rebuild", output=output, errors=output, extra=gate.environment)
+        await gate.holds(process)
+        process.kill()
+        assert process.wait() < 0
+        own = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-2"}
+        found = json.loads(world.command("index", "verify", "--json", extra=own).stdout)
+        assert found["kinds"]["not rebuilt yet"] > 0
+        assert "content lost" not in found["kinds"]
+        refused = world.command("index", "verify", "--repair", "--accept-data-loss", extra=own)
+        assert (refused.returncode, "`penstock index rebuild` goes on" in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "rebuild").returncode == 0
+        await world.settled_as(own, world.start_worker(own))
+        promoted = world.command("index", "promote")
+        assert promoted.returncode == 0, promoted.stderr
+        assert json.loads(world.command("index", "verify", "--json", extra=own).stdout)["documents"] == 600
+
+    asyncio.run(scenario())
+
+
+def test_the_way_back_names_the_group_of_the_index_before(world: World) -> None:
+    """Its registry is deleted, or both are restored, after readers were given another group's index."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD)])
+        await world.settled(worker=(worker := world.start_worker()))
+        made = json.loads(world.command("index", "rebuild", "--json").stdout)
+        own = {"PENSTOCK_SOURCE__GROUP": made["group"]}
+        await world.settled_as(own, world.start_worker(own))
+        assert world.command("index", "promote").returncode == 0
+        assert worker.terminate() == 0
+        first = f"{world.name}-all-minilm-l6-v2-000001"
+        async with connect(world.settings.elasticsearch) as client:
+            both = f"{first},{first}-registry"
+            place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
+            await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
+            await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            await client.indices.delete(index=both)
+            await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            refused = world.command("index", "rollback", extra=own)
+            way = f"`PENSTOCK_SOURCE__GROUP={world.name} penstock index create` opens it"
+            assert (refused.returncode, way in refused.stderr) == (3, True), refused.stderr
+            await client.indices.delete(index=f"{first}-registry")
+            refused = world.command("index", "rollback", extra=own)
+            assert "(with the source.group of its workers) makes it anew" in refused.stderr, refused.stderr
+        assert world.command("index", "create").returncode == 0
+        await world.settled(worker=world.start_worker())
+        assert world.command("index", "verify", "--repair").returncode == 0
+        done = world.command("index", "rollback", extra=own)
+        assert done.returncode == 0, done.stderr
 
     asyncio.run(scenario())

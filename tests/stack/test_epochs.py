@@ -308,7 +308,7 @@ def test_chunks_that_went_alone_are_told_until_they_are_back(world: World, embed
         async with connect(world.settings.elasticsearch) as client:
             found = Index(client, world.settings)
             identity = await found.identity(await found.generation())
-            await found.verified(replace(identity, shards=("of a verification", "that ran while they changed")))
+            await found.verified(replace(identity, shards=("of a verification", "that ran while they changed")), {})
         assert problem()
         assert not any(key.startswith("doc-0#") for key in await world.chunks())
         worker = world.start_worker()

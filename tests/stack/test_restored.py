@@ -42,6 +42,7 @@ def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> No
             await world.settled(worker=world.start_worker())
             refused("index", "rebuild")
             refused("dlq", "replay")
+            refused("dlq", "purge", "--yes")
             assert verified(world, "--repair")[1] == 0
             await world.produce([(b"two", OLD)])
             await world.settled(worker=world.workers[-1])

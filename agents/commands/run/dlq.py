@@ -12,6 +12,8 @@ from rich.text import Text
 from agents.commands.common import say
 from agents.commands.run.output import console, counted, print_json, when
 from agents.commands.run.progress import progress_bar
+from agents.elastic.client import connect
+from agents.elastic.index import Index
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Listed, listed, pages, purgeable, read_letters, reasons
 from agents.operations.status import identity_or_problem
@@ -186,6 +188,9 @@ async def _purgeable(settings: Settings, before_ms: int | None) -> tuple[dict[in
         identity, problem = await identity_or_problem(settings, topic)
         if problem and before_ms is None:
             raise PenstockError(f"which letters are open cannot be told: {problem}; `--before TIME` needs no index")
+        if identity and before_ms is None:  # a registry may have as written what only a letter has by now
+            async with connect(settings.elasticsearch) as client:
+                await Index(client, settings).require_verified(identity, settings.source.group)
         return await purgeable(settings, reader, identity, before_ms)
 
 

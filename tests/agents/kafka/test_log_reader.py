@@ -102,6 +102,11 @@ async def reading(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[LogRea
     monkeypatch.setattr(
         reader_module, "AIOKafkaAdminClient", lambda **_: SimpleNamespace(start=broker.close, close=broker.close)
     )
+
+    async def partitions(*_: Any) -> int:
+        return len(broker.begin)
+
+    monkeypatch.setattr(LogReader, "require_partitions", partitions)
     async with log_reader(Settings()) as reader:
         yield reader, broker
 
@@ -224,6 +229,7 @@ def test_that_nothing_came_is_no_empty_place(monkeypatch: pytest.MonkeyPatch) ->
             assert found.offset == 5
             broker.begin[0] = 43
             assert [await reader.record_at("t", 0, offset) for offset in (5, END)] == [None, None]
+            assert await reader.record_at("t", 7, 5) is None, "there is no such partition"
             monkeypatch.setattr(LogReader, "_fetch", nothing)
             with pytest.raises(PenstockError, match="t/0"):
                 await reader.patient(0.05).record_at("t", 0, 50)

@@ -102,6 +102,20 @@ def test_folders_that_lead_in_a_circle_or_cannot_be_read(tmp_path: Path, monkeyp
         find_files([tmp_path])
 
 
+def test_a_path_that_cannot_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, why in (("a" * 300, "File name too long"), ("a\0b", "null byte")):
+        with pytest.raises(ConfigError, match=f"cannot be read: .*{why}"):
+            find_files([tmp_path / name])
+    (tmp_path / "a.txt").write_text("a")
+
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "is_file", denied)  # as in a folder that may be listed, and not entered
+    with pytest.raises(ConfigError, match=r"a\.txt cannot be read: Permission denied"):
+        find_files([tmp_path])
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.jsonl cannot be read: No such file"):
         list(read_file(tmp_path / "gone.jsonl", "gone.jsonl"))
