@@ -120,7 +120,7 @@ async def _uuids_and_shards(
 async def look(
     client: AsyncElasticsearch, name: str, stored: dict[str, Any], *, way: str, opened: bool = True
 ) -> IndexIdentity:
-    """An index with this contract as it is now; `opened`: it must be open for writing. `way`: the command that opens it.
+    """An index with this contract as it is now; `opened`: it must be open for writing, `way`: by which command it is.
 
     Raises RefusedError when it is not whole, AwayError while a shard is not started, and what the client raises.
     """
