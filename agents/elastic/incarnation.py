@@ -94,10 +94,10 @@ async def _uuids_and_shards(
         raise index_gone(name)
     if registry not in settings:
         raise RefusedError(
-            f"the registry {registry} is missing, and with it what may be stale: {way} makes it anew, empty; "
-            "workers fill it from the topic, then `penstock index verify --repair` from the chunks. Where `penstock "
-            "index list` shows another index that is up to date, `penstock index promote --unchecked` gives it to "
-            "readers first"
+            f"the registry {registry} is missing, and with it what may be stale: {way} makes it anew, empty, with the "
+            "source.group of its workers; they fill it from the topic, then `penstock index verify --repair` from the "
+            "chunks. Where `penstock index list` shows another index that is up to date, `penstock index promote "
+            "--unchecked` gives it to readers first"
         )
     for index in (name, registry):
         if settings[index]["settings"]["index"].get("translog", {}).get("durability", "request") != "request":

@@ -457,9 +457,7 @@ class Index:
         Raises PenstockError when it cannot be told, RefusedError when it is not whole.
         """
         way = CREATE
-        if generation.group is None:  # as where its registry, which has the note, is missing
-            way += " (with the source.group of its workers)"
-        elif generation.group != self.group:
+        if generation.group not in (None, self.group):
             way = f"`PENSTOCK_SOURCE__GROUP={generation.group} penstock index create`"
         index, contract = generation.index, generation.contract
         return await self._call(lambda: look(self._client, index, contract, way=way, opened=opened))

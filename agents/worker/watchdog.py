@@ -62,6 +62,13 @@ class Watchdog:
         self._rebalance = rebalance
         if rebalance is None:
             await self._ask(paused=paused)
+        elif next(self._looks) % COMPARE_EVERY == 0:  # one that begins while the topic is made anew may never end
+            try:
+                await self._incarnations.require_same(idle=True)
+            except RefusedError:
+                raise
+            except PenstockError as exc:
+                logger.debug("the topic could not be looked at", extra={"reason": str(exc)})
         if reasons := self.stalled():
             raise PenstockError(f"no progress: {'; '.join(reasons)}; a restart goes on from the last claim")
 

@@ -11,7 +11,7 @@ from agents.settings import Settings
 from agents.worker import watchdog
 from agents.worker.membership import Membership
 from agents.worker.watchdog import Watchdog
-from streams.errors import ConfigError, PenstockError
+from streams.errors import ConfigError, PenstockError, RefusedError
 
 STALL_S = Settings().lifecycle.stall_s
 
@@ -33,13 +33,25 @@ async def no_members(_: str) -> list[dict[str, str]]:
     return []
 
 
-def made(*, elasticsearch: bool) -> Watchdog:
+class Incarnations:
+    """What was `found` instead of topic and index as they were, if anything."""
+
+    def __init__(self, found: PenstockError | None = None) -> None:
+        self._found = found
+
+    async def require_same(self, *, idle: bool) -> None:
+        assert idle, "nobody else looks at the claimed records"
+        if self._found:
+            raise self._found
+
+
+def made(*, elasticsearch: bool, found: PenstockError | None = None) -> Watchdog:
     """Of a worker without partitions; `elasticsearch`: whether it answers."""
     parts: dict[str, Any] = {
         "assignment": SimpleNamespace(snapshot=list),
         "pipeline": SimpleNamespace(progressed=0.0),
         "requests": SimpleNamespace(closed=elasticsearch),
-        "incarnations": None,
+        "incarnations": Incarnations(found),
         "membership": Membership(Settings(), cast(Any, SimpleNamespace(group_members=no_members, is_gone=still_there))),
     }
     return Watchdog(Settings(), **cast(Any, parts))
@@ -73,6 +85,14 @@ def test_a_rebalance_that_does_not_end_is_a_stall_and_one_after_the_other_is_non
         assert found.stalled() == []
     with pytest.raises(PenstockError, match="a rebalance of the group has not ended for 120 s"):
         look(5.1 * STALL_S, 4)
+
+
+def test_a_topic_made_anew_in_a_rebalance_is_named(clock: list[float]) -> None:
+    """The rebalance may never end: Faust waits for the claims of partitions that the group gave up meanwhile."""
+    with pytest.raises(RefusedError, match="is another log"):
+        asyncio.run(made(elasticsearch=True, found=RefusedError("it is another log")).look(paused=False, rebalance=1))
+    away = made(elasticsearch=True, found=PenstockError("Kafka cannot be reached"))
+    asyncio.run(away.look(paused=False, rebalance=1))
 
 
 def test_a_process_that_was_stopped_in_a_rebalance_gets_its_time(clock: list[float]) -> None:
