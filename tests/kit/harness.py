@@ -64,8 +64,6 @@ SHELL = frozenset("$|&;<>*?~`\\")
 """Characters that mean something to a shell, quotes aside."""
 PACE = Path(__file__).with_name("pace")
 """In PYTHONPATH of every process under test, see there."""
-LOOK_EVERY = 5
-"""Looks at the lag between two at what it is about."""
 PATIENCE_S = 300.0
 """How long a test waits for what has to happen. A machine that is slow or busy is no failure."""
 _numbers = itertools.count()
@@ -435,34 +433,16 @@ class World:
 
     @asynccontextmanager
     async def lags(self) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-        """Lag as `penstock status` computes it, again and again over the same connections.
-
-        Topic and index are looked at every few times, and before it is said to be 0: half of what servers and tests
-        had to do was to tell them that nothing has changed.
-        """
+        """Lag as `penstock status` computes it, again and again over the same connections."""
         async with log_reader(self.settings) as reader, connect(self.settings.elasticsearch) as client:
-            index, turns = Index(client, self.settings), itertools.count()
-            known: tuple[int, str | None] = 0, None
-
-            async def look() -> tuple[int, str | None]:
-                topic = await reader.require_topic(self.name)
-                try:
-                    return topic.partitions, (await index.identify(self.contract(topic))).sink
-                except PenstockError:
-                    return topic.partitions, None
-
-            async def behind(partitions: int, sink: str | None) -> int:
-                return sum(row["lag"] for row in await partition_rows(reader, self.settings, partitions, sink))
 
             async def now() -> int:
-                nonlocal known
-                if fresh := next(turns) % LOOK_EVERY == 0:
-                    known = await look()
-                lag = await behind(*known)
-                if not lag and not fresh:
-                    known = await look()
-                    lag = await behind(*known)
-                return lag
+                topic = await reader.require_topic(self.name)
+                try:
+                    sink = (await Index(client, self.settings).identify(self.contract(topic))).sink
+                except PenstockError:
+                    sink = None
+                return sum(row["lag"] for row in await partition_rows(reader, self.settings, topic.partitions, sink))
 
             yield now
 
