@@ -105,13 +105,13 @@ def failure(*serving: Serve, closed: int | None = None) -> tuple[list[str], Pens
     return asyncio.run(run())
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who says nothing says nothing later either."""
+    """Of servers with which the client gets nowhere, however long it tries."""
     monkeypatch.setattr(reader, "CONNECT_TIMEOUT_S", 1)
-    monkeypatch.setattr(bootstrap, "SILENT_S", 1, raising=False)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("serve", "said"),
     [
@@ -128,13 +128,16 @@ def test_what_is_no_kafka_is_a_wrong_setting_that_is_named_with_what_answered(se
     assert said in str(error)
 
 
-def test_who_says_nothing_may_be_a_broker_that_hangs_and_is_waited_for() -> None:
+@pytest.mark.usefixtures("short")
+def test_who_says_nothing_may_be_a_broker_that_hangs_and_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "SILENT_S", 1)
     (server,), error = failure(silent)
     assert isinstance(error, AwayError), error
     assert f"{server} takes connections and says nothing" in str(error)
     assert "kafka.bootstrap_servers" in str(error)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("other", [silent, None], ids=["silent", "away"])
 def test_one_wrong_server_beside_one_that_may_come_is_named_and_waited_for(other: Serve | None) -> None:
     (wrong, _), error = failure(http, other) if other else failure(http, closed=free_port())
