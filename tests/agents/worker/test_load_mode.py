@@ -59,7 +59,7 @@ def test_load_mode_ends_under_constant_input(ahead: int, monkeypatch: pytest.Mon
     async def scenario() -> None:
         checked = SimpleNamespace(partitions=2, identity=SimpleNamespace(index=INDEX, sink="s"))
         client = cast(AsyncElasticsearch, index)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await end_when_filled(Settings(), cast(Checked, checked), cast(LogReader, None), client)
 
     asyncio.run(scenario())

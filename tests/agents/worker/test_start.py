@@ -69,7 +69,7 @@ def starting(
 def answer(port: int, path: str) -> tuple[int, list[str]]:
     """Status and reasons of an admin page; status 0 when nothing listens."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as got:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=NOTHING_WORKS_S) as got:
             return got.status, json.loads(got.read()).get("reasons", [])
     except urllib.error.HTTPError as exc:
         return exc.code, json.loads(exc.read())["reasons"]
