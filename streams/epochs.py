@@ -146,10 +146,13 @@ def only_to_new_partitions(before: int, now: int) -> bool:
 
 def begin_epoch(feeder: str | None, group: str) -> str:
     """The way on for an index that `feeder` feeds, for somebody with these settings."""
-    command = "penstock index epoch bump --why …"
-    if feeder not in (None, group):
-        command = f"PENSTOCK_SOURCE__GROUP={feeder} {command}"
-    return f"Stop the workers, then begin a new epoch with `{command}`"
+    command = with_group("`penstock index epoch bump --why …`", feeder, group)
+    return f"Stop the workers, then begin a new epoch with {command}"
+
+
+def with_group(command: str, feeder: str | None, group: str) -> str:
+    """A command, between backquotes, about an index that `feeder` feeds, as somebody with this group has to run it."""
+    return command if feeder in (None, group) else f"`PENSTOCK_SOURCE__GROUP={feeder} {command.removeprefix('`')}"
 
 
 def moved_keys(topic: str, now: int, index: str, before: int, way: str) -> RefusedError:

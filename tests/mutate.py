@@ -70,8 +70,8 @@ MUTATIONS = [
     Mutation(
         "the way back leads to the index that serves",
         "agents/elastic/index.py",
-        "if generation.group not in (None, self.group):",
-        "if False:",
+        "way = with_group(CREATE, generation.group, self.group)",
+        "way = CREATE",
         "test_the_way_back_names_the_group_of_the_index_before",
     ),
     Mutation(
@@ -140,7 +140,7 @@ MUTATIONS = [
     Mutation(
         "a rebuild takes from whatever serves",
         "agents/elastic/index.py",
-        "        if await self.set_back(identity):\n            raise not_verified",
+        "        if set_back(await self.notes(identity.index), identity.shards):\n            raise not_verified",
         "        if False:\n            raise not_verified",
         "test_nothing_is_taken_from_an_index_that_nobody_verified",
     ),

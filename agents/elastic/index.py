@@ -26,7 +26,6 @@ from agents.elastic.notes import (
     REBUILD_NOTE,
     SHARDS_NOTE,
     UNVERIFIED_NOTE,
-    Side,
     notes_in,
     read_notes,
     set_back,
@@ -34,7 +33,7 @@ from agents.elastic.notes import (
 )
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
-from streams.epochs import History, another_log, begin_epoch, moved_keys, to_contract
+from streams.epochs import History, another_log, begin_epoch, moved_keys, to_contract, with_group
 from streams.errors import AwayError, NoIndexError, PenstockError, RefusedError
 from streams.generations import (
     Generation,
@@ -348,13 +347,9 @@ class Index:
             logger.warning(str(not_verified(identity.index, self.group, self.group)))
         return bool(sides)
 
-    async def set_back(self, identity: IndexIdentity) -> frozenset[Side]:
-        """Which of the two may be older than the other one, without anybody knowing."""
-        return set_back(await self.notes(identity.index), identity.shards)
-
     async def require_verified(self, identity: IndexIdentity, feeder: str | None) -> None:
         """Raises RefusedError where one of the two may be older than the other. `feeder`: the group that feeds it."""
-        if await self.set_back(identity):
+        if set_back(await self.notes(identity.index), identity.shards):
             raise not_verified(identity.index, feeder, self.group)
 
     async def verified(self, identity: IndexIdentity, before: Mapping[str, Any]) -> None:
@@ -456,9 +451,7 @@ class Index:
 
         Raises PenstockError when it cannot be told, RefusedError when it is not whole.
         """
-        way = CREATE
-        if generation.group not in (None, self.group):
-            way = f"`PENSTOCK_SOURCE__GROUP={generation.group} penstock index create`"
+        way = with_group(CREATE, generation.group, self.group)
         index, contract = generation.index, generation.contract
         return await self._call(lambda: look(self._client, index, contract, way=way, opened=opened))
 
@@ -566,9 +559,8 @@ def not_verified(name: str, feeder: str | None, group: str) -> RefusedError:
         "since: chunks may be missing that the registry has as written, or be left that it knows nothing of"
     )
     when = "once the workers have caught up (what that names as lost has to be published again)"
-    if feeder in (None, group):
-        return RefusedError(f"{told}: `penstock index verify --repair`, {when}")
-    return RefusedError(f"{told}: `PENSTOCK_SOURCE__GROUP={feeder} penstock index verify --repair`, {when}")
+    way = with_group("`penstock index verify --repair`", feeder, group)
+    return RefusedError(f"{told}: {way}, {when}")
 
 
 def _log_of(contract: dict[str, Any], notes: Mapping[str, Any]) -> str | None:

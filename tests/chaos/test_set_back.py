@@ -327,23 +327,21 @@ def test_the_way_back_names_the_group_of_the_index_before(world: World) -> None:
         await world.create(partitions=1)
         await world.produce([(b"one", OLD)])
         await world.settled(worker=(worker := world.start_worker()))
-        made = json.loads(world.command("index", "rebuild", "--json").stdout)
-        own = {"PENSTOCK_SOURCE__GROUP": made["group"]}
-        await world.settled_as(own, world.start_worker(own))
-        assert world.command("index", "promote").returncode == 0
-        assert worker.terminate() == 0
-        first = f"{world.name}-all-minilm-l6-v2-000001"
         async with connect(world.settings.elasticsearch) as client:
-            both = f"{first},{first}-registry"
-            place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
-            await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})
-            await client.snapshot.create(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            both = await snapshot(world, client)
+            made = json.loads(world.command("index", "rebuild", "--json").stdout)
+            own = {"PENSTOCK_SOURCE__GROUP": made["group"]}
+            await world.settled_as(own, world.start_worker(own))
+            assert world.command("index", "promote").returncode == 0
+            assert worker.terminate() == 0
             await client.indices.delete(index=both)
-            await client.snapshot.restore(repository=world.name, snapshot="one", indices=both, wait_for_completion=True)
+            await client.snapshot.restore(
+                repository=world.name, snapshot="one", indices=both, include_aliases=False, wait_for_completion=True
+            )
             refused = world.command("index", "rollback", extra=own)
             way = f"`PENSTOCK_SOURCE__GROUP={world.name} penstock index create` opens it"
             assert (refused.returncode, way in refused.stderr) == (3, True), refused.stderr
-            await client.indices.delete(index=f"{first}-registry")
+            await client.indices.delete(index=both.partition(",")[2])
             refused = world.command("index", "rollback", extra=own)
             assert "with the source.group of its workers" in refused.stderr, refused.stderr
         assert world.command("index", "create").returncode == 0
