@@ -8,8 +8,11 @@ import json
 import re
 import time
 
+from aiokafka import AIOKafkaProducer
+
 from agents.clock import moment
 from agents.elastic.client import connect
+from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.dead_letter import CONNECT
@@ -252,5 +255,32 @@ def test_partitions_added_twice_before_an_epoch_began(world: World, embedder: On
         assert done.returncode == 0, done.stderr
         await world.settled(worker=world.start_worker())
         await assert_epochs(world, embedder, frozenset(place_of(letter.headers) for letter in letters))
+
+    asyncio.run(scenario())
+
+
+def test_the_moment_of_growth_may_be_in_an_open_transaction(world: World) -> None:
+    """Keys moved between old partitions, too: the new one's first record tells when, though nobody may read it yet."""
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce([(b"moved", {"text": "Old."})], partition=0)
+        await world.settled(worker=(worker := world.start_worker()))
+        await grow(world, 3)
+        producer = AIOKafkaProducer(**connection(world.settings), transactional_id=world.name)
+        async with producer, producer.transaction():
+            held = await producer.send_and_wait(world.name, b'{"text": "Held back."}', b"held", 2)
+            await world.produce([(b"moved", {"text": "New."})], partition=1, timestamp_ms=held.timestamp + 5)
+            await exits_with_3(worker, "has 3")
+            refused = bump(world)
+            assert (refused.returncode, "1 records from then on" in refused.stderr) == (3, True), refused.stderr
+            when = moment(held.timestamp)
+            assert f"--at {when}` (that is the first record there)" in refused.stderr
+            await world.follow("Partitions were added to the source topic", {"2026-03-01T12:00:00.250Z": when}, block=1)
+        await world.settled(worker=world.workers[-1])
+        found = {row["metadata"]["doc_id"]: row["text"] for row in (await world.chunks()).values()}
+        assert found == {"moved": "New.", "held": "Held back."}
+        found, code = verified(world)
+        assert code == 0, found
 
     asyncio.run(scenario())

@@ -13,7 +13,7 @@ from agents.operations.judge import ACCEPT
 from tests.kit.harness import World, snapshot
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
-from tests.stack.test_logs import new_log
+from tests.stack.test_logs import documents, new_log
 from tests.stack.test_restored import lose_registry
 from tests.stack.test_salvage import NEW, OLD, POISON, SHORT, drop, problem, restore, retention, set_back, texts
 from tests.stack.test_verify import Damage, verified
@@ -349,5 +349,65 @@ def test_the_way_back_names_the_group_of_the_index_before(world: World) -> None:
         assert world.command("index", "verify", "--repair").returncode == 0
         done = world.command("index", "rollback", extra=own)
         assert done.returncode == 0, done.stderr
+
+    asyncio.run(scenario())
+
+
+def test_retention_takes_the_newer_records_of_keys_that_moved(world: World) -> None:
+    """What is left on the partition before says nothing of them: no damage, and no repair takes them back."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce(documents(range(20)))
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        await grow(world, 2)
+        assert bump(world).returncode == 0
+        await world.produce(documents(range(20), salt=900))
+        await world.settled(worker=(worker := world.start_worker()))
+        assert worker.terminate() == 0
+        before = await world.chunks()
+        async with log_reader(world.settings) as reader:
+            end = (await reader.bounds(world.name, [1]))[1].end
+            assert end, "keys that moved"
+            await reader.delete_before(world.name, {1: end})
+        found, code = verified(world)
+        assert (code, found["kinds"]) == (0, {"no record": end}), found
+        async with connect(world.settings.elasticsearch) as client:
+            index = next(iter(await client.indices.get_alias(name=world.name)))
+            moved = next(entry["doc_id"] for entry in (await world.registry()).values() if entry["partition"] == 1)
+            row = await client.get(index=index, id=f"{moved}#0", source_includes="*,vector")
+            extra = row["_source"] | {"metadata": row["_source"]["metadata"] | {"chunk": 9}}
+            await Damage(client, index).put(f"{moved}#9", extra, 1)
+        found, code = verified(world, "--repair")
+        assert (code, found["kinds"]) == (0, {"no record": end, "orphan chunk": 1}), found
+        after = {key: row for key, row in (await world.chunks()).items() if not row["penstock"]["stub"]}
+        assert after == before, "the orphan goes, and the only copy of its document stays"
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_is_lost_and_partitions_are_added(world: World) -> None:
+    """Each of the two refusals leads on, and nothing makes the index look as if it were whole."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"one", OLD), (b"two", OLD)])
+        await world.settled(worker=world.start_worker())
+        await retention(world)
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            await lose_registry(world, client, index)
+            await grow(world, 2)
+            missing = world.command("index", "epoch", "bump", "--why", "a test")
+            assert (missing.returncode, "`penstock index create`" in missing.stderr) == (3, True), missing.stderr
+            moved = world.command("index", "create")
+            assert (moved.returncode, "penstock index epoch bump" in moved.stderr) == (3, True), moved.stderr
+            bump(world)
+            made = world.command("index", "create")
+            assert (made.returncode, "index verify --repair" in made.stderr) == (0, True), made.stderr
+        await world.settled(worker=world.start_worker())
+        assert verified(world, "--repair")[1] == 0
+        assert ([bool(await texts(world, doc)) for doc in ("one", "two")], problem(world)) == ([True, True], None)
 
     asyncio.run(scenario())

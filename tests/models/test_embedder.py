@@ -217,11 +217,10 @@ def test_quality_is_cosine_and_common_neighbours() -> None:
     assert other["overlap_top10"] < 0.6
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_may_share_an_index_has_the_same_vectors(model_folder: Path, precision: Any) -> None:
-    """Cosine ≥ 0.999 to fp32: bf16 where this processor and runtime have it."""
+def test_what_may_share_an_index_has_the_same_vectors(model_folder: Path) -> None:
+    """Cosine ≥ 0.999 of bf16 to fp32, where this processor and runtime have it."""
     try:
-        embedder = load_embedder(model_folder, wanted=Constraints(precision=precision))
+        embedder = load_embedder(model_folder, wanted=Constraints(precision="bf16"))
     except PenstockError as exc:
         pytest.skip(str(exc))
     reference = load_embedder(model_folder, wanted=Constraints(provider="cpu", precision="fp32"))

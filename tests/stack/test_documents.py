@@ -110,9 +110,8 @@ def test_unchanged_document_is_not_embedded_again(world: World) -> None:
     asyncio.run(scenario())
 
 
-def test_in_a_changed_document_only_changed_chunks_are_embedded(world_on_either: World, embedder: OnnxEmbedder) -> None:
+def test_in_a_changed_document_only_changed_chunks_are_embedded(world: World, embedder: OnnxEmbedder) -> None:
     """Fault 18: a word in the middle of 100 chunks, a new title, a shorter and a longer text; vectors are read back."""
-    world = world_on_either
     world.split_at(120, 20)
     paragraphs = [f"Paragraph {i}. " + f"The gate of sluice {i} was opened at noon. " * 2 for i in range(100)]
 

@@ -401,40 +401,6 @@ def test_a_cut_is_never_lost_to_a_note(world: World, monkeypatch: pytest.MonkeyP
     asyncio.run(scenario())
 
 
-def test_retention_takes_the_newer_records_of_keys_that_moved(world: World, embedder: OnnxEmbedder) -> None:
-    """What is left on the partition before says nothing of them: no damage, and no repair takes them back."""
-
-    async def scenario() -> None:
-        await world.create(partitions=1)
-        await world.produce(documents(range(20)))
-        await world.settled(worker=(worker := world.start_worker()))
-        assert worker.terminate() == 0
-        await grow(world, 2)
-        assert bump(world).returncode == 0
-        await world.produce(documents(range(20), salt=900))
-        await world.settled(worker=(worker := world.start_worker()))
-        assert worker.terminate() == 0
-        before = await world.chunks()
-        async with log_reader(world.settings) as reader:
-            end = (await reader.bounds(world.name, [1]))[1].end
-            assert end, "keys that moved"
-            await reader.delete_before(world.name, {1: end})
-        found, code = verified(world)
-        assert (code, found["kinds"]) == (0, {"no record": end}), found
-        async with connect(world.settings.elasticsearch) as client:
-            index = next(iter(await client.indices.get_alias(name=world.name)))
-            moved = next(entry["doc_id"] for entry in (await world.registry()).values() if entry["partition"] == 1)
-            row = await client.get(index=index, id=f"{moved}#0", source_includes="*,vector")
-            extra = row["_source"] | {"metadata": row["_source"]["metadata"] | {"chunk": 9}}
-            await Damage(client, index).put(f"{moved}#9", extra, 1)
-        found, code = verified(world, "--repair")
-        assert (code, found["kinds"]) == (0, {"no record": end, "orphan chunk": 1}), found
-        after = {key: row for key, row in (await world.chunks()).items() if not row["penstock"]["stub"]}
-        assert after == before, "the orphan goes, and the only copy of its document stays"
-
-    asyncio.run(scenario())
-
-
 def test_an_alias_that_begins_like_another_one_has_its_own_indices(world: World, embedder: OnnxEmbedder) -> None:
     """`docs` with a model `en-x`, and `docs-en` with `x`: one name for two indices."""
     settings = world.settings.model_copy(

@@ -9,8 +9,8 @@ from elasticsearch import AsyncElasticsearch
 from agents.elastic.client import connect
 from streams.contract import registry_mappings
 from tests.kit.harness import COMPACTED, PATIENCE_S, World, again_and_again, read_topic, snapshot, until
-from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
-from tests.stack.test_salvage import NEW, OLD, problem, restore, retention, texts
+from tests.stack.test_epochs import grow_into_an_epoch
+from tests.stack.test_salvage import NEW, OLD, restore, retention, texts
 from tests.stack.test_verify import verified
 
 MODEL_SPEED = "fast"
@@ -75,32 +75,6 @@ def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> No
             refused("index", "rollback")
         assert await texts(world, "one")
         assert await texts(world, "two")
-
-    asyncio.run(scenario())
-
-
-def test_a_registry_is_lost_and_partitions_are_added(world: World) -> None:
-    """Each of the two refusals leads on, and nothing makes the index look as if it were whole."""
-
-    async def scenario() -> None:
-        await world.create(partitions=1)
-        await world.produce([(b"one", OLD), (b"two", OLD)])
-        await world.settled(worker=world.start_worker())
-        await retention(world)
-        async with connect(world.settings.elasticsearch) as client:
-            (index,) = await client.indices.get_alias(name=world.name)
-            await lose_registry(world, client, index)
-            await grow(world, 2)
-            missing = world.command("index", "epoch", "bump", "--why", "a test")
-            assert (missing.returncode, "`penstock index create`" in missing.stderr) == (3, True), missing.stderr
-            moved = world.command("index", "create")
-            assert (moved.returncode, "penstock index epoch bump" in moved.stderr) == (3, True), moved.stderr
-            bump(world)
-            made = world.command("index", "create")
-            assert (made.returncode, "index verify --repair" in made.stderr) == (0, True), made.stderr
-        await world.settled(worker=world.start_worker())
-        assert verified(world, "--repair")[1] == 0
-        assert ([bool(await texts(world, doc)) for doc in ("one", "two")], problem(world)) == ([True, True], None)
 
     asyncio.run(scenario())
 

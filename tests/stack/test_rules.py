@@ -1,4 +1,4 @@
-"""The rules of the Elasticsearch in memory that the simulation relies on, held against both real majors."""
+"""The rules of the Elasticsearch in memory that the simulation relies on, held against the real one."""
 
 import asyncio
 from typing import Any
@@ -27,12 +27,12 @@ reopening = st.just(("reopen", "", None, None, None))
 operations = st.lists(external | deletion | creation | swap | reopening, min_size=1, max_size=12)
 
 
-def test_in_memory_rules_are_those_of_both_majors(either: Servers) -> None:
+def test_in_memory_rules_are_those_of_elasticsearch(servers: Servers) -> None:
     """Versions, compare-and-swap, realtime reads, refused items, and deletions that a reopened shard forgets."""
     compared: list[int] = []
 
     async def run(steps: list[tuple[Any, ...]]) -> None:
-        async with connect(ElasticsearchSettings(url=f"http://127.0.0.1:{either.elasticsearch_port}")) as client:
+        async with connect(ElasticsearchSettings(url=f"http://127.0.0.1:{servers.elasticsearch_port}")) as client:
             await client.indices.delete(index=INDEX, ignore_unavailable=True)
             await client.indices.create(
                 index=INDEX, mappings=MAPPINGS, settings={"number_of_replicas": 0, "number_of_shards": 1}

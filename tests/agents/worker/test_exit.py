@@ -1,10 +1,11 @@
 """How a worker ends that cannot go on: with the error's own exit code and words, whenever it comes, and in time."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
+
+from tests.kit.forks import completed
 
 ENDING = """
 import asyncio, contextlib, sys
@@ -53,22 +54,16 @@ worker.Worker(app).execute_from_commandline()
 
 @pytest.mark.parametrize("when", ["in the start", "in a callback", "and the stop hangs"])
 @pytest.mark.parametrize(("what", "code"), [("refused", 3), ("other", 1)])
-def test_an_error_ends_the_process_with_its_own_exit_code(when: str, what: str, code: int) -> None:
+def test_an_error_ends_the_process_with_its_own_exit_code(when: str, what: str, code: int, tmp_path: Path) -> None:
     """`in a callback`: of Faust's, which then never comes back, and holds the stop up."""
-    command = [sys.executable, "-c", ENDING, when, what]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[3]
-    )
+    done = completed([when, what], os.environ, tmp_path, timeout_s=300, change=ENDING)
     assert done.returncode == code, done.stderr
     assert ("penstock: another topic; run this\n" in done.stderr) == (what == "refused")
     assert ("the stop did not finish in time" in done.stderr) == (when != "in the start")
 
 
-def test_an_acl_that_is_revoked_is_one_line_that_names_it() -> None:
-    command = [sys.executable, "-c", ENDING, "in a callback", "acl"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[3]
-    )
+def test_an_acl_that_is_revoked_is_one_line_that_names_it(tmp_path: Path) -> None:
+    done = completed(["in a callback", "acl"], os.environ, tmp_path, timeout_s=300, change=ENDING)
     assert done.returncode == 1, done.stderr
     assert "the login lacks an ACL" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -1,0 +1,18 @@
+"""On Elasticsearch 8, what the quick suite shows on 9; the life of a document, readers and ports it has on both."""
+
+import pytest
+
+from tests.kit.harness import Servers
+from tests.stack.test_documents import test_in_a_changed_document_only_changed_chunks_are_embedded
+from tests.stack.test_rules import test_in_memory_rules_are_those_of_elasticsearch
+
+__all__ = [
+    "test_in_a_changed_document_only_changed_chunks_are_embedded",
+    "test_in_memory_rules_are_those_of_elasticsearch",
+]
+
+
+@pytest.fixture
+def servers(servers8: Servers) -> Servers:
+    """The older major."""
+    return servers8
