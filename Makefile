@@ -46,7 +46,7 @@ dev: .venv/.dev  ## Set up .venv with all that tests and tools need
 demo: .venv/.demo  ## Index the Python documentation on real servers and search it (KEEP=1 leaves them up)
 	@$(BIN)/penstock demo $(if $(KEEP),--keep)
 
-test: .venv/.dev  ## Run every test, those on the real broker and Elasticsearch included
+test: .venv/.dev  ## Run the tests, those on the real broker and Elasticsearch included (the long ones: chaos)
 	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: .venv/.dev  ## Style, types, import layers, the Dockerfile

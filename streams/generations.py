@@ -8,7 +8,7 @@ claims are about it. A group feeds one generation only: its claims have room for
 harm: what they write commutes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +88,19 @@ def fed_by(found: Sequence[Generation], group: str, contract: dict[str, Any] | N
     return max(fitting, key=lambda one: (one.group is None, one.serving, one.number), default=None)
 
 
-def of_other_topics(found: Iterable[Generation], group: str, topic: str, log: str) -> list[Generation]:
-    """Those that this group feeds from other topics of the same cluster than this one.
+def fed_beside(found: Iterable[Generation], group: str, topic: str, log: str, own: Container[str]) -> list[Generation]:
+    """What this group feeds beside its alias's own indices: from other topics of the cluster, or this very log.
 
     Both would keep their claims under the same keys, and each rebalance void those of the other. On another cluster a
-    group of the same name is another group.
+    group of the same name is another group; and nobody feeds a copy.
     """
-    others = [one for one in found if one.group == group and one.contract["source"]["topic"] != topic]
-    return [one for one in others if same_cluster(one.contract["source"].get("log"), log)]
+    others = [one for one in found if one.group == group and one.index not in own]
+    return [
+        one
+        for one in others
+        if same_cluster(one.contract["source"].get("log"), log)
+        and (one.contract["source"]["topic"] != topic or (one.number and one.contract["source"]["log"] == log))
+    ]
 
 
 def alike(index: dict[str, Any], worker: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 
+from streams.errors import PenstockError
 from streams.ids import chunk_id, version
 from streams.plan import (
     ChunkWrite,
@@ -192,7 +193,10 @@ async def write(
             lost[key].reject("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
     if rejected := [work for work in works if work.rejected]:
-        await chunks.write(_drawn(rejected, lambda work: _stubs(work, 0, target, indexed_at), progressed))
+        stubs = await chunks.write(_drawn(rejected, lambda work: _stubs(work, 0, target, indexed_at), progressed))
+        for outcome in stubs:
+            if isinstance(outcome, Refused):  # an empty row is no document's fault; the version before stays served
+                raise PenstockError(f"a stub was refused ({outcome.error}): {outcome.reason}")
 
 
 def _drawn(

@@ -117,6 +117,21 @@ async def _uuids_and_shards(
     )
 
 
+async def _require_open(client: AsyncElasticsearch, aliases: dict[str, str], way: str) -> None:
+    """Raises RefusedError where one of the two lacks its write alias, or shares it: nothing can be written then."""
+    found = await client.options(ignore_status=404).indices.get_alias(name=",".join(aliases.values()))
+    holders = {name: body["aliases"].keys() for name, body in found.body.items() if isinstance(body, dict)}
+    for index, alias in aliases.items():
+        if alias not in holders.get(index, ()):
+            raise RefusedError(f"{index} is not open for writing: it was restored, or half made; {way} opens it")
+        others = ", ".join(sorted(name for name, held in holders.items() if alias in held and name != index))
+        if others:
+            raise RefusedError(
+                f"{others} has the write alias of {index}, too, as a copy has that was restored with its aliases, and "
+                f"so nothing can be written: take it away there (`DELETE /{others}/_alias/{alias}`), or, if it is a copy, delete it"
+            )
+
+
 async def look(
     client: AsyncElasticsearch, name: str, stored: dict[str, Any], *, way: str, opened: bool = True
 ) -> IndexIdentity:
@@ -127,9 +142,8 @@ async def look(
     registry = f"{name}-registry"
     uuids, counts = await _uuids_and_shards(client, name, way)
     incarnation = _incarnation(uuids, stored)
-    for index in (name, registry):
-        if opened and not await client.indices.exists_alias(index=index, name=_write_alias(index, incarnation)):
-            raise RefusedError(f"{index} is not open for writing: it was restored, or half made; {way} opens it")
+    if opened:
+        await _require_open(client, {index: _write_alias(index, incarnation) for index in (name, registry)}, way)
     stats = await client.indices.stats(index=f"{name},{registry}", level="shards", metric="docs")
     histories: dict[str, list[str]] = {}
     for index in (name, registry):

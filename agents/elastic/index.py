@@ -38,12 +38,12 @@ from streams.errors import AwayError, NoIndexError, PenstockError, RefusedError
 from streams.generations import (
     Generation,
     alike,
+    fed_beside,
     fed_by,
     forgotten,
     name_of,
     next_number,
     number_of,
-    of_other_topics,
     serving_one,
 )
 
@@ -231,15 +231,21 @@ class Index:
         """All that are fed from a topic, of whatever alias; see `everywhere`."""
         return [one for one in await self.everywhere() if one.contract["source"]["topic"] == topic]
 
-    async def of_other_topics(self, topic: str, log: str) -> list[Generation]:
-        """All that this group feeds from other topics of the same cluster; see `everywhere`."""
-        return of_other_topics(await self.everywhere(), self.group, topic, log)
+    async def fed_beside(self, topic: str, log: str) -> list[Generation]:
+        """All that this group feeds beside those of this alias; see `streams.generations.fed_beside`."""
+        own = {one.index for one in await self.generations()}
+        return fed_beside(await self.everywhere(), self.group, topic, log, own)
 
     async def everywhere(self) -> list[Generation]:
-        """All on this cluster, of whatever alias, as far as this login sees them; without their aliases."""
+        """All on this cluster, of whatever alias, as far as this login sees them; closed ones, too.
+
+        Without their aliases. A copy under another name, and one whose alias is not known, has number 0.
+        """
 
         async def request() -> list[Generation]:
-            found = await self._client.indices.get_mapping(index="*", filter_path="*.mappings._meta")
+            found = await self._client.indices.get_mapping(
+                index="*,-.*", expand_wildcards="all", filter_path="*.mappings._meta"
+            )
             metas = {name: body["mappings"]["_meta"] for name, body in found.body.items()}
             rows = []
             for name, meta in metas.items():
@@ -251,7 +257,7 @@ class Index:
                 rows.append(
                     Generation(
                         index=name,
-                        number=0,
+                        number=number_of(notes.get(ALIAS_NOTE, ""), name, contract) or 0,
                         contract={**contract, "source": source},
                         group=notes.get(GROUP_NOTE),
                         serving=False,

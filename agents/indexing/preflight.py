@@ -150,12 +150,14 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
 
 
 async def require_own_group(reader: LogReader, index: Index, topic: str, log: str) -> None:
-    """Raises RefusedError where the group feeds an index from another topic, too, as far as this login sees them.
+    """Raises RefusedError where the group feeds an index from another topic, or under another alias, too.
+
+    As far as this login sees them.
 
     Nobody feeds one whose topic is gone.
     """
     try:
-        found = await index.of_other_topics(topic, log)
+        found = await index.fed_beside(topic, log)
     except AwayError:
         raise
     except PenstockError:  # a login for its own indices alone
@@ -164,10 +166,13 @@ async def require_own_group(reader: LogReader, index: Index, topic: str, log: st
         name, other = one.index, one.contract["source"]["topic"]
         if await reader.is_gone(other):
             continue
+        feeds = f"feeds {name} from the topic {other}, and source.topic is {topic}"
+        if other == topic:
+            feeds = f"feeds {name}, of another alias, from {topic}, too"
         raise RefusedError(
-            f"the consumer group {index.group} feeds {name} from the topic {other}, and source.topic is {topic}: a "
-            "group's claims have room for one topic, and each would void the other's. Choose another source.group for "
-            f"one of them; or, where nobody needs {name} any more, delete it and {name}-registry"
+            f"the consumer group {index.group} {feeds}: a group's claims have room for one index, and each would void "
+            f"the other's. Choose another source.group for one of them; or, where nobody needs {name} any more, delete "
+            f"it and {name}-registry"
         )
 
 

@@ -61,6 +61,7 @@ async def bump(settings: Settings, why: str, at_ms: int | None = None) -> Bumped
             await require_own_group(reader, Index(client, one), one.source.topic, topic.log)
             await require_stopped(reader, one)
         identity = await index.identity(found, opened=False)
+        await index.open(found.index)  # the one before may have been interrupted; and a login that may not ends here
         run = _Bump(reader, client, groups[0], found, identity, topic)
         now = len(identity.epochs.cuts)
         try:

@@ -210,22 +210,25 @@ def _is_among(letter: Letter, home: Home | None, keys: Set[Key]) -> bool:
 
 
 async def _open_elsewhere(settings: Settings, reader: LogReader) -> list[tuple[Home, set[Key]]]:
-    """Of each other group that feeds an index from this topic: its open letters; all, where that index cannot be asked.
+    """Of each other group that feeds an index from this topic: its open letters.
+
+    All of them, where that index cannot be asked, or nobody has verified it since it was set back.
 
     Groups that feed no index any more hold nothing up.
     """
     found: list[tuple[Home, set[Key]]] = []
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
-        fed = {one.group: one for one in await index.fed_from(settings.source.topic)}
-        for group, generation in fed.items():
-            if group in (None, settings.source.group):
+        for generation in await index.fed_from(settings.source.topic):
+            if generation.group in (None, settings.source.group):
                 continue
-            own, identity = settings_of(settings, generation), None
+            own, identity, believed = settings_of(settings, generation), None, None
             with suppress(PenstockError):
                 identity = await index.identity(generation, opened=False)
+                await index.require_verified(identity, generation.group)  # else its registry may say too much
+                believed = identity
             home = identity.home(own.source.group) if identity else None
-            rows = await listed(own, identity, await read_letters(reader, own, home))
+            rows = await listed(own, believed, await read_letters(reader, own, home))
             keep = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
             found.append((home or Home(group=own.source.group, index="", log=""), keep))
     return found

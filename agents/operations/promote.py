@@ -60,7 +60,7 @@ async def progress_of(index: Index, reader: LogReader, settings: Settings, gener
     return Progress(
         settled={row["partition"]: row["settled_offset"] for row in rows},
         ends={row["partition"]: row["end_offset"] for row in rows},
-        workers=len(await reader.group_members(own.source.group)),
+        workers=len(await reader.group_members(own.source.group)) if generation.group else 0,
     )
 
 
@@ -235,10 +235,14 @@ async def rollback(client: Client, settings: Settings) -> tuple[Generation, Gene
 
 
 async def drop(client: Client, reader: LogReader, settings: Settings, name: str) -> Generation:
-    """Delete a generation and its registry. Raises RefusedError while readers or workers use it."""
-    generation = await Index(client, settings).generation(name)
+    """Delete a generation and its registry.
+
+    Raises RefusedError while readers or workers use it, or nobody has verified the one that serves.
+    """
+    index = Index(client, settings)
+    generation, found = await index.generation(name), await index.generations()
     if generation.aliases:
-        others = [one for one in await Index(client, settings).generations() if one.index != name]
+        others = [one for one in found if one.index != name]
         way = (
             "promote another one first"
             if others
@@ -251,6 +255,9 @@ async def drop(client: Client, reader: LogReader, settings: Settings, name: str)
             f"workers of {generation.group} ({len(members)}) feed {name}: stop them first (one that was killed counts "
             f"for another {settings.kafka.session_timeout_s:g} s)"
         )
+    serving = serving_one(found)
+    if serving and not generation.rebuild:  # it may have the last copy of what that has lost
+        await index.require_verified(await index.identity(serving, opened=False), serving.group)
     with translated(settings.elasticsearch.url):
         await client.indices.delete(index=f"{name},{name}-registry", ignore_unavailable=True)
     return generation

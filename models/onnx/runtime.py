@@ -127,10 +127,10 @@ def require_one_runtime(found: list[str]) -> None:
 
 
 def require_provider(wanted: ProviderName, available: list[str]) -> None:
-    """Raises PenstockError when the provider that was asked for by name is not in the installed runtime."""
+    """Raises ConfigError when the provider that was asked for by name is not in the installed runtime."""
     if wanted != "auto" and PROVIDERS[wanted] not in available:
         offered = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
-        raise PenstockError(
+        raise ConfigError(
             f"model.provider = {wanted}, but the installed onnxruntime offers only {offered}: "
             f"install penstock with the matching extra, or set model.provider"
         )

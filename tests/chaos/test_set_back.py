@@ -7,6 +7,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.operations.judge import ACCEPT
@@ -409,5 +411,68 @@ def test_a_registry_is_lost_and_partitions_are_added(world: World) -> None:
         await world.settled(worker=world.start_worker())
         assert verified(world, "--repair")[1] == 0
         assert ([bool(await texts(world, doc)) for doc in ("one", "two")], problem(world)) == ([True, True], None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["closed", "set back"])
+def test_a_purge_leaves_what_another_groups_index_may_need(world: World, how: str) -> None:
+    """Its letter is open, and the index closed; or it was replayed, and then the chunks were set back."""
+    group = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-2"}
+    index = f"{world.name}-all-minilm-l6-v2-000002"
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"fine", OLD)])
+        await world.settled(worker=world.start_worker())
+        assert world.command("index", "rebuild").returncode == 0
+        await world.produce([(b"torn", POISON)])
+        await world.settled(worker=world.workers[0])
+        broken = world.start_worker(group, change=BROKEN)
+        await world.settled_as(group, broken)
+        assert broken.terminate() == 0
+        async with connect(world.settings.elasticsearch) as client:
+            if how == "closed":
+                await client.indices.close(index=f"{index},{index}-registry")
+            else:
+                await world.ready(world.start_worker(group))
+                await snapshot(world, client, index)
+                assert world.command("dlq", "replay", extra=group).returncode == 0
+                await retention(world)
+                await set_back(world, client, index)
+                await world.settled_as(group, world.start_worker(group))
+        world.command("dlq", "purge", "--yes")
+        async with log_reader(world.settings) as reader:
+            assert (await reader.bounds(world.settings.dead_letter_topic, [0]))[0].begin == 0
+        if how == "set back":
+            done = world.command("index", "verify", "--repair", extra=group)
+            assert done.returncode == 0, done.stdout
+
+    asyncio.run(scenario())
+
+
+def test_what_may_be_the_last_copy_is_not_dropped(world: World) -> None:
+    """Beside an index that serves, and that nobody has verified since it was set back."""
+    group = {"PENSTOCK_SOURCE__GROUP": f"{world.name}-2"}
+    first, second = (f"{world.name}-all-minilm-l6-v2-00000{number}" for number in (1, 2))
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"older", OLD)])
+        await world.settled(worker=(before := world.start_worker()))
+        assert world.command("index", "rebuild").returncode == 0
+        await world.settled_as(group, world.start_worker(group))
+        assert world.command("index", "promote", second, "--unchecked").returncode == 0
+        async with connect(world.settings.elasticsearch) as client:
+            await snapshot(world, client, second)
+            await set_back(world, client, second)
+        await world.settled_as(group, world.start_worker(group))
+        assert before.terminate() == 0
+        refused = world.command("index", "drop", first, "--yes")
+        told = "penstock index verify --repair`, once the workers have caught up"
+        assert (refused.returncode, told in refused.stderr) == (3, True), refused.stderr
+        assert world.command("index", "verify", "--repair", extra=group).returncode == 0
+        dropped = world.command("index", "drop", first, "--yes")
+        assert dropped.returncode == 0, dropped.stderr
 
     asyncio.run(scenario())

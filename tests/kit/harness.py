@@ -597,9 +597,10 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = PAT
         every_s = min(1.2 * every_s, max(0.5, every_s))
 
 
-async def snapshot(world: World, client: AsyncElasticsearch) -> str:
-    """Of the index and its registry, named "one". Returns their names."""
-    (index,) = await client.indices.get_alias(name=world.name)
+async def snapshot(world: World, client: AsyncElasticsearch, index: str = "") -> str:
+    """Of an index, the one that serves, and its registry; named "one". Returns their names."""
+    if not index:
+        (index,) = await client.indices.get_alias(name=world.name)
     both = f"{index},{index}-registry"
     place = {"location": str(world.servers.options.folder / "elasticsearch" / "snapshots" / world.name)}
     await client.snapshot.create_repository(name=world.name, repository={"type": "fs", "settings": place})

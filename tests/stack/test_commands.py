@@ -177,6 +177,9 @@ def test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on(world:
     create(world)
     asyncio.run(_fed_by_its_group(world, second))
     assert_message(world.command("index", "create", extra=theirs), 3, *told, "Choose another source.group")
+    renamed = {"PENSTOCK_ELASTICSEARCH__ALIAS": second}
+    of_both = (f"the consumer group {world.name} feeds {world.name}-", f"of another alias, from {world.name}, too")
+    assert_message(world.command("index", "create", extra=renamed), 3, *of_both, "Choose another source.group")
     assert world.command("index", "create", extra=mended).returncode == 0
     for command in (["worker"], ["index", "epoch", "bump", "--why", "as told"]):
         assert_message(world.command(*command, extra=theirs), 3, *told)

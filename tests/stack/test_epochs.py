@@ -22,6 +22,7 @@ from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
 
 MODEL_SPEED = "fast"
+BUMP_IT = ("index", "epoch", "bump", "--why", "a test")
 
 
 async def exits_with_3(worker: Worker, *parts: str) -> None:
@@ -42,7 +43,7 @@ async def grow(world: World, partitions: int) -> None:
 
 def bump(world: World) -> Any:
     """Run the command."""
-    return world.command("index", "epoch", "bump", "--why", "a test")
+    return world.command(*BUMP_IT)
 
 
 async def grow_into_an_epoch(world: World, partitions: int) -> None:
@@ -154,6 +155,26 @@ async def assert_epochs(
         mapping = await client.indices.get_mapping(index=index)
         epochs = from_contract(mapping[index]["mappings"]["_meta"]["penstock"]["cuts"])
     await assert_true(world, embedder, epochs=epochs, also_dead=also_dead)
+
+
+def test_a_bump_goes_on_where_it_was_interrupted(world: World) -> None:
+    """Between the cut and the aliases: no worker can write until both are of one epoch."""
+    killed = "import os, agents.elastic.index as index\nasync def end(*_):\n    os._exit(9)\n"
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await grow(world, 2)
+        after = killed + "set_epochs = index.Index.set_epochs\n"
+        after += "async def cut(*arguments):\n    index.open_for_writing = end\n    await set_epochs(*arguments)\n"
+        done = world.command(*BUMP_IT, change=after + "index.Index.set_epochs = cut\n")
+        assert done.returncode == 9, done.stderr
+        assert "not open for writing" in world.command("config", "check").stderr
+        done = bump(world)
+        assert (done.returncode, "nothing came since the last cut" in done.stdout) == (0, True), done.stderr
+        checked = world.command("config", "check")
+        assert checked.returncode == 0, checked.stderr
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("count", [0, 300])

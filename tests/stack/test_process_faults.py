@@ -314,6 +314,35 @@ def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world
     asyncio.run(scenario())
 
 
+def test_a_copy_with_the_write_alias_is_no_documents_fault(world: World) -> None:
+    """A snapshot that is restored beside the index, as Elasticsearch does by default with its aliases."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"there", {"text": "There."})])
+        await world.settled(worker=(worker := world.start_worker()))
+        async with connect(world.settings.elasticsearch) as client:
+            (index,) = await client.indices.get_alias(name=world.name)
+            held = (await client.indices.get_alias(index=index))[index]["aliases"]
+            (alias,) = (name for name in held if "-write-" in name)
+            await client.indices.create(index=f"copy-{index}", aliases={alias: {}})
+            try:
+                await world.produce([(b"new", {"text": "New."}), (b"there", None)])
+                assert await worker.ended() in (1, 3)  # by its write, or when it looks at the index
+                told = world.command("config", "check")
+                assert (told.returncode, f"copy-{index} has the write alias of {index}, too" in told.stderr) == (
+                    3,
+                    True,
+                )
+            finally:
+                await client.indices.delete(index=f"copy-{index}")
+        await world.settled(worker=world.start_worker())
+        assert await world.dead_letters() == []
+        assert [row["text"] for row in (await world.chunks()).values() if "text" in row] == ["New."]
+
+    asyncio.run(scenario())
+
+
 def test_an_index_made_anew_is_never_written_by_a_worker_of_the_old_one(world: World, embedder: OnnxEmbedder) -> None:
     """The same, faster than the worker can notice."""
 

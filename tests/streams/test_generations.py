@@ -1,5 +1,6 @@
 """Which generation is whose; how alike two rankings are; a record made again from its chunks."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.agreement import agreement, summary
-from streams.generations import Generation, fed_by, name_of, next_number, number_of, of_other_topics
+from streams.generations import Generation, fed_beside, fed_by, name_of, next_number, number_of
 from streams.ids import version
 from streams.plan import FieldNames, content_writes
 from streams.record import Document, Record, decode
@@ -61,11 +62,15 @@ def test_a_group_feeds_from_one_topic_of_a_cluster() -> None:
     def of(topic: str, log: str | None, group: str | None = "a") -> Generation:
         return generation(1, group, {**CONTRACT, "source": {"topic": topic, "partitions": 4, "log": log}})
 
-    def others(*found: Generation) -> list[Generation]:
-        return of_other_topics(found, "a", "t", "cluster/t1")
+    def others(*found: Generation, own: Sequence[str] = ()) -> list[Generation]:
+        return fed_beside(found, "a", "t", "cluster/t1", own)
 
     conflict = of("u", "cluster/u1")
-    assert others(of("t", "cluster/t1"), conflict) == [conflict]
+    assert others(of("u", "cluster/u1"), conflict) == [conflict, conflict]
+    aliased = of("t", "cluster/t1")
+    assert others(aliased) == [aliased], "of another alias"
+    assert others(aliased, own=[aliased.index]) == []
+    assert others(replace(aliased, number=0)) == [], "a copy, which nobody feeds"
     assert others(of("t", "cluster/t0")) == []  # the topic was made anew
     assert others(of("u", "cluster/u1", "b"), of("u", "cluster/u1", None)) == []
     assert others(of("u", "elsewhere/u1")) == []  # the group of another cluster

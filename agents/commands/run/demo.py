@@ -42,7 +42,7 @@ def demo(*, keep: bool) -> None:
     """All of it; stops what it started, and deletes it unless `keep`, now or before."""
     folder = cache_dir() / "demo"
     settings = _settings(folder)
-    ran, kept = bool(stack.status(folder)), (folder / KEPT).exists()
+    ran, kept = bool(stack.status(folder)), (folder / KEPT).exists() and (folder / "kafka").exists()
     begin()
     try:
         if not (ran or kept):

@@ -9,4 +9,8 @@ from agents.stopping import finish
 def resume(settings: Settings) -> None:
     """Begin the count anew."""
     count = finish(forget(settings))
-    say(f"forgot the rejected records of {count} partitions" if count else "nothing to forget")
+    say(
+        f"the rejected records of {count} partitions are counted anew; their letters stay"
+        if count
+        else "nothing to forget"
+    )

@@ -43,7 +43,7 @@ def test_a_demo_that_ends_early_leaves_what_was_there_and_says_what_runs(
     server = stack.Server(name="kafka", version="4", port=9092, pid=1, started_at=0.0, log="")
     running, done = [server] if before == "running" else [], list[str]()
     if before == "kept":
-        folder.mkdir()
+        (folder / "kafka").mkdir(parents=True)
         (folder / KEPT).touch()
 
     def end_early(*_: object, **__: object) -> None:

@@ -15,7 +15,7 @@ OTHERS = [SimpleNamespace(index=f"docs-m-00000{n}", contract={"source": {"topic"
 def require(found: list[Any] | PenstockError, *, gone: tuple[str, ...] = ()) -> None:
     """`found`: what Elasticsearch tells of indices that the group feeds from other topics; `gone`: topics."""
 
-    async def of_other_topics(*_: str) -> list[Any]:
+    async def fed_beside(*_: str) -> list[Any]:
         if isinstance(found, PenstockError):
             raise found
         return found
@@ -23,7 +23,7 @@ def require(found: list[Any] | PenstockError, *, gone: tuple[str, ...] = ()) -> 
     async def is_gone(topic: str) -> bool:
         return topic in gone
 
-    index = SimpleNamespace(group="g", of_other_topics=of_other_topics)
+    index = SimpleNamespace(group="g", fed_beside=fed_beside)
     asyncio.run(require_own_group(cast(Any, SimpleNamespace(is_gone=is_gone)), cast(Any, index), "documents", "c/d"))
 
 
