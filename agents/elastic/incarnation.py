@@ -128,7 +128,8 @@ async def _require_open(client: AsyncElasticsearch, aliases: dict[str, str], way
         if others:
             raise RefusedError(
                 f"{others} has the write alias of {index}, too, as a copy has that was restored with its aliases, and "
-                f"so nothing can be written: take it away there (`DELETE /{others}/_alias/{alias}`), or, if it is a copy, delete it"
+                f"so nothing can be written: take it away there (`DELETE /{others}/_alias/{alias}`), or, if it is a "
+                "copy, delete it"
             )
 
 
