@@ -353,6 +353,11 @@ class Settings(BaseSettings):
         return self.dead_letters.topic or f"{self.source.topic}.dlq"
 
     @property
+    def sources_topic(self) -> str:
+        """What was published of each source."""
+        return f"{self.source.topic}.sources"
+
+    @property
     def model_folder(self) -> Path:
         """Where the chosen model's files are."""
         return self.model.dir / self.model.name

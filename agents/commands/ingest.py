@@ -1,42 +1,97 @@
-"""`penstock ingest files`."""
+"""`penstock ingest`."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from agents.commands.common import settings_option
+from agents.commands.common import json_option, settings_option
 
 if TYPE_CHECKING:
     from agents.settings import Settings
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _DeletesType(click.ParamType):
+    """A number of documents, or a share of them: `25`, `10%`."""
+
+    name = "number or share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """A number as int, a share as float. Fails with what is wrong."""
+        if not isinstance(value, str):
+            return float(value) if isinstance(value, float) else int(value)
+        found = re.fullmatch(r"(\d+)(%?)", value)
+        if not found or (found[2] and int(found[1]) > 100):
+            self.fail(f"{value!r} is neither a number of documents (25) nor a share of them (10%)", param, ctx)
+        return int(found[1]) / 100 if found[2] else int(found[1])
+
+
+def source_options(function: F) -> F:
+    """What every source has."""
+    for option in reversed(
+        (
+            click.option("--sync", is_flag=True, help="Delete the documents of what is gone from the source."),
+            click.option(
+                "--max-deletes",
+                type=_DeletesType(),
+                default="10%",
+                show_default=True,
+                help="Refuse to delete more documents of a source than that.",
+            ),
+            click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
+            click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice."),
+            click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+            click.option("--prefix", default="", help="Put this before every id."),
+            click.option(
+                "--max-lag",
+                type=click.IntRange(0),
+                default=10_000,
+                show_default=True,
+                help="Wait while the lag is above.",
+            ),
+            click.option(
+                "--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now."
+            ),
+            json_option,
+            settings_option,
+        )
+    ):
+        function = option(function)
+    return function
+
 
 @click.group()
 def ingest() -> None:
-    """Publish documents to the source topic."""
+    """Publish documents to the source topic: what changed since the last time."""
 
 
 @ingest.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--max-lag",
-    type=click.IntRange(0),
-    default=10_000,
+    "--id",
+    "by",
+    type=click.Choice(["uri", "relative"]),
+    default="uri",
     show_default=True,
-    help="Wait while the lag is above.",
+    help="Name documents by the file's URI, or by its path in the folder that was named.",
 )
-@click.option("--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now.")
-@settings_option
-def files(paths: tuple[Path, ...], max_lag: int, partitions: int, settings: "Settings") -> None:
+@source_options
+def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Settings", **options: Any) -> None:
     """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
 
-    Ids are relative paths, and the `id` of each JSON line.
+    What changed since the last time is read and published, and the rest is passed over. A bad file, or a bad line, is
+    listed at the end, where the exit code is 1; the others are published.
 
-    Publishing a file again replaces its document; an unchanged one costs almost nothing.
+    A JSON line's id is its `id`.
 
     \b
     Example: penstock ingest files docs/ notes.md corpus.jsonl
+    Example: penstock ingest files docs/ --sync --dry-run
     """
     from agents.commands.run.ingest import files as run
 
-    run(settings, paths, max_lag=max_lag, partitions=partitions)
+    run(settings, paths, by=by, **options)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,8 +22,9 @@ from agents.elastic.client import connect
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from agents.sources import Outgoing
-from agents.sources.publish import publish
+from agents.sources import Listed, Outgoing
+from agents.sources.run import Options, run
+from agents.sources.state import hash_of
 from streams.errors import PenstockError
 
 QUESTIONS = (
@@ -64,24 +65,32 @@ def bundled_model() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-async def publish_all(settings: Settings, documents: list[Outgoing], tick: Tick) -> dict[str, float]:
+class _Prepared:
+    """`Source` of documents that are there, which notes when each was published."""
+
+    name = "demo"
+
+    def __init__(self, documents: Sequence[Outgoing]) -> None:
+        self._documents = {document.key.decode(): document for document in documents}
+        self.published: dict[str, float] = {}
+
+    async def listing(self) -> AsyncIterator[Listed]:
+        """Every document is an object."""
+        for doc, document in self._documents.items():
+            yield Listed(id=doc, tag=hash_of(document.value or b""))
+
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing]:
+        """It, and now."""
+        self.published[listed.id] = time.monotonic()
+        yield self._documents[listed.id]
+
+
+async def publish_all(settings: Settings, documents: Sequence[Outgoing], tick: Tick) -> dict[str, float]:
     """Publish the documents. Returns monotonic seconds of publication by document id."""
-    published: dict[str, float] = {}
-
-    def one_by_one() -> Iterator[Outgoing]:
-        for document in documents:
-            published[document.key.decode()] = time.monotonic()
-            yield document
-
-    done = 0
-
-    def report(count: int, _: str) -> None:
-        nonlocal done
-        done += count
-        tick(done, len(documents))
-
-    await publish(settings, one_by_one(), max_lag=1_000_000, partitions=PARTITIONS, report=report)
-    return published
+    source = _Prepared(documents)
+    options = Options(again=True, max_lag=1_000_000, partitions=PARTITIONS)
+    await run(settings, [source], options, lambda _, done, total: tick(done, total), lambda _: None)
+    return source.published
 
 
 @contextmanager

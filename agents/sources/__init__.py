@@ -1,6 +1,11 @@
-"""Where documents come from. A source is an iterable of `Outgoing`; `agents.sources.publish` publishes them."""
+"""Where documents come from. A source lists its objects and fetches them; `agents.sources.run` publishes what changed.
 
+An object is what a source lists and fetches as one: a file, say. It may hold many documents, as JSON lines do, or none.
+"""
+
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 LARGEST_BYTES = 16 * 1024**2
 """Of a record that is published; brokers take 1 MiB unless they are told otherwise."""
@@ -13,3 +18,41 @@ class Outgoing:
     key: bytes
     value: bytes | None
     origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object of a listing. `id`: its URI. `tag`: another one when its bytes changed. `size`: bytes, where known."""
+
+    id: str
+    tag: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What could not be listed, read, or made a document of, and why; for people. The others go on."""
+
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedOver:
+    """An object of a kind that is not taken, such as `.png`."""
+
+    kind: str
+
+
+class Source(Protocol):
+    """What documents are read from. Neither method publishes anything."""
+
+    @property
+    def name(self) -> str:
+        """What its objects are remembered under, run after run: its URI."""
+
+    def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
+        """Every object that there is now; not all of them after a failure. Raises PenstockError where none can be."""
+
+    def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
+        """The documents of one object, each valid for a worker."""

@@ -1,150 +1,174 @@
-"""Publishing documents: an idempotent producer that waits when the topic's lag passes a limit."""
+"""Records, and what is remembered of them, in transactions: both are there, or neither; and never above a lag.
+
+Whoever publishes for the same source later puts an end to what the one before it began: its open transaction is
+aborted, and its next one is refused (Kafka's fencing by transactional id).
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from agents.kafka.connection import connection, translated
 from agents.kafka.lag import partition_rows
-from agents.kafka.reader import LogReader, log_reader
+from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
+from agents.sources.state import Published, Row, State
 from streams.errors import PenstockError
 
-PENDING = 500
-"""Documents that are on their way before the first of them has to be acknowledged."""
+MANY = 500
+"""Records of a transaction, at most."""
+COMMIT_S = 60.0
 LOOK_EVERY = 10_000
-"""Documents between two looks at the lag, at most: others may publish too."""
+"""Records between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
+OVERHEAD_BYTES = 200
+"""Of a record and the batch that it is in, at most, without headers."""
 
-Report = Callable[[int, str], None]
-"""Called with documents published since the last call, and what is going on."""
-
-
-async def publish(
-    settings: Settings, documents: Iterable[Outgoing], *, max_lag: int, partitions: int, report: Report
-) -> int:
-    """Publish all; makes the topic when it is missing. Returns the number of acknowledged documents.
-
-    Waits while the topic's lag is above `max_lag`. Raises PenstockError naming the document at fault, and how many were
-    published; publishing all again is harmless.
-    """
-    servers = settings.kafka.bootstrap_servers
-    async with log_reader(settings) as reader:
-        if await reader.partitions(settings.source.topic) is None:
-            await reader.create_topic(settings.source.topic, partitions, {})
-        count = await reader.require_partitions(settings.source.topic)
-        producer = AIOKafkaProducer(
-            **connection(settings),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=20,
-            max_request_size=LARGEST_BYTES,
-        )
-        try:
-            with translated(servers):
-                await producer.start()
-            delivery = _Delivery(producer, settings.source.topic, report)
-            try:
-                await _publish(delivery, documents, report, lambda: _lag(reader, settings, count), max_lag)
-            except PenstockError as exc:
-                await producer.stop()  # what is on its way has arrived then, or never will
-                exc.args = (
-                    f"{exc}. Before it stopped, {delivery.published} documents were published; to publish them again "
-                    "is harmless",
-                )
-                raise
-            return delivery.published
-        finally:
-            await producer.stop()
+Wait = Callable[[str], None]
+"""Called with what is waited for, now and then."""
 
 
-class _Delivery:
-    """Documents on their way to the broker, which acknowledges them in any order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A record to publish, and whose document it is; `published` is None for a tombstone."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, report: Report) -> None:
+    outgoing: Outgoing
+    published: Published | None
+
+    def row(self, state: State, partition: int, offset: int) -> Row:
+        """To write with the record, which is there."""
+        doc = self.outgoing.key.decode()
+        if self.published is None:
+            return state.deleted_row(doc)
+        return state.document_row(doc, replace(self.published, partition=partition, offset=offset))
+
+
+class Transactions(Protocol):
+    """Where changes go. `many`: of them at once, at most."""
+
+    many: int
+
+    async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+        """All of it, or nothing; then the state knows. Raises PenstockError where it cannot be."""
+
+
+class Publisher:
+    """`Transactions` on Kafka, of one source."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reader: LogReader,
+        producer: AIOKafkaProducer,
+        state: State,
+        partitions: int,
+        max_lag: int,
+        wait: Wait,
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
         self._producer = producer
-        self._topic = topic
-        self._report = report
-        self._pending: deque[tuple[Outgoing, asyncio.Future[object]]] = deque()
-        self._acknowledged = 0
+        self._state = state
+        self._partitions = partitions
+        self._max_lag = max_lag
+        self._wait = wait
+        self._sent = self._look_at = 0  # before so many are sent, the lag is not above the limit because of us
+        self.many = max(1, min(MANY, max_lag // 20))  # markers of transactions count, too
 
-    @property
-    def published(self) -> int:
-        """How many the broker has acknowledged."""
-        return self._acknowledged + sum(
-            sent.done() and not sent.cancelled() and sent.exception() is None for _, sent in self._pending
-        )
+    async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+        """Records, their rows, and rows of objects. Waits for the lag.
 
-    @property
-    def full(self) -> bool:
-        """Whether those on their way have to arrive before there are more."""
-        return len(self._pending) >= PENDING
+        Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source.
+        """
+        await self._room()
+        try:
+            async with asyncio.timeout(COMMIT_S), self._producer.transaction():
+                written = [*await self._records(changes), *rows]
+                sent = [await self._send(self._settings.sources_topic, key, value) for key, value in written]
+                await asyncio.gather(*sent)
+        except ProducerFenced as exc:
+            raise PenstockError(
+                "somebody else has begun to ingest the same source: that one goes on, this one ends here; nothing is "
+                "lost or there twice"
+            ) from exc
+        except MessageSizeTooLargeError as exc:
+            largest = max((change.outgoing for change in changes), key=size_of)
+            raise PenstockError(
+                f"the broker takes none so large as {largest.origin} ({size_of(largest)} bytes): raise "
+                "max.message.bytes of the topic, or divide the document"
+            ) from exc
+        except (KafkaError, TimeoutError) as exc:
+            raise PenstockError(
+                f"Kafka at {self._settings.kafka.bootstrap_servers} did not take the documents "
+                f"({str(exc) or type(exc).__name__}): run it again, it goes on where it was"
+            ) from exc
+        self._state.take(written)
+        self._sent += len(changes)
 
-    @property
-    def idle(self) -> bool:
-        """Whether none is on its way."""
-        return not self._pending
+    async def _records(self, changes: Sequence[Change]) -> list[Row]:
+        """Sent, and acknowledged; the row of each, with its place."""
+        topic = self._settings.source.topic
+        sent = [await self._send(topic, change.outgoing.key, change.outgoing.value) for change in changes]
+        places = await asyncio.gather(*sent)
+        return [
+            change.row(self._state, place.partition, place.offset)
+            for change, place in zip(changes, places, strict=True)
+        ]
 
-    async def send(self, document: Outgoing) -> None:
-        """Raises PenstockError naming it where the client refuses it."""
-        with _naming(document):
-            sent = await self._producer.send(self._topic, key=document.key, value=document.value)
-        self._pending.append((document, sent))
+    async def _send(self, topic: str, key: bytes, value: bytes | None) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = await self._producer.send(topic, key=key, value=value)
+        return future
 
-    async def arrived(self) -> None:
-        """Wait until all of them are acknowledged. Raises PenstockError naming one that the broker refused."""
-        while self._pending:
-            document, sent = self._pending.popleft()
-            with _naming(document):
-                await sent
-            self._acknowledged += 1
-            self._report(1, "publishing")
+    async def _room(self) -> None:
+        """Returns when the lag is not above the limit."""
+        if self._sent < self._look_at:
+            return
+        while (behind := await self._lag()) > self._max_lag:
+            self._wait(f"waiting for the workers: lag {behind} is above --max-lag {self._max_lag}{await self._why()}")
+            await asyncio.sleep(LAG_WAIT_S)
+        self._look_at = self._sent + min(LOOK_EVERY, self._max_lag - behind + 1)
 
+    async def _lag(self) -> int:
+        return sum(row["lag"] for row in await partition_rows(self._reader, self._settings, self._partitions, None))
 
-async def _publish(
-    delivery: _Delivery,
-    documents: Iterable[Outgoing],
-    report: Report,
-    lag: Callable[[], Awaitable[int]],
-    max_lag: int,
-) -> None:
-    look_at = 0  # before so many are published, the lag is not above the limit because of us
-    for document in documents:
-        if delivery.full:
-            await delivery.arrived()
-        if delivery.idle and delivery.published >= look_at:
-            while (behind := await lag()) > max_lag:
-                report(0, f"waiting: lag {behind} is above --max-lag {max_lag}")
-                await asyncio.sleep(LAG_WAIT_S)
-            look_at = delivery.published + min(LOOK_EVERY, max_lag - behind + 1)
-        await delivery.send(document)
-    await delivery.arrived()
+    async def _why(self) -> str:
+        try:
+            if await self._reader.group_members(self._settings.source.group):
+                return ""
+        except PenstockError:  # a login that may not ask
+            return ""
+        return f"; no worker of the group {self._settings.source.group} is there: start one with `penstock worker`"
 
 
-@contextmanager
-def _naming(document: Outgoing) -> Iterator[None]:
-    """What goes wrong is about this document."""
-    try:
-        yield
-    except MessageSizeTooLargeError as exc:
-        raise _too_large(document) from exc
-    except KafkaError as exc:
-        raise PenstockError(f"{document.origin} could not be published: {type(exc).__name__}: {exc}") from exc
+def size_of(outgoing: Outgoing) -> int:
+    """Bytes that a record takes at most, uncompressed."""
+    return len(outgoing.key) + len(outgoing.value or b"") + OVERHEAD_BYTES
 
 
-def _too_large(document: Outgoing) -> PenstockError:
-    size = len(document.value or b"")
-    return PenstockError(
-        f"{document.origin}: {size} bytes are more than the broker takes: raise max.message.bytes of the topic, "
-        "or divide the document"
+@asynccontextmanager
+async def publisher(
+    settings: Settings, reader: LogReader, state: State, source: str, *, partitions: int, max_lag: int, wait: Wait
+) -> AsyncIterator[Publisher]:
+    """Connected; what was left open of this source is aborted. Raises PenstockError when the broker is away."""
+    name = hashlib.sha256(f"{settings.source.topic}\0{source}".encode()).hexdigest()[:16]
+    producer = AIOKafkaProducer(
+        **connection(settings),
+        acks="all",
+        transactional_id=f"penstock-ingest-{name}",
+        linger_ms=5,
+        max_request_size=LARGEST_BYTES,
     )
-
-
-async def _lag(reader: LogReader, settings: Settings, count: int) -> int:
-    rows = await partition_rows(reader, settings, count, None)
-    return sum(row["lag"] for row in rows)
+    try:
+        with translated(settings.kafka.bootstrap_servers):
+            async with asyncio.timeout(COMMIT_S):
+                await producer.start()
+        yield Publisher(settings, reader, producer, state, partitions, max_lag, wait)
+    finally:
+        await producer.stop()

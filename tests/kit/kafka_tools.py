@@ -18,7 +18,7 @@ from agents.local.security import USER, Security
 from agents.local.servers import java_home
 from agents.settings import Settings, cache_dir
 
-TOPIC, GROUP = 2, 3
+TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 LITERAL, PREFIXED = 3, 4
 CODES = {"Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7}
 ALLOW = 3
@@ -74,10 +74,13 @@ ssl.truststore.location={security.ca}
         *,
         topics: Sequence[str] = (),
         groups: Sequence[str] = (),
+        transactions: Sequence[str] = (),
         prefix: bool = False,
     ) -> None:
-        """`operations`, with spaces between them, on these topics and groups; `prefix`: on all that begin so."""
+        """`operations`, with spaces between them, on these topics, groups and transactional ids; `prefix`: on all that
+        begin so."""
         patterns = [(TOPIC, name) for name in topics] + [(GROUP, name) for name in groups]
+        patterns += [(TRANSACTIONAL_ID, name) for name in transactions]
 
         async def create() -> None:
             admin = AIOKafkaAdminClient(**connection(self._settings))

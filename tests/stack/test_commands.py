@@ -61,7 +61,10 @@ def test_a_strangers_own_documents(world: World, tmp_path: Path) -> None:
     (notes / "whales.md").write_text("# Whales\n\nThe blue whale is the largest animal that ever lived.")
     (notes / "corpus.jsonl").write_text('{"id": "t", "text": "A turbine turns the power of water into rotation."}\n')
     done = world.command("ingest", "files", str(notes), "--partitions", "2")
-    assert (done.returncode, done.stdout) == (0, f"published 2 documents to {world.name}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"published 2 documents of 2 to {world.name}; 0 unchanged, 0 documents deleted\n",
+    ), done.stderr
     done = world.command("index", "create")
     assert f"created {world.name}-all-minilm-l6-v2-000001" in done.stdout
     assert "exists already, with the same contract" in world.command("index", "create").stdout
@@ -317,9 +320,10 @@ def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: P
     process = world.start(*command, output=output, errors=errors)
 
     async def scenario() -> None:
-        await until(lambda: _lag_is(world, 500))  # the first look comes after 500 documents
+        await until(lambda: _lag_is_above(world, 100))
         await asyncio.sleep(1.5)
-        assert await world.lag() == 500
+        assert 100 < await world.lag() <= 110
+        assert "no worker of the group" in await asyncio.to_thread(errors.read_text)
         worker = world.start_worker()
         assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
         await world.settled(worker=worker)
@@ -328,8 +332,8 @@ def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: P
         asyncio.run(scenario())
     finally:
         process.kill()
-    assert output.read_text() == f"published 1200 documents to {world.name}\n"
+    assert output.read_text().startswith(f"published 1200 documents of 1 to {world.name}; 0 unchanged")
 
 
-async def _lag_is(world: World, wanted: int) -> bool:
-    return await world.lag() == wanted
+async def _lag_is_above(world: World, limit: int) -> bool:
+    return await world.lag() > limit

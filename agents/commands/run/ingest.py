@@ -1,33 +1,97 @@
-"""`penstock ingest files`."""
+"""`penstock ingest`."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
+
+from rich.text import Text
 
 from agents.commands.common import say
-from agents.commands.run.progress import progress_bar
+from agents.commands.run.output import print_json
+from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.settings import Settings
-from agents.sources import Outgoing
-from agents.sources.files import find_files, read_file
-from agents.sources.publish import publish
+from agents.sources import Source
+from agents.sources.files import SUFFIXES, Ids, file_sources
+from agents.sources.run import Deletes, Options, Summary, run
 from agents.stopping import finish
+from streams.errors import PenstockError
+
+SHOWN = 20
+"""Failures that are told one by one; `--json` has them all."""
 
 
-def files(settings: Settings, paths: Sequence[Path], *, max_lag: int, partitions: int) -> None:
-    """Publish all that is found, with a bar."""
-    found = find_files(list(paths))
+def files(
+    settings: Settings, paths: Sequence[Path], *, by: Literal["uri", "relative"], prefix: str, **rest: Any
+) -> None:
+    """Publish what changed in these files and folders."""
+    sources = file_sources(paths, Ids(by=by, prefix=prefix))
+    _ingest(settings, sources, f"only {', '.join(SUFFIXES)} can be read", **rest)
+
+
+def _ingest(
+    settings: Settings,
+    sources: Sequence[Source],
+    taken: str,
+    *,
+    max_deletes: float,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """With a bar, and what came of it. `taken`: what is not passed over. Raises PenstockError when anything failed."""
+    deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
+    options = Options(max_deletes=deletes, **rest)
+    told_at = float("-inf")
     with progress_bar() as bar:
-        task = bar.add_task("publishing", total=len(found))
-        published = 0
 
-        def report(done: int, state: str) -> None:
-            nonlocal published
-            published += done
-            bar.update(task, description=f"{state} ({published} documents)")
+        def wait(what: str) -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at >= EVERY_S:
+                told_at = time.monotonic()
+                bar.console.print(Text(what), soft_wrap=True)
 
-        def documents() -> Iterator[Outgoing]:
-            for file, name in found:
-                yield from read_file(file, name)
-                bar.advance(task)
+        summary = finish(run(settings, sources, options, reporter(bar), wait))
+    if as_json:
+        print_json(_row(summary))
+    else:
+        _print(summary, options, settings.source.topic, taken)
+    if summary.failed:
+        raise PenstockError(_failed(summary, options))
 
-        count = finish(publish(settings, documents(), max_lag=max_lag, partitions=partitions, report=report))
-    say(f"published {count} documents to {settings.source.topic}")
+
+def _row(summary: Summary) -> dict[str, object]:
+    return {
+        "published": summary.published,
+        "deleted": summary.deleted,
+        "gone": summary.gone,
+        "objects": {"changed": summary.changed, "unchanged": summary.unchanged, "failed": summary.failed},
+        "failures": [{"origin": one.origin, "reason": one.reason} for one in summary.failures],
+        "passed_over": dict(summary.passed_over.most_common()),
+        "incomplete": summary.incomplete,
+    }
+
+
+def _print(summary: Summary, options: Options, topic: str, taken: str) -> None:
+    if options.dry_run:
+        say(f"{summary.changed} to read, {summary.unchanged} unchanged; nothing was published")
+    else:
+        say(
+            f"published {summary.published} documents of {summary.changed} to {topic}; {summary.unchanged} unchanged, "
+            f"{summary.deleted} documents deleted"
+        )
+    if summary.gone and not options.sync:
+        say(f"{summary.gone} documents are gone from where they came from: `--sync` deletes them")
+    for name in summary.incomplete:
+        say(f"not all of {name} could be listed: nothing of it is deleted")
+    if summary.passed_over:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(8))
+        more = ", …" if len(summary.passed_over) > 8 else ""
+        say(f"passed over {summary.passed_over.total()}: {kinds}{more} ({taken})")
+
+
+def _failed(summary: Summary, options: Options) -> str:
+    lines = [f"{one.origin}: {one.reason}" for one in summary.failures[:SHOWN]]
+    if summary.failed > len(lines):
+        lines.append(f"… and {summary.failed - len(lines)} more (`--json` lists them)")
+    so_far = "nothing was published" if options.strict or options.dry_run else "all else was published"
+    return f"{summary.failed} failed; {so_far}:\n" + "\n".join(lines)

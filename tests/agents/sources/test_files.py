@@ -1,5 +1,6 @@
-"""`penstock ingest files`: what is read, which ids, and mistakes by file and line."""
+"""`penstock ingest files`: what is listed and read, which ids, and mistakes by file and line."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -8,30 +9,73 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agents.sources.files import find_files, read_file
+from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.files import Files, Ids, file_sources
 from agents.sources.pydocs import read_modules
 from streams.errors import ConfigError
 from streams.record import Document, Record, decode
 
+BY_URI = Ids()
 
-def test_folders_are_searched_and_ids_are_relative_paths(tmp_path: Path) -> None:
+
+def listing(path: Path, ids: Ids = BY_URI) -> list[Listed | Failure | PassedOver]:
+    """What is there."""
+
+    async def collect() -> list[Listed | Failure | PassedOver]:
+        return [found async for found in Files(path, ids).listing()]
+
+    return asyncio.run(collect())
+
+
+def read(path: Path, ids: Ids = BY_URI) -> list[Outgoing | Failure]:
+    """The documents of a folder, or a file."""
+
+    async def collect() -> list[Outgoing | Failure]:
+        source = Files(path, ids)
+        return [
+            found
+            async for listed in source.listing()
+            if isinstance(listed, Listed)
+            async for found in source.fetch(listed)
+        ]
+
+    return asyncio.run(collect())
+
+
+def documents(path: Path, ids: Ids = BY_URI) -> list[Outgoing]:
+    """The same, where none fails."""
+    found = [row for row in read(path, ids) if isinstance(row, Outgoing)]
+    assert len(found) == len(read(path, ids))
+    return found
+
+
+def test_folders_are_searched_and_ids_are_uris(tmp_path: Path) -> None:
     (tmp_path / "docs" / "sub").mkdir(parents=True)
-    (tmp_path / "docs" / "a.md").write_text("intro\n\n# The Title\n\nbody")
+    (tmp_path / "docs" / "a ä#1.md").write_text("intro\n\n# The Title\n\nbody")
     (tmp_path / "docs" / "sub" / "b.txt").write_text("plain")
     (tmp_path / "docs" / "image.png").write_bytes(b"\x89PNG")
-    found = find_files([tmp_path / "docs"])
-    assert [name for _, name in found] == ["a.md", "sub/b.txt"]
-    (markdown,) = read_file(*found[0])
+    folder = f"{(tmp_path / 'docs').as_uri()}/"
+    assert Files(tmp_path / "docs", Ids()).name == folder
+    assert [row.id if isinstance(row, Listed) else row for row in listing(tmp_path / "docs")] == [
+        f"{folder}a%20%C3%A4%231.md",
+        PassedOver(kind=".png"),
+        f"{folder}sub/b.txt",
+    ]
+    markdown, text = documents(tmp_path / "docs")
     body = orjson.loads(markdown.value or b"")
-    assert markdown.key == b"a.md"
-    assert body["title"] == "The Title"
-    assert body["url"].startswith("file:///")
+    assert body == {"text": "intro\n\n# The Title\n\nbody", "title": "The Title", "url": f"{folder}a%20%C3%A4%231.md"}
+    assert [markdown.key, text.key] == [f"{folder}a%20%C3%A4%231.md".encode(), f"{folder}sub/b.txt".encode()]
+    relative = documents(tmp_path / "docs", Ids(by="relative", prefix="p:"))
+    assert [row.key.decode() for row in relative] == ["p:a ä#1.md", "p:sub/b.txt"]
+    assert [row.key for row in documents(tmp_path / "docs" / "sub" / "b.txt", Ids(by="relative"))] == [b"b.txt"]
 
 
 def test_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"id": "1", "text": "one"}\n\n{"id": "2", "chunks": [{"text": "two"}]}\n')
-    assert [document.key for document in read_file(path, "corpus.jsonl")] == [b"1", b"2"]
+    assert [document.key for document in documents(path)] == [b"1", b"2"]
+    one, _ = documents(path, Ids(prefix="p:"))
+    assert (one.key, orjson.loads(one.value or b"")["id"]) == (b"p:1", "p:1")
 
 
 def test_lines_end_with_a_line_feed_and_nothing_else(tmp_path: Path) -> None:
@@ -40,16 +84,16 @@ def test_lines_end_with_a_line_feed_and_nothing_else(tmp_path: Path) -> None:
     lines = [json.dumps({"id": str(n), "text": text}, ensure_ascii=False) for n, text in enumerate(texts)]
     for start, end in (("\ufeff", "\r\n"), ("", "\n"), ("\n  \r\n", "\n\n")):
         path.write_bytes((start + end.join(lines)).encode())
-        found = list(read_file(path, "corpus.jsonl"))
+        found = documents(path)
         assert [orjson.loads(document.value or b"")["text"] for document in found] == texts
         assert [document.key for document in found] == [b"0", b"1", b"2", b"3"]
     path.write_bytes(b"")
-    assert list(read_file(path, "corpus.jsonl")) == []
+    assert read(path) == []
 
 
 def test_a_text_begins_after_its_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_bytes(b"\xef\xbb\xbf# T\xe2\x80\xa8itle\r\nbody\r")
-    (found,) = read_file(tmp_path / "a.md", "a.md")
+    (found,) = documents(tmp_path / "a.md")
     body = orjson.loads(found.value or b"")
     assert (body["title"], body["text"]) == ("T\u2028itle", "# T\u2028itle\nbody\n")
 
@@ -62,108 +106,86 @@ def test_a_text_begins_after_its_byte_order_mark(tmp_path: Path) -> None:
         (b'{"id": "1", "text": "a"}\n\xef\xbb\xbf{}', "corpus.jsonl:2: not JSON"),
         (b'{"id": "1", "metadata": ' + b"[" * 5000, "corpus.jsonl:1: not JSON"),
         (b" " * (16 * 1024**2 + 1), "corpus.jsonl:1: longer than 16777216 bytes"),
+        (b"{", "corpus.jsonl:1: not JSON"),
+        (b'{"text": "a"}', "corpus.jsonl:1: an object with a string `id`"),
+        (b'{"id": "1", "text": "a", "titel": "t"}', "did you mean `title`"),
+        (b'{"id": "a", "text": "caf\xe9"}', "not JSON in UTF-8: invalid continuation byte at byte 24"),
     ],
 )
-def test_bytes_that_are_no_json_lines(tmp_path: Path, line: bytes, part: str) -> None:
-    assert_named(tmp_path, line, part)
+def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, part: str) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(line.rstrip(b"\n") + b'\n{"id": "good", "text": "Good."}\n')
+    *others, last = read(path)
+    (failure,) = [row for row in others if isinstance(row, Failure)]
+    assert part in f"{failure.origin}: {failure.reason}"
+    assert isinstance(last, Outgoing)
+    assert last.key == b"good"
 
 
-def assert_named(folder: Path, line: bytes, part: str) -> None:
-    """A file of this content is refused with these words."""
-    path = folder / "corpus.jsonl"
-    path.write_bytes(line)
-    with pytest.raises(ConfigError) as caught:
-        list(read_file(path, "corpus.jsonl"))
-    assert part in str(caught.value)
-
-
-def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_published(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_has_a_uri_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("b")
-    with pytest.raises(ConfigError, match="its name is not UTF-8"):
-        find_files([tmp_path])
+    assert [row.key.rpartition(b"/")[2] for row in read(tmp_path) if isinstance(row, Outgoing)] == [b"a.txt"]
+    (failure,) = [row for row in read(tmp_path, Ids(by="relative")) if isinstance(row, Failure)]
+    assert failure.reason == "its name is not UTF-8: rename it"
 
 
-def test_folders_that_lead_in_a_circle_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_listed_is_a_failure_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("a")
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
-    assert [name for _, name in find_files([tmp_path])] == ["sub/a.txt"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="nothing to publish"):
-        find_files([tmp_path / "empty"])
+    (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    found = listing(tmp_path)
+    assert {Path(row.origin).name: row.reason for row in found if isinstance(row, Failure)} == {
+        "broken.txt": "cannot be read: No such file or directory",
+        "self.txt": "cannot be read: Too many levels of symbolic links",
+    }
+    assert [row for row in found if isinstance(row, PassedOver)] == [PassedOver(kind="no regular file")]
+    scandir = os.scandir
 
-    def denied(path: str) -> Iterator[object]:
-        raise PermissionError(13, "Permission denied", path)
+    def denied(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)  # root may read everything
-    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
-        find_files([tmp_path])
+    assert Failure(origin=str(tmp_path / "sub"), reason="cannot be read: Permission denied") in listing(tmp_path)
 
 
-def test_a_path_that_cannot_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
     for name, why in (("a" * 300, "File name too long"), ("a\0b", "null byte")):
         with pytest.raises(ConfigError, match=f"cannot be read: .*{why}"):
-            find_files([tmp_path / name])
-    (tmp_path / "a.txt").write_text("a")
-
-    def denied(path: Path) -> bool:
-        raise PermissionError(13, "Permission denied", path)
-
-    monkeypatch.setattr(Path, "is_file", denied)  # as in a folder that may be listed, and not entered
-    with pytest.raises(ConfigError, match=r"a\.txt cannot be read: Permission denied"):
-        find_files([tmp_path])
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.jsonl cannot be read: No such file"):
-        list(read_file(tmp_path / "gone.jsonl", "gone.jsonl"))
-    (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(ConfigError, match=r"folder\.txt cannot be read: Is a directory"):
-        list(read_file(tmp_path / "folder.txt", "folder.txt"))
-
-
-@pytest.mark.parametrize(
-    ("line", "part"),
-    [
-        ("{", "corpus.jsonl:1: not JSON"),
-        ('{"text": "a"}', "corpus.jsonl:1: an object with a string `id`"),
-        ('{"id": "1", "text": "a", "titel": "t"}', "did you mean `title`"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, line: str, part: str) -> None:
-    assert_named(tmp_path, line.encode(), part)
-
-
-def test_a_line_that_is_not_utf8_names_the_byte(tmp_path: Path) -> None:
-    assert_named(tmp_path, b'{"id": "a", "text": "caf\xe9"}', "not JSON in UTF-8: invalid continuation byte at byte 24")
-
-
-def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+            file_sources([tmp_path / name], Ids())
     with pytest.raises(ConfigError, match="does not exist"):
-        find_files([tmp_path / "nothing"])
+        file_sources([tmp_path / "nothing"], Ids())
     (tmp_path / "x.pdf").write_bytes(b"%PDF")
     with pytest.raises(ConfigError, match="only .txt"):
-        find_files([tmp_path / "x.pdf"])
+        file_sources([tmp_path / "x.pdf"], Ids())
+    assert len(file_sources([tmp_path, tmp_path / ".", tmp_path], Ids())) == 1
+
+
+def test_a_file_that_is_gone_or_no_text_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
-    with pytest.raises(ConfigError, match="is not UTF-8 text"):
-        list(read_file(tmp_path / "latin.txt", "latin.txt"))
+    (failure,) = read(tmp_path)
+    assert isinstance(failure, Failure)
+    assert "not UTF-8 text" in failure.reason
 
+    async def gone() -> list[Outgoing | Failure]:
+        listed = Listed(id=(tmp_path / "gone.jsonl").as_uri(), tag="")
+        return [found async for found in Files(tmp_path, Ids()).fetch(listed)]
 
-def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "same.txt").write_text(name)
-    with pytest.raises(ConfigError, match="would both become the document same.txt"):
-        find_files([tmp_path / "a", tmp_path / "b"])
+    assert asyncio.run(gone()) == [
+        Failure(origin=str(tmp_path / "gone.jsonl"), reason="cannot be read: No such file or directory")
+    ]
 
 
 def test_the_standard_librarys_documentation_is_in_the_wire_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_PASSWORD", "of-this-machine")  # `os.environ` is a default in cgi, and data of os
-    documents = list(read_modules())
-    assert len(documents) > 150
-    for outgoing in documents:
+    modules = list(read_modules())
+    assert len(modules) > 150
+    for outgoing in modules:
         record = Record(topic="", partition=0, offset=0, timestamp_ms=0, key=outgoing.key, value=outgoing.value)
         document = decode(record)
         assert isinstance(document, Document), document

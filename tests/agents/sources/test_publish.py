@@ -1,88 +1,103 @@
 """Publishing that fails or is stopped: what is said of it, and what stays open. No server."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, NotLeaderForPartitionError, ProducerFenced
 
 from agents.settings import Settings
 from agents.sources import Outgoing, publish
+from agents.sources.publish import Change
+from agents.sources.state import Published, State
 from streams.errors import PenstockError
 
 
 class Producer:
-    """Acknowledges what it was sent when it is stopped. `answers`: whether it starts at all."""
+    """Fails as it is told. `answers`: whether it starts at all."""
 
     answers = True
+    error: KafkaError | None = None
 
     def __init__(self) -> None:
-        self.sent: list[asyncio.Future[object]] = []
-        self.stopped = 0
+        self.sent: list[tuple[str, bytes]] = []
+        self.stopped = self.committed = 0
 
     async def start(self) -> None:
         if not self.answers:
             await asyncio.Event().wait()
 
-    async def send(self, *_: Any, **__: Any) -> "asyncio.Future[object]":
-        self.sent.append(asyncio.get_running_loop().create_future())
-        return self.sent[-1]
+    def transaction(self) -> "Producer":
+        return self
+
+    async def __aenter__(self) -> "Producer":
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        self.committed += kind is None
+
+    async def send(self, topic: str, *, key: bytes, value: bytes | None) -> "asyncio.Future[object]":
+        self.sent.append((topic, key))
+        future = asyncio.get_running_loop().create_future()
+        if self.error and value and len(value) > 10:
+            future.set_exception(self.error)
+        else:
+            future.set_result(SimpleNamespace(partition=0, offset=len(self.sent)))
+        return future
 
     async def stop(self) -> None:
         self.stopped += 1
-        for sent in self.sent:
-            if not sent.done():
-                sent.set_result(None)
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
 def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     made = Producer()
 
-    async def count(_: str) -> int:
-        return 1
-
-    @asynccontextmanager
-    async def reader(_: Settings) -> Any:
-        yield SimpleNamespace(partitions=count, require_partitions=count)
-
-    async def lag(*_: Any) -> int:
-        return 0
+    async def rows(*_: Any) -> list[dict[str, int]]:
+        return [{"lag": 0}]
 
     monkeypatch.setattr(publish, "AIOKafkaProducer", lambda **_: made)
-    monkeypatch.setattr(publish, "log_reader", reader)
-    monkeypatch.setattr(publish, "_lag", lag)
+    monkeypatch.setattr(publish, "partition_rows", rows)
     return made
 
 
-async def published(documents: Iterator[Outgoing]) -> int:
-    return await publish.publish(Settings(), documents, max_lag=10, partitions=1, report=lambda *_: None)
+async def published(state: State, *texts: bytes) -> None:
+    reader: Any = None
+    options: dict[str, Any] = {"partitions": 1, "max_lag": 100, "wait": lambda _: None}
+    async with publish.publisher(Settings(), reader, state, "source", **options) as to:
+        changes = [
+            Change(
+                outgoing=Outgoing(key=b"k%d" % number, value=text, origin=f"line {number}"),
+                published=Published(source="source", object="object", hash="hash"),
+            )
+            for number, text in enumerate(texts)
+        ]
+        await to.publish(changes, [])
 
 
-def test_a_failure_says_how_many_were_published(producer: Producer) -> None:
-    def documents() -> Iterator[Outgoing]:
-        yield from (Outgoing(key=b"k", value=b"{}", origin=str(number)) for number in range(3))
-        raise PenstockError("bad.jsonl, line 4 is no JSON")
-
-    with pytest.raises(PenstockError) as caught:
-        asyncio.run(published(documents()))
-    assert str(caught.value) == (
-        "bad.jsonl, line 4 is no JSON. Before it stopped, 3 documents were published; to publish them again is harmless"
-    )
+def test_records_and_what_is_remembered_of_them_are_one_transaction(producer: Producer) -> None:
+    with State("log") as state:
+        asyncio.run(published(state, b"{}", b"{}"))
+        assert [topic for topic, _ in producer.sent] == ["documents"] * 2 + ["documents.sources"] * 2
+        assert (producer.committed, producer.stopped) == (1, 1)
+        assert state.published("k1") == Published(source="source", object="object", hash="hash", partition=0, offset=2)
 
 
-def test_one_that_is_refused_is_named_and_the_others_are_counted(producer: Producer) -> None:
-    def documents() -> Iterator[Outgoing]:
-        yield from (Outgoing(key=b"k", value=b"{}", origin=f"line {number}") for number in range(5))
-        producer.sent[0].set_result(None)
-        producer.sent[1].set_exception(MessageSizeTooLargeError())
-
-    with pytest.raises(PenstockError, match="line 1: 2 bytes are more .* 4 documents were published"):
-        asyncio.run(published(documents()))
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (MessageSizeTooLargeError(), "none so large as line 1 .* raise max.message.bytes"),
+        (ProducerFenced(), "somebody else has begun to ingest the same source"),
+        (NotLeaderForPartitionError(), "did not take the documents .* run it again, it goes on where it was"),
+    ],
+)
+def test_what_the_broker_refuses_is_said_and_not_remembered(producer: Producer, error: KafkaError, part: str) -> None:
+    producer.error = error
+    with State("log") as state:
+        with pytest.raises(PenstockError, match=part):
+            asyncio.run(published(state, b"{}", b"{'text': 'long'}"))
+        assert (producer.committed, producer.stopped, state.published("k0")) == (0, 1, None)
 
 
 def test_a_producer_that_is_stopped_while_it_connects_is_closed(producer: Producer) -> None:
@@ -90,12 +105,13 @@ def test_a_producer_that_is_stopped_while_it_connects_is_closed(producer: Produc
     producer.answers = False
 
     async def cut_off() -> None:
-        task = asyncio.create_task(published(iter(())))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        with State("log") as state:
+            task = asyncio.create_task(published(state))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
     asyncio.run(cut_off())
     assert producer.stopped == 1

@@ -1,0 +1,253 @@
+"""What was published of each source: a compacted topic, and all of it at hand in a temporary database on disk.
+
+Rows of the topic are written in the transaction of the records that they are about, by `agents.sources.publish`:
+
+    ["object", source, object]   {"tag", "log"}                                              all of it was published
+    ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
+
+`log` is that of the source topic (`Described.log`). What was published to another one is in no topic now: the object is
+fetched again, and its documents are published again. Whose a document is stays.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from agents.kafka.reader import LogReader
+from agents.sources import Listed
+from streams.errors import ConfigError
+
+Row = tuple[bytes, bytes | None]
+"""Key and value of a record of the topic."""
+
+_TABLES = """
+CREATE TABLE objects (source TEXT, object TEXT, tag TEXT, PRIMARY KEY (source, object)) WITHOUT ROWID;
+CREATE TABLE documents (doc TEXT PRIMARY KEY, source TEXT, object TEXT, hash TEXT, partition INT, offset INT)
+    WITHOUT ROWID;
+CREATE INDEX documents_by_object ON documents (source, object);
+CREATE TABLE listed (object TEXT PRIMARY KEY, tag TEXT, size INT, place INT, read TEXT DEFAULT 'no') WITHOUT ROWID;
+CREATE INDEX listed_by_place ON listed (place);
+CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
+"""
+UNCHANGED = """EXISTS (SELECT 1 FROM objects
+    WHERE source = ? AND objects.object = listed.object AND objects.tag = listed.tag)"""
+NOWHERE = ""
+"""In place of the object, of a document that it does not have any more."""
+MANY = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Objects to fetch, and others; documents of the source, and those whose object is not listed any more."""
+
+    changed: int
+    unchanged: int
+    documents: int
+    gone: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The newest record of a document: its source and object, its hash, its place. No hash: it is in another log."""
+
+    source: str
+    object: str
+    hash: str | None
+    partition: int = -1
+    offset: int = -1
+
+
+def hash_of(value: bytes) -> str:
+    """Of a record's value: 128 bits of SHA-256."""
+    return hashlib.sha256(value).hexdigest()[:32]
+
+
+class State:
+    """Of all sources, and the listing of one. One thread; close it, or use it as a context."""
+
+    def __init__(self, log: str) -> None:
+        """`log`: of the source topic as it is now."""
+        self._log = log
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
+            + _TABLES
+        )
+        self._db.execute("BEGIN")
+
+    def __enter__(self) -> "State":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """What these rows of the topic say, in its order."""
+        for key, value in rows:
+            match orjson.loads(key):
+                case ["object", source, name]:
+                    self._take_object(source, name, value)
+                case ["document", doc]:
+                    self._take_document(doc, value)
+
+    def _take_object(self, source: str, name: str, value: bytes | None) -> None:
+        told = orjson.loads(value) if value else {}
+        if told.get("log") == self._log:
+            self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (source, name, told["tag"]))
+        else:
+            self._db.execute("DELETE FROM objects WHERE source = ? AND object = ?", (source, name))
+
+    def _take_document(self, doc: str, value: bytes | None) -> None:
+        if value is None:
+            self._db.execute("DELETE FROM documents WHERE doc = ?", (doc,))
+            return
+        told = orjson.loads(value)
+        known = told["hash"] if told["log"] == self._log else None
+        self._db.execute(
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+            (doc, told["source"], told["object"], known, told["partition"], told["offset"]),
+        )
+
+    def object_row(self, source: str, name: str, tag: str | None) -> Row:
+        """To write when all of an object was published; no tag: it is gone."""
+        value = None if tag is None else orjson.dumps({"tag": tag, "log": self._log})
+        return orjson.dumps(["object", source, name]), value
+
+    def document_row(self, doc: str, published: Published) -> Row:
+        """To write with a document's record, or when it is another object's now."""
+        return document_key(doc), orjson.dumps(
+            {
+                "source": published.source,
+                "object": published.object,
+                "hash": published.hash,
+                "log": self._log,
+                "partition": published.partition,
+                "offset": published.offset,
+            }
+        )
+
+    def deleted_row(self, doc: str) -> Row:
+        """To write with the tombstone of a document."""
+        return document_key(doc), None
+
+    def begin_listing(self) -> None:
+        """Of one source; of the one before nothing is kept."""
+        self._db.execute("DELETE FROM listed")
+        self.begin_reading()
+
+    def begin_reading(self) -> None:
+        """Of what was listed, from its beginning."""
+        self._db.execute("UPDATE listed SET read = 'no'")
+        self._db.execute("DELETE FROM seen")
+
+    def add_listed(self, listed: Listed) -> None:
+        """An object; it is fetched after those that were added before."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO listed (object, tag, size, place) VALUES (?, ?, ?, (SELECT COUNT(*) FROM listed))",
+            (listed.id, listed.tag, listed.size),
+        )
+
+    def compare(self, source: str, *, again: bool) -> Listing:
+        """The listing beside what was published of the source. `again`: what is unchanged counts as changed."""
+        query = f"SELECT COUNT(*), COALESCE(SUM({UNCHANGED}), 0) FROM listed"  # noqa: S608 - a constant
+        listed, unchanged = self._db.execute(query, (source,)).fetchone()
+        query = """SELECT COUNT(*), COALESCE(SUM(object NOT IN (SELECT object FROM listed)), 0)
+            FROM documents WHERE source = ?"""
+        documents, gone = self._db.execute(query, (source,)).fetchone()
+        unchanged = 0 if again else unchanged
+        return Listing(changed=listed - unchanged, unchanged=unchanged, documents=documents, gone=gone)
+
+    def to_fetch(self, source: str, *, again: bool) -> Iterator[Listed]:
+        """Objects that changed or are new, or all of them, in the listing's order."""
+        query = f"""SELECT object, tag, size, place FROM listed WHERE place > ? AND (? OR NOT {UNCHANGED})
+            ORDER BY place LIMIT ?"""  # noqa: S608 - a constant
+        place = -1
+        while rows := self._db.execute(query, (place, again, source, MANY)).fetchall():
+            yield from (Listed(id=name, tag=tag, size=size) for name, tag, size, _ in rows)
+            place = rows[-1][3]
+
+    def published(self, doc: str) -> Published | None:
+        """What was published of a document, by whichever source; None when nothing was."""
+        query = "SELECT source, object, hash, partition, offset FROM documents WHERE doc = ?"
+        row = self._db.execute(query, (doc,)).fetchone()
+        return row and Published(source=row[0], object=row[1], hash=row[2], partition=row[3], offset=row[4])
+
+    def see(self, doc: str, name: str) -> str:
+        """An object has the document. Returns the one in which it was seen first."""
+        self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (doc, name))
+        first: str = self._db.execute("SELECT object FROM seen WHERE doc = ?", (doc,)).fetchone()[0]
+        return first
+
+    def may_have_left(self, source: str, name: str, *, again: bool) -> bool:
+        """Whether a document that this object had may be another one's now.
+
+        It is not listed any more, is still to be read, or was read, all of it; and so the document was not seen there.
+        """
+        query = """SELECT read, tag = (SELECT tag FROM objects WHERE source = ? AND object = ?)
+            FROM listed WHERE object = ?"""
+        row = self._db.execute(query, (source, name, name)).fetchone()
+        return row is None or row[0] == "all" or (row[0] == "no" and (again or not row[1]))
+
+    def was_read(self, name: str, *, whole: bool) -> None:
+        """An object was, whole or in part: what it has not, of what it had, is gone from it, or may be there still."""
+        self._db.execute("UPDATE listed SET read = ? WHERE object = ?", ("all" if whole else "in part", name))
+
+    def left(self, source: str, name: str) -> Iterator[tuple[str, Published]]:
+        """Documents that an object had when it was read before, and was read without now."""
+        query = """SELECT doc, hash, partition, offset FROM documents WHERE source = ? AND object = ? AND doc > ?
+            AND doc NOT IN (SELECT doc FROM seen) ORDER BY doc LIMIT ?"""
+        last = ""
+        while rows := self._db.execute(query, (source, name, last, MANY)).fetchall():
+            for doc, known, partition, offset in rows:
+                yield doc, Published(source=source, object=NOWHERE, hash=known, partition=partition, offset=offset)
+            last = rows[-1][0]
+
+    def gone(self, source: str) -> Iterator[str]:
+        """Documents of the source that nothing has any more: their object is not listed, or they left it."""
+        query = """SELECT doc FROM documents WHERE source = ? AND object NOT IN (SELECT object FROM listed)
+            AND doc NOT IN (SELECT doc FROM seen) AND doc > ? ORDER BY doc LIMIT ?"""
+        last = ""
+        while rows := self._db.execute(query, (source, last, MANY)).fetchall():
+            yield from (doc for (doc,) in rows)
+            last = rows[-1][0]
+
+    def gone_objects(self, source: str) -> Iterator[str]:
+        """Objects that are not listed any more, of which something was remembered."""
+        query = """SELECT object FROM objects WHERE source = ? AND object NOT IN (SELECT object FROM listed)
+            AND object > ? ORDER BY object LIMIT ?"""
+        last = ""
+        while rows := self._db.execute(query, (source, last, MANY)).fetchall():
+            yield from (name for (name,) in rows)
+            last = rows[-1][0]
+
+
+def document_key(doc: str) -> bytes:
+    """Of its row."""
+    return orjson.dumps(["document", doc])
+
+
+async def read_state(reader: LogReader, topic: str, log: str, *, make: bool) -> State:
+    """All of the topic. `make` it when it is missing. Raises ConfigError for one that is not compacted."""
+    count = await reader.partitions(topic)
+    if count is None and not make:
+        return State(log)
+    if count is None:
+        await reader.create_topic(topic, 1, {"cleanup.policy": "compact"})
+        count = 1
+    elif (policy := (await reader.configs(topic)).get("cleanup.policy", "compact")) != "compact":
+        raise ConfigError(
+            f"the topic {topic} remembers what was published, and its cleanup.policy is {policy}: what is older than "
+            f"its retention would be forgotten; set it to compact (`kafka-configs.sh --alter --topic {topic} "
+            "--add-config cleanup.policy=compact`)"
+        )
+    state = State(log)
+    for partition, bounds in (await reader.bounds(topic, range(count))).items():
+        offset = bounds.begin
+        while offset < bounds.end:
+            page = await reader.page(topic, partition, offset, bounds.end)
+            state.take((record.key or b"[]", record.value) for record in page.records)
+            offset = page.position
+    return state
