@@ -84,6 +84,9 @@ class _Prepared:
         self.published[listed.id] = time.monotonic()
         yield self._documents[listed.id]
 
+    async def close(self) -> None:
+        """Nothing."""
+
 
 async def publish_all(settings: Settings, documents: Sequence[Outgoing], tick: Tick) -> dict[str, float]:
     """Publish the documents. Returns monotonic seconds of publication by document id."""

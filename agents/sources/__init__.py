@@ -39,9 +39,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
-    """An object of a kind that is not taken, such as `.png`."""
+    """An object of a kind that is not taken, such as `.png`. `option`: what would take it."""
 
     kind: str
+    option: str | None = None
 
 
 class Source(Protocol):
@@ -56,3 +57,6 @@ class Source(Protocol):
 
     def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """The documents of one object, each valid for a worker."""
+
+    async def close(self) -> None:
+        """End what it has begun. Twice is harmless."""

@@ -26,7 +26,7 @@ MANY = 500
 """Records of a transaction, at most."""
 COMMIT_S = 60.0
 LOOK_EVERY = 10_000
-"""Records between two looks at the lag, at most: others may publish too."""
+"""Offsets between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
 OVERHEAD_BYTES = 200
 """Of a record and the batch that it is in, at most, without headers."""
@@ -79,7 +79,7 @@ class Publisher:
         self._partitions = partitions
         self._max_lag = max_lag
         self._wait = wait
-        self._sent = self._look_at = 0  # before so many are sent, the lag is not above the limit because of us
+        self._sent = self._look_at = 0  # offsets; before so many, the lag is not above the limit because of us
         self.many = max(1, min(MANY, max_lag // 20))  # markers of transactions count, too
 
     async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
@@ -110,13 +110,13 @@ class Publisher:
                 f"({str(exc) or type(exc).__name__}): run it again, it goes on where it was"
             ) from exc
         self._state.take(written)
-        self._sent += len(changes)
 
     async def _records(self, changes: Sequence[Change]) -> list[Row]:
         """Sent, and acknowledged; the row of each, with its place."""
         topic = self._settings.source.topic
         sent = [await self._send(topic, change.outgoing.key, change.outgoing.value) for change in changes]
         places = await asyncio.gather(*sent)
+        self._sent += len(places) + len({place.partition for place in places})  # and a marker on each partition
         return [
             change.row(self._state, place.partition, place.offset)
             for change, place in zip(changes, places, strict=True)

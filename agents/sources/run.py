@@ -6,6 +6,7 @@ transaction. Unchanged objects are not fetched, and unchanged documents of chang
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from agents.kafka.reader import LogReader, log_reader
@@ -55,6 +56,7 @@ class Summary:
     """What became of a run. Documents: `published`, `deleted`, `gone` (not deleted: no `sync`); objects: the others.
 
     `changed`: to be fetched, in a dry run; else fetched. `incomplete`: sources whose listing had failures.
+    `options`: what would take a kind that was passed over.
     """
 
     published: int = 0
@@ -65,6 +67,7 @@ class Summary:
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    options: dict[str, str] = field(default_factory=dict)
     incomplete: list[str] = field(default_factory=list)
 
     def fail(self, failure: Failure) -> None:
@@ -72,6 +75,12 @@ class Summary:
         self.failed += 1
         if len(self.failures) < KEPT:
             self.failures.append(failure)
+
+    def pass_over(self, found: PassedOver) -> None:
+        """Count its kind."""
+        self.passed_over[found.kind] += 1
+        if found.option:
+            self.options[found.kind] = found.option
 
 
 async def run(settings: Settings, sources: Sequence[Source], options: Options, report: Report, wait: Wait) -> Summary:
@@ -81,12 +90,13 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
     published before either stays, and is remembered.
     """
     summary = Summary()
-    async with log_reader(settings) as reader:
+    async with AsyncExitStack() as stack, log_reader(settings) as reader:
         topic = await _topic(reader, settings, options)
         log = topic.log if topic else None
         with await read_state(reader, settings.sources_topic, log or "", make=not options.dry_run) as state:
             limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
             for source in sources:
+                stack.push_async_callback(source.close)
                 ingestion = Ingestion(source, state, options, summary, report, limit)
                 listing = await ingestion.list()
                 if options.strict:
@@ -150,7 +160,7 @@ class Ingestion:
                     self._complete = False
                     self._summary.fail(found)
                 case PassedOver():
-                    self._summary.passed_over[found.kind] += 1
+                    self._summary.pass_over(found)
         if not self._complete:
             self._summary.incomplete.append(self._source.name)
         self._listing = self._state.compare(self._source.name, again=self._options.again)

@@ -123,7 +123,7 @@ def test_what_changed_is_published_and_what_is_gone_deleted(world: World, tmp_pa
 
 def test_what_fails_is_listed_and_the_rest_goes_on(world: World, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 3)
-    (folder / "bad.txt").write_bytes(b"\xff\xfe\xfd")
+    (folder / "bad.txt").write_bytes(b"a\0b")
     (folder / "broken.txt").symlink_to(folder / "nowhere")
     (folder / "lines.jsonl").write_text('{"id": "a", "text": "A."}\n{\n{"id": "b", "text": "B."}\n')
     found = ingest(world, folder, "--strict", code=1)

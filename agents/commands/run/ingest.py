@@ -12,7 +12,8 @@ from agents.commands.run.output import print_json
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.settings import Settings
 from agents.sources import Source
-from agents.sources.files import SUFFIXES, Ids, file_sources
+from agents.sources.files import file_sources
+from agents.sources.reading import TAKEN, Ids
 from agents.sources.run import Deletes, Options, Summary, run
 from agents.stopping import finish
 from streams.errors import PenstockError
@@ -26,19 +27,18 @@ def files(
 ) -> None:
     """Publish what changed in these files and folders."""
     sources = file_sources(paths, Ids(by=by, prefix=prefix))
-    _ingest(settings, sources, f"only {', '.join(SUFFIXES)} can be read", **rest)
+    _ingest(settings, sources, **rest)
 
 
 def _ingest(
     settings: Settings,
     sources: Sequence[Source],
-    taken: str,
     *,
     max_deletes: float,
     as_json: bool,
     **rest: Any,
 ) -> None:
-    """With a bar, and what came of it. `taken`: what is not passed over. Raises PenstockError when anything failed."""
+    """With a bar, and what came of it. Raises PenstockError when anything failed."""
     deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
     options = Options(max_deletes=deletes, **rest)
     told_at = float("-inf")
@@ -54,7 +54,7 @@ def _ingest(
     if as_json:
         print_json(_row(summary))
     else:
-        _print(summary, options, settings.source.topic, taken)
+        _print(summary, options, settings.source.topic)
     if summary.failed:
         raise PenstockError(_failed(summary, options))
 
@@ -67,11 +67,12 @@ def _row(summary: Summary) -> dict[str, object]:
         "objects": {"changed": summary.changed, "unchanged": summary.unchanged, "failed": summary.failed},
         "failures": [{"origin": one.origin, "reason": one.reason} for one in summary.failures],
         "passed_over": dict(summary.passed_over.most_common()),
+        "options": summary.options,
         "incomplete": summary.incomplete,
     }
 
 
-def _print(summary: Summary, options: Options, topic: str, taken: str) -> None:
+def _print(summary: Summary, options: Options, topic: str) -> None:
     if options.dry_run:
         say(f"{summary.changed} to read, {summary.unchanged} unchanged; nothing was published")
     else:
@@ -86,7 +87,9 @@ def _print(summary: Summary, options: Options, topic: str, taken: str) -> None:
     if summary.passed_over:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(8))
         more = ", …" if len(summary.passed_over) > 8 else ""
-        say(f"passed over {summary.passed_over.total()}: {kinds}{more} ({taken})")
+        say(f"passed over {summary.passed_over.total()}: {kinds}{more} ({TAKEN})")
+    for option in summary.options.values():
+        say(option)
 
 
 def _failed(summary: Summary, options: Options) -> str:

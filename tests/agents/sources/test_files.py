@@ -1,6 +1,7 @@
 """`penstock ingest files`: what is listed and read, which ids, and mistakes by file and line."""
 
 import asyncio
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agents.sources import Failure, Listed, Outgoing, PassedOver
-from agents.sources.files import Files, Ids, file_sources
+from agents.sources import Failure, Listed, Outgoing, PassedOver, reading
+from agents.sources.files import Files, file_sources
 from agents.sources.pydocs import read_modules
+from agents.sources.reading import Ids
 from streams.errors import ConfigError
 from streams.record import Document, Record, decode
 
@@ -32,12 +34,15 @@ def read(path: Path, ids: Ids = BY_URI) -> list[Outgoing | Failure]:
 
     async def collect() -> list[Outgoing | Failure]:
         source = Files(path, ids)
-        return [
-            found
-            async for listed in source.listing()
-            if isinstance(listed, Listed)
-            async for found in source.fetch(listed)
-        ]
+        try:
+            return [
+                found
+                async for listed in source.listing()
+                if isinstance(listed, Listed)
+                async for found in source.fetch(listed)
+            ]
+        finally:
+            await source.close()
 
     return asyncio.run(collect())
 
@@ -122,10 +127,26 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes
     assert last.key == b"good"
 
 
+def test_a_kind_whose_library_is_missing_is_passed_over_with_what_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"id": "b", "text": "B."}\n'))
+    monkeypatch.setattr(reading, "is_there", lambda kind: kind != ".pdf")
+    option = ".pdf needs pypdfium2: `pip install 'penstock[documents]'` brings it"
+    assert listing(tmp_path)[0] == PassedOver(kind=".pdf", option=option)
+    with pytest.raises(ConfigError, match="brings it"):
+        file_sources([tmp_path / "a.pdf"], Ids())
+    assert [row.key for row in documents(tmp_path)] == [b"b"]
+
+
 def test_a_name_that_is_not_utf_8_has_a_uri_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("b")
-    assert [row.key.rpartition(b"/")[2] for row in read(tmp_path) if isinstance(row, Outgoing)] == [b"a.txt"]
+    assert [row.key.rpartition(b"/")[2] for row in read(tmp_path) if isinstance(row, Outgoing)] == [
+        b"a.txt",
+        b"caf%E9.txt",
+    ]
     (failure,) = [row for row in read(tmp_path, Ids(by="relative")) if isinstance(row, Failure)]
     assert failure.reason == "its name is not UTF-8: rename it"
 
@@ -160,17 +181,15 @@ def test_a_path_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
             file_sources([tmp_path / name], Ids())
     with pytest.raises(ConfigError, match="does not exist"):
         file_sources([tmp_path / "nothing"], Ids())
-    (tmp_path / "x.pdf").write_bytes(b"%PDF")
-    with pytest.raises(ConfigError, match="only .txt"):
-        file_sources([tmp_path / "x.pdf"], Ids())
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"x\.png: what is read: \.jsonl"):
+        file_sources([tmp_path / "x.png"], Ids())
     assert len(file_sources([tmp_path, tmp_path / ".", tmp_path], Ids())) == 1
 
 
 def test_a_file_that_is_gone_or_no_text_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
-    (failure,) = read(tmp_path)
-    assert isinstance(failure, Failure)
-    assert "not UTF-8 text" in failure.reason
+    (tmp_path / "binary.txt").write_bytes(b"a\0b")
+    assert read(tmp_path) == [Failure(origin=str(tmp_path / "binary.txt"), reason="no text: it has NUL characters")]
 
     async def gone() -> list[Outgoing | Failure]:
         listed = Listed(id=(tmp_path / "gone.jsonl").as_uri(), tag="")

@@ -49,6 +49,9 @@ class MemorySource:
             else:
                 yield Outgoing(key=doc.encode(), value=text.encode(), origin=doc)
 
+    async def close(self) -> None:
+        """Nothing."""
+
 
 class MemoryTransactions:
     """`Transactions` of a log in memory, which ends the process after so many."""

@@ -1,0 +1,96 @@
+"""Asks the child, bounds it, and starts it again where it died, hung, or has grown."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agents.sources.convert import ConversionError, Converted, Section
+from agents.sources.convert.kinds import EXTRA, KINDS, is_there
+
+PATIENCE_S = 60.0
+"""Of one file. What takes longer is killed."""
+MEMORY_BYTES = 2 * 1024**3
+"""Of address space, with the libraries."""
+FILES = 500
+"""That one process converts; libraries keep some memory of each."""
+
+
+def install(kind: str) -> str:
+    """How the library of a kind comes."""
+    return f"{kind} needs {KINDS[kind][1]}: `pip install 'penstock[{EXTRA}]'` brings it"
+
+
+class Converter:
+    """One file at a time. Close it: it has a process, from the first file on."""
+
+    def __init__(self, patience_s: float = PATIENCE_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._patience_s = patience_s
+        self._memory_bytes = memory_bytes
+        self._process: asyncio.subprocess.Process | None = None
+        self._files = 0
+
+    async def close(self) -> None:
+        """End the process. Twice is harmless; the next file begins another."""
+        await self._end()
+
+    async def convert(self, path: Path, kind: str) -> Converted:
+        """The text of a file. `kind`: as `kind_of` says. Raises ConversionError with the reason."""
+        if not is_there(kind):
+            raise ConversionError(install(kind))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answer = await self._ask(path, kind)
+        except TimeoutError:
+            await self._end()
+            raise ConversionError(f"it took more than {self._patience_s:.0f} s") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            code = await self._end()
+            raise ConversionError(f"the library for {kind} ended its process ({code}): the file is broken") from None
+        except BaseException:
+            await self._end()  # stopped in the midst of it: the next answer would be this one's
+            raise
+        if "error" in answer:
+            raise ConversionError(str(answer["error"]))
+        told: dict[str, Any] = answer["converted"]
+        return Converted(**told | {"sections": tuple(Section(**row) for row in told["sections"])})
+
+    async def _ask(self, path: Path, kind: str) -> dict[str, Any]:
+        if self._files >= FILES:
+            await self._end()
+        if self._process is None:
+            self._files = 0
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "agents.sources.convert.child",
+                str(self._memory_bytes),
+                str(ceil(self._patience_s)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        self._files += 1
+        to, answers = self._process.stdin, self._process.stdout
+        if to is None or answers is None:
+            raise ConnectionError
+        to.write(orjson.dumps({"path": os.fsencode(path).hex(), "kind": kind}) + b"\n")
+        await to.drain()
+        size = int.from_bytes(await answers.readexactly(4), "big")
+        found: dict[str, Any] = orjson.loads(await answers.readexactly(size))
+        return found
+
+    async def _end(self) -> int | None:
+        """Kill the process. Returns its exit code, where there was one."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return await process.wait()

@@ -1,0 +1,225 @@
+"""Bytes of files to text: each kind, made by its own library or by hand; and files that are broken, or bombs."""
+
+import asyncio
+import gzip
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agents.sources.convert import ConversionError, Converted
+from agents.sources.convert.convert import Converter
+from agents.sources.convert.kinds import kind_of
+
+
+def convert(path: Path, patience_s: float = 60.0, memory_bytes: int = 2 * 1024**3) -> Converted:
+    """By a process that ends with it."""
+
+    async def run() -> Converted:
+        converter = Converter(patience_s, memory_bytes)
+        try:
+            return await converter.convert(path, kind_of(path.name) or "")
+        finally:
+            await converter.close()
+
+    return asyncio.run(run())
+
+
+def sections(found: Converted) -> list[tuple[int | None, str | None, str]]:
+    """Page, heading and text of each."""
+    return [(row.page, row.heading, found.text[row.start : row.end]) for row in found.sections]
+
+
+def pdf_of(*pages: str) -> bytes:
+    """A PDF by hand, with an outline entry for the second page, a title, an author and a date."""
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R /Outlines 4 0 R >>",
+        f"<< /Type /Pages /Count {len(pages)} /Kids [{' '.join(f'{7 + 2 * n} 0 R' for n in range(len(pages)))}] >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        "<< /First 5 0 R /Last 5 0 R /Count 1 >>",
+        f"<< /Title (Second) /Parent 4 0 R /Dest [{9 if len(pages) > 1 else 7} 0 R /Fit] >>",
+        "<< /Title (Sluices) /Author (A. Keeper) /CreationDate (D:20260130120000+01'00') >>",
+    ]
+    for number, text in enumerate(pages):
+        stream = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET"
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {8 + 2 * number} 0 R "
+            "/Resources << /Font << /F1 3 0 R >> >> >>"
+        )
+        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
+    body, places = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(len(body))
+        body += f"{number} 0 obj\n{content}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    trailer = f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R /Info 6 0 R >>\nstartxref\n{len(body)}\n%%EOF\n"
+    return body + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
+
+
+def test_pdf_by_page_and_outline(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf_of("The first page.", "The second page.", "The third."))
+    found = convert(path)
+    assert (found.title, found.author, found.timestamp) == ("Sluices", "A. Keeper", "2026-01-30T12:00:00+01:00")
+    assert sections(found) == [
+        (1, None, "The first page."),
+        (2, "Second", "The second page."),
+        (3, "Second", "The third."),
+    ]
+
+
+def test_html_without_what_is_around_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_text(
+        """<html><head><title>A &amp; B</title><meta name="author" content="A. Keeper"><style>p {}</style></head><body>
+        <nav><a>Home</a></nav><main><h1>Sluices</h1><p>One <b>bold</b>
+        word.</p><script>no()</script><h2>Gates</h2><ul><li>First</li><li>Second</li></ul><pre>a  b
+  c</pre></main><footer>Imprint</footer></body></html>"""
+    )
+    found = convert(path)
+    assert (found.title, found.author) == ("A & B", "A. Keeper")
+    assert found.text == "Sluices\n\nOne bold word.\n\nGates\n\nFirst\n\nSecond\n\na  b\n  c"
+    assert [row[:2] for row in sections(found)] == [(None, "Sluices"), (None, "Sluices › Gates")]
+
+
+def test_office(tmp_path: Path) -> None:
+    import docx
+    import odfdo
+    import pptx
+    import xlsxwriter
+
+    word = docx.Document()
+    word.core_properties.author = "A. Keeper"
+    word.add_heading("Sluices", 1)
+    word.add_paragraph("A paragraph.")
+    table = word.add_table(1, 2)
+    table.cell(0, 0).text, table.cell(0, 1).text = "gate", "open"
+    word.save(str(tmp_path / "a.docx"))
+    found = convert(tmp_path / "a.docx")
+    assert (found.author, found.text) == ("A. Keeper", "Sluices\n\nA paragraph.\n\ngate | open")
+    assert found.sections[0].heading == "Sluices"
+
+    slides = pptx.Presentation()
+    for title in ("First", "Second"):
+        slide = slides.slides.add_slide(slides.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, f"About {title}."
+    slides.save(str(tmp_path / "a.pptx"))
+    assert sections(convert(tmp_path / "a.pptx")) == [
+        (1, "First", "First\nAbout First."),
+        (2, "Second", "Second\nAbout Second."),
+    ]
+
+    with xlsxwriter.Workbook(str(tmp_path / "a.xlsx")) as book:
+        sheet = book.add_worksheet("Gates")
+        for number, row in enumerate((("name", "metres"), ("North", 3), ("South", 4.5))):
+            sheet.write_row(number, 0, row)
+    assert sections(convert(tmp_path / "a.xlsx")) == [
+        (None, "Gates", "name | metres\nname: North, metres: 3\nname: South, metres: 4.5")
+    ]
+
+    text = odfdo.Document("text")
+    text.body.clear()
+    text.body.append(odfdo.Header(1, "Sluices"))
+    text.body.append(odfdo.Paragraph("A paragraph."))
+    text.save(str(tmp_path / "a.odt"))
+    assert sections(convert(tmp_path / "a.odt")) == [(None, "Sluices", "Sluices\n\nA paragraph.")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_text_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "Die Schleuse wurde geöffnet, und das Wasser floß über die Mühle hinweg.\nÄpfel und Öl."
+    (tmp_path / "a.txt").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert convert(tmp_path / "a.txt").text == text
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    assert convert(tmp_path / "b.txt.gz").text == text
+
+
+def test_markdown_restructured_text_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("intro\n\n# One\n\ntext\n\n```sh\n# no heading\n```\n\n## Two ##\n\nmore\n")
+    found = convert(tmp_path / "a.md")
+    assert (found.title, [row[1:] for row in sections(found)]) == (
+        "One",
+        [("One", "# One\n\ntext\n\n```sh\n# no heading\n```\n\n"), ("One › Two", "## Two ##\n\nmore\n")],
+    )
+    (tmp_path / "a.md").write_text("no heading")
+    assert convert(tmp_path / "a.md") == Converted(text="no heading")
+    (tmp_path / "a.rst").write_text("=====\nTitle\n=====\n\nintro\n\nPart\n====\n\ntext\n\nSub\n---\n\nmore\n")
+    found = convert(tmp_path / "a.rst")
+    assert (found.title, [row.heading for row in found.sections]) == (
+        "Title",
+        ["Title", "Title › Part", "Title › Part › Sub"],
+    )
+    (tmp_path / "a.csv").write_text('name;metres\n"North; old";3\nSouth;\n')
+    assert convert(tmp_path / "a.csv").text == "name | metres\nname: North; old, metres: 3\nname: South"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.pdf", b"%PDF-1.4 truncated", "no valid .pdf"),
+        ("a.docx", b"PK\x03\x04 nothing", "no valid .docx"),
+        ("a.xlsx", b"", "no valid .xlsx"),
+        ("a.txt.gz", gzip.compress(b"text")[:-4], "no valid .txt"),
+        ("a.html", b"<p> </p>" + b" " * 20_000, "no text in"),
+        ("a.txt", b"ab\0c", "no text: it has NUL characters"),
+    ],
+)
+def test_what_is_broken_says_why(tmp_path: Path, name: str, content: bytes, part: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConversionError, match=part):
+        convert(tmp_path / name)
+
+
+def test_bombs_end_a_process_and_nothing_else(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.docx", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a", "w") as part:
+        for _ in range(600):
+            part.write(bytes(1024**2))
+    (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(bytes(1024**2)) * 600)
+    (tmp_path / "deep.html").write_text("<div>" * 300_000 + "text")
+    (tmp_path / "good.md").write_text("# Good")
+
+    async def run() -> list[str]:
+        converter, told = Converter(patience_s=5.0, memory_bytes=600 * 1024**2), list[str]()
+        for name in ("bomb.docx", "bomb.txt.gz", "deep.html", "good.md"):
+            try:
+                told.append((await converter.convert(tmp_path / name, kind_of(name) or "")).text)
+            except ConversionError as exc:
+                told.append(str(exc))
+        await converter.close()
+        return told
+
+    docx, gz, _, good = asyncio.run(run())
+    assert "bytes when it is unpacked" in docx
+    assert "bytes when it is unpacked" in gz
+    assert good == "# Good"
+    assert not [child for child in psutil.Process().children() if "agents.sources.convert.child" in child.cmdline()]
+
+
+def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.md").write_text("# A")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\nread = pathlib.Path.read_bytes\n"
+        "def act(path):\n"
+        "    if path.name == 'hang.md':\n        import time; time.sleep(600)\n"
+        "    if path.name == 'die.md':\n        os.abort()\n"
+        "    return read(path)\n"
+        "pathlib.Path.read_bytes = act\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def run() -> list[str]:
+        converter, told = Converter(patience_s=3.0), list[str]()
+        for name in ("a.md", "hang.md", "a.md", "die.md", "a.md"):
+            (tmp_path / name).write_text("# A")
+            try:
+                told.append((await converter.convert(tmp_path / name, ".md")).text)
+            except ConversionError as exc:
+                told.append(str(exc))
+        await converter.close()
+        return told
+
+    one, hung, two, died, three = asyncio.run(run())
+    assert (one, two, three) == ("# A", "# A", "# A")
+    assert hung == "it took more than 3 s"
+    assert "ended its process" in died
