@@ -32,12 +32,12 @@ $(UV):
 
 .venv/.demo: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --compile-bytecode --inexact --python .uv/bin/python --extra $(EXTRA) --extra documents --group local --group demo
+	@$(UV) sync --quiet --locked --compile-bytecode --inexact --python .uv/bin/python --extra $(EXTRA) --extra documents --extra s3 --group local --group demo
 	@touch $@
 
 .venv/.dev: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --compile-bytecode --python .uv/bin/python --extra $(EXTRA) --extra documents --group dev
+	@$(UV) sync --quiet --locked --compile-bytecode --python .uv/bin/python --extra $(EXTRA) --extra documents --extra s3 --group dev
 	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
 

@@ -69,16 +69,19 @@ def ingest() -> None:
     """Publish documents to the source topic: what changed since the last time."""
 
 
-@ingest.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
+id_option = click.option(
     "--id",
     "by",
     type=click.Choice(["uri", "relative"]),
     default="uri",
     show_default=True,
-    help="Name documents by the file's URI, or by its path in the folder that was named.",
+    help="Name documents by URI, or by the path in what was named.",
 )
+
+
+@ingest.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@id_option
 @source_options
 def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Settings", **options: Any) -> None:
     """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
@@ -95,3 +98,31 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
     from agents.commands.run.ingest import files as run
 
     run(settings, paths, by=by, **options)
+
+
+@ingest.command()
+@click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
+@click.option("--endpoint", metavar="URL", help="Of a server that is not Amazon's.")
+@click.option("--region", help="Where the environment does not say.")
+@id_option
+@source_options
+def s3(
+    uris: tuple[str, ...],
+    endpoint: str | None,
+    region: str | None,
+    by: Literal["uri", "relative"],
+    settings: "Settings",
+    **options: Any,
+) -> None:
+    """Publish the objects of a bucket whose keys begin with a prefix, of the kinds that `ingest files` reads.
+
+    Credentials are found as Amazon's own tools find them. Needs `pip install 'penstock[s3]'`, and `documents` for more
+    than text.
+
+    \b
+    Example: penstock ingest s3 s3://handbook/docs/ --sync
+    Example: penstock ingest s3 s3://handbook --endpoint http://127.0.0.1:9000 --region us-east-1
+    """
+    from agents.commands.run.ingest import s3 as run
+
+    run(settings, uris, endpoint=endpoint, region=region, by=by, **options)

@@ -328,7 +328,7 @@ def make_environment(cache: Path, purpose: str, lock: bytes, say: Say) -> Path:
     if (home / ".complete").exists():
         return python
     require_space(cache, ENVIRONMENT_BYTES, f"the {purpose} environment (torch and optimum)")
-    uv = _find_uv()
+    uv = find_uv()
     say(f"making the {purpose} environment: torch, about 3 GB, once")
     shutil.rmtree(home, ignore_errors=True)
     with tempfile.NamedTemporaryFile(suffix=".txt") as requirements:
@@ -359,7 +359,7 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
         )
 
 
-def _find_uv() -> str:
+def find_uv() -> str:
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:

@@ -47,6 +47,7 @@ def create(world: World) -> None:
         ["config", "check"],
         ["config", "show"],
         ["ingest", "files"],
+        ["ingest", "s3"],
     ],
 )
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:

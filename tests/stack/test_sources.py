@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.session import get_session
 
 from agents.kafka.reader import log_reader
 from streams.record import Record
 from tests.kit.harness import World
+from tests.kit.moto import LOGIN, moto
 from tests.stack.test_logs import new_log
 
 DIES = """
@@ -202,3 +204,34 @@ def test_a_topic_made_anew_has_everything_again(world: World, tmp_path: Path) ->
     asyncio.run(new_log(world, 1, claims_too=False))
     assert ingest(world, folder, "--sync")["published"] == 3
     assert ingest(world, folder, "--again")["published"] == 3
+
+
+def test_a_bucket_is_read_again_where_it_changed(world: World) -> None:
+    async def put(url: str, **bodies: str | None) -> None:
+        async with get_session().create_client("s3", endpoint_url=url) as client:
+            await client.create_bucket(Bucket="handbook")
+            for key, body in bodies.items():
+                if body is None:
+                    await client.delete_object(Bucket="handbook", Key=f"docs/{key}.md")
+                else:
+                    await client.put_object(Bucket="handbook", Key=f"docs/{key}.md", Body=body.encode())
+
+    with moto() as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in LOGIN.items():
+            patch.setenv(name, value)
+
+        def ingested() -> tuple[int, int, int]:
+            arguments = ("s3://handbook/docs/", "--endpoint", url, "--sync", "--max-deletes", "1", "--json")
+            done = world.command("ingest", "s3", *arguments, extra=LOGIN)
+            assert done.returncode == 0, done.stderr
+            found = json.loads(done.stdout)
+            return found["published"], found["objects"]["unchanged"], found["deleted"]
+
+        asyncio.run(put(url, a="# A", b="# B", c="# C"))
+        assert ingested() == (3, 0, 0)
+        assert ingested() == (0, 3, 0)
+        asyncio.run(put(url, a="# Another", b="# B", c=None))
+        assert ingested() == (1, 1, 1)
+    assert [record.value for record in asyncio.run(records(world)) if record.key == b"s3://handbook/docs/c.md"][1:] == [
+        None
+    ]

@@ -16,7 +16,7 @@ from agents.sources.files import file_sources
 from agents.sources.reading import TAKEN, Ids
 from agents.sources.run import Deletes, Options, Summary, run
 from agents.stopping import finish
-from streams.errors import PenstockError
+from streams.errors import ConfigError, PenstockError
 
 SHOWN = 20
 """Failures that are told one by one; `--json` has them all."""
@@ -28,6 +28,24 @@ def files(
     """Publish what changed in these files and folders."""
     sources = file_sources(paths, Ids(by=by, prefix=prefix))
     _ingest(settings, sources, **rest)
+
+
+def s3(
+    settings: Settings,
+    uris: Sequence[str],
+    *,
+    endpoint: str | None,
+    region: str | None,
+    by: Literal["uri", "relative"],
+    prefix: str,
+    **rest: Any,
+) -> None:
+    """Publish what changed in these buckets."""
+    try:
+        from agents.sources.objects import object_sources
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[s3]'` brings it") from exc
+    _ingest(settings, object_sources(uris, Ids(by=by, prefix=prefix), endpoint=endpoint, region=region), **rest)
 
 
 def _ingest(
