@@ -154,7 +154,7 @@ def size_of(outgoing: Outgoing) -> int:
 
 @asynccontextmanager
 async def publisher(
-    settings: Settings, reader: LogReader, state: State, source: str, *, partitions: int, max_lag: int, wait: Wait
+    settings: Settings, reader: LogReader, state: State, source: str, partitions: int, max_lag: int, wait: Wait
 ) -> AsyncIterator[Publisher]:
     """Connected; what was left open of this source is aborted. Raises PenstockError when the broker is away."""
     name = hashlib.sha256(f"{settings.source.topic}\0{source}".encode()).hexdigest()[:16]

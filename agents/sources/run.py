@@ -14,7 +14,7 @@ from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
 from agents.sources.publish import MANY, Change, Transactions, Wait, publisher, size_of
-from agents.sources.state import Listing, Published, State, document_key, hash_of, read_state
+from agents.sources.state import Listing, Published, State, document_key, hash_of, state_topic
 from streams.contract import Described
 from streams.errors import RefusedError
 
@@ -92,29 +92,19 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
     summary = Summary()
     async with AsyncExitStack() as stack, log_reader(settings) as reader:
         topic = await _topic(reader, settings, options)
-        log = topic.log if topic else None
-        with await read_state(reader, settings.sources_topic, log or "", make=not options.dry_run) as state:
-            limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
-            for source in sources:
-                stack.push_async_callback(source.close)
-                ingestion = Ingestion(source, state, options, summary, report, limit)
-                listing = await ingestion.list()
-                if options.strict:
-                    await ingestion.read_all()
-                if options.dry_run or (options.strict and summary.failed):
-                    summary.changed += listing.changed
-                    continue
-                async with publisher(
-                    settings,
-                    reader,
-                    state,
-                    source.name,
-                    partitions=topic.partitions if topic else 0,
-                    max_lag=options.max_lag,
-                    wait=wait,
-                ) as to:
-                    await ingestion.publish_all(to)
-                    await ingestion.delete_gone(to)
+        told = await state_topic(reader, settings.sources_topic, make=not options.dry_run)
+        state = stack.enter_context(State(topic.log if topic else ""))
+        limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
+        for source in sources:
+            stack.push_async_callback(source.close)
+            ingestion = Ingestion(source, state, options, summary, report, limit)
+            if topic is None or options.dry_run:
+                await told.read_into(state)
+                await ingestion.try_out()
+                continue
+            async with publisher(settings, reader, state, source.name, topic.partitions, options.max_lag, wait) as to:
+                await told.read_into(state)  # now that nobody else publishes for this source
+                await ingestion.publish_all(to)
     return summary
 
 
@@ -146,7 +136,30 @@ class Ingestion:
         self._rows: dict[bytes, bytes | None] = {}
         self._bytes = 0
 
-    async def list(self) -> Listing:
+    async def try_out(self) -> None:
+        """What would be done. Raises RefusedError as `publish_all` would at once."""
+        await self._list()
+        if self._options.strict:
+            await self._read(None)
+        self._summary.changed += self._listing.changed
+
+    async def publish_all(self, to: Transactions) -> None:
+        """Fetch what changed, and publish it; with `strict` nothing, where any of it fails. Then delete what is gone.
+
+        Raises RefusedError when more would be deleted than may.
+        """
+        await self._list()
+        if self._options.strict:
+            await self._read(None)
+            self._state.begin_reading()
+            if self._summary.failed:
+                self._summary.changed += self._listing.changed
+                return
+        await self._read(to)
+        await self._flush(to)
+        await self._delete_gone(to)
+
+    async def _list(self) -> None:
         """All that there is, beside what was published. Raises RefusedError when too much of that is gone."""
         self._state.begin_listing()
         count = 0
@@ -160,6 +173,7 @@ class Ingestion:
                     self._complete = False
                     self._summary.fail(found)
                 case PassedOver():
+                    self._complete = self._complete and not found.option  # elsewhere it may have been read
                     self._summary.pass_over(found)
         if not self._complete:
             self._summary.incomplete.append(self._source.name)
@@ -167,19 +181,9 @@ class Ingestion:
         self._summary.unchanged += self._listing.unchanged
         if self._options.sync and self._complete:
             self._require_few(self._listing.gone, "Nothing was published")
-        return self._listing
-
-    async def read_all(self) -> None:
-        """Fetch what changed, and publish nothing: what fails is known then."""
-        await self._read(None)
-        self._state.begin_reading()
-
-    async def publish_all(self, to: Transactions) -> None:
-        """Fetch what changed, and publish it."""
-        await self._read(to)
-        await self._flush(to)
 
     async def _read(self, to: Transactions | None) -> None:
+        """Fetch what changed, and publish it; with nowhere to publish to, what fails is known then."""
         doing = f"{'publishing' if to else 'reading'} {self._source.name}"
         rows = self._state.to_fetch(self._source.name, again=self._options.again)
         for number, listed in enumerate(rows):
@@ -237,7 +241,7 @@ class Ingestion:
             self._keep(*self._state.document_row(doc, replace(before, object=listed.id)))
         return None
 
-    async def delete_gone(self, to: Transactions) -> None:
+    async def _delete_gone(self, to: Transactions) -> None:
         """Tombstones for what is gone, where that is wanted and the listing is complete, then their rows.
 
         Raises RefusedError when more would go than may: documents that an object does not have any more count too.

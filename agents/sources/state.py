@@ -9,6 +9,7 @@ Rows of the topic are written in the transaction of the records that they are ab
 fetched again, and its documents are published again. Whose a document is stays.
 """
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from agents.clock import Deadline
 from agents.kafka.reader import LogReader
 from agents.sources import Listed
-from streams.errors import ConfigError
+from streams.errors import AwayError, ConfigError
 
 Row = tuple[bytes, bytes | None]
 """Key and value of a record of the topic."""
@@ -37,6 +39,9 @@ UNCHANGED = """EXISTS (SELECT 1 FROM objects
 NOWHERE = ""
 """In place of the object, of a document that it does not have any more."""
 MANY = 500
+OPEN_S = 90.0
+"""Longer than Kafka lets a transaction of ours be open."""
+LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +234,44 @@ def document_key(doc: str) -> bytes:
     return orjson.dumps(["document", doc])
 
 
-async def read_state(reader: LogReader, topic: str, log: str, *, make: bool) -> State:
-    """All of the topic. `make` it when it is missing. Raises ConfigError for one that is not compacted."""
+class StateTopic:
+    """The topic, read from where it was read before."""
+
+    def __init__(self, reader: LogReader, topic: str, partitions: int) -> None:
+        """`partitions`: 0 where there is no such topic."""
+        self._reader = reader
+        self._topic = topic
+        self._next = dict.fromkeys(range(partitions), 0)
+
+    async def read_into(self, state: State) -> None:
+        """What was written up to now, to its end: a transaction that somebody has open there is waited for.
+
+        Of another source, that is: whoever publishes for this one has begun to before, so that none of it is open.
+        Raises AwayError where it stays open.
+        """
+        ends = await self._reader.written(self._topic, self._next)
+        deadline = Deadline(OPEN_S)
+        for partition, end in ends.items():
+            while self._next[partition] < end:
+                bounds = (await self._reader.bounds(self._topic, [partition]))[partition]
+                offset = max(self._next[partition], bounds.begin)
+                if offset < bounds.end:
+                    page = await self._reader.page(self._topic, partition, offset, bounds.end)
+                    state.take((record.key or b"[]", record.value) for record in page.records)
+                    self._next[partition] = page.position
+                elif deadline.left_s:
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    raise AwayError(
+                        f"a transaction of another source is open in {self._topic} for {OPEN_S:.0f} s: run it again"
+                    )
+
+
+async def state_topic(reader: LogReader, topic: str, *, make: bool) -> StateTopic:
+    """`make` it when it is missing. Raises ConfigError for one that is not compacted."""
     count = await reader.partitions(topic)
     if count is None and not make:
-        return State(log)
+        return StateTopic(reader, topic, 0)
     if count is None:
         await reader.create_topic(topic, 1, {"cleanup.policy": "compact"})
         count = 1
@@ -243,11 +281,4 @@ async def read_state(reader: LogReader, topic: str, log: str, *, make: bool) -> 
             f"its retention would be forgotten; set it to compact (`kafka-configs.sh --alter --topic {topic} "
             "--add-config cleanup.policy=compact`)"
         )
-    state = State(log)
-    for partition, bounds in (await reader.bounds(topic, range(count))).items():
-        offset = bounds.begin
-        while offset < bounds.end:
-            page = await reader.page(topic, partition, offset, bounds.end)
-            state.take((record.key or b"[]", record.value) for record in page.records)
-            offset = page.position
-    return state
+    return StateTopic(reader, topic, count)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import get_session
+from aiokafka import AIOKafkaProducer
 
+from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from streams.record import Record
 from tests.kit.harness import World
@@ -235,3 +237,37 @@ def test_a_bucket_is_read_again_where_it_changed(world: World) -> None:
     assert [record.value for record in asyncio.run(records(world)) if record.key == b"s3://handbook/docs/c.md"][1:] == [
         None
     ]
+
+
+def test_a_library_that_is_missing_deletes_nothing(world: World, tmp_path: Path) -> None:
+    """The same folder, ingested where the extra is not installed."""
+    folder = folder_of(tmp_path, 3)
+    (folder / "page.html").write_text("<p>Only with selectolax.</p>")
+    without = "from agents.sources import reading\nreading.is_there = lambda kind: kind != '.html'\n"
+    assert ingest(world, folder)["published"] == 4
+    found = ingest(world, folder, "--sync", "--max-deletes", "4", change=without)
+    assert (found["deleted"], found["passed_over"]) == (0, {".html": 1})
+    assert "brings it" in found["options"][".html"]
+    assert ingest(world, folder, "--sync")["objects"] == {"changed": 0, "unchanged": 4, "failed": 0}
+
+
+def test_what_is_remembered_is_read_to_its_end(world: World, tmp_path: Path) -> None:
+    """Another source's transaction is open, before rows that are committed."""
+    folder = folder_of(tmp_path, 3)
+
+    async def scenario() -> None:
+        assert (await asyncio.to_thread(ingest, world, folder))["published"] == 3
+        topic = world.settings.sources_topic
+        producer = AIOKafkaProducer(**connection(world.settings), transactional_id=f"{world.name}-other")
+        async with producer:
+            transaction = producer.transaction()
+            await transaction.__aenter__()
+            await producer.send_and_wait(topic, b"{}", b'["object", "other:/", "o"]')
+            (folder / "new.md").write_text("# New")
+            again = asyncio.create_task(asyncio.to_thread(ingest, world, folder))
+            await asyncio.sleep(3)
+            assert not again.done()
+            await transaction.__aexit__(None, None, None)
+            assert (await again)["published"] == 1
+
+    asyncio.run(scenario())

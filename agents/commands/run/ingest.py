@@ -100,8 +100,8 @@ def _print(summary: Summary, options: Options, topic: str) -> None:
         )
     if summary.gone and not options.sync:
         say(f"{summary.gone} documents are gone from where they came from: `--sync` deletes them")
-    for name in summary.incomplete:
-        say(f"not all of {name} could be listed: nothing of it is deleted")
+    for name in summary.incomplete if options.sync else []:
+        say(f"not all of {name} could be listed, or is of a kind that can be read here: nothing of it is deleted")
     if summary.passed_over:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(8))
         more = ", …" if len(summary.passed_over) > 8 else ""

@@ -64,8 +64,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
 
 async def published(state: State, *texts: bytes) -> None:
     reader: Any = None
-    options: dict[str, Any] = {"partitions": 1, "max_lag": 100, "wait": lambda _: None}
-    async with publish.publisher(Settings(), reader, state, "source", **options) as to:
+    async with publish.publisher(Settings(), reader, state, "source", 1, 100, lambda _: None) as to:
         changes = [
             Change(
                 outgoing=Outgoing(key=b"k%d" % number, value=text, origin=f"line {number}"),

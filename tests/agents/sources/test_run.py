@@ -97,16 +97,11 @@ class Topic:
             state.take(self.rows)
             to = MemoryTransactions(state, many, left, after=after)
             try:
-                asyncio.run(self._run(Ingestion(source, state, options, summary, lambda *_: None, 0), to))
+                asyncio.run(Ingestion(source, state, options, summary, lambda *_: None, 0).publish_all(to))
             finally:
                 self.log += to.log
                 self.rows += to.rows
         return summary
-
-    async def _run(self, ingestion: Ingestion, to: MemoryTransactions) -> None:
-        await ingestion.list()
-        await ingestion.publish_all(to)
-        await ingestion.delete_gone(to)
 
     @property
     def documents(self) -> dict[str, str]:
