@@ -156,7 +156,10 @@ def size_of(outgoing: Outgoing) -> int:
 async def publisher(
     settings: Settings, reader: LogReader, state: State, source: str, partitions: int, max_lag: int, wait: Wait
 ) -> AsyncIterator[Publisher]:
-    """Connected; what was left open of this source is aborted. Raises PenstockError when the broker is away."""
+    """Connected: whoever published for this source is fenced off, and what was left open of it aborted.
+
+    Raises PenstockError when the broker is away.
+    """
     name = hashlib.sha256(f"{settings.source.topic}\0{source}".encode()).hexdigest()[:16]
     producer = AIOKafkaProducer(
         **connection(settings),

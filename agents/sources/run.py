@@ -97,14 +97,17 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
         limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
         for source in sources:
             stack.push_async_callback(source.close)
-            ingestion = Ingestion(source, state, options, summary, report, limit)
-            if topic is None or options.dry_run:
-                await told.read_into(state)
-                await ingestion.try_out()
-                continue
+        if options.dry_run or options.strict:
+            await told.read_into(state)
+            for source in sources:
+                await Ingestion(source, state, options, summary, report, limit).try_out()
+        if topic is None or options.dry_run or summary.failed:
+            return summary
+        summary = Summary()
+        for source in sources:
             async with publisher(settings, reader, state, source.name, topic.partitions, options.max_lag, wait) as to:
                 await told.read_into(state)  # now that nobody else publishes for this source
-                await ingestion.publish_all(to)
+                await Ingestion(source, state, options, summary, report, limit).publish_all(to)
     return summary
 
 
@@ -137,24 +140,18 @@ class Ingestion:
         self._bytes = 0
 
     async def try_out(self) -> None:
-        """What would be done. Raises RefusedError as `publish_all` would at once."""
+        """What would be done; with `strict` what fails, too. Raises RefusedError as `publish_all` would at once."""
         await self._list()
         if self._options.strict:
             await self._read(None)
         self._summary.changed += self._listing.changed
 
     async def publish_all(self, to: Transactions) -> None:
-        """Fetch what changed, and publish it; with `strict` nothing, where any of it fails. Then delete what is gone.
+        """Fetch what changed, and publish it; then delete what is gone.
 
         Raises RefusedError when more would be deleted than may.
         """
         await self._list()
-        if self._options.strict:
-            await self._read(None)
-            self._state.begin_reading()
-            if self._summary.failed:
-                self._summary.changed += self._listing.changed
-                return
         await self._read(to)
         await self._flush(to)
         await self._delete_gone(to)
@@ -193,8 +190,7 @@ class Ingestion:
                 failure = found if isinstance(found, Failure) else self._take(listed, found, keep=to is not None)
                 if failure:
                     whole = False
-                    if to is None or not self._options.strict:  # else they are listed already
-                        self._summary.fail(failure)
+                    self._summary.fail(failure)
                 if to:
                     await self._flush_when_full(to)
             self._state.was_read(listed.id, whole=whole)

@@ -141,11 +141,6 @@ class State:
     def begin_listing(self) -> None:
         """Of one source; of the one before nothing is kept."""
         self._db.execute("DELETE FROM listed")
-        self.begin_reading()
-
-    def begin_reading(self) -> None:
-        """Of what was listed, from its beginning."""
-        self._db.execute("UPDATE listed SET read = 'no'")
         self._db.execute("DELETE FROM seen")
 
     def add_listed(self, listed: Listed) -> None:

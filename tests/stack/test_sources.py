@@ -130,8 +130,10 @@ def test_what_fails_is_listed_and_the_rest_goes_on(world: World, tmp_path: Path)
     (folder / "bad.txt").write_bytes(b"a\0b")
     (folder / "broken.txt").symlink_to(folder / "nowhere")
     (folder / "lines.jsonl").write_text('{"id": "a", "text": "A."}\n{\n{"id": "b", "text": "B."}\n')
-    found = ingest(world, folder, "--strict", code=1)
+    (tmp_path / "good.md").write_text("# Good")
+    found = ingest(world, tmp_path / "good.md", folder, "--strict", code=1)
     assert (found["published"], found["objects"]["failed"]) == (0, 3)
+    assert ingest(world, tmp_path / "good.md", "--strict")["published"] == 1
     assert ingest(world, folder, "--dry-run", "--strict", code=1)["objects"]["failed"] == 3
     found = ingest(world, folder, code=1)
     assert (found["published"], found["incomplete"]) == (5, [f"{folder.as_uri()}/"])
