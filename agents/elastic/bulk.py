@@ -37,8 +37,6 @@ NEVER = frozenset({"routing_missing_exception", "illegal_argument_exception"})
 PRESSURE = re.compile(r"operation_bytes=(?P<wanted>\d+).*?max_\w*bytes=(?P<limit>\d+)")
 """In the reason of a rejection by indexing pressure: what the operation takes, and what all may take together."""
 NO_SUCH_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist", re.DOTALL)
-NO_WRITE_INDEX = re.compile(r"no write index is defined for alias \[")
-"""A copy has it, too."""
 PIPELINE = (
     "an ingest pipeline: set index.default_pipeline and index.final_pipeline of the index and its registry to `_none`"
 )
@@ -295,8 +293,8 @@ def _refused(answer: Any) -> str | None:
 def outcome_of(details: dict[str, Any]) -> Outcome | None:
     """Outcome of one answered item; None to send it again.
 
-    Raises PenstockError when the index is gone, or is not alone behind its alias, or has a pipeline that drops or
-    refuses what is written, or that is not there: that is no document's fault.
+    Raises PenstockError when the index is gone, or has a pipeline that drops or refuses what is written, or that is
+    not there: that is no document's fault.
     """
     status = details["status"]
     if status < 300 or (status == 404 and "error" not in details):  # to delete what is not there is done
@@ -314,7 +312,5 @@ def outcome_of(details: dict[str, Any]) -> Outcome | None:
         raise PenstockError(f"Elasticsearch refused a write: {error['reason']}")
     if NO_SUCH_PIPELINE.match(str(error["reason"])) or "processor_type" in (error.get("header") or {}):
         raise PenstockError(f"a write was refused by {PIPELINE} ({error['type']})")
-    if NO_WRITE_INDEX.match(str(error["reason"])):
-        raise PenstockError("another index has the write alias, too: a start names it")
     cause = error.get("caused_by", {}).get("reason", "")
     return Refused(error["type"], f"{error['reason']}{': ' if cause else ''}{cause}"[:1000])
