@@ -1,15 +1,11 @@
-"""What a verification must remember of a topic of any size, in a temporary database on disk.
+"""What a verification must remember of a topic of any size, in a temporary database on disk."""
 
-SQLite's own: its file has no name any more once it is open, so that nothing is left however the process ends. It is in
-SQLITE_TMPDIR or TMPDIR, else in /var/tmp or /tmp.
-"""
-
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from agents.scratch import Scratch
 from streams.examine import Newest, Place
 
 _TABLES = """
@@ -36,22 +32,11 @@ class Known:
     dead_lettered: bool = False
 
 
-class Spool:
+class Spool(Scratch):
     """Tables by document id. One thread; close it, or use it as a context."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(
-            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
-            + _TABLES
-        )
-        self._db.execute("BEGIN")
-
-    def __enter__(self) -> "Spool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+        super().__init__(_TABLES)
 
     def add_letters(self, letters: Iterable[tuple[int, Place, bool]]) -> None:
         """Places of dead letters, with their epochs. With each whether it has the record, and no pointer to it."""

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.convert.kinds import GZIP
 from agents.sources.reading import Ids, Origin, Reading, why_passed_over
 from streams.errors import AwayError, ConfigError, PenstockError
 
@@ -134,5 +135,5 @@ class Objects:
 def _suffixes(key: str) -> str:
     """Those that say how it is read: `.pdf`, `.csv.gz`."""
     name = key.rpartition("/")[2].lower()
-    plain = name.removesuffix(".gz")
+    plain = name.removesuffix(GZIP)
     return f".{plain.rpartition('.')[2]}{name[len(plain) :]}"

@@ -11,7 +11,6 @@ fetched again, and its documents are published again. Whose a document is stays.
 
 import asyncio
 import hashlib
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import orjson
 
 from agents.clock import Deadline
 from agents.kafka.reader import LogReader
+from agents.scratch import Scratch
 from agents.sources import Listed
 from streams.errors import AwayError, ConfigError
 
@@ -70,24 +70,13 @@ def hash_of(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:32]
 
 
-class State:
+class State(Scratch):
     """Of all sources, and the listing of one. One thread; close it, or use it as a context."""
 
     def __init__(self, log: str) -> None:
         """`log`: of the source topic as it is now."""
         self._log = log
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(
-            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
-            + _TABLES
-        )
-        self._db.execute("BEGIN")
-
-    def __enter__(self) -> "State":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+        super().__init__(_TABLES)
 
     def take(self, rows: Iterable[Row]) -> None:
         """What these rows of the topic say, in its order."""

@@ -17,22 +17,13 @@ from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.dead_letter import CONNECT
 from streams.epochs import Cut, Epochs
-from tests.kit.harness import World, snapshot, until
+from tests.kit.harness import BLIND, World, snapshot, until
 from tests.kit.oracle import assert_true, place_of
 from tests.stack.test_epochs import assert_epochs, bump, exits_with_3, grow
 from tests.stack.test_logs import BUMP, documents, new_log, worker_of_one_window
 from tests.stack.test_verify import verified
 
 MODEL_SPEED = "fast"
-BLIND = """
-from agents.worker.drift import Incarnations
-
-async def see_nothing(*_, **__):
-    pass
-
-Incarnations.require_same = see_nothing
-"""
-"""A change: a worker that does not notice what becomes of its topic; others take seconds."""
 
 
 def test_a_snapshot_older_than_the_new_log(world: World, embedder: OnnxEmbedder) -> None:

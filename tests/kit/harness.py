@@ -43,6 +43,15 @@ from tests.kit.forks import Forked, completed
 from tests.kit.pace import sitecustomize as pace
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
+BLIND = """
+from agents.worker.drift import Incarnations
+
+async def see_nothing(*_, **__):
+    pass
+
+Incarnations.require_same = see_nothing
+"""
+"""A change: a worker that does not notice what becomes of its topic and index; others take seconds."""
 HANGS = (
     "import time, models.onnx.embedder\nfrom models.onnx.session import Session\n"
     "models.onnx.embedder.golden_cosine = lambda *_: 1.0\n"

@@ -13,7 +13,7 @@ from agents.elastic.client import connect
 from agents.local.servers import free_port
 from models.onnx.embedder import OnnxEmbedder
 from streams.record import Record
-from tests.kit.harness import DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
+from tests.kit.harness import BLIND, DOOMED, HANGS, PATIENCE_S, SHORT_REVOKE, Worker, World, until
 from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
@@ -319,13 +319,11 @@ def test_a_copy_with_the_write_alias_is_no_documents_fault(world: World) -> None
 
     The worker writes before it looks at its index again.
     """
-    blind = "from agents.worker.drift import Incarnations\nasync def see_nothing(*_, **__):\n    pass\n"
-    blind += "Incarnations.require_same = see_nothing\n"
 
     async def scenario() -> None:
         await world.create(partitions=1)
         await world.produce([(b"there", {"text": "There."})])
-        await world.settled(worker=(worker := world.start_worker(change=blind)))
+        await world.settled(worker=(worker := world.start_worker(change=BLIND)))
         async with connect(world.settings.elasticsearch) as client:
             (index,) = await client.indices.get_alias(name=world.name)
             held = (await client.indices.get_alias(index=index))[index]["aliases"]

@@ -39,9 +39,8 @@ def _checked(path: Path, kind: str) -> Converted:
     size = path.stat().st_size
     if not found.text.strip() and size > SUSPECT_BYTES:
         raise ConversionError(f"no text in {size} bytes: pages that are pictures need a text layer (OCR)")
-    if len(found.text.encode(errors="surrogatepass")) > LARGEST_TEXT:
+    if len(found.text.encode()) > LARGEST_TEXT:  # which lone surrogates, being no text, fail
         raise ConversionError(f"more than {LARGEST_TEXT} bytes of text: divide it")
-    found.text.encode()  # lone surrogates are no text
     return found
 
 
