@@ -179,9 +179,9 @@ def test_bombs_end_a_process_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep.html").write_text("<div>" * 300_000 + "text")
     (tmp_path / "good.md").write_text("# Good")
 
-    async def run() -> list[str]:
-        converter, told = Converter(patience_s=5.0, memory_bytes=600 * 1024**2), list[str]()
-        for name in ("bomb.docx", "bomb.txt.gz", "deep.html", "good.md"):
+    async def run(patience_s: float, *names: str) -> list[str]:
+        converter, told = Converter(patience_s, memory_bytes=600 * 1024**2), list[str]()
+        for name in names:
             try:
                 told.append((await converter.convert(tmp_path / name, kind_of(name) or "")).text)
             except ConversionError as exc:
@@ -189,10 +189,11 @@ def test_bombs_end_a_process_and_nothing_else(tmp_path: Path) -> None:
         await converter.close()
         return told
 
-    docx, gz, _, good = asyncio.run(run())
+    docx, gz, good = asyncio.run(run(60.0, "bomb.docx", "bomb.txt.gz", "good.md"))
     assert "bytes when it is unpacked" in docx
     assert "bytes when it is unpacked" in gz
     assert good == "# Good"
+    asyncio.run(run(2.0, "deep.html"))  # which takes for ever, or not: as the library likes
     assert not [child for child in psutil.Process().children() if "agents.sources.convert.child" in child.cmdline()]
 
 
@@ -209,7 +210,7 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     async def run() -> list[str]:
-        converter, told = Converter(patience_s=3.0), list[str]()
+        converter, told = Converter(patience_s=10.0), list[str]()
         for name in ("a.md", "hang.md", "a.md", "die.md", "a.md"):
             (tmp_path / name).write_text("# A")
             try:
@@ -221,5 +222,5 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
 
     one, hung, two, died, three = asyncio.run(run())
     assert (one, two, three) == ("# A", "# A", "# A")
-    assert hung == "it took more than 3 s"
+    assert hung == "it took more than 10 s"
     assert "ended its process" in died
