@@ -11,6 +11,9 @@ from streams.plan import FieldNames
 from streams.probe import probe
 from streams.split import SplitRules
 
+FORMAT = 2
+"""Of the index: 2 since chunks have pages and headings. An index of another one is filled anew by `index rebuild`."""
+
 
 def contract_in(mappings: dict[str, Any]) -> dict[str, Any] | None:
     """The contract of an index; None when Penstock did not make it."""
@@ -45,7 +48,7 @@ def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dic
     names = field_names(settings)
     tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
     return {
-        "format": 1,
+        "format": FORMAT,
         "model": manifest.contract(),
         "similarity": "cosine",
         "split": {

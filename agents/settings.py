@@ -266,7 +266,7 @@ class ElasticsearchSettings(Section):
     @classmethod
     def _not_ours(cls, value: dict[str, MetadataType]) -> dict[str, MetadataType]:
         if ours := sorted(value.keys() & METADATA):
-            raise ValueError(f"{', '.join(ours)}: every document has that field already")
+            raise ValueError(f"{', '.join(ours)}: Penstock has a field of that name in every index: rename yours")
         return value
 
 

@@ -127,6 +127,9 @@ def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options
                     "chunks": integer,
                     "start": integer,
                     "end": integer,
+                    "page": integer,
+                    "page_end": integer,
+                    "heading": {"type": "text", "fields": {"keyword": keyword}},
                     "custom": {"type": "flattened", "ignore_above": FLATTENED_IGNORE_ABOVE},
                     **{name: keyword if kind == "keyword" else {"type": kind} for name, kind in names.metadata.items()},
                 }

@@ -19,6 +19,8 @@ from streams.split import Chunk, Encode, SplitRules, chunk_document
 
 Place = tuple[int, int]
 """(partition, offset)."""
+Where = tuple[int | None, int | None, int | None, int | None, str | None]
+"""Of a chunk in its text: start, end, page, last page, heading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Newest:
     version: int
     content_hash: str
     hashes: tuple[str, ...]
-    spans: tuple[tuple[int | None, int | None], ...]
+    places: tuple[Where, ...]
 
     @property
     def n(self) -> int:
@@ -45,7 +47,7 @@ class Row:
     stub: bool
     text_hash: str | None = None
     chunk_hash: str | None = None
-    span: tuple[int | None, int | None] = (None, None)
+    place: Where = (None, None, None, None, None)
     model: str | None = None
     partition: int | None = None
     """Of the record that it was written for; None where it does not say."""
@@ -92,7 +94,9 @@ def newest_of(document: Document, chunks: list[Chunk], epoch: int) -> Newest:
         version=version(epoch, document.record.offset),
         content_hash=document.content_hash,
         hashes=tuple(chunk_hash(chunk.text) for chunk in chunks),
-        spans=tuple((chunk.start, chunk.end) for chunk in chunks),
+        places=tuple(
+            (chunk.start, chunk.end, chunk.place.page, chunk.place.page_end, chunk.place.heading) for chunk in chunks
+        ),
     )
 
 
@@ -105,7 +109,13 @@ def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "tex
         stub=bool(own.get("stub")),
         text_hash=None if text is None else chunk_hash(text),
         chunk_hash=own.get("chunk_hash"),
-        span=(metadata.get("start"), metadata.get("end")),
+        place=(
+            metadata.get("start"),
+            metadata.get("end"),
+            metadata.get("page"),
+            metadata.get("page_end"),
+            metadata.get("heading"),
+        ),
         model=own.get("model"),
         partition=own.get("partition"),
         chunks=metadata.get("chunks"),
@@ -172,8 +182,8 @@ def _chunk(
         yield Finding("wrong text", key, "another text than the record's")
     elif row.chunk_hash != row.text_hash:
         yield Finding("wrong hash", key, "a hash that is not the text's")
-    elif newest is not None and row.span != newest.spans[number]:
-        yield Finding("wrong offsets", key, f"{row.span}, not {newest.spans[number]}")
+    elif newest is not None and row.place != newest.places[number]:
+        yield Finding("wrong place", key, f"{row.place}, not {newest.places[number]}")
     elif model is not None and row.model != model:
         yield Finding("wrong model", key, f"made by {row.model}, not {model}")
     elif entry.content_version not in (None, row.record_version) and row.record_version <= entry.version:

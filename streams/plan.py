@@ -14,7 +14,10 @@ from streams.record import Document
 from streams.split import Chunk
 
 Vectors = NDArray[np.float32]
-METADATA = frozenset({"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "start", "end", "custom"})
+METADATA = frozenset(
+    {"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "custom"}
+    | {"start", "end", "page", "page_end", "heading"}
+)
 """Fields that every chunk's `metadata` may have; a producer's own typed fields have other names."""
 
 
@@ -110,6 +113,8 @@ def content_writes(
         metadata: dict[str, Any] = {**shared, "chunk": number}
         if chunk.start is not None:
             metadata |= {"start": chunk.start, "end": chunk.end}
+        place = {"page": chunk.place.page, "page_end": chunk.place.page_end, "heading": chunk.place.heading}
+        metadata |= {name: value for name, value in place.items() if value is not None}
         custom = {**document.metadata, **chunk.metadata}
         metadata |= {name: custom.pop(name) for name in names.metadata if name in custom}
         if custom:

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from streams.sections import Section
+
 MAX_ID_CHARS = 8191  # every chunk has a copy of its document's id, a keyword: no query finds a longer one
 MAX_NESTING = 64  # of objects and lists in metadata; what writes JSON gives up at 254, and ours sit some levels deeper
 MAX_NAME_CHARS = (
@@ -23,8 +25,12 @@ MAX_SHORT = 60  # characters of a value that is quoted
 HEADER_OVERHEAD = 200  # bytes of a header's tuple, name and value, as Python objects
 MAX_KEY_PATH_BYTES = 512  # of a metadata key path; flattened terms are path + value, Lucene's limit is 32,766
 MAX_METADATA_DEPTH = 20  # Elasticsearch's depth_limit of a flattened field
-_FIELDS = ("id", "text", "chunks", "title", "url", "author", "timestamp", "metadata")
+MAX_HEADING_CHARS = 1024  # every chunk of a section has a copy of it
+MAX_PAGE = 2**31 - 1  # an integer of Elasticsearch
+SECTION_VALUES = 5  # that a section counts for: itself and what it has
+_FIELDS = ("id", "text", "chunks", "sections", "title", "url", "author", "timestamp", "metadata")
 _CHUNK_FIELDS = ("text", "metadata")
+_SECTION_FIELDS = ("start", "end", "page", "heading")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +61,17 @@ class GivenChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A valid record. `text` and `chunks` are never both set; neither is set for a deletion."""
+    """A valid record. `text` and `chunks` are never both set; neither is set for a deletion.
+
+    `sections`: ranges of `text`, in order and apart, none of them empty.
+    """
 
     record: Record
     id: str
     content_hash: str
     text: str | None = None
     chunks: tuple[GivenChunk, ...] | None = None
+    sections: tuple[Section, ...] = ()
     title: str | None = None
     url: str | None = None
     author: str | None = None
@@ -70,7 +80,8 @@ class Document:
     json_bytes: int = 0
     """Of all that it says, as JSON."""
     values: int = 0
-    """How many its metadata and that of its given chunks have, those of objects and lists inside among them."""
+    """How many its metadata and that of its given chunks have, those of objects and lists inside among them, and its
+    sections."""
 
 
 TOO_LARGE = "DocumentTooLarge"
@@ -156,6 +167,7 @@ def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:
         raise _InvalidError("exactly one of `text` and `chunks` is needed")
     _string(body, "text")
     given, inside = (None, 0) if chunks is None else _chunks(chunks)
+    sections = _sections(body.get("sections"), text)
     title, url, author = _string(body, "title"), _string(body, "url"), _string(body, "author")
     timestamp = _timestamp(body.get("timestamp"))
     metadata, values = _metadata(body.get("metadata"), "metadata")
@@ -166,13 +178,14 @@ def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:
         content_hash=_hash(canonical),
         text=text,
         chunks=given,
+        sections=sections,
         title=title,
         url=url,
         author=author,
         timestamp=timestamp,
         metadata=metadata,
         json_bytes=len(canonical),
-        values=values + inside,
+        values=values + inside + SECTION_VALUES * len(sections),
     )
 
 
@@ -196,6 +209,46 @@ def _chunks(value: object) -> tuple[tuple[GivenChunk, ...], int]:
     return tuple(chunks), values
 
 
+def _sections(value: object, text: str | None) -> tuple[Section, ...]:
+    """Those that are not empty: a page without a text is none, and no mistake."""
+    if value is None:
+        return ()
+    if text is None:
+        raise _InvalidError("`sections` are ranges of `text`; of `chunks`, each has its own `metadata`")
+    if not isinstance(value, list):
+        raise _InvalidError(f"`sections` is a JSON {_kind(value)}; a list of objects with `start` and `end` is needed")
+    made, before = [], 0
+    for number, item in enumerate(value):
+        name = f"sections[{number}]"
+        if not isinstance(item, dict):
+            raise _InvalidError(f"`{name}` is a JSON {_kind(item)}; an object with `start` and `end` is needed")
+        _known(item, _SECTION_FIELDS, "sections[{}].", number)
+        start, end = _whole(item, "start", name), _whole(item, "end", name)
+        if start is None or end is None:
+            raise _InvalidError(f"`{name}` needs both `start` and `end`, in characters of `text`")
+        if not before <= start <= end <= len(text):
+            raise _InvalidError(
+                f"`{name}` is from {start} to {end}: sections are in order and do not overlap, the one before ends at "
+                f"{before}, and `text` has {len(text)} characters (Unicode code points, not bytes or UTF-16 units)"
+            )
+        page, heading = _whole(item, "page", name), _string(item, "heading", f"{name}.")
+        if page is not None and not 1 <= page <= MAX_PAGE:
+            raise _InvalidError(f"`{name}.page` is {_short(page)}; pages are numbered from 1")
+        if heading and len(heading) > MAX_HEADING_CHARS:
+            raise _InvalidError(f"`{name}.heading` has {len(heading)} characters, more than {MAX_HEADING_CHARS}")
+        if end > start:
+            made.append(Section(start=start, end=end, page=page, heading=(heading or "").strip() or None))
+        before = end
+    return tuple(made)
+
+
+def _whole(item: dict[str, Any], field: str, name: str) -> int | None:
+    value = item.get(field)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise _InvalidError(f"`{name}.{field}` is {_short(value)}; a whole number is needed")
+    return value
+
+
 def _known(body: dict[str, Any], known: Sequence[str], where: str, number: int = 0) -> None:
     for name in body:
         if name not in known:
@@ -206,10 +259,10 @@ def _known(body: dict[str, Any], known: Sequence[str], where: str, number: int =
             )
 
 
-def _string(body: dict[str, Any], name: str) -> str | None:
+def _string(body: dict[str, Any], name: str, where: str = "") -> str | None:
     value = body.get(name)
     if value is not None and not isinstance(value, str):
-        raise _InvalidError(f"`{name}` is a JSON {_kind(value)}; a string is needed")
+        raise _InvalidError(f"`{where}{name}` is a JSON {_kind(value)}; a string is needed")
     return value
 
 

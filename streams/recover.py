@@ -1,24 +1,26 @@
 """A document's record made again from its chunks: for an index that is filled when the topic has lost the record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from streams.epochs import offset_of_version
 from streams.ids import version
-from streams.plan import METADATA
 from streams.record import Record
 from streams.registry import Entry
+from streams.sections import sections_from_chunks
 
 SHARED = {"url": "source", "title": "title", "author": "author", "timestamp": "timestamp"}
 """Names in a record, and in a chunk's metadata."""
 
 
 def record_from_chunks(
-    entry: Entry, topic: str, rows: Sequence[Mapping[str, Any] | None], *, text_field: str
+    entry: Entry, topic: str, rows: Sequence[Mapping[str, Any] | None], *, text_field: str, typed: Collection[str] = ()
 ) -> Record | None:
     """The record of an entry, from the sources of its chunks in order (None: absent).
+
+    `typed`: names of the producer's own fields that have a type in that index.
 
     It is the entry's newest, at its own place, also where the chunks are of an earlier record with the same content.
     A deleted document's is a tombstone. None when they are not the entry's chunks: it is being replaced just now, or
@@ -36,9 +38,12 @@ def record_from_chunks(
     body: dict[str, Any] = {name: first[stored] for name, stored in SHARED.items() if stored in first}
     if "start" in first:
         body["text"] = _joined([(row["metadata"]["start"], row[text_field]) for row in chunks])
-        body["metadata"] = _own(first)
+        ours = [{name: value for name, value in row["metadata"].items() if name not in typed} for row in chunks]
+        if sections := sections_from_chunks([(row["start"], row["end"], row) for row in ours]):
+            body["sections"] = sections
+        body["metadata"] = _own(first, typed)
     else:
-        body["chunks"] = [{"text": row[text_field], "metadata": _own(row["metadata"])} for row in chunks]
+        body["chunks"] = [{"text": row[text_field], "metadata": _own(row["metadata"], typed)} for row in chunks]
     return _record(entry, topic, orjson.dumps(body))
 
 
@@ -65,12 +70,9 @@ def _version(row: Mapping[str, Any]) -> int:
     return version(row["penstock"]["epoch"], row["penstock"]["offset"])
 
 
-def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _own(metadata: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
     """The producer's own fields, those with a type of their own among them."""
-    return {
-        **metadata.get("custom", {}),
-        **{name: value for name, value in metadata.items() if name not in METADATA},
-    }
+    return {**metadata.get("custom", {}), **{name: metadata[name] for name in typed if name in metadata}}
 
 
 def _joined(pieces: Sequence[tuple[int, str]]) -> str:

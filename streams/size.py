@@ -29,6 +29,7 @@ def room(document: Document, dims: int, limit: int) -> Room:
 
     def exact() -> tuple[int, str]:
         shared = name + len(orjson.dumps((document.title, document.url, document.author, document.metadata)))
+        shared += max((len((section.heading or "").encode()) for section in document.sections), default=0)
         written = max(1, limit // shared)
         each = f", as each is written with {shared} bytes of id and metadata" if written < held else ""
         return (chunks := min(held, written)), (

@@ -1,12 +1,13 @@
 """Second stage: a document's text becomes chunks that fit the model, with their place in the text.
 
-First by characters (`streams.spans`, fast), at the best bound near the size asked for: paragraph, sentence, word. Then
-what still exceeds the model's token limit is split again by tokens. No token is ever truncated.
+First by its sections, where it has any (`streams.sections`), and each of them by characters (`streams.spans`, fast),
+at the best bound near the size asked for: paragraph, sentence, word. Then what still exceeds the model's token limit is
+split again by tokens. No token is ever truncated.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 
 from streams.record import TOO_LARGE, Document, GivenChunk, Rejected
+from streams.sections import NOWHERE, Place, place_of, ranges
 from streams.spans import spans
 
 TokenIds = Sequence[int] | NDArray[np.int32]
@@ -61,12 +63,14 @@ class SplitRules:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """One piece of a document. `start` and `end` are character offsets with `document[start:end] == text`;
-    both are None for a chunk that the producer split off. `ids`: its tokens, as the model gets them."""
+    both are None for a chunk that the producer split off. `place`: in which sections that is. `ids`: its tokens, as the
+    model gets them."""
 
     text: str
     ids: TokenIds = field(repr=False, compare=False)
     start: int | None
     end: int | None
+    place: Place = NOWHERE
     metadata: dict[str, Any]
 
 
@@ -78,7 +82,7 @@ def chunk_document(document: Document, rules: SplitRules, encode: Encode, room: 
     """
     try:
         if document.chunks is None:
-            return _within(_split(document.text or "", rules, encode), document, room)
+            return _within(_split_by_sections(document, rules, encode), document, room)
         if room and (count := len(document.chunks)) > room.sure:
             most, why = room.exact()
             if count > most:
@@ -123,6 +127,17 @@ def _given(given: Sequence[GivenChunk], rules: SplitRules, encode: Encode) -> li
                 )
             made.append(Chunk(text=chunk.text, ids=ids, start=None, end=None, metadata=chunk.metadata))
     return made
+
+
+def _split_by_sections(document: Document, rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
+    text, sections = document.text or "", document.sections
+    if not sections:
+        yield from _split(text, rules, encode)
+        return
+    for first, last in ranges(len(text), sections, rules.max_chars):
+        for chunk in _split(text[first:last], rules, encode):
+            start, end = first + (chunk.start or 0), first + (chunk.end or 0)
+            yield replace(chunk, start=start, end=end, place=place_of(start, end, sections))
 
 
 def _split(text: str, rules: SplitRules, encode: Encode) -> Iterator[Chunk]:

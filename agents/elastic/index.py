@@ -520,6 +520,8 @@ class Index:
         name, stored = generation.index, generation.contract
         topic, rows = contract["source"]["topic"], differences(stored, contract)
         way = begin_epoch(generation.group, self.group)
+        if (made := stored["format"]) != (ours := contract["format"]):
+            raise another_format(name, made, ours)
         if generation.rebuild:  # what it has taken so far is of the log and the partitions that it began with
             way = f"Drop the half rebuild with `penstock index drop {name}`, and begin it anew"
         now, before = contract["source"]["log"], stored["source"]["log"]
@@ -539,6 +541,20 @@ class Index:
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         with translated(self._settings.elasticsearch.url):
             return await request()
+
+
+def another_format(name: str, made: int, ours: int) -> RefusedError:
+    """What is said of an index that another release made. `made`: its format, `ours`: that of this release."""
+    if made > ours:
+        return RefusedError(
+            f"{name} was made by a later release of Penstock (format {made}, this one writes {ours}): install that "
+            "one; nothing was changed"
+        )
+    return RefusedError(
+        f"{name} was made by an earlier release of Penstock (format {made}, this one writes {ours}). Let workers of "
+        "that release go on with it, and fill one of this format beside it: `penstock index rebuild`, then workers of "
+        "the group that it names, then `penstock index promote`"
+    )
 
 
 def half_rebuilt(serving: Generation, found: Sequence[Generation]) -> RefusedError:

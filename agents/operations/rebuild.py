@@ -329,7 +329,7 @@ class _Rebuild:
 
     async def _take(self, base: Generation, entries: Sequence[Entry]) -> list[str]:
         """Returns the documents whose chunks are not what the entries say."""
-        text = base.contract["fields"]["text"]
+        text, typed = base.contract["fields"]["text"], base.contract["fields"].get("metadata", {})
         ids = [chunk_id(entry.doc_id, number) for entry in entries for number in range(entry.n)]
         fields = f"{text},metadata,penstock"
         answers = await self._assembly.store.get(base.index, ids, fields)
@@ -337,7 +337,7 @@ class _Rebuild:
         records, left = [], []
         for entry in entries:
             chunks = [next(rows) for _ in range(entry.n)]
-            record = record_from_chunks(entry, self._settings.source.topic, chunks, text_field=text)
+            record = record_from_chunks(entry, self._settings.source.topic, chunks, text_field=text, typed=typed)
             if record is None:
                 left.append(entry.doc_id)
                 continue

@@ -144,15 +144,15 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _to_body(newest: Newest) -> bytes:
-    return orjson.dumps([newest.content_hash, newest.hashes, newest.spans])
+    return orjson.dumps([newest.content_hash, newest.hashes, newest.places])
 
 
 def _from_body(body: bytes, partition: int, version: int) -> Newest:
-    content_hash, hashes, spans = orjson.loads(body)
+    content_hash, hashes, places = orjson.loads(body)
     return Newest(
         partition=partition,
         version=version,
         content_hash=content_hash,
         hashes=tuple(hashes),
-        spans=tuple((start, end) for start, end in spans),
+        places=tuple((start, end, page, last, heading) for start, end, page, last, heading in places),
     )

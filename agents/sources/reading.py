@@ -8,7 +8,7 @@ import gzip
 import os
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -67,7 +67,14 @@ class Reading:
             yield Failure(origin=origin.shown, reason=str(exc))
 
     def _document(self, converted: Converted, origin: Origin) -> Outgoing | Failure:
-        told = {"author": converted.author, "timestamp": converted.timestamp}
+        told = {
+            "author": converted.author,
+            "timestamp": converted.timestamp,
+            "sections": [
+                {field: value for field, value in asdict(section).items() if value is not None}
+                for section in converted.sections
+            ],
+        }
         body = {"text": converted.text, "title": converted.title or _stem(origin.relative), "url": origin.uri}
         try:
             key = (self._ids.prefix + (origin.uri if self._ids.by == "uri" else origin.relative)).encode()

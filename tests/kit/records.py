@@ -12,13 +12,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import orjson
 
 Headers = tuple[tuple[bytes, bytes | None], ...]
 
-NAMES = ("id", "text", "chunks", "title", "url", "author", "timestamp", "metadata")
+NAMES = ("id", "text", "chunks", "sections", "title", "url", "author", "timestamp", "metadata")
 WORDS = ("offset", "partition", "broker", "consumer", "lag", "index", "shard", "vector", "document", "claim", "replay")
 DOCUMENTS = 60
 """Documents that the plain keys share: most records are a newer version of one of them."""
@@ -255,6 +256,8 @@ def _mutated(rng: random.Random, room: int) -> Any:
     if rng.random() < 0.3:
         del body["text"]
         body["chunks"] = [{"text": sentences(rng, 40), "metadata": {"page": n}} for n in range(rng.randint(0, 4))]
+    elif rng.random() < 0.5:
+        body |= _sectioned(rng, min(room, 3000))
     for _ in range(rng.randint(1, 3)):
         node: Any = body
         while True:
@@ -270,6 +273,20 @@ def _mutated(rng: random.Random, room: int) -> Any:
         if rng.random() < 0.3:
             body[any_name(rng)] = any_json(rng)
     return body
+
+
+def _sectioned(rng: random.Random, room: int) -> dict[str, Any]:
+    """A text with very many sections, or few; mostly in order, and apart."""
+    text = sentences(rng, max(2, room // 2))
+    count = min(len(text), rng.choice([1, 3, 40, 10**6]), max(1, room // 60))
+    bounds = sorted(rng.sample(range(len(text) + 1), count + 1)) if count < len(text) else [0, len(text)]
+    sections: list[dict[str, Any]] = [
+        {"start": start, "end": end, "page": number // 3 + 1, "heading": rng.choice([*WORDS, None, "A › B", "A"])}
+        for number, (start, end) in enumerate(pairwise(bounds))
+    ]
+    if rng.random() < 0.2:
+        rng.choice(sections)[rng.choice(["start", "end", "page"])] = rng.choice([-1, 0, 1, len(text) + 1, 2**40, None])
+    return {"text": text, "sections": sections}
 
 
 def _corrupted(rng: random.Random, room: int) -> bytes:
@@ -307,7 +324,7 @@ def _deep(rng: random.Random, room: int) -> bytes:
 def _wide(rng: random.Random, room: int) -> Any:
     count = max(1, room // 12)
     many: Any = rng.choice([{f"k{n}": n for n in range(count)}, [*range(count)], [{"a": 1}] * count, [[]] * count])
-    place = rng.choice(["metadata", "text", "id", "chunks", "unknown", "timestamp", "nested"])
+    place = rng.choice(["metadata", "text", "id", "chunks", "sections", "unknown", "timestamp", "nested"])
     return {"text": "a", **({"metadata": {"k": many}} if place == "nested" else {place: many})}
 
 
@@ -459,6 +476,7 @@ VALUES: dict[str, Callable[[random.Random, int, bytes | None], bytes | None]] = 
     "any text": _dumped(lambda rng, room: {"text": any_text(rng, min(room, 20_000)).encode(errors="ignore").decode()}),
     "unbroken": _dumped(_unbroken),
     "chunks": _dumped(_chunks),
+    "sections": _dumped(_sectioned),
     "shared metadata": _dumped(_shared),
     "tree": _dumped(lambda rng, room: {"text": "a", "metadata": {any_name(rng): any_json(rng, 7) for _ in range(4)}}),
     "field": _dumped(_field),

@@ -10,13 +10,15 @@ from agents.elastic.index import Index
 from agents.elastic.notes import REBUILD_NOTE
 from agents.kafka.reader import log_reader
 from agents.settings import Settings
-from streams.contract import registry_mappings
+from streams.contract import chunk_mappings, registry_mappings
 from tests.kit.harness import COMPACTED, World, read_topic, scan, snapshot, until
 from tests.kit.two_models import SECOND, of_group, rows
 from tests.stack.test_faults import text
 from tests.stack.test_salvage import restore
 
 MODEL_SPEED = "fast"
+FORMER = "import agents.configured\nagents.configured.FORMAT = 1\n"
+"""A change: the release before chunks had pages and headings. What it wrote is what is written of a text without."""
 
 
 def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
@@ -241,5 +243,70 @@ def test_a_rebuild_of_deletions_alone_and_what_must_not_happen_beside_it(world: 
         refused = world.command("index", "rebuild")
         assert (refused.returncode, f"{copy} has no registry" in refused.stderr) == (3, True), refused.stderr
         assert world.command("index", "drop", copy, "--yes").returncode == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def former_mappings(*arguments: Any, **options: Any) -> dict[str, Any]:
+        mappings = chunk_mappings(*arguments, **options)
+        for name in ("page", "page_end", "heading"):
+            del mappings["properties"]["metadata"]["properties"][name]
+        return mappings
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("agents.configured.FORMAT", 1)
+            patch.setattr("agents.elastic.index.chunk_mappings", former_mappings)
+            await world.create(partitions=1)
+        await world.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(30))
+        worker = world.start_worker(change=FORMER)
+        await world.settled(worker=worker)
+        async with log_reader(world.settings) as reader:
+            await reader.delete_before(world.name, {0: 20})
+
+        later = world.start_worker()
+        assert await later.ended() == 3
+        first = f"{world.name}-all-minilm-l6-v2-000001"
+        assert (
+            f"{first} was made by an earlier release of Penstock (format 1, this one writes 2)" in later.log.read_text()
+        )
+        assert "`penstock index rebuild`" in later.log.read_text()
+        for command in (("index", "create"), ("index", "epoch", "bump", "--why", "a test")):
+            assert "an earlier release" in world.command(*command).stderr
+        assert world.command("search", "anything", "--json").returncode == 0, "readers go on"
+
+        rebuilt = world.command("index", "rebuild", "--json")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert (rows(rebuilt)["from_topic"], rows(rebuilt)["from_index"]) == (10, 20)
+        await world.produce([(b"doc-1", {"text": "changed"})])
+        await world.settled(worker=worker)
+        group = of_group(world, rows(rebuilt)["group"])
+        follower = world.start_worker(group)
+        await world.settled_as(group, follower)
+        promoted = world.command("index", "promote", rows(rebuilt)["index"])
+        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        assert worker.terminate() == 0
+        pages = [{"start": 0, "end": 3, "page": 7, "heading": "A › B"}, {"start": 3, "end": 6, "page": 8}]
+        await world.produce(
+            [(b"paged", {"text": "abcdef", "sections": pages}), (b"bad", {"text": "a", "sections": pages})]
+        )
+        await world.settled_as(group, follower)
+        found = {
+            row["metadata"]["doc_id"]: row for row in (await scan(world.settings, rows(rebuilt)["index"])).values()
+        }
+        assert len(found) == 31
+        assert found["doc-1"]["text"] == "changed"
+        assert {name: found["paged"]["metadata"].get(name) for name in ("page", "page_end", "heading")} == {
+            "page": 7,
+            "page_end": 8,
+            "heading": "A › B",
+        }
+        assert [letter.key for letter in await world.dead_letters()] == [b"bad"]
+        backwards = world.start_worker(group, change=FORMER)
+        assert await backwards.ended() == 3
+        assert "was made by a later release of Penstock (format 2, this one writes 1)" in backwards.log.read_text()
 
     asyncio.run(scenario())

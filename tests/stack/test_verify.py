@@ -24,7 +24,7 @@ EXPECTED = {
     "orphan chunk": 2 + 3,  # two planted, and those of the document that was never rejected
     "wrong text": 1,
     "wrong hash": 1,
-    "wrong offsets": 1,
+    "wrong place": 1,
     "wrong model": 1,
     "wrong vector": 2,  # another text has another vector, too
     "left writing": 1,

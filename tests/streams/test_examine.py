@@ -86,7 +86,7 @@ DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
     ("orphan chunk", lambda made: made[0].update({"z#0": row("z", 0, 1, "never asked for")})),
     ("wrong text", lambda made: made[0]["a#0"].update(text="old")),
     ("wrong hash", lambda made: made[0]["a#0"]["penstock"].update(chunk_hash="x")),
-    ("wrong offsets", lambda made: made[0]["a#0"]["metadata"].update(start=1)),
+    ("wrong place", lambda made: made[0]["a#0"]["metadata"].update(start=1)),
     ("left writing", lambda made: made[1]["b"].update(state="writing")),
     ("wrong entry", lambda made: made[1]["a"].update(hi=2)),
     ("wrong entry", lambda made: made[1]["a"].update(content_hash="x")),

@@ -1,6 +1,6 @@
 """Which generation is whose; how alike two rankings are; a record made again from its chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from streams.plan import FieldNames, content_writes
 from streams.record import Document, Record, decode
 from streams.recover import record_from_chunks
 from streams.registry import Entry
+from streams.sections import place_of
 from streams.split import chunk_document
 from tests.streams.test_split import RULES, encode, texts
 
@@ -134,6 +135,10 @@ def indexed(body: dict[str, Any]) -> tuple[Document, Entry, list[dict[str, Any]]
     return document, entry, [write.source for write in made]
 
 
+def made_again(entry: Entry, rows: Sequence[Mapping[str, Any] | None]) -> Record | None:
+    return record_from_chunks(entry, "t", rows, text_field="text", typed={"lang"})
+
+
 @given(texts, st.booleans())
 def test_a_text_is_made_again_from_its_chunks(text: str, own: bool) -> None:
     body: dict[str, Any] = {"text": text, "title": "T", "timestamp": "2026-01-02T03:04:05.000Z"}
@@ -141,11 +146,11 @@ def test_a_text_is_made_again_from_its_chunks(text: str, own: bool) -> None:
         body["metadata"] = {"lang": "de", "tags": ["x"]}
     document, entry, rows = indexed(body)
     if not rows:
-        deleted = record_from_chunks(entry, "t", rows, text_field="text")
+        deleted = made_again(entry, rows)
         assert deleted is not None
         assert deleted.value is None
         return
-    made = record_from_chunks(entry, "t", rows, text_field="text")
+    made = made_again(entry, rows)
     assert made is not None
     assert (made.topic, made.partition, made.offset, made.key) == ("t", 3, 41, b"doc")
     again = decode(made)
@@ -157,10 +162,42 @@ def test_a_text_is_made_again_from_its_chunks(text: str, own: bool) -> None:
     assert again.text.split() == text.split()
 
 
+def told(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row["metadata"].get(name) for name in ("page", "page_end", "heading"))
+
+
+@given(texts, st.lists(st.tuples(st.integers(0, 90), st.integers(1, 3), st.sampled_from(["A", "A › B", "C"]))))
+def test_places_are_made_again_with_the_text(text: str, rows: list[tuple[int, int, str]]) -> None:
+    at, sections = 0, list[dict[str, Any]]()
+    for length, page, heading in rows:
+        end = min(len(text), at + length)
+        sections.append({"start": at, "end": end, "page": page, "heading": heading})
+        at = end
+    _, entry, before = indexed({"text": text, "sections": sections})
+    made = made_again(entry, before)
+    assert made is not None
+    again = decode(made)
+    assert isinstance(again, Document), again
+    for row in before:
+        start, end = row["metadata"]["start"], row["metadata"]["end"]
+        place = place_of(start, end, again.sections)
+        if end - start > 1:  # of a single character, on two pages at once, there is none
+            assert (place.page, place.page_end) == told(row)[:2]
+        assert place.heading == told(row)[2]
+
+
+def test_a_typed_field_of_the_producer_is_no_page() -> None:
+    _, entry, rows = indexed({"text": "word", "metadata": {"lang": "de"}})
+    rows[0]["metadata"]["page"] = 7  # as an index of format 1 has it, with `metadata_fields = {page = "integer"}`
+    made = record_from_chunks(entry, "t", rows, text_field="text", typed={"lang", "page"})
+    assert made is not None
+    assert orjson.loads(made.value or b"") == {"text": "word", "metadata": {"lang": "de", "page": 7}}
+
+
 def test_given_chunks_are_made_again_with_their_metadata() -> None:
     body = {"chunks": [{"text": " a "}, {"text": "b", "metadata": {"page": 2}}], "url": "u", "metadata": {"lang": "de"}}
     _, entry, rows = indexed(body)
-    made = record_from_chunks(entry, "t", rows, text_field="text")
+    made = made_again(entry, rows)
     assert made is not None
     again = decode(made)
     assert isinstance(again, Document)
@@ -178,17 +215,22 @@ def test_what_is_being_replaced_is_not_made_again() -> None:
     newer = [{**rows[0], "penstock": {**rows[0]["penstock"], "offset": 42}}, *rows[1:]]
     stub = [{"metadata": {}, "penstock": {"stub": True}}, *rows[1:]]
     for found in (newer, stub, [None, *rows[1:]], rows[1:]):
-        assert record_from_chunks(entry, "t", found, text_field="text") is None
-    assert record_from_chunks(replace(entry, state="writing"), "t", rows, text_field="text") is None
+        assert made_again(entry, found) is None
+    assert made_again(replace(entry, state="writing"), rows) is None
 
 
 def test_a_document_that_came_again_unchanged_is_made_again_at_its_newest_place() -> None:
     _, entry, rows = indexed({"text": "word " * 60})
     touched = replace(entry, version=version(2, 7), partition=1)
     for found in (touched, replace(touched, content_version=None)):
-        made = record_from_chunks(found, "t", rows, text_field="text")
+        made = made_again(found, rows)
         assert made is not None
         assert (made.partition, made.offset) == (1, 7)
     mixed = [{**rows[0], "penstock": {**rows[0]["penstock"], "epoch": 0}}, *rows[1:]]
-    assert record_from_chunks(replace(touched, content_version=None), "t", mixed, text_field="text") is None
-    assert record_from_chunks(replace(touched, content_version=version(1, 42)), "t", rows, text_field="text") is None
+    assert made_again(replace(touched, content_version=None), mixed) is None
+    assert (
+        record_from_chunks(
+            replace(touched, content_version=version(1, 42)), "t", rows, text_field="text", typed={"lang"}
+        )
+        is None
+    )

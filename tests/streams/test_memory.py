@@ -108,12 +108,30 @@ def test_a_document_has_room_for_what_fits_the_budget() -> None:
     assert heavy.sure <= most < 20
     assert "each is written with" in why
     assert room(document({"text": "a", "metadata": {"k": "x" * 900_000}}), DIMS, limit).exact()[0] == 0
+    long = {"text": "ab", "sections": [{"start": 0, "end": 1, "heading": "é" * 1000}, {"start": 1, "end": 2}]}
+    assert room(document(long), DIMS, limit).exact()[0] < limit / 2000, "each may have the heading"
     named = room(document({"text": "a"}, "\x01é".encode() * 4000), DIMS, limit)
     assert named.sure <= named.exact()[0] < 40, "each has its id"
     for body in ({}, {"title": "", "metadata": {}}, {"metadata": {"k": "x" * 5000}}, {"url": "é\n" * 3000}):
         bare = room(document({"text": "", **body}), 0, 2**40)
         assert 0 < bare.sure <= bare.exact()[0], "whatever it has"
     assert made_bytes(document({"text": "a", "metadata": {"k": [1, [2, {"a": 3}]]}}), 0, DIMS) == 6 * VALUE_BYTES
+
+
+def test_a_section_takes_no_more_than_it_is_counted_for() -> None:
+    count = 20_000
+    rows = [{"start": n, "end": n + 1, "page": n + 1, "heading": f"Section {n}"} for n in range(1000, 1000 + count)]
+    value = orjson.dumps({"text": "a" * (count + 1000), "sections": rows})
+    given = Record(topic="t", partition=0, offset=0, timestamp_ms=0, key=b"k", value=value)
+    tracemalloc.start()
+    try:
+        made = decode(given)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(made, Document)
+    assert len(made.sections) == count
+    assert held < VALUE_BYTES * made.values + len(value)
 
 
 @pytest.mark.parametrize("tokens", [8, 256])

@@ -134,7 +134,7 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
     max_leaves=12,
 )
-fields = st.sampled_from(["id", "text", "chunks", "title", "url", "author", "timestamp", "metadata", "x"])
+fields = st.sampled_from(["id", "text", "chunks", "sections", "title", "url", "author", "timestamp", "metadata", "x"])
 
 
 @given(st.none() | st.binary() | st.dictionaries(fields, json_values).map(lambda value: _dump(value)))

@@ -8,15 +8,7 @@ convert   asks it, bounds it, starts it again
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A range of the text, in characters: a page, or what is below a heading (its path: `3 Storage › 3.2 Indices`)."""
-
-    start: int
-    end: int
-    page: int | None = None
-    heading: str | None = None
+from streams.sections import Section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

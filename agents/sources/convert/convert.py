@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from agents.sources.convert import ConversionError, Converted, Section
+from agents.sources.convert import ConversionError, Converted
 from agents.sources.convert.kinds import EXTRA, KINDS, is_there
+from streams.sections import Section
 
 PATIENCE_S = 60.0
 """Of one file. What takes longer is killed."""

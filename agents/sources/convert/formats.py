@@ -11,7 +11,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from agents.sources.convert import ConversionError, Converted, Section
+from agents.sources.convert import ConversionError, Converted
+from streams.record import MAX_HEADING_CHARS
+from streams.sections import BELOW, Section
 
 INFLATED_BYTES = 512 * 1024**2
 """Of all that is in an archive, at most: asked before it is opened."""
@@ -25,6 +27,12 @@ BLOCKS = frozenset(
     | {"tfoot", "th", "thead", "title", "tr", "ul"}
 )
 DROPPED = "script,style,noscript,template,svg,nav,footer,aside,form,iframe,[hidden],[aria-hidden=true]"
+
+
+def _path(headings: Sequence[tuple[int, str]]) -> str | None:
+    """Of headings with their levels; where it is too long for a section, its end is left out."""
+    path = BELOW.join(name for _, name in headings)
+    return (path if len(path) <= MAX_HEADING_CHARS else path[: MAX_HEADING_CHARS - 1] + "…") or None
 
 
 class Builder:
@@ -44,7 +52,7 @@ class Builder:
     def add(self, text: str, page: int | None = None) -> None:
         """A paragraph, a page, a row: an empty line is put between two."""
         if text := text.strip("\n\r\t\f\v\0 "):
-            self._parts.append((text, page, " › ".join(name for _, name in self._headings) or None))
+            self._parts.append((text, page, _path(self._headings)))
 
     def built(self, **told: str | None) -> Converted:
         """All of it. `told`: title, author and timestamp."""
@@ -337,13 +345,13 @@ def _by_headings(text: str, find: Callable[[list[str]], Iterator[tuple[int, int,
     for line in lines:
         starts.append(starts[-1] + len(line) + 1)
     path: list[tuple[int, str]] = []
-    cuts: list[tuple[int, str]] = []
+    cuts: list[tuple[int, str | None]] = []
     for number, level, name in find(lines):
         path = [row for row in path if row[0] < level] + [(level, name)]
-        cuts.append((starts[number], " › ".join(row[1] for row in path)))
+        cuts.append((starts[number], _path(path)))
     ends = [at for at, _ in cuts[1:]] + [len(text)] if cuts else []
     sections = tuple(
         Section(start=at, end=end, heading=heading) for (at, heading), end in zip(cuts, ends, strict=True) if end > at
     )
-    title = next((heading for _, heading in cuts if "›" not in heading), None)
+    title = next((heading for _, heading in cuts if heading and BELOW not in heading), None)
     return Converted(text=text, title=title, sections=sections)

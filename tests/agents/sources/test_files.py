@@ -68,7 +68,12 @@ def test_folders_are_searched_and_ids_are_uris(tmp_path: Path) -> None:
     ]
     markdown, text = documents(tmp_path / "docs")
     body = orjson.loads(markdown.value or b"")
-    assert body == {"text": "intro\n\n# The Title\n\nbody", "title": "The Title", "url": f"{folder}a%20%C3%A4%231.md"}
+    assert body == {
+        "text": "intro\n\n# The Title\n\nbody",
+        "title": "The Title",
+        "url": f"{folder}a%20%C3%A4%231.md",
+        "sections": [{"start": 7, "end": 24, "heading": "The Title"}],
+    }
     assert [markdown.key, text.key] == [f"{folder}a%20%C3%A4%231.md".encode(), f"{folder}sub/b.txt".encode()]
     relative = documents(tmp_path / "docs", Ids(by="relative", prefix="p:"))
     assert [row.key.decode() for row in relative] == ["p:a ä#1.md", "p:sub/b.txt"]
