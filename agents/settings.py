@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
 from platformdirs import user_cache_path
 from pydantic import (
@@ -38,6 +38,7 @@ from pydantic_settings import (
 )
 
 from streams.errors import ConfigError
+from streams.mapping import Mapper, Rules
 from streams.plan import METADATA
 
 PREFIX = "PENSTOCK_"
@@ -53,6 +54,13 @@ _SECRETS = (
     ("kafka", "sasl_password"),
     ("kafka", "ssl_password"),
 )
+
+_WRITTEN_AS = {
+    ("elasticsearch", "metadata_fields"): '{"year": "integer"}',
+    ("source", "mapping.metadata"): '["team", "lang"]',
+    ("source", "mapping.deleted_values"): '["archived"]',
+}
+"""Tables and lists, in the environment."""
 
 _SERVICE_LINK = re.compile(
     rf"{PREFIX}(?:[A-Z0-9]+_)*?"
@@ -140,11 +148,43 @@ class KafkaSettings(Section):
         return self
 
 
+class MappingSettings(Section):
+    """How documents are made of a topic's own JSON: as `streams.mapping.Rules` says. Part of the index contract."""
+
+    text: str = Field(min_length=1)
+    id: str = Field("{key}", min_length=1)
+    title: str | None = None
+    url: str | None = None
+    author: str | None = None
+    timestamp: str | None = None
+    timestamp_unit: Literal["s", "ms", "us"] = "ms"
+    metadata: tuple[str, ...] = ()
+    deleted: str | None = None
+    deleted_values: tuple[str, ...] = ()
+    preset: Literal["none", "debezium"] = "none"
+
+    @property
+    def rules(self) -> Rules:
+        """The same, as values."""
+        return Rules(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _rules_that_are_some(self) -> Self:
+        if self.deleted_values and not self.deleted:
+            raise ValueError("deleted_values are values of the field that `deleted` names, which is missing")
+        Mapper(self.rules)
+        return self
+
+
 class SourceSettings(Section):
-    """`group` is the consumer group and the Faust app id; the changelog topic derives from it."""
+    """`group` is the consumer group and the Faust app id; the changelog topic derives from it.
+
+    `mapping`: for a topic whose records are not in Penstock's own form.
+    """
 
     topic: Name = "documents"
     group: Name = "penstock"
+    mapping: MappingSettings | None = None
 
 
 class SplitSettings(Section):
@@ -413,11 +453,18 @@ def origins(settings: Settings, path: Path | None = None) -> Iterator[Origin]:
     path = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     raw = _read_toml(path) if path else {}
     for section in Settings.model_fields:
-        for name, value in getattr(settings, section):
-            source = f"file {path}" if name in raw.get(section, {}) else "default"
-            if variable := _set_by(section, name):
-                source = f"environment {variable}"
-            yield Origin(name=f"{section}.{name}", value="" if value is None else str(value), source=source)
+        yield from _origins(section, getattr(settings, section), raw.get(section, {}), path)
+
+
+def _origins(section: str, values: Section, raw: dict[str, Any], path: Path | None) -> Iterator[Origin]:
+    for name, value in values:
+        if isinstance(value, Section):
+            yield from _origins(f"{section}.{name}", value, raw.get(name, {}), path)
+            continue
+        source = f"file {path}" if name in raw else "default"
+        if variable := _set_by(section, name):
+            source = f"environment {variable}"
+        yield Origin(name=f"{section}.{name}", value="" if value is None else str(value), source=source)
 
 
 def fail_point() -> str:
@@ -426,7 +473,7 @@ def fail_point() -> str:
 
 
 def _variable(section: str, name: str) -> str:
-    return f"{PREFIX}{section}__{name}".upper()
+    return f"{PREFIX}{section}__{name}".replace(".", "__").upper()
 
 
 def _file_variable(section: str, name: str) -> str:
@@ -473,17 +520,23 @@ def _secret_files(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str],
         yield name, secret
 
 
-def _known_names() -> list[str]:
-    return [
-        f"{section}.{name}"
-        for section, field in Settings.model_fields.items()
-        for name in field.annotation.model_fields  # type: ignore[union-attr]  # every section is a model
-    ]
+def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iterator[str]:
+    """Every setting, with its sections."""
+    for name, field in (model or Settings).model_fields.items():
+        sections = [one for one in (field.annotation, *get_args(field.annotation)) if _is_section(one)]
+        if not sections:
+            yield before + name
+        for section in sections:
+            yield from _known_names(section, f"{before}{name}.")
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _check_variables(environ: Mapping[str, str]) -> None:
     """pydantic-settings passes over variables of unknown sections; a typing mistake must not be silent."""
-    known = {_variable(*name.split(".")) for name in _known_names()}
+    known = {_variable(*name.split(".", 1)) for name in _known_names()}
     known |= {_file_variable(*name) for name in _SECRETS} | set(_OWN_VARIABLES)
     for variable, value in sorted(environ.items()):
         ours = variable.upper().startswith(PREFIX) and not _is_service_link(variable, value)
@@ -494,12 +547,13 @@ def _check_variables(environ: Mapping[str, str]) -> None:
 
 
 def _no_json(environ: Mapping[str, str]) -> str | None:
-    """Which variable of a table cannot be read, and how it is written."""
-    variable = _variable("elasticsearch", "metadata_fields")  # the only table
-    try:
-        json.loads(_in_environment(environ, variable) or "{}")
-    except ValueError as exc:
-        return f"""environment {variable} is not JSON ({exc}); a table is written as '{{"year": "integer"}}' there"""
+    """Which variable of a table or a list cannot be read, and how it is written."""
+    for (section, name), example in _WRITTEN_AS.items():
+        variable = _variable(section, name)
+        try:
+            json.loads(_in_environment(environ, variable) or "null")
+        except ValueError as exc:
+            return f"environment {variable} is not JSON ({exc}); it is written as '{example}' there"
     return None
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 from streams.contract import this_very_log
 from streams.epochs import Epochs, epoch_of_version
+from streams.form import OWN_FORM, Form
 from streams.ids import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
@@ -74,19 +75,13 @@ class Letter:
     index: str | None = None
     log: str | None = None
     origin: Origin = "own"
+    doc_id: str | None = None
+    """The document; None where it cannot be read."""
 
     @property
     def place(self) -> tuple[int, int]:
         """Partition and offset of the record in its own topic."""
         return self.record.partition, self.record.offset
-
-    @property
-    def doc_id(self) -> str | None:
-        """The document, or None for a key that is none."""
-        try:
-            return (self.record.key or b"").decode() or None
-        except UnicodeDecodeError:
-            return None
 
     @property
     def version(self) -> int:
@@ -129,17 +124,18 @@ def pointer_to_all(rejected: Rejected, *, home: Home, attempt: int, epoch: int) 
     return [*headers, *pointer_to(rejected.record), (KEY_SHA256, _sha256(rejected.record.key or b"").encode())]
 
 
-def made_whole(letter: Letter, record: Record | None) -> Letter | None:
+def made_whole(letter: Letter, record: Record | None, form: Form = OWN_FORM) -> Letter | None:
     """With what was left out, from the record that is at its place now; None when that is another one, or none."""
     if letter.left_out is None:
         return letter
     if record is None or record.offset != letter.record.offset or _sha256(record.value or b"") != letter.left_out:
         return None
-    if letter.key_left_out is None:
-        return replace(letter, record=replace(letter.record, value=record.value))
-    if _sha256(record.key or b"") != letter.key_left_out:
-        return None
-    return replace(letter, record=replace(letter.record, key=record.key, value=record.value, headers=record.headers))
+    whole = replace(letter.record, value=record.value)
+    if letter.key_left_out is not None:
+        if _sha256(record.key or b"") != letter.key_left_out:
+            return None
+        whole = replace(whole, key=record.key, headers=record.headers)
+    return replace(letter, record=whole, doc_id=form.doc_id(whole))
 
 
 def _sha256(data: bytes) -> str:
@@ -147,7 +143,11 @@ def _sha256(data: bytes) -> str:
 
 
 def read_letter(
-    key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], at_ms: int
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
+    at_ms: int,
+    form: Form = OWN_FORM,
 ) -> Letter:
     """Inverse of `headers_of`. Raises ValueError for a record that is not a dead letter of Penstock.
 
@@ -181,6 +181,7 @@ def read_letter(
             group=told.get(CONNECT + "connector.name"),
             index=told.get(INDEX),
             log=told.get(LOG),
+            doc_id=form.doc_id(record),
         )
     except KeyError as exc:
         raise ValueError(f"no header {exc.args[0]}") from exc

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.epochs import Epochs
+from streams.form import OWN_FORM, Form
 from streams.ids import chunk_id, version
 from streams.plan import chunk_hash
-from streams.record import Document, Record, Rejected, decode
+from streams.record import Document, Record, Rejected
 from streams.registry import Entry, from_source
 from streams.split import Chunk, Encode, SplitRules, chunk_document
 
@@ -21,6 +22,8 @@ Place = tuple[int, int]
 """(partition, offset)."""
 Where = tuple[int | None, int | None, int | None, int | None, str | None]
 """Of a chunk in its text: start, end, page, last page, heading."""
+WHERE = tuple(f"metadata.{name}" for name in ("start", "end", "page", "page_end", "heading"))
+"""Fields of a row that have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +207,18 @@ def evenly(items: Sequence[tuple[str, int]], size: int) -> list[str]:
     return list(itertools.islice((item for turn in turns for item in turn if item is not None), size))
 
 
-def expected_of(records: Sequence[Record], rules: SplitRules, encode: Encode, epochs: Epochs | None = None) -> Expected:
+def expected_of(
+    records: Sequence[Record],
+    rules: SplitRules,
+    encode: Encode,
+    epochs: Epochs | None = None,
+    form: Form = OWN_FORM,
+) -> Expected:
     """Of all records of a log, in any order; within an epoch a key belongs to one partition."""
     expected, epochs = Expected(), epochs or Epochs()
     numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
-        document = decode(record)
+        document = form.decode(record)
         made = document if isinstance(document, Rejected) else chunk_document(document, rules, encode)
         if isinstance(made, Rejected) or isinstance(document, Rejected):
             expected.rejected.add((record.partition, record.offset))

@@ -117,11 +117,22 @@ def decode(record: Record) -> Document | Rejected:
     """
     try:
         doc_id = _key(record.key)
-        if record.value is None:
-            return Document(record=record, id=doc_id, content_hash=_hash(_canonical(None)))
-        return _document(record, doc_id, _json(record.value))
+        return _document(record, doc_id, None if record.value is None else _json(record.value))
     except _InvalidError as exc:
-        return Rejected(record=record, stage="decode", error="InvalidRecord", message=str(exc))
+        return rejected(record, str(exc))
+
+
+def document_of(record: Record, doc_id: str, body: dict[str, Any] | None) -> Document | Rejected:
+    """The same of a record that is in another form. `body`: what it says in the wire format; None: a deletion."""
+    try:
+        return _document(record, _bounded(doc_id), body)
+    except _InvalidError as exc:
+        return rejected(record, str(exc))
+
+
+def rejected(record: Record, message: str) -> Rejected:
+    """Of a record in which no document can be read."""
+    return Rejected(record=record, stage="decode", error="InvalidRecord", message=message)
 
 
 def _key(key: bytes | None) -> str:
@@ -131,6 +142,10 @@ def _key(key: bytes | None) -> str:
         doc_id = key.decode()
     except UnicodeDecodeError as exc:
         raise _InvalidError(f"the key is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+    return _bounded(doc_id)
+
+
+def _bounded(doc_id: str) -> str:
     if len(doc_id) > MAX_ID_CHARS:
         raise _InvalidError(
             f"the key has {len(doc_id)} characters, and a document's id has {MAX_ID_CHARS} at most: use a hash of it"
@@ -139,13 +154,18 @@ def _key(key: bytes | None) -> str:
 
 
 def _json(value: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as exc:
-        raise _InvalidError(f"the value is not JSON in UTF-8: {why_no_json(value, exc)}") from exc
+    body = json_of(value)
     if not isinstance(body, dict):
         raise _InvalidError(f"the value is a JSON {_kind(body)}; an object with `text` or `chunks` is needed")
     return body
+
+
+def json_of(value: bytes) -> Any:
+    """Raises ValueError with the reason."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        raise _InvalidError(f"the value is not JSON in UTF-8: {why_no_json(value, exc)}") from exc
 
 
 def why_no_json(value: bytes, error: orjson.JSONDecodeError) -> str:
@@ -157,7 +177,9 @@ def why_no_json(value: bytes, error: orjson.JSONDecodeError) -> str:
     return str(error)
 
 
-def _document(record: Record, doc_id: str, body: dict[str, Any]) -> Document:
+def _document(record: Record, doc_id: str, body: dict[str, Any] | None) -> Document:
+    if body is None:
+        return Document(record=record, id=doc_id, content_hash=_hash(_canonical(None)))
     _known(body, _FIELDS, "")
     given_id = body.get("id")
     if given_id is not None and given_id != doc_id:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from streams.epochs import offset_of_version
+from streams.form import FORM_HEADER, OWN
 from streams.ids import version
 from streams.record import Record
 from streams.registry import Entry
@@ -55,6 +56,7 @@ def _record(entry: Entry, topic: str, value: bytes | None) -> Record:
         timestamp_ms=0,
         key=entry.doc_id.encode(),
         value=value,
+        headers=((FORM_HEADER, OWN),),
     )
 
 

@@ -22,7 +22,7 @@ COMMANDS = {
     name: Lazy(f"agents.commands.{name}:{name}", help)
     for name, help in {
         "completion": "Print the script with which a shell completes commands and options.",
-        "config": "Validate and show the settings.",
+        "config": "Validate and show the settings, and try them on records.",
         "demo": "Index the Python documentation on real servers and answer three questions; leaves nothing behind.",
         "dlq": "Look at the records that could not be processed, and process them again.",
         "index": "Create and inspect the vector index.",

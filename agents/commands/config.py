@@ -1,4 +1,4 @@
-"""`penstock config check|show`."""
+"""`penstock config check|show|try`."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Validate and show the settings."""
+    """Validate and show the settings, and try them on records."""
 
 
 @config.command()
@@ -40,3 +40,21 @@ def show(settings: "Settings", as_json: bool) -> None:
     from agents.commands.run.config_show import show as run
 
     run(settings, click.get_current_context().meta[CONFIG], as_json=as_json)
+
+
+@config.command("try")
+@click.option("-n", "--records", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
+@settings_option
+@json_option
+def try_(count: int, settings: "Settings", as_json: bool) -> None:
+    """Say what becomes of the newest records of the topic: documents, deletions or dead letters. Changes nothing.
+
+    For a topic that is not in Penstock's own form, and the `[source.mapping]` that you write for it. The exit code is 1
+    when one of the records is a dead letter.
+
+    \b
+    Example: penstock config try --config penstock.toml -n 5
+    """
+    from agents.commands.run.config_try import try_ as run
+
+    run(settings, count, as_json=as_json)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from agents.configured import field_names, split_rules
+from agents.configured import field_names, form_of, split_rules
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import Client, connect
@@ -74,6 +74,7 @@ async def assemble(
                 budget=budget or Budget(settings.batch.max_inflight_bytes),
                 metrics=metrics,
                 fail_points=points,
+                form=form_of(settings),
             )
             yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:

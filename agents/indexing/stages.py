@@ -12,9 +12,10 @@ from agents.metrics import Metrics
 from models.embedder import Embedder
 from streams.batch_size import BatchSize
 from streams.epochs import Epochs
+from streams.form import OWN_FORM, Form
 from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, finish, reuse, write
-from streams.record import TOO_LARGE, Record, Rejected, decode
+from streams.record import TOO_LARGE, Record, Rejected
 from streams.size import room
 from streams.split import SplitRules, TokenIds, chunk_document
 
@@ -37,6 +38,7 @@ class Parts:
     metrics: Metrics
     fail_points: FailPoints
     batch: BatchSize = field(default_factory=BatchSize)
+    form: Form = OWN_FORM
 
 
 class Stages:
@@ -64,7 +66,7 @@ class Stages:
                 "raise that, or divide the document",
             )
             return work
-        decoded = decode(record)
+        decoded = self._parts.form.decode(record)
         if isinstance(decoded, Rejected):
             work.rejected = decoded
             return work

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agents.configured import form_of
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry
@@ -29,6 +30,7 @@ from streams.dead_letter import (
     standing,
 )
 from streams.errors import PenstockError
+from streams.form import OWN_FORM, Form
 from streams.record import Record
 from streams.registry import Entry
 
@@ -74,13 +76,13 @@ async def rows_of(
     None: no dead letter of this source topic. What is purged meanwhile is left out. `last`: only so many of each
     partition.
     """
-    topic = settings.dead_letter_topic
+    topic, form = settings.dead_letter_topic, form_of(settings)
     bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
     for partition, bound in bounds.items():
         offset = bound.begin if last is None else max(bound.begin, bound.end - last)
         while offset < bound.end:
             page = await reader.page(topic, partition, offset, bound.end)
-            yield [(_letter(record, settings), record) for record in page.records], page.position - offset
+            yield [(_letter(record, settings, form), record) for record in page.records], page.position - offset
             offset = page.position
 
 
@@ -100,9 +102,9 @@ async def pages(
             yield [placed(letter, home) for letter in found if belongs(letter, home)], passed
 
 
-def _letter(record: Record, settings: Settings) -> Letter | None:
+def _letter(record: Record, settings: Settings, form: Form) -> Letter | None:
     try:
-        letter = read_letter(record.key, record.value, record.headers, record.timestamp_ms)
+        letter = read_letter(record.key, record.value, record.headers, record.timestamp_ms, form)
     except ValueError:
         return None
     return letter if letter.record.topic == settings.source.topic else None
@@ -117,20 +119,22 @@ async def read_letters(
 ) -> list[Letter]:
     """The newest letter of each record, without its value: that may be large. `report`: offsets passed."""
     letters: list[Letter] = []
+    form = form_of(settings)
     async for found, passed in pages(reader, settings, home, last):
         for letter in found:
-            whole = (await whole_letter(letter, reader) if letter.key_left_out else None) or letter  # for its key
+            unknown = letter.left_out is not None and letter.doc_id is None
+            whole = (await whole_letter(letter, reader, form) if unknown else None) or letter
             letters.append(replace(whole, record=replace(whole.record, value=None)))
         report(passed)
     return newest(letters)
 
 
-async def whole_letter(letter: Letter, reader: LogReader) -> Letter | None:
+async def whole_letter(letter: Letter, reader: LogReader, form: Form = OWN_FORM) -> Letter | None:
     """With what was too large for the dead letters; None when the source topic does not have it any more."""
     if letter.left_out is None:
         return letter
     record = letter.record
-    return made_whole(letter, await reader.record_at(record.topic, record.partition, record.offset))
+    return made_whole(letter, await reader.record_at(record.topic, record.partition, record.offset), form)
 
 
 async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:

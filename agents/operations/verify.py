@@ -40,7 +40,7 @@ from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import offset_of_version
 from streams.errors import PenstockError, RefusedError
-from streams.examine import Finding, Place, Row, newest_of, row_of
+from streams.examine import WHERE, Finding, Place, Row, newest_of, row_of
 from streams.generations import serving_one
 from streams.ids import chunk_id
 from streams.protocol import Work
@@ -104,11 +104,6 @@ class Verified:
     def damaged(self) -> int:
         """How many findings are damage."""
         return sum(count for kind, count in self.kinds.items() if kind not in NOTES)
-
-
-def keyed(record: Record) -> str:
-    """The document of a record in which none can be read, by its key."""
-    return (record.key or b"").decode(errors="replace")
 
 
 def _is_too_large(work: Work) -> bool:
@@ -282,6 +277,10 @@ class Verifier:
                 gone.add(version)
         return frozenset(gone)
 
+    def _doc(self, record: Record) -> str:
+        """The document of a record, though none may be readable in it."""
+        return self._assembly.parts.form.doc_id(record) or (record.key or b"").decode(errors="replace")
+
     async def _is_empty(self, partition: int, offset: int) -> bool:
         """Whether the log reaches back there, has no record there, and goes on behind it."""
         topic = self._settings.source.topic
@@ -296,7 +295,7 @@ class Verifier:
         offset = max(self._judge.bounds[partition], self._read_up_to.get(partition, 0))
         while offset < end:
             page = await self._reader.page(topic, partition, offset, end)
-            self._spool.add_coming((keyed(record) for record in page.records), partition)
+            self._spool.add_coming((self._doc(record) for record in page.records), partition)
             offset = page.position
         self._read_up_to[partition] = offset
 
@@ -371,7 +370,7 @@ class Verifier:
             place = work.record.partition, work.record.offset
             has_letter = self._spool.has_letter(self._epochs.of(*place), place)
             if work.document is None:
-                self._spool.add_unread(keyed(work.record), work.record.partition)
+                self._spool.add_unread(self._doc(work.record), work.record.partition)
                 if not has_letter:
                     unlettered.append(work)
                 continue
@@ -380,7 +379,7 @@ class Verifier:
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
         await self._miss_letters(unlettered, result)
-        return [work.document.id if work.document else keyed(work.record) for work in works]
+        return [work.document.id if work.document else self._doc(work.record) for work in works]
 
     async def _miss_letters(self, works: Sequence[Work], result: Verified) -> None:
         """Of records that are rejected here and have no dead letter.
@@ -388,9 +387,9 @@ class Verifier:
         One that is too large for this command, and that a worker took or whose document is newer, may never have had
         one: the limit may have been lowered since.
         """
-        entries = await self._assembly.registry.read(keyed(work.record) for work in works if _is_too_large(work))
+        entries = await self._assembly.registry.read(self._doc(work.record) for work in works if _is_too_large(work))
         for work in works:
-            doc, place = keyed(work.record), (work.record.partition, work.record.offset)
+            doc, place = self._doc(work.record), (work.record.partition, work.record.offset)
             entry = self._judge.mine(entries.get(doc)) if _is_too_large(work) else None
             if entry and entry.version >= work.version:
                 told = (
@@ -457,7 +456,7 @@ class Verifier:
 
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
         names = self._assembly.parts.target.names
-        fields = f"{names.text},metadata.start,metadata.end,metadata.chunks"
+        fields = f"{names.text},{','.join(WHERE)},metadata.chunks"
         fields += ",penstock.stub,penstock.chunk_hash,penstock.model"
         fields += ",penstock.partition,penstock.epoch,penstock.offset"
         found: dict[str, dict[int, Row]] = {}

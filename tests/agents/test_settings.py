@@ -11,6 +11,7 @@ from agents.elastic.client import connect
 from agents.kafka.connection import connection
 from agents.settings import _ALLOWED, Settings, load_settings, origins
 from streams.errors import ConfigError
+from streams.mapping import Rules
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,10 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[kafka]\nbootstrap_servers = 'a:1,SSL://b:2'", "host:port is needed, without SSL://, and a comma between"),
         ("[elasticsearch]\nvector_field = 'text'", "must differ from the text field"),
         ("[elasticsearch]\nurl = 'ftp://x'", "elasticsearch.url"),
-        ("[elasticsearch]\nmetadata_fields = {title = 'text'}", "title: every document has that field already"),
+        (
+            "[elasticsearch]\nmetadata_fields = {title = 'text'}",
+            "title: Penstock has a field of that name in every index: rename yours",
+        ),
         ("[elasticsearch]\nmetadata_fields = {year = 'number'}", "elasticsearch.metadata_fields.year"),
         ("[kafka\n", "is not TOML"),
         (
@@ -165,9 +169,7 @@ def test_a_table_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__METADATA_FIELDS", '{"year": "integer"}')
     assert load_settings().elasticsearch.metadata_fields == {"year": "integer"}
     monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__METADATA_FIELDS", '{year = "integer"}')
-    told = (
-        r"PENSTOCK_ELASTICSEARCH__METADATA_FIELDS is not JSON \(.*\); a table is written as '\{\"year\": \"integer\"\}'"
-    )
+    told = r"PENSTOCK_ELASTICSEARCH__METADATA_FIELDS is not JSON \(.*\); it is written as '\{\"year\": \"integer\"\}'"
     with pytest.raises(ConfigError, match=told):
         load_settings()
 
@@ -267,3 +269,45 @@ def test_sample_file_is_valid_and_holds_defaults_only() -> None:
     sample = load_settings(Path(__file__).parents[2] / "ops" / "penstock.toml")
     defaults = Settings()
     assert sample.model_copy(update={"log": defaults.log}) == defaults
+
+
+def test_a_mapping_from_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text('[source.mapping]\ntext = "{title}\\n\\n{body}"\nmetadata = ["team"]\n')
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__DELETED", "gone")
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__DELETED_VALUES", '["yes"]')
+    settings = load_settings(path)
+    assert settings.source.mapping is not None
+    assert settings.source.mapping.rules == Rules(
+        text="{title}\n\n{body}", metadata=("team",), deleted="gone", deleted_values=("yes",)
+    )
+    rows = {row.name: row.source for row in origins(settings, path)}
+    assert rows["source.mapping.text"] == f"file {path}"
+    assert rows["source.mapping.deleted"] == "environment PENSTOCK_SOURCE__MAPPING__DELETED"
+    assert rows["source.mapping.url"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        ('text = "{a"', "source.mapping: `text` has a brace around no field"),
+        ('text = "{a}"\ntitel = "{b}"', "there is no setting source.mapping.titel; did you mean source.mapping.title?"),
+        ('title = "{a}"', "source.mapping.text: Field required"),
+        ('text = "{a}"\ndeleted_values = ["x"]', "deleted_values are values of the field that `deleted` names"),
+        ('text = "{a}"\npreset = "debesium"', "source.mapping.preset"),
+    ],
+)
+def test_a_wrong_mapping_names_the_setting(tmp_path: Path, lines: str, part: str) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(f"[source.mapping]\n{lines}\n")
+    with pytest.raises(ConfigError) as told:
+        load_settings(path)
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__TEXT", "{a}")
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__METADATA", "team,lang")
+    with pytest.raises(ConfigError, match=r"""PENSTOCK_SOURCE__MAPPING__METADATA .* written as '\["team", "lang"\]'"""):
+        load_settings()

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import shlex
@@ -34,7 +35,7 @@ from agents.kafka.reader import log_reader
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
-from agents.settings import Settings, cache_dir, load_settings
+from agents.settings import MappingSettings, Settings, cache_dir, load_settings
 from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError
@@ -281,6 +282,11 @@ class World:
         split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
         self.settings = self.settings.model_copy(update={"split": self.settings.split.model_copy(update=split)})
 
+    def map_by(self, **mapping: Any) -> None:
+        """Documents are made of the topic's records by these rules, before `create`."""
+        source = {"mapping": MappingSettings(**mapping)}
+        self.settings = self.settings.model_copy(update={"source": self.settings.source.model_copy(update=source)})
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The settings as environment variables, for a process."""
         es, kafka = self.settings.elasticsearch, self.settings.kafka
@@ -299,7 +305,16 @@ class World:
             "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,
             "PENSTOCK_ELASTICSEARCH__REPLICAS": "0",
             "PENSTOCK_ADMIN__PORT": "0",
+            **self._mapping(),
             **(extra or {}),
+        }
+
+    def _mapping(self) -> dict[str, str]:
+        mapping = self.settings.source.mapping
+        rules = mapping.model_dump(mode="json", exclude_defaults=True) if mapping else {}
+        return {
+            f"PENSTOCK_SOURCE__MAPPING__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in rules.items()
         }
 
     def start(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 from elasticsearch import ApiError, TransportError
 
-from agents.configured import split_rules
+from agents.configured import form_of, split_rules
 from agents.elastic.client import connect
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Epochs
@@ -34,7 +34,7 @@ async def assert_true(
     it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
     """
     rules = split_rules(world.settings, embedder.manifest)
-    want = expected_of(world.produced, rules, embedder.tokens.encode, epochs)
+    want = expected_of(world.produced, rules, embedder.tokens.encode, epochs, form_of(world.settings))
     want.rejected.update(also_rejected)
     chunks, registry = await world.chunks(), await world.registry()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}

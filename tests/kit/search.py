@@ -28,7 +28,7 @@ from agents.operations.status import read_status
 from models.manifest import Manifest, read_manifest
 from models.onnx.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
-from streams.examine import Finding, Place, examine_all, expected_of
+from streams.examine import WHERE, Finding, Place, examine_all, expected_of
 from streams.ids import entry_id
 from streams.record import Record
 from tests.kit.harness import Servers, Worker, World, scan
@@ -48,7 +48,7 @@ CONSTANT = 200 * 1024**2
 """What a worker may take above its size at rest and `batch.max_inflight_bytes`."""
 LIMITS = frozenset({"DocumentTooLarge", "ChunkTooLong", "TokenizerFailed"})
 """Errors of records that are valid, and too large for the settings."""
-WHOLE = ("text", "metadata.doc_id", "metadata.chunk", "metadata.start", "metadata.end", "penstock")
+WHOLE = ("text", "metadata.doc_id", "metadata.chunk", *WHERE, "penstock")
 NULL = """
 import numpy as np
 import models.onnx.embedder

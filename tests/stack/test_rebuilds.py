@@ -274,8 +274,7 @@ def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
             f"{first} was made by an earlier release of Penstock (format 1, this one writes 2)" in later.log.read_text()
         )
         assert "`penstock index rebuild`" in later.log.read_text()
-        for command in (("index", "create"), ("index", "epoch", "bump", "--why", "a test")):
-            assert "an earlier release" in world.command(*command).stderr
+        assert "an earlier release" in world.command("index", "create").stderr
         assert world.command("search", "anything", "--json").returncode == 0, "readers go on"
 
         rebuilt = world.command("index", "rebuild", "--json")

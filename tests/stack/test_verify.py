@@ -24,7 +24,7 @@ EXPECTED = {
     "orphan chunk": 2 + 3,  # two planted, and those of the document that was never rejected
     "wrong text": 1,
     "wrong hash": 1,
-    "wrong place": 1,
+    "wrong place": 2,
     "wrong model": 1,
     "wrong vector": 2,  # another text has another vector, too
     "left writing": 1,
@@ -73,6 +73,7 @@ class Damage:
         await self.chunk("d-4#0", text="Somebody wrote this.")
         await self.chunk("d-5#0", penstock__chunk_hash="0" * 64)
         await self.chunk("d-6#0", metadata__start=1)
+        await self.chunk("d-16#0", metadata__heading="B")
         await self.chunk("d-7#0", penstock__model="another")
         await self.chunk("d-8#0", vector=row["_source"]["vector"][::-1])
         await self.entry("d-9", state="writing")
@@ -90,7 +91,10 @@ def test_planted_damage_is_found_and_mended(world: World, embedder: OnnxEmbedder
     async def scenario() -> None:
         world.split_at(120, 20)
         await world.create(partitions=2)
-        await world.produce((f"d-{i}".encode(), {"text": text(i, 6)}) for i in range(30))
+        pages = [{"start": 0, "end": 60, "page": 1, "heading": "A"}, {"start": 60, "end": 90, "page": 2}]
+        await world.produce(
+            (f"d-{i}".encode(), {"text": text(i, 6), "sections": pages if i > 15 else []}) for i in range(30)
+        )
         await world.produce([(b"bad", b"{"), (b"d-29", {"text": "It shrank."})])
         worker = world.start_worker()
         await world.settled(worker=worker)

@@ -1,0 +1,111 @@
+"""What becomes of the newest records of a topic under these settings: for who writes a mapping. Changes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from agents.configured import form_of, split_rules
+from agents.kafka.reader import LogReader, log_reader
+from agents.settings import Settings
+from models.manifest import TOKENIZER, read_manifest
+from models.onnx.tokens import Tokens
+from streams.errors import PenstockError
+from streams.form import Form
+from streams.record import Document, Record, Rejected
+from streams.split import chunk_document
+
+MANY = 20
+"""Offsets of a partition that are looked at for each record that is asked for: some are markers, or compacted away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand."""
+
+    partition: int
+    offset: int
+    key: str
+    becomes: Literal["document", "deletion", "rejected"]
+    id: str | None = None
+    reason: str | None = None
+    title: str | None = None
+    url: str | None = None
+    author: str | None = None
+    timestamp: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    chunks: int | None = None
+    text: str | None = None
+
+
+async def try_out(settings: Settings, count: int) -> list[Tried]:
+    """Of the newest `count` records, oldest first. Raises PenstockError when the topic is missing, or Kafka away."""
+    form, split = form_of(settings), _splitter(settings)
+    async with log_reader(settings) as reader:
+        return [_tried(record, form, split) for record in await _newest(reader, settings.source.topic, count)]
+
+
+async def _newest(reader: LogReader, topic: str, count: int) -> list[Record]:
+    bounds = await reader.bounds(topic, range(await reader.require_partitions(topic)))
+    found = list[Record]()
+    for partition, bound in bounds.items():
+        offset, there = max(bound.begin, bound.end - MANY * count), list[Record]()
+        while offset < bound.end:
+            page = await reader.page(topic, partition, offset, bound.end)
+            there, offset = [*there, *page.records][-count:], page.position
+        found += there
+    return sorted(found, key=lambda record: (record.timestamp_ms, record.partition, record.offset))[-count:]
+
+
+class _Splitter:
+    """How many chunks a document has, with a model's tokenizer."""
+
+    def __init__(self, settings: Settings) -> None:
+        manifest = read_manifest(settings.model_folder)
+        self._rules = split_rules(settings, manifest)
+        self._tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
+
+    def chunks(self, document: Document) -> int | Rejected:
+        """Of it; or why it has none."""
+        made = chunk_document(document, self._rules, self._tokens.encode)
+        return made if isinstance(made, Rejected) else len(made)
+
+
+def _splitter(settings: Settings) -> _Splitter | None:
+    try:
+        return _Splitter(settings)
+    except PenstockError:
+        return None  # no model yet: a mapping can be tried without
+
+
+def _tried(record: Record, form: Form, split: _Splitter | None) -> Tried:
+    key = (record.key or b"").decode(errors="backslashreplace")
+    tried = Tried(partition=record.partition, offset=record.offset, key=key, becomes="rejected")
+    document = form.decode(record)
+    if isinstance(document, Rejected):
+        return replace(tried, id=form.doc_id(record), reason=document.message)
+    chunks = split.chunks(document) if split else None
+    if isinstance(chunks, Rejected):
+        return replace(tried, id=document.id, reason=chunks.message)
+    return replace(
+        tried,
+        becomes="document" if document.chunks or (document.text or "").strip() else "deletion",
+        id=document.id,
+        title=document.title,
+        url=document.url,
+        author=document.author,
+        timestamp=document.timestamp,
+        metadata=document.metadata,
+        chunks=chunks,
+        text=_text(document),
+    )
+
+
+def _text(document: Document) -> str | None:
+    if document.chunks:
+        return "\n\n".join(chunk.text for chunk in document.chunks)
+    return document.text or None
+
+
+def rejected(rows: Sequence[Tried]) -> int:
+    """How many are."""
+    return sum(row.becomes == "rejected" for row in rows)

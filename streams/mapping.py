@@ -1,0 +1,284 @@
+"""A document made of any JSON, by rules: for topics that are not in Penstock's own form.
+
+    template    `{title}\\n\\n{body}`: a text with fields in it; `{{` and `}}` are braces
+    field       `author.name`: a path into objects, and through lists of them; of `a.b`, a field named so is found first
+    `{key}`     the record's key as a text; `{key.id}` a field of a key that is a JSON object
+
+Pure, and the same every time: the rules are part of the index contract.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+KEY = "key"
+MAX_SHOWN = 12
+"""Names of fields in a message."""
+_HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_UNITS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+"""Milliseconds in each."""
+_TRUE = frozenset({"true", "True", "TRUE", "1", "t", "yes"})
+
+
+class MappingError(ValueError):
+    """A record of which the rules make no document, with the rule and the field; or a rule that is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """`text`, `id`, `title`, `url`, `author`: templates. `timestamp`: a field; `timestamp_unit`: of its numbers.
+
+    `metadata`: fields. `deleted`: a field that is true, or one of `deleted_values`, where the document is to go.
+    `preset`: what is around a row; `debezium`: its envelope, whole or flattened, and `{key}` is all of a key's fields.
+    """
+
+    text: str
+    id: str = "{key}"
+    title: str | None = None
+    url: str | None = None
+    author: str | None = None
+    timestamp: str | None = None
+    timestamp_unit: Literal["s", "ms", "us"] = "ms"
+    metadata: Sequence[str] = ()
+    deleted: str | None = None
+    deleted_values: Sequence[str] = ()
+    preset: Literal["none", "debezium"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A record as templates see it. `value`: None of a tombstone."""
+
+    key: str
+    key_fields: dict[str, Any] | None
+    value: dict[str, Any] | None
+
+
+class Template:
+    """A text with fields in it. Raises MappingError for what is none."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._parts: list[str | tuple[str, str]] = []
+        at = 0
+        for hole in _HOLE.finditer(text):
+            self._parts.append(text[at : hole.start()])
+            at = hole.end()
+            if hole[0] in ("{{", "}}"):
+                self._parts.append(hole[0][0])
+            elif not (path := (hole[1] or "").strip()):
+                raise MappingError(f"`{name}` has a brace around no field at character {hole.start()}: {{{{ is a brace")
+            elif not all(path.split(".")):
+                raise MappingError(f"`{name}` has a field with an empty name in it: {{{path}}}")
+            elif path == KEY or path.startswith(f"{KEY}."):
+                self._parts.append((KEY, path[len(KEY) + 1 :]))
+            else:
+                self._parts.append(("", path))
+        self._parts.append(text[at:])
+        self.fields = [part for part in self._parts if isinstance(part, tuple)]
+
+    def made(self, row: _Row, between: str, *, whole: bool) -> str | None:
+        """None where none of its fields is there. `between`: items of a list.
+
+        `whole`: MappingError where one of them is missing, or empty.
+        """
+        made, there = list[str](), not self.fields
+        for part in self._parts:
+            if isinstance(part, str):
+                made.append(part)
+                continue
+            values = self._values(row, part)
+            there = there or bool(values)
+            texts = [text for value in values if (text := self._text(value, part))]
+            if whole and not texts:
+                raise MappingError(f"`{self._name}` needs {_shown(part)}, {_missing(row, part)}")
+            made.append(between.join(texts))
+        return "".join(made) if there else None
+
+    def missing(self, row: _Row) -> str:
+        """What to say where none of the fields is there."""
+        return f"`{self._name}` is made of {', '.join(map(_shown, self.fields))}, {_missing(row, self.fields[0])}"
+
+    def _values(self, row: _Row, part: tuple[str, str]) -> list[Any]:
+        scope, path = part
+        if scope == KEY and not path:
+            return [row.key]
+        return [leaf for value in _find(row.key_fields if scope else row.value, path) for leaf in _leaves(value)]
+
+    def _text(self, value: object, part: tuple[str, str]) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict | list):
+            raise MappingError(f"`{self._name}`: {_shown(part)} is an object, name a field inside of it")
+        return "" if value is None else orjson.dumps(value).decode()
+
+
+class Mapper:
+    """Rules, ready for records. Raises MappingError for rules that are none."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._id = Template("id", rules.id)
+        self._text = Template("text", rules.text)
+        named = {"title": rules.title, "url": rules.url, "author": rules.author}
+        self._named = {name: Template(name, text) for name, text in named.items() if text is not None}
+        for template in (self._id, self._text):
+            if not template.fields:
+                raise MappingError("`id` and `text` have to be made of fields: `{title}` is one")
+        for one in rules.metadata:
+            if not all(one.split(".")):
+                raise MappingError(f"`metadata` has a field with an empty name in it: {one!r}")
+            if inside := next((other for other in rules.metadata if other.startswith(f"{one}.")), None):
+                raise MappingError(f"`metadata` has {one} and {inside}, which is inside of it: name one of them")
+
+    def id_of(self, key: bytes | None, value: Any) -> str:
+        """The document's id. `value`: as it was decoded; None of a tombstone, or where it cannot be.
+
+        Raises MappingError.
+        """
+        try:
+            row, _ = self._row(key, value)
+        except MappingError:
+            row, _ = self._row(key, None)  # the key may be enough
+        return self._id_of(row)
+
+    def made(self, key: bytes | None, value: Any) -> tuple[str, dict[str, Any] | None]:
+        """The document's id, and its fields in the wire format; None where it is deleted. Raises MappingError."""
+        row, deleted = self._row(key, value)
+        doc_id = self._id_of(row)
+        if deleted or row.value is None or self._is_deleted(row.value):
+            return doc_id, None
+        text = self._text.made(row, "\n", whole=False)
+        if text is None:
+            raise MappingError(self._text.missing(row))
+        body: dict[str, Any] = {"text": text.strip()}
+        for name, template in self._named.items():
+            if made := template.made(row, ", ", whole=False):
+                body[name] = made
+        if self.rules.timestamp and (found := _one(row.value, self.rules.timestamp)) is not None:
+            body["timestamp"] = self._timestamp(found)
+        if metadata := dict(self._metadata(row.value)):
+            body["metadata"] = metadata
+        return doc_id, body
+
+    def _id_of(self, row: _Row) -> str:
+        return self._id.made(row, "/", whole=True) or ""
+
+    def _row(self, key: bytes | None, value: Any) -> tuple[_Row, bool]:
+        deleted, debezium = False, self.rules.preset == "debezium"
+        text, fields = _read_key(key)
+        if debezium:
+            fields = _payload(fields)
+            if fields is not None:
+                leaves = [leaf for one in fields.values() for leaf in _leaves(one) if not isinstance(leaf, dict)]
+                text = "/".join(leaf if isinstance(leaf, str) else orjson.dumps(leaf).decode() for leaf in leaves)
+            value, deleted = _unwrapped(value)
+        if value is not None and not isinstance(value, dict):
+            raise MappingError("the value is no JSON object: fields are looked for in one")
+        return _Row(text, fields, value), deleted
+
+    def _is_deleted(self, value: dict[str, Any]) -> bool:
+        if self.rules.deleted is None:
+            return False
+        wanted = frozenset(self.rules.deleted_values) or _TRUE
+        found = _one(value, self.rules.deleted)
+        return (found if isinstance(found, str) else orjson.dumps(found).decode()) in wanted
+
+    def _timestamp(self, found: object) -> object:
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            return round(found * _UNITS[self.rules.timestamp_unit])
+        return found
+
+    def _metadata(self, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        nested: dict[str, Any] = {}
+        for path in self.rules.metadata:
+            if (found := _one(value, path)) is None:
+                continue
+            *outer, last = path.split(".")
+            into = nested
+            for name in outer:
+                into = into.setdefault(name, {})
+            into[last] = found
+        yield from nested.items()
+
+
+def _read_key(key: bytes | None) -> tuple[str, dict[str, Any] | None]:
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError as exc:
+        raise MappingError(f"the key is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+    if text.lstrip()[:1] != "{":
+        return text, None
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text, None
+    return text, found if isinstance(found, dict) else None
+
+
+def _payload(value: Any) -> Any:
+    """Without the schema that Connect's JSON converter may put beside it."""
+    if isinstance(value, dict) and value.keys() == {"schema", "payload"}:
+        return value["payload"]
+    return value
+
+
+def _unwrapped(value: Any) -> tuple[Any, bool]:
+    """The row in Debezium's envelope, and whether it was deleted.
+
+    https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events, and
+    https://debezium.io/documentation/reference/stable/transformations/event-flattening.html
+    """
+    value = _payload(value)
+    if not isinstance(value, dict):
+        return value, False
+    if "op" in value and ("after" in value or "before" in value):
+        if value["op"] == "d":
+            return value.get("before"), True
+        if value["op"] in ("c", "r", "u"):
+            return value.get("after"), False
+        raise MappingError(f"`op` is {str(value['op'])[:20]!r}: of Debezium's events c, r, u and d are of one row")
+    return value, str(value.get("__deleted")).lower() == "true"
+
+
+def _find(node: Any, path: str) -> list[Any]:
+    """What is there, as it is. One item, or one for each object of a list that was gone through."""
+    if isinstance(node, list):
+        return [found for item in node if isinstance(item, dict) for found in _find(item, path)]
+    if not isinstance(node, dict):
+        return []
+    if path in node:
+        return [node[path]]
+    for cut in (dot.start() for dot in re.finditer(r"\.", path)):
+        if path[:cut] in node and (found := _find(node[path[:cut]], path[cut + 1 :])):
+            return found
+    return []
+
+
+def _one(node: Any, path: str) -> Any:
+    """One value, a list of several, or None."""
+    found = _find(node, path)
+    return found[0] if len(found) == 1 else found or None
+
+
+def _leaves(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _shown(part: tuple[str, str]) -> str:
+    return "{" + ".".join(name for name in part if name) + "}"
+
+
+def _missing(row: _Row, part: tuple[str, str]) -> str:
+    if part[0] == KEY:
+        if not part[1]:
+            return "and the record has no key"
+        return "which the key does not have" if row.key_fields is not None else "and the key is no JSON object"
+    if row.value is None:
+        return "and a tombstone has a key only: make it of {key}"
+    names = sorted(row.value)
+    shown = ", ".join(names[:MAX_SHOWN]) + ("…" if len(names) > MAX_SHOWN else "")
+    return f"which the record does not have; it has {shown[:300] or 'nothing'}"
