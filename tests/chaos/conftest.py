@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.kit import shared
+from tests.stack.conftest import two_on_8 as two_on_8
 
 SUMMARY: dict[str, Any] = {}
 collect_ignore = [] if os.environ.get("SOAK") else ["test_soak.py"]  # `make soak`

@@ -12,7 +12,7 @@ import pytest
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.operations.judge import ACCEPT
-from tests.kit.harness import World, snapshot
+from tests.kit.harness import COMPACTED, World, again_and_again, read_topic, snapshot, until
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
 from tests.stack.test_logs import documents, new_log
@@ -474,5 +474,92 @@ def test_what_may_be_the_last_copy_is_not_dropped(world: World) -> None:
         assert world.command("index", "verify", "--repair", extra=group).returncode == 0
         dropped = world.command("index", "drop", first, "--yes")
         assert dropped.returncode == 0, dropped.stderr
+
+    asyncio.run(scenario())
+
+
+def test_deletions_that_no_worker_saw(world: World) -> None:
+    """Compaction took the tombstones: of keys that moved, and of one whose newest record the registry does not know."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1, configs=COMPACTED)
+        await world.produce([(b"gone", OLD), (b"kept", OLD), (b"moved", OLD), (b"bad", OLD), (b"bad", b"{")])
+        await world.settled(worker=world.start_worker())
+        await grow_into_an_epoch(world, 2)
+        async with connect(world.settings.elasticsearch) as client:
+            registry = (await snapshot(world, client)).partition(",")[2]
+            await world.produce([(b"gone", NEW)], partition=0)
+            await world.produce([(b"moved", NEW), (b"bad", NEW)], partition=1)
+            await world.settled(worker=world.workers[-1])
+            assert world.workers[-1].terminate() == 0
+            await world.produce([(b"gone", None)], partition=0)
+            await world.produce([(b"moved", None), (b"bad", None)], partition=1)
+
+            async def compacted() -> bool:
+                for partition in range(2):
+                    await world.produce([(f"busy-{partition}".encode(), OLD)], partition=partition)
+                left = {(row.partition, row.key) for row in await read_topic(world.settings, world.name)}
+                return left.isdisjoint({(0, b"gone"), (1, b"moved"), (1, b"bad")})
+
+            await until(compacted, every_s=1)
+            await world.settled(worker=world.start_worker())
+
+            async def produce(turn: int) -> None:
+                for partition in range(2):
+                    await world.produce([(f"busy-{partition}".encode(), {"text": f"{turn}"})], partition=partition)
+
+            async with again_and_again(produce, 0.1):  # on each partition more may have come than was looked at
+                found, code = await asyncio.to_thread(verified, world)
+            assert (code, found["kinds"]) == (1, {"deleted meanwhile": 3}), found
+            await restore(world, client, registry)
+        await world.produce([(b"unsettled", OLD)], partition=0)
+        assert verified(world, "--repair")[1] == 0
+        assert [await texts(world, doc) for doc in ("gone", "moved", "bad")] == [[], [], []]
+        assert await texts(world, "kept")
+        assert verified(world)[1] == 0
+
+    asyncio.run(scenario())
+
+
+def test_documents_of_an_index_that_is_gone_are_named_when_nobody_has_them(world: World) -> None:
+    """The chunk index is deleted, then restored as another one: of what the topic has lost only the registry knows."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((name, OLD) for name in (b"same", b"changed", b"deleted", b"shrunk", b"coming"))
+        await world.settled(worker=world.start_worker())
+        async with connect(world.settings.elasticsearch) as client:
+            index = (await snapshot(world, client)).partition(",")[0]
+            await world.produce([(b"changed", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", NEW)])
+            await world.settled(worker=world.workers[-1])
+            await retention(world)
+            await world.produce([(b"there", OLD), (b"coming", NEW)])
+            await client.indices.delete(index=index)
+            assert await world.workers[-1].ended() == 3
+            assert world.command("index", "create").returncode == 0
+            found, code = verified(world)
+            assert (code, found["unsettled"], found["kinds"]) == (1, 2, {"content lost": 4}), found
+            await world.settled(worker=world.start_worker())
+            found, code = verified(world, "--repair")
+            lost = [(finding["kind"], finding["where"]) for finding in found["findings"]]
+            assert sorted(lost) == [("content lost", doc) for doc in ("changed", "none", "same", "shrunk")], found
+            assert code == 1
+            await client.indices.delete(index=index)
+            assert await world.workers[-1].ended() == 3
+            await client.snapshot.restore(
+                repository=world.name, snapshot="one", indices=index, wait_for_completion=True
+            )
+            assert "nobody has verified it" in world.command("index", "create").stderr
+            await world.settled(worker=world.start_worker())
+            found, code = verified(world, "--repair")
+            assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 3, "no record": 1}), found
+        await world.produce([(b"changed", NEW), (b"shrunk", SHORT)])  # the first one is written, though it is known
+        await world.settled(worker=world.workers[-1])
+        assert await texts(world, "shrunk") == ["It is short."]
+        assert verified(world, "--repair", "--accept-data-loss")[1] == 0
+        assert [len(await texts(world, doc)) for doc in ("none", "deleted")] == [0, 0]
+        assert await texts(world, "same") == await texts(world, "there") != []
+        assert len(await texts(world, "changed")) > len(await texts(world, "same"))
+        assert verified(world)[1] == 0
 
     asyncio.run(scenario())

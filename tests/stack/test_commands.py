@@ -313,7 +313,7 @@ def world_names(world: World) -> World:
 
 
 def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"id": f"d{i}", "text": f"Line {i}."}) + "\n" for i in range(1200))
+    lines = "".join(json.dumps({"id": f"d{i}", "text": f"Line {i}."}) + "\n" for i in range(300))
     (tmp_path / "many.jsonl").write_text(lines)
     create(world)
     output, errors = tmp_path / "output", tmp_path / "errors"
@@ -333,7 +333,7 @@ def test_ingest_waits_while_the_lag_is_above_the_limit(world: World, tmp_path: P
         asyncio.run(scenario())
     finally:
         process.kill()
-    assert output.read_text().startswith(f"published 1200 documents of 1 to {world.name}; 0 unchanged")
+    assert output.read_text().startswith(f"published 300 documents of 1 to {world.name}; 0 unchanged")
 
 
 async def _lag_is_above(world: World, limit: int) -> bool:

@@ -161,39 +161,3 @@ async def _sees(seen: dict[str, int], index: str) -> bool:
 
 async def _no_lag(generations: Any) -> bool:
     return all(row["lag"] == 0 for row in (await generations()).values())
-
-
-def test_the_runbook_leads_to_another_model_back_and_to_an_index_built_again(two_on_8: World, tmp_path: Path) -> None:
-    two, queries = two_on_8, tmp_path / "questions.txt"
-    queries.write_text(f"{SURE}\n")
-    first, second = f"{two.name}-all-minilm-l6-v2-000001", f"{two.name}-{SECOND}-000002"
-    names = {
-        "NEW-MODEL": SECOND,
-        "penstock-new": f"{two.name}-new",
-        "--queries questions.txt": f"--queries {queries} --min-overlap 0.1",
-        "documents-all-minilm-l6-v2-000001": first,
-    }
-
-    def serving() -> str:
-        return str(rows(two.command("index", "status", "--json"))["index"]["index"])
-
-    async def scenario() -> None:
-        await two.create(partitions=2)
-        await two.produce((f"doc-{n}".encode(), {"text": text(n) if n else SURE}) for n in range(40))
-        old = two.start_worker()
-        await two.settled(worker=old)
-        (new,) = await two.follow("Change the model", names)
-        assert serving() == second
-        await two.follow("A bad model was promoted")
-        assert serving() == first
-        assert await asyncio.to_thread(new.terminate) == 0
-        assert two.command("index", "drop", second, "--yes").returncode == 0
-        (again,) = await two.follow(
-            "Build the index again, beside the one that serves", {"penstock-2": f"{two.name}-2"}
-        )
-        assert serving() == f"{two.name}-all-minilm-l6-v2-000002"
-        assert await asyncio.to_thread(old.terminate) == 0
-        await two.follow("Change the model", names, block=1)
-        assert await asyncio.to_thread(again.terminate) == 0
-
-    asyncio.run(scenario())

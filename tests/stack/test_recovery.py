@@ -12,7 +12,6 @@ from models.onnx.embedder import OnnxEmbedder
 from streams.ids import chunk_id, entry_id
 from tests.kit.harness import World
 from tests.kit.oracle import assert_true
-from tests.stack.test_dlq import BROKEN
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
@@ -48,41 +47,6 @@ def test_more_bad_records_than_the_limit_stop_the_worker_and_it_is_remembered(
         refused = world.command("dlq", "resume")
         assert (refused.returncode, "are running (1)" in refused.stderr) == (3, True), refused.stderr
         await assert_true(world, embedder)
-
-    asyncio.run(scenario())
-
-
-def test_the_runbook_leads_out_of_a_poisoned_topic(world: World, embedder: OnnxEmbedder) -> None:
-    """Once the mistake was here (a broken parser), once the records are bad and stay so."""
-
-    async def scenario() -> None:
-        await world.create(partitions=2)
-        limit = {"PENSTOCK_DEAD_LETTERS__MAX_RATIO": "0.1"}
-        await world.produce((f"doc-{i}".encode(), {"text": "poison " + text(i)}) for i in range(150))
-        broken = world.start_worker(limit, BROKEN)
-        assert await broken.ended() == 3
-        letters = len(await world.dead_letters())
-        (worker,) = await world.follow("A worker stopped because too many records were rejected")
-        taken_up = {(row.partition, row.offset) for row in world.produced}
-        assert letters > 100
-        await assert_true(world, embedder, also_dead=taken_up)
-        assert await asyncio.to_thread(worker.terminate) == 0
-
-        await world.produce((f"bad-{i}".encode(), b"{") for i in range(150))
-        stopped = world.start_worker(limit)
-        assert await stopped.ended() == 3
-        looked = world.command("index", "verify", extra=limit)
-        assert looked.returncode == 0, looked.stdout + looked.stderr
-        # what the first one settled, up to the limit, no longer counts: enough are left, whatever its batches were
-        await world.produce((f"worse-{i}".encode(), b"{") for i in range(150))
-        section = "A worker stopped because too many records were rejected"
-        (patient,) = await world.follow(section, block=1)
-        assert await asyncio.to_thread(patient.terminate) == 0
-        await world.produce([(b"after", {"text": "After the flood."})])
-        stopped = world.start_worker(limit)
-        assert await stopped.ended() == 3, "the last of them still count"
-        await world.follow(section, block=2)
-        await assert_true(world, embedder, also_dead=taken_up)
 
     asyncio.run(scenario())
 

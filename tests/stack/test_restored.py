@@ -8,9 +8,8 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
 from streams.contract import registry_mappings
-from tests.kit.harness import COMPACTED, PATIENCE_S, World, again_and_again, read_topic, snapshot, until
-from tests.stack.test_epochs import grow_into_an_epoch
-from tests.stack.test_salvage import NEW, OLD, restore, retention, texts
+from tests.kit.harness import PATIENCE_S, World
+from tests.stack.test_salvage import OLD, retention, texts
 from tests.stack.test_verify import verified
 
 MODEL_SPEED = "fast"
@@ -75,48 +74,5 @@ def test_nothing_is_taken_from_an_index_that_nobody_verified(world: World) -> No
             refused("index", "rollback")
         assert await texts(world, "one")
         assert await texts(world, "two")
-
-    asyncio.run(scenario())
-
-
-def test_deletions_that_no_worker_saw(world: World) -> None:
-    """Compaction took the tombstones: of keys that moved, and of one whose newest record the registry does not know."""
-
-    async def scenario() -> None:
-        await world.create(partitions=1, configs=COMPACTED)
-        await world.produce([(b"gone", OLD), (b"kept", OLD), (b"moved", OLD), (b"bad", OLD), (b"bad", b"{")])
-        await world.settled(worker=world.start_worker())
-        await grow_into_an_epoch(world, 2)
-        async with connect(world.settings.elasticsearch) as client:
-            registry = (await snapshot(world, client)).partition(",")[2]
-            await world.produce([(b"gone", NEW)], partition=0)
-            await world.produce([(b"moved", NEW), (b"bad", NEW)], partition=1)
-            await world.settled(worker=world.workers[-1])
-            assert world.workers[-1].terminate() == 0
-            await world.produce([(b"gone", None)], partition=0)
-            await world.produce([(b"moved", None), (b"bad", None)], partition=1)
-
-            async def compacted() -> bool:
-                for partition in range(2):
-                    await world.produce([(f"busy-{partition}".encode(), OLD)], partition=partition)
-                left = {(row.partition, row.key) for row in await read_topic(world.settings, world.name)}
-                return left.isdisjoint({(0, b"gone"), (1, b"moved"), (1, b"bad")})
-
-            await until(compacted, every_s=1)
-            await world.settled(worker=world.start_worker())
-
-            async def produce(turn: int) -> None:
-                for partition in range(2):
-                    await world.produce([(f"busy-{partition}".encode(), {"text": f"{turn}"})], partition=partition)
-
-            async with again_and_again(produce, 0.1):  # on each partition more may have come than was looked at
-                found, code = await asyncio.to_thread(verified, world)
-            assert (code, found["kinds"]) == (1, {"deleted meanwhile": 3}), found
-            await restore(world, client, registry)
-        await world.produce([(b"unsettled", OLD)], partition=0)
-        assert verified(world, "--repair")[1] == 0
-        assert [await texts(world, doc) for doc in ("gone", "moved", "bad")] == [[], [], []]
-        assert await texts(world, "kept")
-        assert verified(world)[1] == 0
 
     asyncio.run(scenario())

@@ -58,50 +58,6 @@ def problem(world: World) -> Any:
     return json.loads(world.command("status", "--json").stdout)["problem"]
 
 
-def test_documents_of_an_index_that_is_gone_are_named_when_nobody_has_them(world: World) -> None:
-    """The chunk index is deleted, then restored as another one: of what the topic has lost only the registry knows."""
-
-    async def scenario() -> None:
-        await world.create(partitions=1)
-        await world.produce((name, OLD) for name in (b"same", b"changed", b"deleted", b"shrunk", b"coming"))
-        await world.settled(worker=world.start_worker())
-        async with connect(world.settings.elasticsearch) as client:
-            index = (await snapshot(world, client)).partition(",")[0]
-            await world.produce([(b"changed", NEW), (b"none", NEW), (b"deleted", None), (b"shrunk", NEW)])
-            await world.settled(worker=world.workers[-1])
-            await retention(world)
-            await world.produce([(b"there", OLD), (b"coming", NEW)])
-            await client.indices.delete(index=index)
-            assert await world.workers[-1].ended() == 3
-            assert world.command("index", "create").returncode == 0
-            found, code = verified(world)
-            assert (code, found["unsettled"], found["kinds"]) == (1, 2, {"content lost": 4}), found
-            await world.settled(worker=world.start_worker())
-            found, code = verified(world, "--repair")
-            lost = [(finding["kind"], finding["where"]) for finding in found["findings"]]
-            assert sorted(lost) == [("content lost", doc) for doc in ("changed", "none", "same", "shrunk")], found
-            assert code == 1
-            await client.indices.delete(index=index)
-            assert await world.workers[-1].ended() == 3
-            await client.snapshot.restore(
-                repository=world.name, snapshot="one", indices=index, wait_for_completion=True
-            )
-            assert "nobody has verified it" in world.command("index", "create").stderr
-            await world.settled(worker=world.start_worker())
-            found, code = verified(world, "--repair")
-            assert (code, found["after_repair"]["kinds"]) == (1, {"content lost": 3, "no record": 1}), found
-        await world.produce([(b"changed", NEW), (b"shrunk", SHORT)])  # the first one is written, though it is known
-        await world.settled(worker=world.workers[-1])
-        assert await texts(world, "shrunk") == ["It is short."]
-        assert verified(world, "--repair", "--accept-data-loss")[1] == 0
-        assert [len(await texts(world, doc)) for doc in ("none", "deleted")] == [0, 0]
-        assert await texts(world, "same") == await texts(world, "there") != []
-        assert len(await texts(world, "changed")) > len(await texts(world, "same"))
-        assert verified(world)[1] == 0
-
-    asyncio.run(scenario())
-
-
 def test_what_only_the_chunks_know_is_not_lost(world: World) -> None:
     """The registry is older than the chunks, one was left half written, vectors are wrong: the records are gone."""
 
