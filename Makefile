@@ -13,6 +13,8 @@ SETTING_UP := echo 'setting up .venv, once: some minutes' >&2
 EXTRA ?= $(shell $(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:2]; \
 	print("openvino" if p.system() + p.machine() == "Linuxx86_64" and (3, 11) <= v <= (3, 13) else "cpu")')
 
+EXTRAS := --extra documents --extra s3 --extra avro --extra protobuf
+
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 # modules are compiled once, and not in every process
@@ -32,12 +34,12 @@ $(UV):
 
 .venv/.demo: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --compile-bytecode --inexact --python .uv/bin/python --extra $(EXTRA) --extra documents --extra s3 --group local --group demo
+	@$(UV) sync --quiet --locked --compile-bytecode --inexact --python .uv/bin/python --extra $(EXTRA) $(EXTRAS) --group local --group demo
 	@touch $@
 
 .venv/.dev: $(UV) pyproject.toml uv.lock
 	@$(SETTING_UP)
-	@$(UV) sync --quiet --locked --compile-bytecode --python .uv/bin/python --extra $(EXTRA) --extra documents --extra s3 --group dev
+	@$(UV) sync --quiet --locked --compile-bytecode --python .uv/bin/python --extra $(EXTRA) $(EXTRAS) --group dev
 	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
 

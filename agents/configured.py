@@ -7,8 +7,6 @@ from agents.settings import Settings
 from models.manifest import TOKENIZER, Manifest
 from models.onnx.tokens import Tokens
 from streams.contract import Described
-from streams.form import OWN_FORM, Form, MappedForm
-from streams.mapping import Mapper
 from streams.plan import FieldNames
 from streams.probe import probe
 from streams.split import SplitRules
@@ -31,12 +29,6 @@ def field_names(settings: Settings) -> FieldNames:
     """Configured names of the text and the vector field, and types of the producer's own fields."""
     es = settings.elasticsearch
     return FieldNames(text=es.text_field, vector=es.vector_field, metadata=es.metadata_fields)
-
-
-def form_of(settings: Settings) -> Form:
-    """How records of the topic are read."""
-    mapping = settings.source.mapping
-    return OWN_FORM if mapping is None else MappedForm(Mapper(mapping.rules))
 
 
 def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
@@ -70,10 +62,13 @@ def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dic
         | ({"metadata": dict(names.metadata)} if names.metadata else {}),
         "source": {"topic": settings.source.topic, "partitions": topic.partitions, "log": topic.log},
         "cuts": [],
-    } | _mapping(settings)
+    } | _records(settings)
 
 
-def _mapping(settings: Settings) -> dict[str, Any]:
-    """What is not the default of it."""
-    mapping = settings.source.mapping
-    return {} if mapping is None else {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
+def _records(settings: Settings) -> dict[str, Any]:
+    """How they are read, where that is not the default."""
+    source = settings.source
+    told: dict[str, Any] = {"format": source.format} if source.format != "json" else {}
+    mapping = source.mapping.model_dump(mode="json", exclude_defaults=True) if source.mapping else {}
+    told |= {"mapping": mapping} if mapping else {}
+    return {"records": told} if told else {}

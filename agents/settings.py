@@ -53,7 +53,9 @@ _SECRETS = (
     ("elasticsearch", "password"),
     ("kafka", "sasl_password"),
     ("kafka", "ssl_password"),
+    ("source", "schema_registry.password"),
 )
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 _WRITTEN_AS = {
     ("elasticsearch", "metadata_fields"): '{"year": "integer"}',
@@ -176,15 +178,41 @@ class MappingSettings(Section):
         return self
 
 
+class SchemaRegistrySettings(Section):
+    """Confluent's, or one that speaks like it. `ca_certs`: whom to trust, unset: whom the system trusts."""
+
+    url: HttpUrl | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_certs: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("source.schema_registry.username and .password go together")
+        if self.username and self.url and self.url.scheme != "https" and self.url.host not in _LOOPBACK:
+            raise ValueError("a login is sent over https only: source.schema_registry.url is http")
+        return self
+
+
 class SourceSettings(Section):
     """`group` is the consumer group and the Faust app id; the changelog topic derives from it.
 
-    `mapping`: for a topic whose records are not in Penstock's own form.
+    `format`: of values; all but `json` have a schema's id before them. `mapping`: for a topic whose records do not have
+    Penstock's own fields.
     """
 
     topic: Name = "documents"
     group: Name = "penstock"
+    format: Literal["json", "json_schema", "avro", "protobuf"] = "json"
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
     mapping: MappingSettings | None = None
+
+    @model_validator(mode="after")
+    def _schemas_from_somewhere(self) -> Self:
+        if self.format in ("avro", "protobuf") and self.schema_registry.url is None:
+            raise ValueError(f"source.format = {self.format!r} needs source.schema_registry.url")
+        return self
 
 
 class SplitSettings(Section):
@@ -438,8 +466,12 @@ def load_settings(path: Path | None = None) -> Settings:
     raw = _read_toml(path) if path else {}
     _check_variables(os.environ)
     for (section, name), value in _secret_files(os.environ):
-        if isinstance(values := raw.setdefault(section, {}), dict):
-            values[name] = value
+        *inner, last = name.split(".")
+        values = raw.setdefault(section, {})
+        for one in inner:
+            values = values.setdefault(one, {}) if isinstance(values, dict) else None
+        if isinstance(values, dict):
+            values[last] = value
     try:
         return Settings(**raw)
     except SettingsError as exc:

@@ -49,11 +49,18 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """A record's key: as a text, and its fields where it is an object."""
+
+    text: str
+    fields: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A record as templates see it. `value`: None of a tombstone."""
 
-    key: str
-    key_fields: dict[str, Any] | None
+    key: Key
     value: dict[str, Any] | None
 
 
@@ -105,8 +112,8 @@ class Template:
     def _values(self, row: _Row, part: tuple[str, str]) -> list[Any]:
         scope, path = part
         if scope == KEY and not path:
-            return [row.key]
-        return [leaf for value in _find(row.key_fields if scope else row.value, path) for leaf in _leaves(value)]
+            return [row.key.text]
+        return [leaf for value in _find(row.key.fields if scope else row.value, path) for leaf in _leaves(value)]
 
     def _text(self, value: object, part: tuple[str, str]) -> str:
         if isinstance(value, str):
@@ -134,7 +141,7 @@ class Mapper:
             if inside := next((other for other in rules.metadata if other.startswith(f"{one}.")), None):
                 raise MappingError(f"`metadata` has {one} and {inside}, which is inside of it: name one of them")
 
-    def id_of(self, key: bytes | None, value: Any) -> str:
+    def id_of(self, key: Key, value: Any) -> str:
         """The document's id. `value`: as it was decoded; None of a tombstone, or where it cannot be.
 
         Raises MappingError.
@@ -145,7 +152,7 @@ class Mapper:
             row, _ = self._row(key, None)  # the key may be enough
         return self._id_of(row)
 
-    def made(self, key: bytes | None, value: Any) -> tuple[str, dict[str, Any] | None]:
+    def made(self, key: Key, value: Any) -> tuple[str, dict[str, Any] | None]:
         """The document's id, and its fields in the wire format; None where it is deleted. Raises MappingError."""
         row, deleted = self._row(key, value)
         doc_id = self._id_of(row)
@@ -167,18 +174,18 @@ class Mapper:
     def _id_of(self, row: _Row) -> str:
         return self._id.made(row, "/", whole=True) or ""
 
-    def _row(self, key: bytes | None, value: Any) -> tuple[_Row, bool]:
-        deleted, debezium = False, self.rules.preset == "debezium"
-        text, fields = _read_key(key)
-        if debezium:
-            fields = _payload(fields)
-            if fields is not None:
+    def _row(self, key: Key, value: Any) -> tuple[_Row, bool]:
+        deleted = False
+        if self.rules.preset == "debezium":
+            fields = _payload(key.fields)
+            if isinstance(fields, dict):
                 leaves = [leaf for one in fields.values() for leaf in _leaves(one) if not isinstance(leaf, dict)]
-                text = "/".join(leaf if isinstance(leaf, str) else orjson.dumps(leaf).decode() for leaf in leaves)
+                texts = (leaf if isinstance(leaf, str) else orjson.dumps(leaf).decode() for leaf in leaves)
+                key = Key("/".join(texts), fields)
             value, deleted = _unwrapped(value)
         if value is not None and not isinstance(value, dict):
             raise MappingError("the value is no JSON object: fields are looked for in one")
-        return _Row(text, fields, value), deleted
+        return _Row(key, value), deleted
 
     def _is_deleted(self, value: dict[str, Any]) -> bool:
         if self.rules.deleted is None:
@@ -205,18 +212,19 @@ class Mapper:
         yield from nested.items()
 
 
-def _read_key(key: bytes | None) -> tuple[str, dict[str, Any] | None]:
+def key_of(key: bytes | None) -> Key:
+    """Of plain text, or of JSON. Raises MappingError."""
     try:
         text = (key or b"").decode()
     except UnicodeDecodeError as exc:
         raise MappingError(f"the key is not UTF-8: {exc.reason} at byte {exc.start}") from exc
     if text.lstrip()[:1] != "{":
-        return text, None
+        return Key(text)
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return text, None
-    return text, found if isinstance(found, dict) else None
+        return Key(text)
+    return Key(text, found if isinstance(found, dict) else None)
 
 
 def _payload(value: Any) -> Any:
@@ -276,7 +284,7 @@ def _missing(row: _Row, part: tuple[str, str]) -> str:
     if part[0] == KEY:
         if not part[1]:
             return "and the record has no key"
-        return "which the key does not have" if row.key_fields is not None else "and the key is no JSON object"
+        return "which the key does not have" if row.key.fields is not None else "and the key is no JSON object"
     if row.value is None:
         return "and a tombstone has a key only: make it of {key}"
     names = sorted(row.value)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from agents.configured import field_names, form_of, split_rules
+from agents.configured import field_names, split_rules
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.client import Client, connect
@@ -18,6 +18,7 @@ from agents.indexing.preflight import Checked
 from agents.indexing.stages import Parts
 from agents.kafka.dead_letters import DeadLetterTopic
 from agents.metrics import Metrics
+from agents.schemas.form import form_of
 from agents.settings import Settings
 from streams.protocol import Target
 
@@ -74,7 +75,7 @@ async def assemble(
                 budget=budget or Budget(settings.batch.max_inflight_bytes),
                 metrics=metrics,
                 fail_points=points,
-                form=form_of(settings),
+                form=form_of(settings, metrics),
             )
             yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:

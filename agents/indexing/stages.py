@@ -49,6 +49,10 @@ class Stages:
         self.progressed = time.monotonic()
         """When a part of the work at any stage was last finished, monotonic seconds: a document may take minutes."""
 
+    async def ready(self, records: Sequence[Record]) -> None:
+        """Before these are prepared. May wait for long, where schemas come from a registry that is away."""
+        await self._parts.form.ready(records)
+
     def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False, epoch: int | None = None) -> Work:
         """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input.
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.configured import form_of
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.entries import Registry
@@ -16,6 +15,7 @@ from agents.elastic.requests import Requests
 from agents.fail_points import FailPoints
 from agents.kafka.reader import LogReader
 from agents.metrics import Metrics
+from agents.schemas.form import form_of
 from agents.settings import Settings
 from streams.dead_letter import (
     Home,
@@ -82,6 +82,7 @@ async def rows_of(
         offset = bound.begin if last is None else max(bound.begin, bound.end - last)
         while offset < bound.end:
             page = await reader.page(topic, partition, offset, bound.end)
+            await form.ready(page.records)
             yield [(_letter(record, settings, form), record) for record in page.records], page.position - offset
             offset = page.position
 
@@ -134,7 +135,9 @@ async def whole_letter(letter: Letter, reader: LogReader, form: Form = OWN_FORM)
     if letter.left_out is None:
         return letter
     record = letter.record
-    return made_whole(letter, await reader.record_at(record.topic, record.partition, record.offset), form)
+    there = await reader.record_at(record.topic, record.partition, record.offset)
+    await form.ready([there] if there else [])
+    return made_whole(letter, there, form)
 
 
 async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:

@@ -391,6 +391,7 @@ class _Rebuild:
 
     async def _through(self, records: Sequence[tuple[Record, int | None]]) -> None:
         """All stages, one after the other, as in a worker. With each record its epoch; None: that of the topic."""
+        await self._stages.ready([record for record, _ in records])
         works = await self._assembly.parts.embedder.on_tokenizers(
             lambda row: self._stages.prepare(row[0], epoch=row[1]), records
         )

@@ -95,6 +95,7 @@ class _Redrive:
         """Some letters, all the way."""
         letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
+        await self._stages.ready([letter.record for letter in letters])
         works = await self._assembly.parts.embedder.on_tokenizers(
             lambda letter: self._stages.prepare(letter.record, letter.attempt + 1, epoch=letter.epoch), letters
         )

@@ -97,6 +97,7 @@ class Repairer:
             await self._again(records)
 
     async def _again(self, records: Sequence[Record], epoch: int | None = None) -> None:
+        await self._stages.ready(records)
         works = await self._assembly.parts.embedder.on_tokenizers(
             lambda record: self._stages.prepare(record, attempt=2, repair=True, epoch=epoch), records
         )
@@ -130,6 +131,7 @@ class Repairer:
         record = await self._record(place)
         if record is None:
             return
+        await self._stages.ready([record])
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, [record])
         await self._stages.write(works)
 

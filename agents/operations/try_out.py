@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from agents.configured import form_of, split_rules
+from agents.configured import split_rules
 from agents.kafka.reader import LogReader, log_reader
+from agents.schemas.form import form_of
 from agents.settings import Settings
 from models.manifest import TOKENIZER, read_manifest
 from models.onnx.tokens import Tokens
@@ -41,7 +42,9 @@ async def try_out(settings: Settings, count: int) -> list[Tried]:
     """Of the newest `count` records, oldest first. Raises PenstockError when the topic is missing, or Kafka away."""
     form, split = form_of(settings), _splitter(settings)
     async with log_reader(settings) as reader:
-        return [_tried(record, form, split) for record in await _newest(reader, settings.source.topic, count)]
+        records = await _newest(reader, settings.source.topic, count)
+    await form.ready(records)
+    return [_tried(record, form, split) for record in records]
 
 
 async def _newest(reader: LogReader, topic: str, count: int) -> list[Record]:

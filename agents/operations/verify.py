@@ -295,6 +295,7 @@ class Verifier:
         offset = max(self._judge.bounds[partition], self._read_up_to.get(partition, 0))
         while offset < end:
             page = await self._reader.page(topic, partition, offset, end)
+            await self._stages.ready(page.records)
             self._spool.add_coming((self._doc(record) for record in page.records), partition)
             offset = page.position
         self._read_up_to[partition] = offset
@@ -362,6 +363,7 @@ class Verifier:
 
     async def _remember(self, records: Sequence[Record], result: Verified) -> list[str]:
         """Returns their documents."""
+        await self._stages.ready(records)
         works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []

@@ -90,6 +90,11 @@ class Pipeline:
         """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
         return max(self._settled, self._stages.progressed)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for schemas that do not come."""
+        return self._parts.form.waits
+
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
         """Take admitted records, in order. Blocks while the stages are full: that is the back-pressure.
 
@@ -99,8 +104,10 @@ class Pipeline:
         if not self._taking:
             return
         for part in _slices(positions):
+            records = [record for _, record in part]
+            await self._stages.ready(records)
             with self._parts.metrics.tokenize_seconds.time():
-                works = await self._parts.embedder.on_tokenizers(self._stages.prepare, [record for _, record in part])
+                works = await self._parts.embedder.on_tokenizers(self._stages.prepare, records)
             for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
                 await self._put(work, position, generation)

@@ -85,7 +85,7 @@ class Watchdog:
         except PenstockError as exc:
             self._assignment.forget_lag()
             logger.warning("lag is unknown", extra={"reason": str(exc)})
-        if answered == self._kafka_answered or self._requests.waits:
+        if answered == self._kafka_answered or self._requests.waits or self._pipeline.waits:
             self._healthy_since = time.monotonic()
 
     def stalled(self) -> list[str]:
@@ -112,9 +112,11 @@ class Watchdog:
     def not_ready(self) -> list[str]:
         """Why no traffic should count on this worker; an empty assignment is one that was received."""
         reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
-        return (
-            [*reasons, "Elasticsearch does not answer, or refuses everything"] if self._elasticsearch_away else reasons
-        )
+        if self._elasticsearch_away:
+            reasons.append("Elasticsearch does not answer, or refuses everything")
+        if self._pipeline.waits:
+            reasons.append("the schema registry does not answer")
+        return reasons
 
     @property
     def _elasticsearch_away(self) -> bool:

@@ -35,7 +35,7 @@ from agents.kafka.reader import log_reader
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
-from agents.settings import MappingSettings, Settings, cache_dir, load_settings
+from agents.settings import MappingSettings, SchemaRegistrySettings, Settings, cache_dir, load_settings
 from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError
@@ -282,9 +282,11 @@ class World:
         split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
         self.settings = self.settings.model_copy(update={"split": self.settings.split.model_copy(update=split)})
 
-    def map_by(self, **mapping: Any) -> None:
-        """Documents are made of the topic's records by these rules, before `create`."""
-        source = {"mapping": MappingSettings(**mapping)}
+    def map_by(self, *, registry: str | None = None, form: str = "json", **mapping: Any) -> None:
+        """Documents are made of the topic's records by these rules, before `create`. `registry`: its URL."""
+        source = {"mapping": MappingSettings(**mapping), "format": form}
+        if registry:
+            source["schema_registry"] = SchemaRegistrySettings(url=AnyHttpUrl(registry))
         self.settings = self.settings.model_copy(update={"source": self.settings.source.model_copy(update=source)})
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -310,11 +312,16 @@ class World:
         }
 
     def _mapping(self) -> dict[str, str]:
-        mapping = self.settings.source.mapping
-        rules = mapping.model_dump(mode="json", exclude_defaults=True) if mapping else {}
+        source = self.settings.source
+        rules = source.mapping.model_dump(mode="json", exclude_defaults=True) if source.mapping else {}
+        registry = {"PENSTOCK_SOURCE__SCHEMA_REGISTRY__URL": str(source.schema_registry.url)}
         return {
-            f"PENSTOCK_SOURCE__MAPPING__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-            for name, value in rules.items()
+            "PENSTOCK_SOURCE__FORMAT": source.format,
+            **(registry if source.schema_registry.url else {}),
+            **{
+                f"PENSTOCK_SOURCE__MAPPING__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+                for name, value in rules.items()
+            },
         }
 
     def start(

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 from elasticsearch import ApiError, TransportError
 
-from agents.configured import form_of, split_rules
+from agents.configured import split_rules
 from agents.elastic.client import connect
+from agents.schemas.form import form_of
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Epochs
 from streams.examine import Place, examine_all, expected_of

@@ -12,7 +12,7 @@ from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
 BROKEN = """
-from agents.indexing import stages
+from streams import form
 from streams.record import Rejected, decode
 
 
@@ -21,7 +21,7 @@ def broken(record):
         return Rejected(record=record, stage="decode", error="BrokenParser", message="cannot read this")
     return decode(record)
 
-stages.decode = broken
+form.decode = broken
 """
 
 

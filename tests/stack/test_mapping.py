@@ -1,4 +1,4 @@
-"""A topic as it is: Debezium's envelopes become documents by rules, and everything else goes on as ever."""
+"""A topic as it is: by rules and schemas its records become documents, and everything else goes on as ever."""
 
 import asyncio
 import json
@@ -6,9 +6,11 @@ from typing import Any
 
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
-from tests.kit.harness import World, scan
+from tests.kit.harness import Worker, World, scan, until
 from tests.kit.oracle import assert_true
+from tests.kit.registry import registry
 from tests.kit.two_models import rows
+from tests.streams.test_values import PAGE, PERSON, SCHEMA, encoded, framed
 
 MODEL_SPEED = "fast"
 RULES: dict[str, Any] = {
@@ -77,3 +79,40 @@ def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder) 
         assert "mapping.text: index {title}\n\n{body}, worker {body}" in changed.log.read_text()
 
     asyncio.run(scenario())
+
+
+def test_avro_waits_for_its_schemas_and_a_letter_is_replayed_with_one_that_came_later(world: World) -> None:
+    async def scenario() -> None:
+        async with registry() as schemas:
+            schemas.schemas[1] = {"schema": json.dumps(SCHEMA), "references": [{"subject": "p", "version": 1}]}
+            schemas.subjects["p", "1"] = {"schema": json.dumps(PERSON)}
+            schemas.down = True
+            world.map_by(registry=schemas.url, form="avro", text="{title}: {body}", metadata=["author.name"])
+            await world.create(partitions=1)
+            await world.produce((f"d{n}".encode(), framed(1, encoded(PAGE))) for n in range(20))
+            await world.produce([(b"later", framed(2, encoded(PAGE))), (b"bad", framed(1, b"\x09"))])
+            worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"})
+            await worker.said("the schema registry does not answer")
+            await until(lambda: _is_not_ready(worker))
+            await asyncio.sleep(8)  # it is waited for, longer than a worker may stand still
+            assert await world.dead_letters() == []
+            schemas.down = False
+            await world.settled(worker=worker)
+            found = await world.chunks()
+            assert {key for key, row in found.items() if not row["penstock"]["stub"]} == {f"d{n}#0" for n in range(20)}
+            assert found["d3#0"]["text"] == "Locks: A lock has two gates."
+            assert found["d3#0"]["metadata"]["custom"] == {"author": {"name": "A. Keeper"}}
+            assert {letter.key for letter in await world.dead_letters()} == {b"later", b"bad"}
+            schemas.schemas[2] = schemas.schemas[1]
+            replayed = await asyncio.to_thread(world.command, "dlq", "replay", "--json")
+            assert rows(replayed, 1)["outcomes"] == {"stored": 1, "dead_lettered": 1}, replayed.stderr
+            clean = await asyncio.to_thread(world.command, "index", "verify", "--json")
+            assert (clean.returncode, rows(clean)["kinds"]) == (0, {}), clean.stdout
+            assert len(schemas.asked) < 200, "a schema is asked for once, and not with each record"
+
+    asyncio.run(scenario())
+
+
+async def _is_not_ready(worker: Worker) -> bool:
+    status, told = await asyncio.to_thread(worker.get, "/readyz")
+    return status == 503 and "the schema registry does not answer" in json.dumps(told)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.mapping import Mapper, MappingError, Rules
+from streams.mapping import Mapper, MappingError, Rules, key_of
 from tests.streams.test_record import json_values
 
 ARTICLE = {
@@ -24,7 +24,7 @@ ARTICLE = {
 
 
 def made(rules: Rules, value: Any, key: bytes | None = b"k1") -> tuple[str, dict[str, Any] | None]:
-    return Mapper(rules).made(key, value)
+    return Mapper(rules).made(key_of(key), value)
 
 
 def test_a_document_by_templates() -> None:
@@ -152,8 +152,8 @@ def test_nothing_but_a_reason_is_raised(text: str, id_: str, fields: list[str], 
     try:
         mapper = Mapper(Rules(text=text, id=id_, metadata=fields, deleted="a.b", timestamp="b"))
         for preset in (mapper, Mapper(Rules(text=text, id=id_, preset="debezium"))):
-            doc_id, body = preset.made(key, value)
-            assert preset.id_of(key, value) == doc_id
+            doc_id, body = preset.made(key_of(key), value)
+            assert preset.id_of(key_of(key), value) == doc_id
             assert body is None or isinstance(body["text"], str)
     except MappingError as exc:
         told = str(exc)
