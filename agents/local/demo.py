@@ -1,4 +1,4 @@
-"""The demonstration: a real broker, a real Elasticsearch, the real model, the standard library's documentation.
+"""The demonstration: a real broker, a real Elasticsearch, the real model, and real documents.
 
 Each step says what it does; the first that fails names itself and what to do.
 """
@@ -17,12 +17,14 @@ from statistics import quantiles
 from typing import Any
 
 import aiohttp
+import orjson
 
 from agents.elastic.client import connect
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from agents.sources import Listed, Outgoing
+from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
+from agents.sources.reading import TAKEN
 from agents.sources.run import Options, run
 from agents.sources.state import hash_of
 from streams.errors import PenstockError
@@ -65,14 +67,13 @@ def bundled_model() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-class _Prepared:
-    """`Source` of documents that are there, which notes when each was published."""
+class Prepared:
+    """`Source` of documents that are there."""
 
     name = "demo"
 
     def __init__(self, documents: Sequence[Outgoing]) -> None:
         self._documents = {document.key.decode(): document for document in documents}
-        self.published: dict[str, float] = {}
 
     async def listing(self) -> AsyncIterator[Listed]:
         """Every document is an object."""
@@ -80,20 +81,57 @@ class _Prepared:
             yield Listed(id=doc, tag=hash_of(document.value or b""))
 
     async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing]:
-        """It, and now."""
-        self.published[listed.id] = time.monotonic()
+        """It."""
         yield self._documents[listed.id]
 
     async def close(self) -> None:
         """Nothing."""
 
 
-async def publish_all(settings: Settings, documents: Sequence[Outgoing], tick: Tick) -> dict[str, float]:
-    """Publish the documents. Returns monotonic seconds of publication by document id."""
-    source = _Prepared(documents)
+class _Noted:
+    """A source, and when each of its documents was published that has a text, and its title."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name = source.name
+        self.published: dict[str, float] = {}
+        self.titles: list[str] = []
+
+    def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
+        """The same."""
+        return self._source.listing()
+
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
+        """The same, and now."""
+        async for found in self._source.fetch(listed):
+            body = orjson.loads((isinstance(found, Outgoing) and found.value) or b"{}")
+            if isinstance(found, Outgoing) and (body.get("chunks") or str(body.get("text") or "").strip()):
+                self.published[found.key.decode()] = time.monotonic()
+                self.titles.append(str(body.get("title") or found.key.decode()))
+            yield found
+
+    async def close(self) -> None:
+        """The same."""
+        await self._source.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """`at`: monotonic seconds of publication by document id. `titles`: in their order. `failures`: what is missing."""
+
+    at: dict[str, float]
+    titles: list[str]
+    failures: list[Failure]
+
+
+async def publish_all(settings: Settings, source: Source, tick: Tick) -> Published:
+    """Publish all of a source. Raises PenstockError where it has no document."""
+    noted = _Noted(source)
     options = Options(again=True, max_lag=1_000_000, partitions=PARTITIONS)
-    await run(settings, [source], options, lambda _, done, total: tick(done, total), lambda _: None)
-    return source.published
+    done = await run(settings, [noted], options, lambda _, done, total: tick(done, total), lambda _: None)
+    if not noted.published:
+        raise PenstockError(f"{source.name} has nothing that is read; {TAKEN}")
+    return Published(at=noted.published, titles=noted.titles, failures=done.failures)
 
 
 @contextmanager

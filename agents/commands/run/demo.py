@@ -1,8 +1,8 @@
 """`penstock demo`."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from agents.commands.common import say
 from agents.commands.run.local import bring_up
-from agents.commands.run.output import console
+from agents.commands.run.output import console, place_in_text
 from agents.commands.run.progress import progress_bar
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -28,18 +28,27 @@ from agents.local import demo as steps
 from agents.local.servers import free_port, require_free
 from agents.operations.search import embed_query, search
 from agents.settings import Settings, cache_dir, load_settings
+from agents.sources import Source
+from agents.sources.files import Files
 from agents.sources.pydocs import read_modules
+from agents.sources.reading import Ids
 from agents.stopping import begin, finish
+from agents.terminal import in_short
 from models.export.exporter import ensure_model
 from streams.errors import PenstockError
 
+SOME = 3
+"""Questions."""
 KEPT = "kept"
 """A file in the folder of a stack that somebody wanted to go on with: it is not deleted by a later demo."""
 T = TypeVar("T")
 
 
-def demo(*, keep: bool) -> None:
-    """All of it; stops what it started, and deletes it unless `keep`, now or before."""
+def demo(*, keep: bool, documents: Path | None = None, questions: Sequence[str] = ()) -> None:
+    """All of it; stops what it started, and deletes it unless `keep`, now or before.
+
+    `documents`: a folder; None: the standard library's documentation.
+    """
     folder = cache_dir() / "demo"
     settings = _settings(folder)
     ran, kept = bool(stack.status(folder)), (folder / KEPT).exists() and (folder / "kafka").exists()
@@ -47,7 +56,7 @@ def demo(*, keep: bool) -> None:
     try:
         if not (ran or kept):
             stack.wipe(folder)
-        _run(settings, folder, keep=keep)
+        _run(settings, folder, documents, questions, keep=keep)
     except BaseException:
         if keep and stack.status(folder):
             say(f"\nthe servers are still up: `penstock local down --dir {folder}` stops them", err=True)
@@ -66,8 +75,9 @@ def demo(*, keep: bool) -> None:
         say(f"\n{up}: `penstock local wipe --dir {folder}` stops and deletes them")
 
 
-def _run(settings: Settings, folder: Path, *, keep: bool) -> None:
-    reading = ThreadPoolExecutor(1).submit(lambda: list(read_modules()))  # takes seconds, as do the servers
+def _run(settings: Settings, folder: Path, documents: Path | None, questions: Sequence[str], *, keep: bool) -> None:
+    reading: Future[Source] = ThreadPoolExecutor(1).submit(lambda: _source(documents))  # takes seconds, as the servers
+    what = f"the documents of {documents}" if documents else "the standard library's documentation"
     with _step("1/6 start a broker and Elasticsearch"):
         bring_up(_options(settings, folder))
         if keep:
@@ -80,9 +90,11 @@ def _run(settings: Settings, folder: Path, *, keep: bool) -> None:
             cache=cache_dir(),
             say=lambda line: say(f"    {line}", err=True),
         )
-    with _step("3/6 publish the standard library's documentation"):
-        documents = reading.result()
-        published = _with_bar("publishing", lambda tick: finish(steps.publish_all(settings, documents, tick)))
+    with _step(f"3/6 publish {what}"):
+        source = reading.result()
+        published = _with_bar("publishing", lambda tick: finish(steps.publish_all(settings, source, tick)))
+        for failure in published.failures:
+            say(f"    left out: {failure.origin}: {failure.reason}", err=True)
     with _step("4/6 create the index"):
         made, _ = finish(create_index(settings))
         say(f"    {made.index}", err=True)
@@ -91,23 +103,30 @@ def _run(settings: Settings, folder: Path, *, keep: bool) -> None:
         with steps.worker_process(settings, log) as process:
             summary = _with_bar(
                 "searchable documents",
-                lambda tick: finish(steps.follow(settings, process, log, published, tick)),
+                lambda tick: finish(steps.follow(settings, process, log, published.at, tick)),
             )
-    with _step("6/6 ask three questions"):
-        finish(_answer(settings))
+    asked = questions or (published.titles[:SOME] if documents else steps.QUESTIONS)
+    with _step(f"6/6 ask {len(asked)} questions"):
+        finish(_answer(settings, asked))
     _print(summary)
 
 
-async def _answer(settings: Settings) -> None:
+def _source(documents: Path | None) -> Source:
+    return Files(documents, Ids(by="relative")) if documents else steps.Prepared(list(read_modules()))
+
+
+async def _answer(settings: Settings, questions: Sequence[str]) -> None:
     out = console()
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
         with closing(load_model(settings)) as embedder:
-            for question in steps.QUESTIONS:
+            for question in questions:
                 out.print(Text(f"\n  “{question}”", style="bold"))
                 for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
-                    line = f"    {hit['score']:.3f}  {hit['metadata']['title'][:60]:<60}  "
-                    out.print(Text(line + " ".join(hit["text"].split())[:80]), soft_wrap=True)
+                    metadata = hit["metadata"]
+                    name = in_short(metadata.get("title") or metadata["doc_id"], 60) + place_in_text(metadata)
+                    line = f"    {hit['score']:.3f}  {name:<60}  " + " ".join(hit["text"].split())[:80]
+                    out.print(Text(line), soft_wrap=True)
     out.print()
 
 

@@ -1,6 +1,6 @@
 """What several commands print with: JSON and tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +10,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from agents.terminal import in_json, shown
+from agents.terminal import in_json, in_short, shown
 
 WIDE = 240
+MAX_HEADING = 200
+"""Characters of a heading that are shown."""
 
 
 def when(epoch_ms: int) -> str:
@@ -47,3 +49,10 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = WIDE
     return made
+
+
+def place_in_text(metadata: Mapping[str, Any]) -> str:
+    """Pages and heading of a chunk, after a comma; nothing where it has neither."""
+    page, last, heading = (metadata.get(name) for name in ("page", "page_end", "heading"))
+    pages = "" if page is None else f", page {page}" if last in (page, None) else f", pages {page}–{last}"
+    return pages + (f", {in_short(str(heading), MAX_HEADING)}" if heading else "")

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from agents.commands.run.output import console, print_json
+from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import load_model
@@ -32,16 +32,10 @@ def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
             in_short(metadata.get(name) or metadata.get("doc_id") or hit["id"], NAME) for name in ("title", "source")
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
-        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{_place(metadata)}", style="dim"))
+        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}", style="dim"))
         out.print(Text("   " + " ".join(hit["text"].split())[:240]))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
-
-
-def _place(metadata: dict[str, Any]) -> str:
-    page, last, heading = (metadata.get(name) for name in ("page", "page_end", "heading"))
-    pages = "" if page is None else f", page {page}" if last in (page, None) else f", pages {page}–{last}"
-    return pages + (f", {in_short(str(heading), NAME)}" if heading else "")
 
 
 async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]:

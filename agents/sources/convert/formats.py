@@ -44,10 +44,14 @@ class Builder:
 
     def heading(self, level: int, text: str) -> None:
         """What follows is below it; levels from 1. It is text, too."""
-        text = " ".join(text.split())
-        if text:
-            self._headings = [row for row in self._headings if row[0] < level] + [(level, text)]
+        if text := self.below(level, text):
             self.add(text)
+
+    def below(self, level: int, title: str) -> str:
+        """What follows is below this title, where it has one. Returns it, in one line."""
+        if title := " ".join(title.split()):
+            self._headings = [row for row in self._headings if row[0] < level] + [(level, title)]
+        return title
 
     def add(self, text: str, page: int | None = None) -> None:
         """A paragraph, a page, a row: an empty line is put between two."""
@@ -69,7 +73,7 @@ class Builder:
 
 
 def pdf(path: Path) -> Converted:
-    """Page by page; the outline's titles are the headings of the pages that they lead to."""
+    """Page by page; the outline's titles are headings, from where they stand on the page that they lead to."""
     import pypdfium2
 
     built = Builder()
@@ -81,21 +85,28 @@ def pdf(path: Path) -> Converted:
             page = target.get_index() if target else None
             if page is not None:
                 outline.setdefault(page, []).append((row.level + 1, row.get_title()))
-        headings: list[tuple[int, str]] = []
         for number in range(len(document)):
-            for level, title in outline.get(number, []):
-                headings = [row for row in headings if row[0] < level] + [(level, " ".join(title.split()))]
             page_text = document[number].get_textpage()
-            text = HYPHEN.sub("", page_text.get_text_range())
+            text = HYPHEN.sub("", page_text.get_text_range()).replace("\r\n", "\n").replace("\r", "\n")
             page_text.close()
-            built._headings = headings
-            built.add(text.replace("\r\n", "\n").replace("\r", "\n"), page=number + 1)
+            for level, title in outline.get(number, []):
+                if found := _line_of(title, text):
+                    built.add(text[: found.start()], page=number + 1)
+                    text = text[found.start() :]
+                built.below(level, title)
+            built.add(text, page=number + 1)
         told = document.get_metadata_dict()
     finally:
         document.close()
     return built.built(
         title=told.get("Title"), author=told.get("Author"), timestamp=_pdf_date(told.get("CreationDate"))
     )
+
+
+def _line_of(title: str, text: str) -> re.Match[str] | None:
+    """Where a line begins that has a title, perhaps after its number; a line's end may be in it."""
+    words = r"\s+".join(map(re.escape, title.split()))
+    return re.search(rf"^[^\S\n]*\S{{0,12}}[^\S\n]*{words}\s*$", text, re.MULTILINE) if words else None
 
 
 def _pdf_date(text: str | None) -> str | None:

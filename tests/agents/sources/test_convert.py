@@ -224,3 +224,13 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
     assert (one, two, three) == ("# A", "# A", "# A")
     assert hung == "it took more than 10 s"
     assert "ended its process" in died
+
+
+def test_where_a_heading_stands_on_its_page_is_where_its_section_begins(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf_of("One.", "The end of one.) Tj 0 -20 Td (2.1 Second) Tj 0 -20 Td (It begins here."))
+    assert sections(convert(path)) == [
+        (1, None, "One."),
+        (2, None, "The end of one."),
+        (2, "Second", "2.1 Second\nIt begins here."),
+    ]
