@@ -62,26 +62,11 @@ class Reading:
                 yield found
             return
         try:
-            yield self._document(await self._converter.convert(path, kind), origin)
+            converted = await self._converter.convert(path, kind)
+            key = self._ids.prefix + (origin.uri if self._ids.by == "uri" else origin.relative)
+            yield of_file(converted, key, origin.shown, title=stem_of(origin.relative), url=origin.uri)
         except ConversionError as exc:
             yield Failure(origin=origin.shown, reason=str(exc))
-
-    def _document(self, converted: Converted, origin: Origin) -> Outgoing | Failure:
-        told = {
-            "author": converted.author,
-            "timestamp": converted.timestamp,
-            "sections": [
-                {field: value for field, value in asdict(section).items() if value is not None}
-                for section in converted.sections
-            ],
-        }
-        body = {"text": converted.text, "title": converted.title or _stem(origin.relative), "url": origin.uri}
-        try:
-            key = (self._ids.prefix + (origin.uri if self._ids.by == "uri" else origin.relative)).encode()
-            value = orjson.dumps(body | {field: value for field, value in told.items() if value})
-        except (UnicodeEncodeError, orjson.JSONEncodeError):
-            return Failure(origin=origin.shown, reason="its name is not UTF-8: rename it")
-        return _checked(key, value, origin.shown)
 
     def _read_lines(self, path: Path, shown: str) -> Iterator[Outgoing | Failure]:
         try:
@@ -100,19 +85,7 @@ class Reading:
                 while line and not line.endswith(b"\n"):
                     line = opened.readline(LARGEST_BYTES)
             elif value := (line.removeprefix(BOM) if number == 1 else line).strip():
-                yield self._line(value, origin)
-
-    def _line(self, line: bytes, origin: str) -> Outgoing | Failure:
-        try:
-            body = orjson.loads(line)
-        except orjson.JSONDecodeError as exc:
-            return Failure(origin=origin, reason=f"not JSON in UTF-8: {why_no_json(line, exc)}")
-        if not isinstance(body, dict) or not isinstance(body.get("id"), str) or not body["id"]:
-            return Failure(origin=origin, reason="an object with a string `id` is needed; it becomes the record's key")
-        if self._ids.prefix:
-            body["id"] = self._ids.prefix + body["id"]
-            line = orjson.dumps(body)
-        return _checked(body["id"].encode(), line, origin)
+                yield of_line(value, origin, self._ids.prefix)
 
 
 def why_passed_over(name: str) -> PassedOver | None:
@@ -129,14 +102,48 @@ def cannot(exc: Exception) -> str:
     return f"cannot be read: {getattr(exc, 'strerror', None) or exc}"
 
 
-def _stem(name: str) -> str:
-    """What is shown of a name that is not UTF-8 is not it."""
+def stem_of(name: str) -> str:
+    """The last part of a path without what says its kind. What is shown of a name that is not UTF-8 is not it."""
     last = os.fsencode(name.rpartition("/")[2]).decode(errors="replace")
     return os.path.splitext(last[: -len(GZIP)] if last.lower().endswith(GZIP) else last)[0]
 
 
-def _checked(key: bytes, value: bytes, origin: str) -> Outgoing | Failure:
-    """As a worker would take it."""
+def of_file(converted: Converted, key: str, origin: str, *, title: str, url: str | None) -> Outgoing | Failure:
+    """The document of a converted file. `title`: where the file does not say one."""
+    told: dict[str, object] = {
+        "url": url,
+        "author": converted.author,
+        "timestamp": converted.timestamp,
+        "sections": [
+            {field: value for field, value in asdict(section).items() if value is not None}
+            for section in converted.sections
+        ],
+    }
+    body = {"text": converted.text, "title": converted.title or title}
+    try:
+        return checked(
+            key.encode(), orjson.dumps(body | {field: value for field, value in told.items() if value}), origin
+        )
+    except (UnicodeEncodeError, orjson.JSONEncodeError):
+        return Failure(origin=origin, reason="its name is not UTF-8: rename it")
+
+
+def of_line(line: bytes, origin: str, prefix: str = "") -> Outgoing | Failure:
+    """The document of a JSON line, which has its `id`. `prefix`: before that."""
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        return Failure(origin=origin, reason=f"not JSON in UTF-8: {why_no_json(line, exc)}")
+    if not isinstance(body, dict) or not isinstance(body.get("id"), str) or not body["id"]:
+        return Failure(origin=origin, reason="an object with a string `id` is needed; it becomes the record's key")
+    if prefix:
+        body["id"] = prefix + body["id"]
+        line = orjson.dumps(body)
+    return checked(body["id"].encode(), line, origin)
+
+
+def checked(key: bytes, value: bytes | None, origin: str) -> Outgoing | Failure:
+    """As a worker would take it. No value: a deletion."""
     result = decode(Record(topic="", partition=0, offset=0, timestamp_ms=0, key=key, value=value))
     if isinstance(result, Rejected):
         return Failure(origin=origin, reason=result.message)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from agents.kafka.reader import LogReader, log_reader
+from agents.kafka.reader import log_reader
 from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
 from agents.sources.publish import MANY, Change, Transactions, Wait, publisher, size_of
 from agents.sources.state import Listing, Published, State, document_key, hash_of, state_topic
-from streams.contract import Described
+from agents.sources.topic import largest_record, source_topic
 from streams.errors import RefusedError
 
 BATCH_BYTES = 4 * 1024**2
@@ -91,10 +91,10 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
     """
     summary = Summary()
     async with AsyncExitStack() as stack, log_reader(settings) as reader:
-        topic = await _topic(reader, settings, options)
+        topic = await source_topic(reader, settings, None if options.dry_run else options.partitions)
         told = await state_topic(reader, settings.sources_topic, make=not options.dry_run)
         state = stack.enter_context(State(topic.log if topic else ""))
-        limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
+        limit = await largest_record(reader, settings) if topic else 0
         for source in sources:
             stack.push_async_callback(source.close)
         if options.dry_run or options.strict:
@@ -109,15 +109,6 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
                 await told.read_into(state)  # now that nobody else publishes for this source
                 await Ingestion(source, state, options, summary, report, limit).publish_all(to)
     return summary
-
-
-async def _topic(reader: LogReader, settings: Settings, options: Options) -> Described | None:
-    topic = settings.source.topic
-    found = await reader.describe(topic)
-    if found is None and not options.dry_run:
-        await reader.create_topic(topic, options.partitions, {})
-        found = await reader.require_topic(topic)
-    return found
 
 
 class Ingestion:
