@@ -26,7 +26,7 @@ COMMANDS = {
         "demo": "Index the Python documentation on real servers and answer three questions; leaves nothing behind.",
         "dlq": "Look at the records that could not be processed, and process them again.",
         "index": "Create and inspect the vector index.",
-        "ingest": "Publish documents to the source topic: what changed since the last time.",
+        "ingest": "Publish documents to the source topic: what changed since the last time, or is sent over HTTP.",
         "local": "A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK.",
         "model": "Export, list and verify embedding models.",
         "search": "Show the chunks nearest to TEXT, in the index that serves and with its model.",

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 class _DeletesType(click.ParamType):
     """A number of documents, or a share of them: `25`, `10%`."""
 
@@ -66,7 +69,7 @@ def source_options(function: F) -> F:
 
 @click.group()
 def ingest() -> None:
-    """Publish documents to the source topic: what changed since the last time."""
+    """Publish documents to the source topic: what changed since the last time, or is sent over HTTP."""
 
 
 id_option = click.option(
@@ -126,3 +129,52 @@ def s3(
     from agents.commands.run.ingest import s3 as run
 
     run(settings, uris, endpoint=endpoint, region=region, by=by, **options)
+
+
+@ingest.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Other machines need --tokens, and TLS.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8464, show_default=True, help="0: any free one.")
+@click.option("--tokens", type=FILE, help="Who may publish which ids: `penstock ingest token` makes its entries.")
+@click.option("--tls-cert", type=FILE, help="Certificate, with those that signed it (PEM).")
+@click.option("--tls-key", type=FILE, help="Its key, where that is not in the same file.")
+@click.option("--allow-plaintext-tokens", is_flag=True, help="Without TLS: something before it ends that.")
+@click.option(
+    "--max-lag", type=click.IntRange(1), default=10_000, show_default=True, help="Refuse (429) while the lag is there."
+)
+@click.option("--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now.")
+@settings_option
+def serve(settings: "Settings", **options: Any) -> None:
+    """Take documents over HTTP until stopped, and answer when Kafka has them.
+
+    PUT and DELETE /documents/ID take one document, or a file that is made one; POST /documents takes NDJSON, and
+    answers line by line; `?wait=searchable` answers when a search finds it. /openapi.json says all of it.
+
+    Without --tokens it listens on this machine alone. What is published is not remembered as other sources do: who
+    pushes documents knows what it has. SIGTERM drains within lifecycle.drain_s and exits 0; a second one exits at once.
+
+    \b
+    Example: penstock ingest serve
+    Example: penstock ingest serve --host 0.0.0.0 --tokens tokens.toml --tls-cert server.pem --tls-key server.key
+    Then:    curl -X PUT -H 'Content-Type: application/json' -d '{"text": "…"}' localhost:8464/documents/notes%2F1
+    Then:    curl -T report.pdf 'localhost:8464/documents/report?filename=report.pdf&wait=searchable'
+    """
+    from agents.commands.run.ingest_serve import serve as run
+
+    run(settings, **options)
+
+
+@ingest.command()
+@click.argument("name")
+@click.option("--prefix", "prefixes", multiple=True, help="Of ids that it may publish; again for more; '': every id.")
+@json_option
+def token(name: str, prefixes: tuple[str, ...], as_json: bool) -> None:
+    """Make a token for `penstock ingest serve`: it is shown once, the file of --tokens has its hash.
+
+    Without --prefix it may publish nothing, and read /metrics.
+
+    \b
+    Example: penstock ingest token crm --prefix crm/ --prefix mail/
+    """
+    from agents.commands.run.ingest_token import token as run
+
+    run(name, prefixes, as_json=as_json)

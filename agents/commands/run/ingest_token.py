@@ -1,0 +1,26 @@
+"""`penstock ingest token`."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from agents.commands.common import say
+from agents.commands.run.output import print_json
+from agents.sources.http.tokens import new_token, require_name
+
+
+def token(name: str, prefixes: Sequence[str], *, as_json: bool) -> None:
+    """Print a new one, and its entry. Raises ConfigError for a name that it cannot have."""
+    require_name(name, "NAME")
+    made, digest = new_token()
+    if as_json:
+        print_json({"token": made, "name": name, "sha256": digest, "prefixes": list(prefixes)})
+        return
+    say(f"{made}\n\nThis was the token, which is shown once. In the file of --tokens, which is read again at once:\n")
+    say(f"[[token]]\nname = {_quoted(name)}\nsha256 = {_quoted(digest)}")
+    say(f"prefixes = [{', '.join(map(_quoted, prefixes))}]")
+
+
+def _quoted(text: str) -> str:
+    """As TOML, whose strings JSON's are."""
+    return orjson.dumps(text).decode()
