@@ -23,7 +23,7 @@ from agents.sources.http.call import Call
 from agents.sources.http.documents import as_json, outcome_of
 from agents.sources.http.log import Log
 from agents.sources.http.metrics import Metrics
-from agents.sources.http.problems import ProblemError, too_large
+from agents.sources.http.problems import SERVER, ProblemError, too_large
 from agents.sources.http.room import Room
 from agents.sources.reading import of_line
 
@@ -52,7 +52,7 @@ class Lines:
         self._held = held
         self._metrics = metrics
         self._limits = limits
-        self._streams = Room(limits.streams, f"{limits.streams} streams of documents are open")
+        self._streams = Room(limits.streams, f"too many streams of documents are open ({limits.streams})")
 
     async def post(self, call: Call) -> web.StreamResponse:
         """Publish them. Raises ProblemError where nothing was read."""
@@ -64,7 +64,7 @@ class Lines:
         require_length(request, "the body", 2**63)
         await self._log.require_room()
         with self._streams.held():
-            response = web.StreamResponse(headers={"Content-Type": TYPES[0], "X-Accel-Buffering": "no"})
+            response = web.StreamResponse(headers={**SERVER, "Content-Type": TYPES[0], "X-Accel-Buffering": "no"})
             await response.prepare(request)
             if request.transport:
                 request.transport.set_write_buffer_limits(high=self._limits.answers)

@@ -8,6 +8,8 @@ import orjson
 from aiohttp import web
 
 CONTENT_TYPE = "application/problem+json"
+SERVER = {"Server": "penstock"}
+"""In place of a version, which whoever looks for a weakness would like to know."""
 
 
 class ProblemError(Exception):
@@ -47,7 +49,7 @@ class ProblemError(Exception):
     def response(self) -> web.Response:
         """To send."""
         body = orjson.dumps({"type": "about:blank", **self.body()})
-        answer = web.Response(status=self.status, body=body, content_type=CONTENT_TYPE, headers=self.headers)
+        answer = web.Response(status=self.status, body=body, content_type=CONTENT_TYPE, headers=SERVER | self.headers)
         if self.close:
             answer.force_close()
         return answer

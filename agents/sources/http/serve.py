@@ -56,7 +56,7 @@ async def serve(
         client = await stack.enter_async_context(connect(settings.elasticsearch))
         admission = Admission(settings, options.max_lag)
         log = Log(settings, admission, partitions=options.partitions, publish_s=limits.publish_s)
-        uploads, held = Uploads(limits), Room(limits.held, f"{limits.held} bytes of documents are held")
+        uploads, held = Uploads(limits), Room(limits.held, f"too many bytes of documents at once ({limits.held})")
         stack.push_async_callback(uploads.close)
         metrics.held_bytes.set_function(lambda: held.taken)
         documents = Documents(log, Waiting(log, client, stopping), uploads, held, limits)

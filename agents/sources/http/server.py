@@ -24,7 +24,7 @@ from agents.clock import Deadline
 from agents.sources.http import Limits
 from agents.sources.http.call import Call
 from agents.sources.http.metrics import Metrics
-from agents.sources.http.problems import ProblemError, busy
+from agents.sources.http.problems import SERVER, ProblemError, busy
 from agents.sources.http.room import Room
 from agents.sources.http.tokens import Token, Tokens
 from streams.errors import PenstockError
@@ -119,7 +119,7 @@ class Server:
         self._tokens = tokens
         self._metrics = metrics
         self._stopping = stopping
-        self._room = Room(limits.requests, f"{limits.requests} requests are being answered")
+        self._room = Room(limits.requests, f"too many requests at once ({limits.requests})")
         self._connections = _Connections(self._handle, limits)
         self._busy = set[object]()
         self._idle = asyncio.Event()
@@ -166,6 +166,8 @@ class Server:
         try:
             response = await self._answer(request, labels)
             status = response.status
+            if not response.prepared:
+                response.headers.update(SERVER)
             if self._stopping.is_set():
                 response.force_close()
             return response

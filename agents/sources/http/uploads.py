@@ -66,7 +66,7 @@ class Uploads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._room = Room(limits.uploads, f"{limits.uploads} files wait to be converted")
+        self._room = Room(limits.uploads, f"too many files wait to be converted ({limits.uploads})")
         self._converter = Converter()
         self._converting = asyncio.Lock()
 
