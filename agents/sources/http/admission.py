@@ -2,8 +2,8 @@
 
     room = max_lag - lag at the look - records of ours that the look may not have seen yet
 
-and at most a tenth of `max_lag` between two looks, since others publish, too: two servers at once stay within a tenth
-above. A look is a few requests to the broker, shared by all who wait for it.
+Of those there is a tenth of `max_lag` at most, since others publish, too, and see as little of ours as we of theirs:
+two servers at once stay within a tenth above. A look is a few requests to the broker, shared by all who wait for it.
 """
 
 import asyncio
@@ -20,9 +20,11 @@ from streams.contract import Described
 from streams.errors import AwayError
 
 SHARE = 10
-"""One in so many of `max_lag`, between two looks."""
+"""One in so many of `max_lag` may be on its way, unseen."""
 LOOK_S = 1.0
 """Between two looks, at most, whoever asks."""
+WAIT_S = 0.2
+"""Between two looks of who waits for room."""
 RATE_OVER_S = 10.0
 """How far back it is looked for how fast workers are."""
 LONGEST_RETRY_S = 60.0
@@ -80,7 +82,7 @@ class Admission:
                 self._looks.popleft()
             taken = self._taken - before
             share = max(1, self.max_lag // SHARE)
-            self._room = min(share, self.max_lag - self.lag - unseen) - taken
+            self._room = min(share, self.max_lag - self.lag) - unseen - taken
         self._looked.set()
         self._looked.clear()
 
@@ -117,7 +119,7 @@ class Admission:
                 if stopping.is_set() or not deadline.left_s:
                     raise
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), min(LOOK_S, deadline.left_s))
+                await asyncio.wait_for(self._looked.wait(), min(WAIT_S, deadline.left_s))
 
     def acknowledged(self) -> None:
         """One that was taken is in the log, or will never be."""

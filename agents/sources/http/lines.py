@@ -9,7 +9,7 @@ is read until it reads them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +74,8 @@ class Lines:
                 await self._write(call, response, waiting)
             finally:
                 reading.cancel()
-                await asyncio.wait([reading])
-                self._forget(waiting)
-            await response.write_eof()
+                reading.add_done_callback(lambda _: self._forget(waiting))  # even where this is cancelled once more
+            await self._unless_unread(call, response.write_eof())
             if not request.content.at_eof():
                 response.force_close()
         return response
@@ -87,7 +86,12 @@ class Lines:
         try:
             async for number, line in _numbered(call, self._log.largest, self._limits.idle_s):
                 if line is None or line.strip():
-                    await waiting.put(await self._begin(call, number, line))
+                    begun = await self._begin(call, number, line)
+                    try:
+                        await waiting.put(begun)
+                    except BaseException:
+                        self._held.give(begun.held)
+                        raise
         except ProblemError as problem:
             await waiting.put(_Line(number=number + 1, doc_id=None, sent=problem))
         except ConnectionError:
@@ -124,15 +128,18 @@ class Lines:
         while (line := await waiting.get()) is not None:
             ready += orjson.dumps(await self._result(call, line)) + b"\n"
             if len(ready) >= WRITE_BYTES or waiting.empty():
-                await self._send(response, ready)
+                await self._unless_unread(call, response.write(bytes(ready)))
                 ready = bytearray()
-        await self._send(response, ready)
+        await self._unless_unread(call, response.write(bytes(ready)))
 
-    async def _send(self, response: web.StreamResponse, ready: bytearray) -> None:
+    async def _unless_unread(self, call: Call, sending: Coroutine[Any, Any, None]) -> None:
+        """Raises ConnectionError, and ends the connection, where the client does not read for so long."""
         try:
             async with asyncio.timeout(self._limits.idle_s):
-                await response.write(bytes(ready))
+                await sending
         except TimeoutError as exc:
+            if call.request.transport:
+                call.request.transport.abort()
             raise ConnectionResetError("the client reads no results") from exc
 
     async def _result(self, call: Call, line: _Line) -> dict[str, object]:

@@ -78,7 +78,7 @@ class _Connection(web.RequestHandler):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):
             logger.error("a request failed", exc_info=exc)
         detail = "the server failed" if status >= 500 else " ".join((message or "no valid HTTP").split())[:200]
         return ProblemError(status, detail, close=True).response()
