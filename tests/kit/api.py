@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -64,6 +65,7 @@ class Api:
         """`path`: percent-encoded, with its query."""
         url = URL(self.url + path, encoded=True)
         more = self.headers(headers)
+        body = BytesIO(body) if isinstance(body, bytes) else body
         async with self.session.request(method, url, data=body, headers=more, **options) as answer:
             raw = await answer.read()
             content_type = answer.content_type

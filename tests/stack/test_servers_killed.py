@@ -8,9 +8,17 @@ from tests.kit.harness import Gate, Worker, World, until
 from tests.kit.oracle import assert_true
 from tests.stack.test_elasticsearch_faults import metric_is
 from tests.stack.test_faults import text
+from tests.stack.test_serve import published, serving
 
 MODEL_SPEED = "fast"
 KILLS_SERVERS = True
+IMPATIENT = """
+import agents.commands.run.ingest_serve as run
+from agents.sources.http import Limits
+options = run.Options
+run.Options = lambda **given: options(**given, limits=Limits(publish_s=2.0))
+"""
+"""A change: a server that says after two seconds that Kafka did not acknowledge a document."""
 
 
 async def started(world: World) -> tuple[Worker, Gate]:
@@ -108,5 +116,45 @@ def test_the_cluster_is_made_read_only_and_the_index_closed_before_a_start(
             await client.indices.open(index=index)
         await world.settled(worker=after)
         await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+def test_documents_over_http_while_the_broker_is_away(world: World) -> None:
+    """None is said to be there that is not; the server goes on by itself."""
+
+    async def scenario() -> None:
+        await world.create(2)
+        async with serving(world, change=IMPATIENT) as server, server.api.stream() as stream:
+            api = server.api
+            assert (await api.put("before", {"text": "x"})).status == 200
+            stream.send({"id": "line-0", "text": "x"})
+            await stream.until(1)
+            async with world.servers.away("kafka"):
+
+                async def unavailable() -> bool:
+                    answer = await api.put("meanwhile", {"text": "x"})
+                    assert answer.status == 503
+                    assert int(answer.headers["Retry-After"]) >= 1
+                    return (await api.ask("GET", "/readyz")).status == 503
+
+                stream.send({"id": "line-1", "text": "x"})
+                await until(unavailable)
+                assert (await api.put("wait", {"text": "x"}, "?wait=searchable&timeout=1")).status == 503
+                assert (await api.ask("GET", "/livez")).status == 200
+
+            async def taken() -> bool:
+                return (await api.put("after", {"text": "x"})).status == 200
+
+            await until(taken)
+            stream.send({"id": "line-2", "text": "x"})
+            stream.end()
+            await stream.over.wait()
+            assert len(stream.results) == 3
+            known = await published(world)
+            assert {"before", "after"} <= known.keys()
+            assert {row["id"] for row in stream.results if row["status"] == 200} <= known.keys()
+            assert stream.results[2]["status"] == 200
+            assert "Traceback" not in server.log.read_text()
 
     asyncio.run(scenario())
