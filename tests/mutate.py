@@ -33,6 +33,20 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "what is on its way to the topic counts in no lag",
+        "agents/sources/http/admission.py",
+        "self.max_lag - self.lag) - unseen - taken",
+        "self.max_lag - self.lag)",
+        "test_the_lag_stays_at_its_limit",
+    ),
+    Mutation(
+        "a stop waits for nobody whom the HTTP source has not answered",
+        "agents/sources/http/server.py",
+        "while self._busy and deadline.left_s:",
+        "while False:",
+        "test_a_stop_waits_for_what_is_on_its_way_and_takes_nothing_new",
+    ),
+    Mutation(
         "letters may go although nobody has verified what the registry has as written",
         "agents/commands/run/dlq.py",
         "if identity and before_ms is None:",

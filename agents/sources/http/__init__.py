@@ -17,8 +17,6 @@ Nothing is remembered in the topic of `agents.sources.state`: who pushes documen
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.sources import LARGEST_BYTES
-
 MIB = 1024**2
 
 
@@ -26,19 +24,20 @@ MIB = 1024**2
 class Limits:
     """What requests may cost, all together, and one of them. What is above is refused, and may be tried again.
 
-    `document`, `upload`: bytes of one, unpacked; the topic may take less of a document. `held`: bytes of documents
-    between their first byte and the acknowledgement. `answers`: bytes of results that wait in memory for a client that
-    does not read them. `uploads`: files at once, one of which is converted while the others wait on disk.
-    `idle_s`: a connection without a request, or a client that sends nothing. `publish_s`: until the broker has it.
+    `upload`: bytes of a file, unpacked; of a document, the topic says how many. `held`: bytes of documents between
+    their first byte and the acknowledgement. `answers`: bytes of results that wait in memory for a client that does not
+    read them. `waits`: requests that wait until a search finds a document. `uploads`: files at once, one of which is
+    converted while the others wait on disk. `idle_s`: a connection without a request, or a client that sends nothing.
+    `publish_s`: until the broker has it.
     """
 
-    requests: int = 256
+    requests: int = 512
+    waits: int = 256
     connections: int = 1024
     streams: int = 32
     uploads: int = 8
-    document: int = LARGEST_BYTES
     upload: int = 64 * MIB
-    held: int = 256 * MIB
+    held: int = 128 * MIB
     answers: int = 4 * MIB
     idle_s: float = 60.0
     publish_s: float = 30.0

@@ -17,7 +17,7 @@ from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from agents.sources.http.problems import ProblemError
 from streams.contract import Described
-from streams.errors import AwayError
+from streams.errors import PenstockError
 
 SHARE = 10
 """One in so many of `max_lag` may be on its way, unseen."""
@@ -57,7 +57,7 @@ class Admission:
         self._looks.clear()
 
     async def look(self) -> None:
-        """Now, or with whoever looks already. Never raises because Kafka is away: see `away`."""
+        """Now, or with whoever looks already. What Kafka does not answer, or refuses, is in `away`."""
         await asyncio.shield(self._begin_look())
 
     def _begin_look(self) -> "asyncio.Task[None]":
@@ -72,7 +72,7 @@ class Admission:
         unseen, before = self._unacknowledged, self._taken
         try:
             rows = await partition_rows(reader, self._settings, self._topic.partitions, None, self._topic.log or None)
-        except AwayError as exc:
+        except PenstockError as exc:
             self.away, self._room = str(exc), 0
         else:
             self.away = None

@@ -25,7 +25,7 @@ from agents.sources.http.problems import ProblemError
 from agents.sources.publish import size_of
 from agents.sources.topic import largest_record, source_topic
 from streams.contract import Described
-from streams.errors import AwayError
+from streams.errors import AwayError, PenstockError
 
 CONNECT_S = 15.0
 LOOK_PATIENCE_S = 5.0
@@ -66,12 +66,14 @@ class Log:
         self._settled = asyncio.Event()
 
     async def keep(self) -> None:
-        """Until it is cancelled. Raises PenstockError for what waiting does not mend."""
+        """Until it is cancelled. Raises PenstockError for what waiting does not mend, before it ever worked."""
         while True:
             try:
                 async with log_reader(self.settings) as reader:
                     await self._keep_producing(reader)
-            except AwayError as exc:
+            except PenstockError as exc:
+                if not isinstance(exc, AwayError) and self.topic is None:
+                    raise
                 if self.admission.away != str(exc):
                     logger.warning("waiting for Kafka", extra={"reason": str(exc)})
                 self.admission.away = str(exc)

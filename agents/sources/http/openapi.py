@@ -225,9 +225,7 @@ def document() -> dict[str, Any]:
                 "get": {"summary": "Is it alive?", "security": [], "responses": {"200": _json("It is.", "Health")}}
             },
             "/readyz": {"get": {"summary": "Does it take documents?", "security": [], "responses": health}},
-            "/metrics": {
-                "get": {"summary": "Metrics", "responses": {"200": text, **_problems("401", "421", "500", "503")}}
-            },
+            "/metrics": {"get": {"summary": "Metrics", "responses": {"200": text, **_problems("401", "421", "500")}}},
             "/openapi.json": {
                 "get": {
                     "summary": "This document",

@@ -59,7 +59,7 @@ async def serve(
         uploads, held = Uploads(limits), Room(limits.held, f"too many bytes of documents at once ({limits.held})")
         stack.push_async_callback(uploads.close)
         metrics.held_bytes.set_function(lambda: held.taken)
-        documents = Documents(log, Waiting(log, client, stopping), uploads, held, limits)
+        documents = Documents(log, Waiting(log, client, limits.waits, stopping), uploads, held, limits)
         answers = routes(documents, Lines(log, held, metrics, limits), metrics, lambda: _why_not_ready(log, stopping))
         server = Server(listening, answers, tokens, metrics, limits, stopping)
         port = await server.listen()

@@ -2,9 +2,9 @@
 
 A request in order:
 
-    1. room        not too many at once, and not while it stops           503
-    2. route       there is such a path, and such a method                404, 405
-    3. who         the token, and, without tokens, the host asked for     401, 421
+    1. route       there is such a path, and such a method                404, 405
+    2. who         the token, and, without tokens, the host asked for     401, 421
+    3. room        of documents: not too many at once, no stop            503
     4. what        its handler; everything that fails is a `ProblemError`
 """
 
@@ -200,7 +200,7 @@ class Server:
             labels[0] = request.method
             token = None if route in OPEN else self._who(request)
             call = Call(request=request, route=route, doc_id=_id_in(path, route), token=token, stopping=self._stopping)
-            if route in OPEN:
+            if not route.startswith(DOCUMENTS):
                 return await handler(call)
             if self._stopping.is_set():
                 raise busy("the server is stopping")

@@ -46,7 +46,9 @@ class _Serving:
 class Waiting:
     """Of one server. `stopping`: nobody waits any more."""
 
-    def __init__(self, log: Log, client: Client, stopping: asyncio.Event) -> None:
+    def __init__(self, log: Log, client: Client, most: int, stopping: asyncio.Event) -> None:
+        """`most`: who wait at once; they must not keep others from publishing."""
+        self._left = most
         self._log = log
         self._client = client
         self._stopping = stopping
@@ -57,10 +59,22 @@ class Waiting:
 
     async def until_searchable(self, doc_id: str, place: Place, seconds: float) -> Found:
         """Returns when it is known, or with `published` after so long. Never raises because a server is away."""
-        deadline, why = Deadline(seconds), "the workers have not settled it yet"
+        if not self._left:
+            return Found(state="published", why="too many wait already")
+        self._left -= 1
+        try:
+            return await self._until(doc_id, place, Deadline(seconds))
+        finally:
+            self._left += 1
+
+    async def _until(self, doc_id: str, place: Place, deadline: Deadline) -> Found:
+        why = "the workers have not settled it yet"
         while True:
             try:
-                found = await self._look(doc_id, place)
+                async with asyncio.timeout(max(LOOK_S, deadline.left_s)):
+                    found = await self._look(doc_id, place)
+            except TimeoutError:
+                found = None
             except AwayError as exc:
                 logger.debug("not known yet", extra={"reason": str(exc)})
                 found, why = None, "Kafka or Elasticsearch is away"

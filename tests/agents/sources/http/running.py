@@ -126,7 +126,7 @@ async def running(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(admission, "partition_rows", broker.rows)
         async with connect(settings.elasticsearch) as client:
-            documents = Documents(log, Waiting(log, client, stopping), uploads, held, limits)
+            documents = Documents(log, Waiting(log, client, limits.waits, stopping), uploads, held, limits)
             answers = routes(documents, Lines(log, held, metrics, limits), metrics, list)
             where = Listening(host="127.0.0.1", port=0, secure=None, local=local)
             server = Server(where, answers, tokens, metrics, limits, stopping)

@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from aiohttp import ClientConnectionError
 from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
+from agents.clock import Deadline
 from agents.sources.http import Limits
 from agents.sources.http.problems import ProblemError
 from streams.record import MAX_ID_CHARS
@@ -149,10 +151,10 @@ def test_packed_bodies_and_bombs() -> None:
         assert (await put(gzip.compress(even)), server.broker.records[-1][1]) == ((200, ""), even)
         assert await put(TEXT) == (400, "the body is not gzip, as its Content-Encoding says")
         assert await put(gzip.compress(TEXT)[:-9]) == (400, "the body ends in the midst of its gzip stream")
-        bomb = gzip.compress(b'{"text": "' + b" " * 200 * 1024**2)
+        bomb = gzip.compress(b'{"text": "' + b" " * 50 * 1024**2)
         assert (await put(bomb))[0] == 413
         assert server.held.taken == 0
-        lines = gzip.compress(b'{"id": "a", "text": "A."}\n' + b" " * 200 * 1024**2 + b'\n{"id": "b", "text": "B."}')
+        lines = gzip.compress(b'{"id": "a", "text": "A."}\n' + b" " * 50 * 1024**2 + b'\n{"id": "b", "text": "B."}')
         answer = await server.api.ask("POST", "/documents", lines, LINES | {"Content-Encoding": "gzip"})
         assert [row["status"] for row in answer.body] == [200, 413, 200]
 
@@ -290,3 +292,29 @@ def test_a_fault_of_ours_has_no_traceback_in_its_answer(monkeypatch: pytest.Monk
 def test_a_problem_says_when_to_come_back_in_whole_seconds() -> None:
     assert ProblemError(429, "x", retry_after_s=0.2).headers["Retry-After"] == "1"
     assert ProblemError(429, "x", retry_after_s=3.2).headers["Retry-After"] == "4"
+
+
+def test_a_stop_waits_for_what_is_on_its_way_and_takes_nothing_new() -> None:
+    """The rest of a body comes when the drain has begun; an idle connection is closed, and no new one is taken."""
+    half = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield TEXT[:5]
+        await half.wait()
+        yield TEXT[5:]
+
+    async def scenario(server: Running) -> None:
+        assert (await server.api.put("before", {"text": "x"})).status == 200
+        sending = asyncio.create_task(server.api.ask("PUT", "/documents/a", body(), JSON))
+        await so(lambda: len(server.server._busy) == 1)
+        server.stopping.set()
+        draining = asyncio.create_task(server.server.drain(Deadline(60)))
+        await asyncio.sleep(0)
+        with pytest.raises(ClientConnectionError):
+            await server.api.put("b", {"text": "x"})
+        assert not draining.done()
+        half.set()
+        assert ((await sending).status, await draining) == (200, True)
+        assert [key for key, _ in server.broker.records] == [b"before", b"a"]
+
+    with_server(scenario)
