@@ -14,6 +14,8 @@ from typing import Any
 
 import docx
 import trustme
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
@@ -290,14 +292,37 @@ def test_tls_and_tokens_that_change_while_it_runs(world: World, tmp_path: Path) 
     asyncio.run(scenario())
 
 
-def test_the_topic_is_made_and_its_limit_is_known(world: World) -> None:
-    """What the broker would refuse, and the producer not survive, is refused before."""
+def test_the_topic_is_made_and_what_becomes_of_it_is_noticed(world: World) -> None:
+    """Its limit, beforehand; a lower one, by the refusal that ends the producer; and partitions that were added."""
 
     async def scenario() -> None:
-        async with serving(world, "--partitions", "3") as server:
-            assert (await server.api.put("a", {"text": "x" * 1_500_000})).status == 413
-            assert (await server.api.put("a", {"text": "x" * 900_000})).status == 200
-            async with log_reader(world.settings) as reader:
-                assert await reader.require_partitions(world.name) == 3
+        async with serving(world, "--partitions", "2") as server, log_reader(world.settings) as reader:
+            api = server.api
+
+            async def put(size: int) -> int:
+                return (await api.put("a", {"text": "x" * size})).status
+
+            assert await reader.require_partitions(world.name) == 2
+            assert (await put(1_500_000), await put(900_000)) == (413, 200)
+            admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka.bootstrap_servers)
+            await admin.start()
+            lower = ConfigResource(ConfigResourceType.TOPIC, world.name, {"max.message.bytes": "10000"})
+            await admin.alter_configs([lower])
+            await admin.close()
+            assert await put(50_000) == 503
+
+            async def known() -> bool:
+                return await put(50_000) == 413
+
+            await until(known)
+            assert await put(5_000) == 200
+            await reader.grow_topic(world.name, 8)
+
+            async def spread() -> bool:
+                answers = [await api.put(f"d-{number}", {"text": "x"}) for number in range(20)]
+                return any(answer.body["partition"] > 1 for answer in answers)
+
+            await until(spread)
+            assert [len(value or b"") for value in (await published(world))["a"]] == [900_011, 5_011]
 
     asyncio.run(scenario())
