@@ -122,6 +122,23 @@ class SecureStack:
             process.kill()
             process.wait()
 
+    @contextmanager
+    def serving(self, settings: str) -> Iterator[str]:
+        """`penstock ingest serve` with the settings of that name, once it takes documents: its address."""
+        log = self.folder / "serve.log"
+        log.unlink(missing_ok=True)
+        arguments = ["ingest", "serve", "--port", "0", "--config", str(self.folder / f"{settings}.toml")]
+        process = Forked(arguments, _environment(), log, log)
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while "documents are taken" not in (said := log.read_text()):
+                assert (process.poll(), time.monotonic() < deadline) == (None, True), said[-3000:]
+                time.sleep(0.1)
+            yield re.findall(r"taking documents at (\S+)/documents", said)[0]
+        finally:
+            process.kill()
+            process.wait()
+
     def log(self, settings: str) -> Path:
         """Of the worker with these settings."""
         return self.folder / f"{settings}.log"

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_an_operator_has_the_acls_for_what_the_runbook_asks_of_one(secure: Secur
     assert "promote" in secure.done("operator", "index", "rebuild")
     secure.kafka.partitions("documents", 16)
     secure.done("operator", "index", "epoch", "bump", "--why", "twice the partitions")
+    secure.work_off("worker")
+
+
+def test_documents_over_http_need_an_operators_login_and_no_more(secure: SecureStack) -> None:
+    """To publish, and to see how far the workers are; nobody works, so that it is not searchable."""
+    with secure.serving("operator") as address:  # which makes the topic
+        secure.done("operator", "index", "create")
+        asking = HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE_S)
+        path, kind = "/documents/over-http?wait=searchable&timeout=1", {"Content-Type": "application/json"}
+        asking.request("PUT", path, b'{"text": "over HTTP"}', kind)
+        answer = asking.getresponse()
+        told = json.loads(answer.read())
+        asking.close()
+    assert (answer.status, told["id"], told["detail"]) == (202, "over-http", "the workers have not settled it yet")
     secure.work_off("worker")
 
 

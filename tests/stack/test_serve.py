@@ -160,8 +160,11 @@ def test_above_the_lag_nothing_is_taken_and_then_it_goes_on(world: World) -> Non
 
             await until(over)
             assert [row["status"] for row in stream.results] == [200] * 150
-            await world.settled()
-        assert len(await visible(world)) in range(1, 151)
+
+        async def found() -> bool:
+            return len(await visible(world)) == 150
+
+        await until(found)
 
     asyncio.run(scenario())
 
@@ -169,7 +172,7 @@ def test_above_the_lag_nothing_is_taken_and_then_it_goes_on(world: World) -> Non
 def test_kill_9_in_the_midst_loses_nothing_that_was_acknowledged(world: World) -> None:
     async def scenario() -> None:
         await world.create(4)
-        async with serving(world, "--max-lag", "1000000") as server, server.api.stream() as stream:
+        async with serving(world, "--max-lag", "10000") as server, server.api.stream() as stream:
             acknowledged: list[str] = []
 
             async def put(number: int) -> None:
@@ -184,7 +187,6 @@ def test_kill_9_in_the_midst_loses_nothing_that_was_acknowledged(world: World) -
             await stream.over.wait()
             await asyncio.gather(*putting, return_exceptions=True)
             assert 500 <= len(stream.results) < 20_000
-            assert len(acknowledged) < 4000
             known = await published(world)
             assert all(row["status"] == 200 for row in stream.results)
             assert {row["id"] for row in stream.results} | set(acknowledged) <= known.keys()
