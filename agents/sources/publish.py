@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from agents.kafka.connection import connection, translated
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
+from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
@@ -114,7 +115,8 @@ class Publisher:
     async def _records(self, changes: Sequence[Change]) -> list[Row]:
         """Sent, and acknowledged; the row of each, with its place."""
         topic = self._settings.source.topic
-        sent = [await self._send(topic, change.outgoing.key, change.outgoing.value) for change in changes]
+        headers = own_headers(self._settings)
+        sent = [await self._send(topic, change.outgoing.key, change.outgoing.value, headers) for change in changes]
         places = await asyncio.gather(*sent)
         self._sent += len(places) + len({place.partition for place in places})  # and a marker on each partition
         return [
@@ -122,8 +124,10 @@ class Publisher:
             for change, place in zip(changes, places, strict=True)
         ]
 
-    async def _send(self, topic: str, key: bytes, value: bytes | None) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = await self._producer.send(topic, key=key, value=value)
+    async def _send(
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = await self._producer.send(topic, key=key, value=value, headers=list(headers))
         return future
 
     async def _room(self) -> None:

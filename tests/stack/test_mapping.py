@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from agents.kafka.reader import log_reader
@@ -34,7 +35,7 @@ def event(number: int, body: str | None = None, op: str = "c") -> dict[str, Any]
     return {"before": row if op == "d" else None, "after": None if op == "d" else row, "op": op, "ts_ms": 1}
 
 
-def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder) -> None:
+def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder, tmp_path: Path) -> None:
     async def scenario() -> None:
         world.map_by(**RULES)
         await world.create(partitions=2)
@@ -59,6 +60,11 @@ def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder) 
         assert sorted(letter["key"] for letter in letters) == ["k", key(6).decode()]
         await world.produce([(key(6), event(6, "Again."))])
         await world.settled(worker=worker)
+        (tmp_path / "own.md").write_text("# Own\n\nIt is in Penstock's own form.")
+        published = world.command("ingest", "files", str(tmp_path / "own.md"), "--id", "relative")
+        assert published.returncode == 0, published.stderr
+        await world.settled(worker=worker)
+        assert "own.md#0" in await world.chunks()
         letters = rows(world.command("dlq", "list", "--json"))["letters"]
         assert [letter["key"] for letter in letters] == ["k"], "the other one is superseded, by the id of the rules"
         clean = world.command("index", "verify", "--json")

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 from agents.clock import Deadline
 from agents.kafka.connection import connection, passes, translated
 from agents.kafka.reader import LogReader, log_reader
+from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.http.admission import LOOK_S, Admission
@@ -142,7 +143,10 @@ class Log:
                 raise ProblemError(503, "Kafka is away: nothing was published", retry_after_s=RETRY_S)
             async with asyncio.timeout(self._publish_s):
                 sent: asyncio.Future[Any] = await producer.send(
-                    self.settings.source.topic, key=outgoing.key, value=outgoing.value
+                    self.settings.source.topic,
+                    key=outgoing.key,
+                    value=outgoing.value,
+                    headers=own_headers(self.settings),
                 )
         except (TimeoutError, KafkaError) as exc:
             self.admission.acknowledged()

@@ -43,7 +43,7 @@ class Broker:
     """The largest lag that there was."""
     waiting: list[tuple["asyncio.Future[Any]", bytes, bytes | None]] = field(default_factory=list)
 
-    async def send(self, topic: str, *, key: bytes, value: bytes | None) -> "asyncio.Future[Any]":
+    async def send(self, topic: str, *, key: bytes, value: bytes | None, headers: object = ()) -> "asyncio.Future[Any]":
         """As aiokafka's producer."""
         assert topic == "documents"
         future = asyncio.get_running_loop().create_future()
