@@ -45,6 +45,14 @@ def source_options(function: F) -> F:
                 show_default=True,
                 help="Refuse to delete more documents of a source than that.",
             ),
+            click.option(
+                "--include",
+                multiple=True,
+                metavar="GLOB",
+                help="Only what matches, by its path in the source: '*.md', 'docs/**'. May be repeated.",
+            ),
+            click.option("--exclude", multiple=True, metavar="GLOB", help="Nothing that matches; wins over --include."),
+            click.option("--delete-excluded", is_flag=True, help="With --sync: what is excluded counts as gone."),
             click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
             click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice."),
             click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -94,9 +102,13 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
 
     A JSON line's id is its `id`.
 
+    Patterns are held against the path in what was named, folder by folder; `**` is any number of folders, and a pattern
+    without a slash is held against the name. Documents of what is excluded stay as they are, unless --delete-excluded.
+
     \b
     Example: penstock ingest files docs/ notes.md corpus.jsonl
     Example: penstock ingest files docs/ --sync --dry-run
+    Example: penstock ingest files docs/ --include '*.md' --exclude 'drafts/**'
     """
     from agents.commands.run.ingest import files as run
 

@@ -84,6 +84,10 @@ class Prepared:
         """It."""
         yield self._documents[listed.id]
 
+    def excludes(self, _: str) -> bool:
+        """Nothing."""
+        return False
+
     async def close(self) -> None:
         """Nothing."""
 

@@ -39,7 +39,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
-    """An object of a kind that is not taken, such as `.png`. `option`: what would take it."""
+    """An object of a kind that is not taken, such as `.png`, or one that is excluded. `option`: what would take it."""
 
     kind: str
     option: str | None = None
@@ -57,6 +57,9 @@ class Source(Protocol):
 
     def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """The documents of one object, each valid for a worker."""
+
+    def excludes(self, name: str) -> bool:
+        """Whether the object of this id, listed before or not, is none that is looked at now: by `--exclude`, say."""
 
     async def close(self) -> None:
         """End what it has begun. Twice is harmless."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.patterns import EXCLUDED, Patterns
 from agents.sources.reading import TAKEN, Ids, Origin, Reading, cannot, why_passed_over
 from streams.errors import ConfigError
 
 
-def file_sources(paths: Sequence[Path], ids: Ids) -> "list[Files]":
+def file_sources(paths: Sequence[Path], ids: Ids, patterns: Patterns = Patterns()) -> "list[Files]":  # noqa: B008 - frozen
     """A source for each path, in their order, twice the same once.
 
     Raises ConfigError for a path that does not exist or cannot be looked at, and a named file of an unknown kind.
@@ -26,7 +27,7 @@ def file_sources(paths: Sequence[Path], ids: Ids) -> "list[Files]":
             raise ConfigError(f"{path} {cannot(exc)}") from exc
         if not stat.S_ISDIR(mode) and (why := why_passed_over(path.name)):
             raise ConfigError(f"{path}: {why.option or TAKEN}")
-        source = Files(path, ids)
+        source = Files(path, ids, patterns)
         found[source.name] = source
     return list(found.values())
 
@@ -34,9 +35,10 @@ def file_sources(paths: Sequence[Path], ids: Ids) -> "list[Files]":
 class Files:
     """`Source` of a folder with all below it, or of one file. Links to folders are not followed."""
 
-    def __init__(self, path: Path, ids: Ids) -> None:
+    def __init__(self, path: Path, ids: Ids, patterns: Patterns = Patterns()) -> None:  # noqa: B008 - frozen
         self._path = path.resolve()
         self._folder = self._path.is_dir()
+        self._patterns = patterns
         self._reading = Reading(ids)
 
     async def close(self) -> None:
@@ -51,18 +53,29 @@ class Files:
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """Every file of a kind that is taken."""
         for found in self._found():
-            if isinstance(found, Failure):
+            if not isinstance(found, Path):
                 yield found
+            elif not self._patterns.takes(self._relative(found)):
+                yield EXCLUDED
             else:
                 yield why_passed_over(found.name) or _listed(found)
 
-    def _found(self) -> Iterator[Path | Failure]:
+    def excludes(self, name: str) -> bool:
+        """As `Source` says."""
+        return not self._patterns.takes(self._relative(_path_of(name)))
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._path).as_posix() if self._folder else path.name
+
+    def _found(self) -> Iterator[Path | Failure | PassedOver]:
         if not self._folder:
             yield self._path
             return
         unreadable: list[OSError] = []
         for inside, folders, names in os.walk(self._path, onerror=unreadable.append):
-            folders.sort()
+            entered = [name for name in sorted(folders) if self._patterns.enters(self._relative(Path(inside) / name))]
+            yield from (EXCLUDED for _ in range(len(folders) - len(entered)))
+            folders[:] = entered
             yield from (Path(inside) / name for name in sorted(names))
             yield from (Failure(origin=str(exc.filename), reason=cannot(exc)) for exc in unreadable)
             unreadable.clear()
@@ -70,9 +83,12 @@ class Files:
 
     def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """As `Reading.documents`."""
-        path = Path(os.fsdecode(unquote_to_bytes(urlsplit(listed.id).path)))
-        relative = path.relative_to(self._path).as_posix() if self._folder else path.name
-        return self._reading.documents(path, Origin(uri=listed.id, shown=str(path), relative=relative))
+        path = _path_of(listed.id)
+        return self._reading.documents(path, Origin(uri=listed.id, shown=str(path), relative=self._relative(path)))
+
+
+def _path_of(uri: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
 def _listed(file: Path) -> Listed | Failure | PassedOver:

@@ -17,6 +17,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
 from agents.sources.convert.kinds import GZIP
+from agents.sources.patterns import EXCLUDED, Patterns
 from agents.sources.reading import Ids, Origin, Reading, why_passed_over
 from streams.errors import AwayError, ConfigError, PenstockError
 
@@ -31,19 +32,27 @@ ATTEMPTS = 5
 MISSING = ("NoSuchBucket", "404", "NoSuchKey")
 
 
-def object_sources(uris: Sequence[str], ids: Ids, *, endpoint: str | None, region: str | None) -> "list[Objects]":
+def object_sources(
+    uris: Sequence[str],
+    ids: Ids,
+    patterns: Patterns = Patterns(),  # noqa: B008 - frozen
+    *,
+    endpoint: str | None,
+    region: str | None,
+) -> "list[Objects]":
     """A source for each URI, in their order, twice the same once. Raises ConfigError for what is no such URI."""
-    return list({uri: Objects(uri, ids, endpoint=endpoint, region=region) for uri in uris}.values())
+    return list({uri: Objects(uri, ids, patterns, endpoint=endpoint, region=region) for uri in uris}.values())
 
 
 class Objects:
     """`Source` of the objects of a bucket whose keys begin so: `s3://BUCKET/PREFIX`."""
 
-    def __init__(self, uri: str, ids: Ids, *, endpoint: str | None, region: str | None) -> None:
+    def __init__(self, uri: str, ids: Ids, patterns: Patterns, *, endpoint: str | None, region: str | None) -> None:
         self._bucket, _, self._prefix = uri.removeprefix(SCHEME).partition("/")
         if not uri.startswith(SCHEME) or not self._bucket:
             raise ConfigError(f"{uri}: s3://BUCKET or s3://BUCKET/PREFIX is needed")
         self._options = {"endpoint_url": endpoint, "region_name": region}
+        self._patterns = patterns
         self._reading = Reading(ids)
         self._stack = AsyncExitStack()
         self._connected: S3Client | None = None
@@ -82,7 +91,16 @@ class Objects:
                     if key.endswith("/") and not size:  # what consoles make of a folder
                         continue
                     listed = Listed(id=f"{SCHEME}{self._bucket}/{key}", tag=row["ETag"].strip('"'), size=size)
-                    yield why_passed_over(key.rpartition("/")[2]) or listed
+                    excluded = None if self._patterns.takes(self._relative(key)) else EXCLUDED
+                    yield excluded or why_passed_over(key.rpartition("/")[2]) or listed
+
+    def excludes(self, name: str) -> bool:
+        """As `Source` says."""
+        return not self._patterns.takes(self._relative(name.removeprefix(f"{SCHEME}{self._bucket}/")))
+
+    def _relative(self, key: str) -> str:
+        """What follows the prefix; of an object that has the prefix for its key, its name."""
+        return key.removeprefix(self._prefix).lstrip("/") or key.rpartition("/")[2]
 
     async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """As `Reading.documents`, of a copy on disk that is gone afterwards."""
@@ -90,7 +108,7 @@ class Objects:
         if listed.size > LARGEST_OBJECT:
             yield Failure(origin=listed.id, reason=f"{listed.size} bytes are more than {LARGEST_OBJECT}: divide it")
             return
-        relative = key.removeprefix(self._prefix).lstrip("/") or key.rpartition("/")[2]
+        relative = self._relative(key)
         with tempfile.TemporaryDirectory(prefix="penstock-object-") as folder:
             path = Path(folder) / f"object{_suffixes(key)}"
             try:

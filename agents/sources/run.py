@@ -39,7 +39,8 @@ class Deletes:
 class Options:
     """`again`: also what is unchanged. `sync`: what is gone from a source is deleted. `strict`: all, or nothing.
 
-    `dry_run`: publish and remember nothing. `partitions`: of a topic that is made now.
+    `dry_run`: publish and remember nothing. `partitions`: of a topic that is made now. `delete_excluded`: what is
+    excluded is gone.
     """
 
     sync: bool = False
@@ -47,6 +48,7 @@ class Options:
     again: bool = False
     strict: bool = False
     dry_run: bool = False
+    delete_excluded: bool = False
     max_lag: int = 10_000
     partitions: int = 8
 
@@ -165,6 +167,8 @@ class Ingestion:
                     self._summary.pass_over(found)
         if not self._complete:
             self._summary.incomplete.append(self._source.name)
+        if not self._options.delete_excluded:
+            self._state.leave_out(self._source.name, self._source.excludes)
         self._listing = self._state.compare(self._source.name, again=self._options.again)
         self._summary.unchanged += self._listing.unchanged
         if self._options.sync and self._complete:

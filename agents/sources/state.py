@@ -11,7 +11,7 @@ fetched again, and its documents are published again. Whose a document is stays.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -36,6 +36,7 @@ CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
 """
 UNCHANGED = """EXISTS (SELECT 1 FROM objects
     WHERE source = ? AND objects.object = listed.object AND objects.tag = listed.tag)"""
+LEFT_OUT = "left out"
 NOWHERE = ""
 """In place of the object, of a document that it does not have any more."""
 MANY = 500
@@ -76,6 +77,7 @@ class State(Scratch):
     def __init__(self, log: str) -> None:
         """`log`: of the source topic as it is now."""
         self._log = log
+        self._places = 0
         super().__init__(_TABLES)
 
     def take(self, rows: Iterable[Row]) -> None:
@@ -131,17 +133,28 @@ class State(Scratch):
         """Of one source; of the one before nothing is kept."""
         self._db.execute("DELETE FROM listed")
         self._db.execute("DELETE FROM seen")
+        self._places = 0
 
     def add_listed(self, listed: Listed) -> None:
         """An object; it is fetched after those that were added before."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO listed (object, tag, size, place) VALUES (?, ?, ?, (SELECT COUNT(*) FROM listed))",
-            (listed.id, listed.tag, listed.size),
-        )
+        query = "INSERT OR REPLACE INTO listed (object, tag, size, place) VALUES (?, ?, ?, ?)"
+        self._db.execute(query, (listed.id, listed.tag, listed.size, self._places))
+        self._places += 1
+
+    def leave_out(self, source: str, excludes: Callable[[str], bool]) -> None:
+        """Objects that were published before, and are excluded now: they are neither fetched nor gone."""
+        query = """SELECT object FROM (
+                SELECT object FROM objects WHERE source = ?1 UNION SELECT object FROM documents WHERE source = ?1)
+            WHERE object > ?2 AND object NOT IN (SELECT object FROM listed) ORDER BY object LIMIT ?3"""
+        last = NOWHERE
+        while rows := self._db.execute(query, (source, last, MANY)).fetchall():
+            left = [(name, LEFT_OUT) for (name,) in rows if excludes(name)]
+            self._db.executemany("INSERT INTO listed (object, read) VALUES (?, ?)", left)
+            last = rows[-1][0]
 
     def compare(self, source: str, *, again: bool) -> Listing:
         """The listing beside what was published of the source. `again`: what is unchanged counts as changed."""
-        query = f"SELECT COUNT(*), COALESCE(SUM({UNCHANGED}), 0) FROM listed"  # noqa: S608 - a constant
+        query = f"SELECT COUNT(place), COALESCE(SUM({UNCHANGED}), 0) FROM listed"  # noqa: S608 - a constant
         listed, unchanged = self._db.execute(query, (source,)).fetchone()
         query = """SELECT COUNT(*), COALESCE(SUM(object NOT IN (SELECT object FROM listed)), 0)
             FROM documents WHERE source = ?"""
@@ -173,12 +186,13 @@ class State(Scratch):
     def may_have_left(self, source: str, name: str, *, again: bool) -> bool:
         """Whether a document that this object had may be another one's now.
 
-        It is not listed any more, is still to be read, or was read, all of it; and so the document was not seen there.
+        It is not listed any more, is left out or still to be read, or was read, all of it; and so the document was not
+        seen there.
         """
         query = """SELECT read, tag = (SELECT tag FROM objects WHERE source = ? AND object = ?)
             FROM listed WHERE object = ?"""
         row = self._db.execute(query, (source, name, name)).fetchone()
-        return row is None or row[0] == "all" or (row[0] == "no" and (again or not row[1]))
+        return row is None or row[0] in ("all", LEFT_OUT) or (row[0] == "no" and (again or not row[1]))
 
     def was_read(self, name: str, *, whole: bool) -> None:
         """An object was, whole or in part: what it has not, of what it had, is gone from it, or may be there still."""

@@ -13,6 +13,7 @@ from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.settings import Settings
 from agents.sources import Source
 from agents.sources.files import file_sources
+from agents.sources.patterns import patterns
 from agents.sources.reading import TAKEN, Ids
 from agents.sources.run import Deletes, Options, Summary, run
 from agents.stopping import finish
@@ -23,10 +24,17 @@ SHOWN = 20
 
 
 def files(
-    settings: Settings, paths: Sequence[Path], *, by: Literal["uri", "relative"], prefix: str, **rest: Any
+    settings: Settings,
+    paths: Sequence[Path],
+    *,
+    by: Literal["uri", "relative"],
+    prefix: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    **rest: Any,
 ) -> None:
     """Publish what changed in these files and folders."""
-    sources = file_sources(paths, Ids(by=by, prefix=prefix))
+    sources = file_sources(paths, Ids(by=by, prefix=prefix), patterns(include, exclude))
     _ingest(settings, sources, **rest)
 
 
@@ -38,6 +46,8 @@ def s3(
     region: str | None,
     by: Literal["uri", "relative"],
     prefix: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
     **rest: Any,
 ) -> None:
     """Publish what changed in these buckets."""
@@ -45,7 +55,8 @@ def s3(
         from agents.sources.objects import object_sources
     except ModuleNotFoundError as exc:
         raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[s3]'` brings it") from exc
-    _ingest(settings, object_sources(uris, Ids(by=by, prefix=prefix), endpoint=endpoint, region=region), **rest)
+    ids, found = Ids(by=by, prefix=prefix), patterns(include, exclude)
+    _ingest(settings, object_sources(uris, ids, found, endpoint=endpoint, region=region), **rest)
 
 
 def _ingest(

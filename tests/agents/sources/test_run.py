@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change
 from agents.sources.run import Deletes, Ingestion, Options, Summary
 from agents.sources.state import Row, State, hash_of
@@ -26,8 +27,11 @@ class MemorySource:
 
     name = "memory:/"
 
-    def __init__(self, objects: Objects, bad: Sequence[str] = (), unlistable: Sequence[str] = ()) -> None:
+    def __init__(
+        self, objects: Objects, bad: Sequence[str] = (), unlistable: Sequence[str] = (), excluded: Sequence[str] = ()
+    ) -> None:
         self.objects = objects
+        self.excluded = excluded
         self.bad = bad
         self.unlistable = unlistable
         self.fetched: list[str] = []
@@ -35,7 +39,9 @@ class MemorySource:
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """In any order; here in that of the names."""
         for name, documents in sorted(self.objects.items()):
-            if name in self.unlistable:
+            if self.excludes(name):
+                yield EXCLUDED
+            elif name in self.unlistable:
                 yield Failure(origin=name, reason="unlistable")
             else:
                 yield Listed(id=name, tag=hash_of(repr(documents).encode()))
@@ -48,6 +54,10 @@ class MemorySource:
                 yield Failure(origin=doc, reason="bad")
             else:
                 yield Outgoing(key=doc.encode(), value=text.encode(), origin=doc)
+
+    def excludes(self, name: str) -> bool:
+        """By its name."""
+        return name in self.excluded
 
     async def close(self) -> None:
         """Nothing."""
@@ -213,3 +223,32 @@ def test_a_document_may_move_from_one_object_to_another() -> None:
     assert (summary.failed, summary.published, summary.deleted) == (0, 0, 0)
     summary = topic.ingest(MemorySource({"A": {"b": "x", "a": "x"}, "B": {"c": "x", "a": "y"}}), ANY)
     assert (summary.failed, summary.failures[0].reason) == (1, "the document a is in A, too: rename one")
+
+
+@given(st.lists(st.tuples(objects.filter(apart), st.sets(st.sampled_from("ABCD"))), min_size=2, max_size=4))
+def test_what_is_excluded_stays_as_it_was(steps: list[tuple[Objects, set[str]]]) -> None:
+    """Neither fetched nor deleted, whether it is there or not; what another object has taken over is that one's."""
+    topic = Topic()
+    for there, excluded in steps:
+        before, owners = topic.documents, topic.owners
+        source = MemorySource(there, excluded=sorted(excluded))
+        topic.ingest(source, ANY)
+        assert not excluded & set(source.fetched)
+        seen = {doc: text for name, texts in there.items() if name not in excluded for doc, text in texts.items()}
+        left = {doc: text for doc, text in before.items() if owners[doc] in excluded and doc not in seen}
+        assert topic.documents == seen | left
+    everything = Options(sync=True, max_deletes=Deletes(share=1.0), delete_excluded=True)
+    topic.ingest(source, everything)
+    assert topic.documents == seen
+
+
+def test_what_is_excluded_is_deleted_when_that_is_asked_for() -> None:
+    topic = Topic()
+    topic.ingest(MemorySource({"A": {"a": "x"}, "B": {"b": "x"}}), ANY)
+    excluded = MemorySource({"A": {"a": "x"}, "B": {"b": "y"}}, excluded="B")
+    summary = topic.ingest(excluded, ANY)
+    assert (summary.gone, summary.deleted, summary.unchanged, summary.passed_over) == (0, 0, 1, {"excluded": 1})
+    assert topic.ingest(excluded, Options(delete_excluded=True)).gone == 1
+    both = Options(sync=True, max_deletes=Deletes(count=1), delete_excluded=True)
+    assert topic.ingest(excluded, both).deleted == 1
+    assert topic.ingest(MemorySource(excluded.objects), ANY).published == 1
