@@ -22,11 +22,15 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """An object of a listing. `id`: its URI. `tag`: another one when its bytes changed. `size`: bytes, where known."""
+    """An object of a listing. `id`: its URI. `tag`: another one when its bytes changed. `size`: bytes, where known.
+
+    `version`: of these bytes, where the source keeps older ones, and tells.
+    """
 
     id: str
     tag: str
     size: int = 0
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +59,11 @@ class Source(Protocol):
     def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """Every object that there is now; not all of them after a failure. Raises PenstockError where none can be."""
 
-    def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
-        """The documents of one object, each valid for a worker."""
+    def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure | Listed]:
+        """The documents of one object, each valid for a worker.
+
+        First, where it is known, what they are read from: the object may have been replaced since it was listed.
+        """
 
     def excludes(self, name: str) -> bool:
         """Whether the object of this id, listed before or not, is none that is looked at now: by `--exclude`, say."""

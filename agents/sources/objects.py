@@ -1,19 +1,13 @@
-"""Objects of S3, or of what speaks like it. An object's id is `s3://BUCKET/KEY`, its tag the ETag.
+"""Objects of a store, whichever it is: an object's id is the URI of its bucket with its key, its tag the ETag.
 
-Keys are taken byte for byte, whatever is in them, such as `a//b` or `a/../b`. Credentials come from where Amazon's own
-tools have them: the environment, `~/.aws`, or the machine's role.
+Keys are taken byte for byte, whatever is in them, such as `a//b` or `a/../b`.
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
-from botocore.exceptions import ConnectionError as NoConnectionError
+from typing import Protocol
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
 from agents.sources.convert.kinds import GZIP
@@ -21,133 +15,133 @@ from agents.sources.patterns import EXCLUDED, Patterns
 from agents.sources.reading import Ids, Origin, Reading, why_passed_over
 from streams.errors import AwayError, ConfigError, PenstockError
 
-if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
-
-SCHEME = "s3://"
-PART_BYTES = 1024**2
 LARGEST_OBJECT = 4 * 1024**3
 """Bytes on disk while one object is read."""
-ATTEMPTS = 5
-MISSING = ("NoSuchBucket", "404", "NoSuchKey")
 
 
-def object_sources(
-    uris: Sequence[str],
-    ids: Ids,
-    patterns: Patterns = Patterns(),  # noqa: B008 - frozen
-    *,
-    endpoint: str | None,
-    region: str | None,
-) -> "list[Objects]":
-    """A source for each URI, in their order, twice the same once. Raises ConfigError for what is no such URI."""
-    return list({uri: Objects(uri, ids, patterns, endpoint=endpoint, region=region) for uri in uris}.values())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An object of a store. `tag`: its ETag, without quotes. `version`: its id, where the bucket keeps versions."""
+
+    key: str
+    tag: str
+    size: int
+    version: str | None = None
+
+
+class Store(Protocol):
+    """A bucket, or a container. What its client raises is an error of ours here: AwayError when it may pass."""
+
+    @property
+    def uri(self) -> str:
+        """`s3://BUCKET/`: with the key behind it that of an object."""
+
+    def list(self, prefix: str) -> AsyncIterator[Found | Failure]:
+        """Every object whose key begins so. Raises PenstockError where they cannot be listed to the end."""
+
+    async def look(self, key: str) -> Found | None:
+        """An object as it is now; None where there is none. Raises PenstockError where that cannot be told."""
+
+    async def read(self, key: str, path: Path, largest: int) -> Found:
+        """Copy an object as it is now into a file, all of it of one version, in parts. Returns what was read.
+
+        Raises PenstockError, also for one of more bytes than `largest`.
+        """
+
+    async def close(self) -> None:
+        """Close the connections. Twice is harmless."""
 
 
 class Objects:
-    """`Source` of the objects of a bucket whose keys begin so: `s3://BUCKET/PREFIX`."""
+    """`Source` of the objects of a store whose keys begin so."""
 
-    def __init__(self, uri: str, ids: Ids, patterns: Patterns, *, endpoint: str | None, region: str | None) -> None:
-        self._bucket, _, self._prefix = uri.removeprefix(SCHEME).partition("/")
-        if not uri.startswith(SCHEME) or not self._bucket:
-            raise ConfigError(f"{uri}: s3://BUCKET or s3://BUCKET/PREFIX is needed")
-        self._options = {"endpoint_url": endpoint, "region_name": region}
+    def __init__(self, store: Store, prefix: str, ids: Ids, patterns: Patterns) -> None:
+        self._store = store
+        self._prefix = prefix
         self._patterns = patterns
         self._reading = Reading(ids)
-        self._stack = AsyncExitStack()
-        self._connected: S3Client | None = None
 
     @property
     def name(self) -> str:
         """The URI; objects of `docs/` and of `docs` are two sources."""
-        return f"{SCHEME}{self._bucket}/{self._prefix}"
+        return f"{self._store.uri}{self._prefix}"
 
     async def close(self) -> None:
         """Close the connections, and end the process that converts."""
         await self._reading.close()
-        await self._stack.aclose()
-        self._connected = None
-
-    async def _client(self) -> "S3Client":
-        if self._connected is not None:
-            return self._connected
-        config = AioConfig(retries={"max_attempts": ATTEMPTS, "mode": "standard"})
-        made = get_session().create_client("s3", config=config, **self._options)
-        client: S3Client = await self._stack.enter_async_context(made)
-        self._connected = client
-        return client
+        await self._store.close()
 
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """Every object of a kind that is taken. Raises PenstockError where the bucket cannot be listed to its end."""
-        with self._translated(self.name):
-            pages = (
-                (await self._client())
-                .get_paginator("list_objects_v2")
-                .paginate(Bucket=self._bucket, Prefix=self._prefix)
-            )
-            async for page in pages:
-                for row in page.get("Contents", []):
-                    key, size = row["Key"], row["Size"]
-                    if key.endswith("/") and not size:  # what consoles make of a folder
-                        continue
-                    listed = Listed(id=f"{SCHEME}{self._bucket}/{key}", tag=row["ETag"].strip('"'), size=size)
-                    excluded = None if self._patterns.takes(self._relative(key)) else EXCLUDED
-                    yield excluded or why_passed_over(key.rpartition("/")[2]) or listed
+        async for found in self._store.list(self._prefix):
+            if isinstance(found, Failure):
+                yield found
+            elif not (found.key.endswith("/") and not found.size):  # what consoles make of a folder
+                yield self._taken(found)
+
+    async def look(self, name: str) -> Listed | PassedOver | None:
+        """One object as a listing would have it now, by its id; None where there is none.
+
+        Raises PenstockError where that cannot be told.
+        """
+        found = await self._store.look(self._key(name))
+        return self._taken(found) if found else None
+
+    def holds(self, name: str) -> bool:
+        """Whether an object of this id would be among them, if there is one."""
+        return name.startswith(self.name)
 
     def excludes(self, name: str) -> bool:
         """As `Source` says."""
-        return not self._patterns.takes(self._relative(name.removeprefix(f"{SCHEME}{self._bucket}/")))
+        return not self._patterns.takes(self._relative(self._key(name)))
+
+    def _taken(self, found: Found) -> Listed | PassedOver:
+        if not self._patterns.takes(self._relative(found.key)):
+            return EXCLUDED
+        return why_passed_over(found.key.rpartition("/")[2]) or self._listed(found)
+
+    def _listed(self, found: Found) -> Listed:
+        return Listed(id=f"{self._store.uri}{found.key}", tag=found.tag, size=found.size, version=found.version)
+
+    def _key(self, name: str) -> str:
+        return name.removeprefix(self._store.uri)
 
     def _relative(self, key: str) -> str:
         """What follows the prefix; of an object that has the prefix for its key, its name."""
         return key.removeprefix(self._prefix).lstrip("/") or key.rpartition("/")[2]
 
-    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
-        """As `Reading.documents`, of a copy on disk that is gone afterwards."""
-        key = listed.id.removeprefix(f"{SCHEME}{self._bucket}/")
-        if listed.size > LARGEST_OBJECT:
-            yield Failure(origin=listed.id, reason=f"{listed.size} bytes are more than {LARGEST_OBJECT}: divide it")
-            return
-        relative = self._relative(key)
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure | Listed]:
+        """As `Reading.documents`, of a copy on disk that is gone afterwards; first what it is a copy of."""
+        key = self._key(listed.id)
         with tempfile.TemporaryDirectory(prefix="penstock-object-") as folder:
             path = Path(folder) / f"object{_suffixes(key)}"
             try:
-                with self._translated(listed.id):
-                    await self._download(key, path)
+                found = await self._store.read(key, path, LARGEST_OBJECT)
             except AwayError:
                 raise
             except PenstockError as exc:
                 yield Failure(origin=listed.id, reason=str(exc))
                 return
-            async for found in self._reading.documents(path, Origin(uri=listed.id, shown=listed.id, relative=relative)):
-                yield found
+            except OSError as exc:
+                yield Failure(origin=listed.id, reason=f"no copy can be made in {folder}: {exc.strerror or exc}")
+                return
+            yield self._listed(found)
+            origin = Origin(uri=listed.id, shown=listed.id, relative=self._relative(key))
+            async for document in self._reading.documents(path, origin):
+                yield document
 
-    async def _download(self, key: str, path: Path) -> None:
-        answer = await (await self._client()).get_object(Bucket=self._bucket, Key=key)
-        with path.open("wb") as opened:
-            async with answer["Body"] as body:
-                async for part in body.iter_chunks(PART_BYTES):
-                    opened.write(part)
 
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """Whatever the client raises inside is an error of our own outside; AwayError when it may pass."""
-        try:
-            yield
-        except NoCredentialsError as exc:
-            raise ConfigError(
-                f"{what}: no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from exc
-        except ClientError as exc:
-            code, told = exc.response["Error"].get("Code", ""), exc.response["Error"].get("Message", "")
-            kind = AwayError if exc.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 else PenstockError
-            if code in MISSING:
-                told = "there is no such bucket, or object"
-            raise kind(f"{what}: {told or code} ({code})") from exc
-        except (HTTPClientError, NoConnectionError) as exc:
-            raise AwayError(f"{what} cannot be reached: {exc}") from exc
-        except BotoCoreError as exc:
-            raise ConfigError(f"{what}: {exc}") from exc
+def divided(uri: str, scheme: str, bucket: str = "BUCKET") -> tuple[str, str]:
+    """Bucket and prefix. Raises ConfigError for what is no URI of this scheme."""
+    name, _, prefix = uri.removeprefix(scheme).partition("/")
+    if not uri.startswith(scheme) or not name:
+        raise ConfigError(f"{uri}: {scheme}{bucket} or {scheme}{bucket}/PREFIX is needed")
+    return name, prefix
+
+
+def too_large(size: int, largest: int) -> PenstockError:
+    """Of an object of so many bytes."""
+    return PenstockError(f"{size} bytes are more than {largest}: divide it")
 
 
 def _suffixes(key: str) -> str:

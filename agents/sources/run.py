@@ -180,8 +180,11 @@ class Ingestion:
         rows = self._state.to_fetch(self._source.name, again=self._options.again)
         for number, listed in enumerate(rows):
             self._report(doing, number, self._listing.changed)
-            whole = True
+            whole, read = True, listed
             async for found in self._source.fetch(listed):
+                if isinstance(found, Listed):
+                    read = found
+                    continue
                 failure = found if isinstance(found, Failure) else self._take(listed, found, keep=to is not None)
                 if failure:
                     whole = False
@@ -193,7 +196,7 @@ class Ingestion:
                 for doc, published in self._state.left(self._source.name, listed.id):
                     self._keep(*self._state.document_row(doc, published))
                     await self._flush_when_full(to)
-                self._keep(*self._state.object_row(self._source.name, listed.id, listed.tag))
+                self._keep(*self._state.object_row(self._source.name, listed.id, read.tag, read.version))
                 self._summary.changed += 1
                 await self._flush_when_full(to)
         self._report(doing, self._listing.changed, self._listing.changed)

@@ -2,7 +2,7 @@
 
 Rows of the topic are written in the transaction of the records that they are about, by `agents.sources.publish`:
 
-    ["object", source, object]   {"tag", "log"}                                              all of it was published
+    ["object", source, object]   {"tag", "log", "version"?}                                  all of it was published
     ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
 
 `log` is that of the source topic (`Described.log`). What was published to another one is in no topic now: the object is
@@ -107,10 +107,10 @@ class State(Scratch):
             (doc, told["source"], told["object"], known, told["partition"], told["offset"]),
         )
 
-    def object_row(self, source: str, name: str, tag: str | None) -> Row:
+    def object_row(self, source: str, name: str, tag: str | None, version: str | None = None) -> Row:
         """To write when all of an object was published; no tag: it is gone."""
-        value = None if tag is None else orjson.dumps({"tag": tag, "log": self._log})
-        return orjson.dumps(["object", source, name]), value
+        told = {"tag": tag, "log": self._log} | ({"version": version} if version else {})
+        return orjson.dumps(["object", source, name]), None if tag is None else orjson.dumps(told)
 
     def document_row(self, doc: str, published: Published) -> Row:
         """To write with a document's record, or when it is another object's now."""

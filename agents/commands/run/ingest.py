@@ -52,11 +52,11 @@ def s3(
 ) -> None:
     """Publish what changed in these buckets."""
     try:
-        from agents.sources.objects import object_sources
+        from agents.sources.s3 import bucket_sources
     except ModuleNotFoundError as exc:
         raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[s3]'` brings it") from exc
     ids, found = Ids(by=by, prefix=prefix), patterns(include, exclude)
-    _ingest(settings, object_sources(uris, ids, found, endpoint=endpoint, region=region), **rest)
+    _ingest(settings, bucket_sources(uris, ids, found, endpoint=endpoint, region=region), **rest)
 
 
 def _ingest(

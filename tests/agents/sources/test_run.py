@@ -1,7 +1,7 @@
 """What a run of any source does: with a source and transactions in memory, edits and kills at random."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -32,28 +32,34 @@ class MemorySource:
     ) -> None:
         self.objects = objects
         self.excluded = excluded
+        self.before_fetch: Callable[[], object] = lambda: None
         self.bad = bad
         self.unlistable = unlistable
         self.fetched: list[str] = []
 
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """In any order; here in that of the names."""
-        for name, documents in sorted(self.objects.items()):
+        for name in sorted(self.objects):
             if self.excludes(name):
                 yield EXCLUDED
             elif name in self.unlistable:
                 yield Failure(origin=name, reason="unlistable")
             else:
-                yield Listed(id=name, tag=hash_of(repr(documents).encode()))
+                yield self._listed(name)
 
-    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
-        """Every document."""
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure | Listed]:
+        """Every document, as it is when `before_fetch` has run."""
         self.fetched.append(listed.id)
+        self.before_fetch()
+        yield self._listed(listed.id)
         for doc, text in self.objects[listed.id].items():
             if doc in self.bad:
                 yield Failure(origin=doc, reason="bad")
             else:
                 yield Outgoing(key=doc.encode(), value=text.encode(), origin=doc)
+
+    def _listed(self, name: str) -> Listed:
+        return Listed(id=name, tag=hash_of(repr(self.objects[name]).encode()))
 
     def excludes(self, name: str) -> bool:
         """By its name."""
@@ -252,3 +258,13 @@ def test_what_is_excluded_is_deleted_when_that_is_asked_for() -> None:
     both = Options(sync=True, max_deletes=Deletes(count=1), delete_excluded=True)
     assert topic.ingest(excluded, both).deleted == 1
     assert topic.ingest(MemorySource(excluded.objects), ANY).published == 1
+
+
+def test_an_object_that_was_replaced_since_it_was_listed_is_remembered_as_it_was_read() -> None:
+    topic = Topic()
+    source = MemorySource({"A": {"a": "first"}})
+    source.before_fetch = lambda: source.objects.update(A={"a": "other"})
+    assert topic.ingest(source, ANY).published == 1
+    assert topic.documents == {"a": "other"}
+    again = MemorySource({"A": {"a": "first"}})
+    assert (topic.ingest(again, ANY).published, topic.documents) == (1, {"a": "first"})
