@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,17 +206,24 @@ async def breaks_off(endpoint: str, after: int) -> AsyncIterator[tuple[str, list
             back.close()
 
         asking = asyncio.create_task(ask())
-        while passed[number] < after and (data := await there.read(min(2**16, after - passed[number]))):
-            passed[number] += len(data)
-            writer.write(data)
-            await writer.drain()
+        with suppress(ConnectionError):
+            while passed[number] < after and (data := await there.read(min(2**16, after - passed[number]))):
+                passed[number] += len(data)
+                writer.write(data)
+                await writer.drain()
         asking.cancel()
-        back.close()
-        writer.close()
+        for one in (back, writer):
+            one.close()
+            with suppress(ConnectionError):
+                await one.wait_closed()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    handlers = list[asyncio.Task[None]]()
+    server = await asyncio.start_server(
+        lambda reader, writer: handlers.append(asyncio.create_task(forward(reader, writer))), "127.0.0.1", 0
+    )
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", passed
+    await asyncio.gather(*handlers)
 
 
 def test_a_copy_that_breaks_off_goes_on_where_it_was(endpoint: str, tmp_path: Path) -> None:
