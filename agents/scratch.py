@@ -23,4 +23,8 @@ class Scratch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Twice is harmless."""
         self._db.close()

@@ -15,6 +15,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _terminated = False
 
 
+class Stopped(KeyboardInterrupt):
+    """By one signal, and what was going on has ended in order."""
+
+
 def end_at_once() -> None:
     """From here on a signal ends the process, without a word. One that whoever started it has ignored stays ignored.
 
@@ -34,7 +38,10 @@ def begin() -> None:
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """What `asyncio.run` does, and a signal cancels it. A second one raises KeyboardInterrupt wherever that is."""
+    """What `asyncio.run` does, and a signal cancels it: then it raises Stopped.
+
+    A second one raises KeyboardInterrupt wherever that is.
+    """
     import asyncio  # not for a help text
 
     begin()
@@ -72,7 +79,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(stoppable())
     except asyncio.CancelledError:
         if stopped:
-            raise KeyboardInterrupt from None
+            raise Stopped from None
         raise
 
 

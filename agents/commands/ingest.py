@@ -45,14 +45,6 @@ def source_options(function: F) -> F:
                 show_default=True,
                 help="Refuse to delete more documents of a source than that.",
             ),
-            click.option(
-                "--include",
-                multiple=True,
-                metavar="GLOB",
-                help="Only what matches, by its path in the source: '*.md', 'docs/**'. May be repeated.",
-            ),
-            click.option("--exclude", multiple=True, metavar="GLOB", help="Nothing that matches; wins over --include."),
-            click.option("--delete-excluded", is_flag=True, help="With --sync: what is excluded counts as gone."),
             click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
             click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice."),
             click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -75,24 +67,47 @@ def source_options(function: F) -> F:
     return function
 
 
+def listing_options(function: F) -> F:
+    """What every source has that is listed."""
+    for option in reversed(
+        (
+            click.option(
+                "--id",
+                "by",
+                type=click.Choice(["uri", "relative"]),
+                default="uri",
+                show_default=True,
+                help="Name documents by URI, or by the path in what was named.",
+            ),
+            click.option(
+                "--include",
+                multiple=True,
+                metavar="GLOB",
+                help="Only what matches, by its path in what was named: '*.md', 'docs/**'. May be repeated.",
+            ),
+            click.option("--exclude", multiple=True, metavar="GLOB", help="Nothing that matches; wins over --include."),
+            click.option("--delete-excluded", is_flag=True, help="With --sync: what is excluded counts as gone."),
+            click.option(
+                "--watch",
+                "every_s",
+                type=click.FloatRange(1),
+                metavar="SECONDS",
+                help="List again so long after each time, until Ctrl-C or SIGTERM.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @click.group()
 def ingest() -> None:
     """Publish documents to the source topic: what changed since the last time, or is sent over HTTP."""
 
 
-id_option = click.option(
-    "--id",
-    "by",
-    type=click.Choice(["uri", "relative"]),
-    default="uri",
-    show_default=True,
-    help="Name documents by URI, or by the path in what was named.",
-)
-
-
 @ingest.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@id_option
+@listing_options
 @source_options
 def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Settings", **options: Any) -> None:
     """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
@@ -108,7 +123,7 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
     \b
     Example: penstock ingest files docs/ notes.md corpus.jsonl
     Example: penstock ingest files docs/ --sync --dry-run
-    Example: penstock ingest files docs/ --include '*.md' --exclude 'drafts/**'
+    Example: penstock ingest files docs/ --include '*.md' --exclude 'drafts/**' --watch 10
     """
     from agents.commands.run.ingest import files as run
 
@@ -119,7 +134,7 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
 @click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
 @click.option("--endpoint", metavar="URL", help="Of a server that is not Amazon's.")
 @click.option("--region", help="Where the environment does not say.")
-@id_option
+@listing_options
 @source_options
 def s3(
     uris: tuple[str, ...],

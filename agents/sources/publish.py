@@ -86,9 +86,20 @@ class Publisher:
     async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
         """Records, their rows, and rows of objects. Waits for the lag.
 
+        Whoever stops it waits for the transaction that is open: it is committed, or not, and that is known.
         Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source.
         """
         await self._room()
+        work = asyncio.create_task(self._transaction(changes, rows))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # else Python complains that nobody asked
+            raise
+
+    async def _transaction(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
         try:
             async with asyncio.timeout(COMMIT_S), self._producer.transaction():
                 written = [*await self._records(changes), *rows]

@@ -5,17 +5,12 @@ transaction. Unchanged objects are not fetched, and unchanged documents of chang
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from agents.kafka.reader import log_reader
 from agents.progress import Report
-from agents.settings import Settings
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
-from agents.sources.publish import MANY, Change, Transactions, Wait, publisher, size_of
-from agents.sources.state import Listing, Published, State, document_key, hash_of, state_topic
-from agents.sources.topic import largest_record, source_topic
+from agents.sources.publish import MANY, Change, Transactions, size_of
+from agents.sources.state import Listing, Published, State, document_key, hash_of
 from streams.errors import RefusedError
 
 BATCH_BYTES = 4 * 1024**2
@@ -40,7 +35,7 @@ class Options:
     """`again`: also what is unchanged. `sync`: what is gone from a source is deleted. `strict`: all, or nothing.
 
     `dry_run`: publish and remember nothing. `partitions`: of a topic that is made now. `delete_excluded`: what is
-    excluded is gone.
+    excluded is gone. `watched`: it is run again and again, so that what is refused or fails is told, and waits.
     """
 
     sync: bool = False
@@ -49,6 +44,7 @@ class Options:
     strict: bool = False
     dry_run: bool = False
     delete_excluded: bool = False
+    watched: bool = False
     max_lag: int = 10_000
     partitions: int = 8
 
@@ -58,7 +54,7 @@ class Summary:
     """What became of a run. Documents: `published`, `deleted`, `gone` (not deleted: no `sync`); objects: the others.
 
     `changed`: to be fetched, in a dry run; else fetched. `incomplete`: sources whose listing had failures.
-    `options`: what would take a kind that was passed over.
+    `options`: what would take a kind that was passed over. `refused`: deletions, where that ends nothing.
     """
 
     published: int = 0
@@ -71,6 +67,7 @@ class Summary:
     passed_over: Counter[str] = field(default_factory=Counter)
     options: dict[str, str] = field(default_factory=dict)
     incomplete: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     def fail(self, failure: Failure) -> None:
         """Count it, and list it while the list is not long."""
@@ -83,34 +80,6 @@ class Summary:
         self.passed_over[found.kind] += 1
         if found.option:
             self.options[found.kind] = found.option
-
-
-async def run(settings: Settings, sources: Sequence[Source], options: Options, report: Report, wait: Wait) -> Summary:
-    """Ingest each source in turn. Makes the topics that are missing, but in a dry run.
-
-    Raises RefusedError when more would be deleted than may be, PenstockError when Kafka does not take it. What was
-    published before either stays, and is remembered.
-    """
-    summary = Summary()
-    async with AsyncExitStack() as stack, log_reader(settings) as reader:
-        topic = await source_topic(reader, settings, None if options.dry_run else options.partitions)
-        told = await state_topic(reader, settings.sources_topic, make=not options.dry_run)
-        state = stack.enter_context(State(topic.log if topic else ""))
-        limit = await largest_record(reader, settings) if topic else 0
-        for source in sources:
-            stack.push_async_callback(source.close)
-        if options.dry_run or options.strict:
-            await told.read_into(state)
-            for source in sources:
-                await Ingestion(source, state, options, summary, report, limit).try_out()
-        if topic is None or options.dry_run or summary.failed:
-            return summary
-        summary = Summary()
-        for source in sources:
-            async with publisher(settings, reader, state, source.name, topic.partitions, options.max_lag, wait) as to:
-                await told.read_into(state)  # now that nobody else publishes for this source
-                await Ingestion(source, state, options, summary, report, limit).publish_all(to)
-    return summary
 
 
 class Ingestion:
@@ -171,8 +140,8 @@ class Ingestion:
             self._state.leave_out(self._source.name, self._source.excludes)
         self._listing = self._state.compare(self._source.name, again=self._options.again)
         self._summary.unchanged += self._listing.unchanged
-        if self._options.sync and self._complete:
-            self._require_few(self._listing.gone, "Nothing was published")
+        if self._options.sync and self._complete and not self._options.watched:
+            self._may_delete(self._listing.gone, "Nothing was published")
 
     async def _read(self, to: Transactions | None) -> None:
         """Fetch what changed, and publish it; with nowhere to publish to, what fails is known then."""
@@ -192,6 +161,8 @@ class Ingestion:
                 if to:
                     await self._flush_when_full(to)
             self._state.was_read(listed.id, whole=whole)
+            if self._options.watched:
+                self._state.put_off(listed, failed=not whole)
             if whole and to:
                 for doc, published in self._state.left(self._source.name, listed.id):
                     self._keep(*self._state.document_row(doc, published))
@@ -241,10 +212,10 @@ class Ingestion:
         Raises RefusedError when more would go than may: documents that an object does not have any more count too.
         """
         gone = sum(1 for _ in self._state.gone(self._source.name))
-        if not (self._options.sync and self._complete):
+        may = self._options.sync and self._complete
+        if not may or not self._may_delete(gone, f"{self._summary.published} documents were published"):
             self._summary.gone += gone
             return
-        self._require_few(gone, f"{self._summary.published} documents were published")
         for number, doc in enumerate(self._state.gone(self._source.name)):
             self._report(f"deleting {self._source.name}", number, gone)
             self._changes.append(Change(outgoing=Outgoing(key=doc.encode(), value=None, origin=doc), published=None))
@@ -254,15 +225,20 @@ class Ingestion:
             await self._flush_when_full(to)
         await self._flush(to)
 
-    def _require_few(self, gone: int, so_far: str) -> None:
+    def _may_delete(self, gone: int, so_far: str) -> bool:
         may = self._options.max_deletes.of(self._listing.documents)
-        if gone > may:
-            examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source.name), range(3), strict=False))
-            raise RefusedError(
-                f"{gone} of {self._listing.documents} documents of {self._source.name} are gone ({examples}…), more "
-                f"than --max-deletes allows ({may}): none was deleted. {so_far}. If they are to go, run "
-                f"`penstock ingest … --sync --max-deletes {gone}`"
-            )
+        if gone <= may:
+            return True
+        examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source.name), range(3), strict=False))
+        refusal = RefusedError(
+            f"{gone} of {self._listing.documents} documents of {self._source.name} are gone ({examples}…), more "
+            f"than --max-deletes allows ({may}): none was deleted. {so_far}. If they are to go, run "
+            f"`penstock ingest … --sync --max-deletes {gone}`"
+        )
+        if not self._options.watched:
+            raise refusal
+        self._summary.refused.append(str(refusal))
+        return False
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         self._rows[key] = value

@@ -32,6 +32,7 @@ CREATE TABLE documents (doc TEXT PRIMARY KEY, source TEXT, object TEXT, hash TEX
 CREATE INDEX documents_by_object ON documents (source, object);
 CREATE TABLE listed (object TEXT PRIMARY KEY, tag TEXT, size INT, place INT, read TEXT DEFAULT 'no') WITHOUT ROWID;
 CREATE INDEX listed_by_place ON listed (place);
+CREATE TABLE failed (object TEXT PRIMARY KEY, tag TEXT, times INT, due INT) WITHOUT ROWID;
 CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
 """
 UNCHANGED = """EXISTS (SELECT 1 FROM objects
@@ -40,6 +41,8 @@ LEFT_OUT = "left out"
 NOWHERE = ""
 """In place of the object, of a document that it does not have any more."""
 MANY = 500
+LONGEST_PUT_OFF = 64
+"""Listings."""
 OPEN_S = 90.0
 """Longer than Kafka lets a transaction of ours be open."""
 LOOK_S = 0.2
@@ -77,7 +80,7 @@ class State(Scratch):
     def __init__(self, log: str) -> None:
         """`log`: of the source topic as it is now."""
         self._log = log
-        self._places = 0
+        self._places = self._listings = 0
         super().__init__(_TABLES)
 
     def take(self, rows: Iterable[Row]) -> None:
@@ -134,6 +137,7 @@ class State(Scratch):
         self._db.execute("DELETE FROM listed")
         self._db.execute("DELETE FROM seen")
         self._places = 0
+        self._listings += 1
 
     def add_listed(self, listed: Listed) -> None:
         """An object; it is fetched after those that were added before."""
@@ -165,11 +169,23 @@ class State(Scratch):
     def to_fetch(self, source: str, *, again: bool) -> Iterator[Listed]:
         """Objects that changed or are new, or all of them, in the listing's order."""
         query = f"""SELECT object, tag, size, place FROM listed WHERE place > ? AND (? OR NOT {UNCHANGED})
+            AND NOT EXISTS (
+                SELECT 1 FROM failed WHERE failed.object = listed.object AND failed.tag = listed.tag AND due > ?)
             ORDER BY place LIMIT ?"""  # noqa: S608 - a constant
         place = -1
-        while rows := self._db.execute(query, (place, again, source, MANY)).fetchall():
+        while rows := self._db.execute(query, (place, again, source, self._listings, MANY)).fetchall():
             yield from (Listed(id=name, tag=tag, size=size) for name, tag, size, _ in rows)
             place = rows[-1][3]
+
+    def put_off(self, listed: Listed, *, failed: bool) -> None:
+        """What failed again and again as it is now is fetched after 1, 2, 4… more listings; what did not, at once."""
+        query = "SELECT times FROM failed WHERE object = ? AND tag = ?"
+        found = self._db.execute(query, (listed.id, listed.tag)).fetchone()
+        self._db.execute("DELETE FROM failed WHERE object = ?", (listed.id,))
+        if failed:
+            times = found[0] + 1 if found else 0
+            row = (listed.id, listed.tag, times, self._listings + min(2**times, LONGEST_PUT_OFF))
+            self._db.execute("INSERT INTO failed VALUES (?, ?, ?, ?)", row)
 
     def published(self, doc: str) -> Published | None:
         """What was published of a document, by whichever source; None when nothing was."""
@@ -235,8 +251,9 @@ def document_key(doc: str) -> bytes:
 class StateTopic:
     """The topic, read from where it was read before."""
 
-    def __init__(self, reader: LogReader, topic: str, partitions: int) -> None:
+    def __init__(self, reader: LogReader, topic: str, partitions: int, log: str = "") -> None:
         """`partitions`: 0 where there is no such topic."""
+        self.log = log
         self._reader = reader
         self._topic = topic
         self._next = dict.fromkeys(range(partitions), 0)
@@ -267,16 +284,16 @@ class StateTopic:
 
 async def state_topic(reader: LogReader, topic: str, *, make: bool) -> StateTopic:
     """`make` it when it is missing. Raises ConfigError for one that is not compacted."""
-    count = await reader.partitions(topic)
-    if count is None and not make:
+    found = await reader.describe(topic)
+    if found is None and not make:
         return StateTopic(reader, topic, 0)
-    if count is None:
+    if found is None:
         await reader.create_topic(topic, 1, {"cleanup.policy": "compact"})
-        count = 1
+        found = await reader.require_topic(topic)
     elif (policy := (await reader.configs(topic)).get("cleanup.policy", "compact")) != "compact":
         raise ConfigError(
             f"the topic {topic} remembers what was published, and its cleanup.policy is {policy}: what is older than "
             f"its retention would be forgotten; set it to compact (`kafka-configs.sh --alter --topic {topic} "
             "--add-config cleanup.policy=compact`)"
         )
-    return StateTopic(reader, topic, count)
+    return StateTopic(reader, topic, found.partitions, found.log)

@@ -1,21 +1,19 @@
 """`penstock ingest`."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.text import Text
-
 from agents.commands.common import say
 from agents.commands.run.output import print_json
-from agents.commands.run.progress import EVERY_S, progress_bar, reporter
+from agents.commands.run.watch import line_of, row_of, shown, watch
 from agents.settings import Settings
 from agents.sources import Source
 from agents.sources.files import file_sources
 from agents.sources.patterns import patterns
 from agents.sources.reading import TAKEN, Ids
-from agents.sources.run import Deletes, Options, Summary, run
+from agents.sources.run import Deletes, Options, Summary
+from agents.sources.session import run
 from agents.stopping import finish
 from streams.errors import ConfigError, PenstockError
 
@@ -65,50 +63,30 @@ def _ingest(
     *,
     max_deletes: float,
     as_json: bool,
+    every_s: float | None = None,
     **rest: Any,
 ) -> None:
     """With a bar, and what came of it. Raises PenstockError when anything failed."""
     deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
-    options = Options(max_deletes=deletes, **rest)
-    told_at = float("-inf")
-    with progress_bar() as bar:
-
-        def wait(what: str) -> None:
-            nonlocal told_at
-            if time.monotonic() - told_at >= EVERY_S:
-                told_at = time.monotonic()
-                bar.console.print(Text(what), soft_wrap=True)
-
-        summary = finish(run(settings, sources, options, reporter(bar), wait))
+    options = Options(max_deletes=deletes, watched=every_s is not None, **rest)
+    if every_s is not None:
+        watch(settings, sources, options, every_s, as_json=as_json)
+        return
+    with shown() as (report, wait):
+        summary = finish(run(settings, sources, options, report, wait))
     if as_json:
-        print_json(_row(summary))
+        print_json(row_of(summary))
     else:
         _print(summary, options, settings.source.topic)
     if summary.failed:
         raise PenstockError(_failed(summary, options))
 
 
-def _row(summary: Summary) -> dict[str, object]:
-    return {
-        "published": summary.published,
-        "deleted": summary.deleted,
-        "gone": summary.gone,
-        "objects": {"changed": summary.changed, "unchanged": summary.unchanged, "failed": summary.failed},
-        "failures": [{"origin": one.origin, "reason": one.reason} for one in summary.failures],
-        "passed_over": dict(summary.passed_over.most_common()),
-        "options": summary.options,
-        "incomplete": summary.incomplete,
-    }
-
-
 def _print(summary: Summary, options: Options, topic: str) -> None:
     if options.dry_run:
         say(f"{summary.changed} to read, {summary.unchanged} unchanged; nothing was published")
     else:
-        say(
-            f"published {summary.published} documents of {summary.changed} to {topic}; {summary.unchanged} unchanged, "
-            f"{summary.deleted} documents deleted"
-        )
+        say(line_of(summary, topic))
     if summary.gone and not options.sync:
         say(f"{summary.gone} documents are gone from where they came from: `--sync` deletes them")
     for name in summary.incomplete if options.sync else []:

@@ -45,7 +45,8 @@ class _Told(Progress):
 
     def start(self) -> None:
         """Begin to tell, too."""
-        super().start()
+        if self.console.is_terminal or not self.live.transient:
+            super().start()
         self._stopped = threading.Event()
         if not self.console.is_terminal:
             threading.Thread(target=self._tell, name="progress", daemon=True).start()
@@ -53,7 +54,8 @@ class _Told(Progress):
     def stop(self) -> None:
         """And end."""
         self._stopped.set()
-        super().stop()
+        if self.console.is_terminal or not self.live.transient:  # of nothing that stays an empty line would
+            super().stop()
 
     def _tell(self) -> None:
         while not self._stopped.wait(EVERY_S):
@@ -65,8 +67,8 @@ class _Told(Progress):
                     self.console.print(Text(f"{task.description}: {', '.join(parts)}"), soft_wrap=True)
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr; a line every 20 s where that is no terminal."""
+def progress_bar(*, transient: bool = False) -> Progress:
+    """A progress bar on stderr; a line every 20 s where that is no terminal. `transient`: nothing of it stays."""
     begin()  # a bar hides the cursor
     return _Told(
         SpinnerColumn(),
@@ -78,6 +80,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console(stderr=True),
+        transient=transient,
     )
 
 

@@ -1,0 +1,113 @@
+"""`penstock ingest … --watch`, and what a run of it shows: a bar, a line, a row."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+import orjson
+from rich.text import Text
+
+from agents.commands.common import say
+from agents.commands.run.output import when
+from agents.commands.run.progress import EVERY_S, progress_bar, reporter
+from agents.progress import Report
+from agents.settings import Settings
+from agents.sources import Source
+from agents.sources.publish import Wait
+from agents.sources.run import Options, Summary
+from agents.sources.session import session
+from agents.sources.watch import watch as run
+from agents.stopping import Stopped, finish
+from agents.terminal import in_json
+from streams.errors import ConfigError, PenstockError
+
+SHOWN = 20
+"""Failures of a pass that are told one by one; `--json` has them all."""
+
+
+@contextmanager
+def shown(*, transient: bool = False) -> Iterator[tuple[Report, Wait]]:
+    """A bar, and lines for what is waited for. `transient`: nothing of it stays."""
+    told_at = float("-inf")
+    with progress_bar(transient=transient) as bar:
+
+        def wait(what: str) -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at >= EVERY_S:
+                told_at = time.monotonic()
+                bar.console.print(Text(what), soft_wrap=True)
+
+        yield reporter(bar), wait
+
+
+def watch(settings: Settings, sources: Sequence[Source], options: Options, every_s: float, *, as_json: bool) -> None:
+    """Until a signal, which is no failure: the transaction that is open then is ended. Raises ConfigError."""
+    for option in ("dry_run", "again"):
+        if getattr(options, option):
+            name = option.replace("_", "-")
+            raise ConfigError(f"--watch and --{name} exclude each other: run it once with --{name} first")
+
+    async def work() -> None:
+        async with session(settings, sources, options) as made:
+            await run(made, sources, every_s, lambda: shown(transient=True), Teller(settings, as_json=as_json))
+
+    try:
+        finish(work())
+    except Stopped:
+        return
+
+
+class Teller:
+    """Tells what became of a pass: a line where something changed, or each with `as_json`."""
+
+    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+        self._topic = settings.source.topic
+        self._as_json = as_json
+        self._last: dict[Source, object] = {}
+
+    def __call__(self, source: Source, outcome: Summary | PenstockError) -> None:
+        """Now."""
+        at = when(int(time.time() * 1000))
+        if self._as_json:
+            told = {"error": str(outcome)} if isinstance(outcome, PenstockError) else row_of(outcome)
+            click.echo(in_json(orjson.dumps({"at": at, "source": source.name, **told}).decode()))
+        elif isinstance(outcome, PenstockError):
+            say(f"{at} {outcome}; it is tried again", err=True)
+        else:
+            self._tell(f"{at} {source.name}", source, outcome)
+
+    def _tell(self, begin: str, source: Source, summary: Summary) -> None:
+        for one in summary.failures[:SHOWN]:
+            say(f"{begin}: {one.origin}: {one.reason}", err=True)
+        if summary.failed > SHOWN:
+            say(f"{begin}: … and {summary.failed - SHOWN} more failed (`--json` lists them)", err=True)
+        left = (summary.gone, summary.refused)
+        if summary.published or summary.deleted or self._last.get(source) != left:
+            say(f"{begin}: {line_of(summary, self._topic)}" + (f", {summary.gone} gone" if summary.gone else ""))
+            for refusal in summary.refused:
+                say(f"{begin}: {refusal}", err=True)
+        self._last[source] = left
+
+
+def line_of(summary: Summary, topic: str) -> str:
+    """For people."""
+    return (
+        f"published {summary.published} documents of {summary.changed} to {topic}; {summary.unchanged} unchanged, "
+        f"{summary.deleted} documents deleted"
+    )
+
+
+def row_of(summary: Summary) -> dict[str, object]:
+    """For programs."""
+    return {
+        "published": summary.published,
+        "deleted": summary.deleted,
+        "gone": summary.gone,
+        "objects": {"changed": summary.changed, "unchanged": summary.unchanged, "failed": summary.failed},
+        "failures": [{"origin": one.origin, "reason": one.reason} for one in summary.failures],
+        "passed_over": dict(summary.passed_over.most_common()),
+        "options": summary.options,
+        "incomplete": summary.incomplete,
+        "refused": summary.refused,
+    }

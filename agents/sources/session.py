@@ -1,0 +1,92 @@
+"""A connected run of sources, once or again and again. What was published is read once, and then what others add."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from agents.kafka.reader import LogReader, log_reader
+from agents.progress import Report
+from agents.settings import Settings
+from agents.sources import Source
+from agents.sources.publish import Publisher, Wait, publisher
+from agents.sources.run import Ingestion, Options, Summary
+from agents.sources.state import State, StateTopic, state_topic
+from agents.sources.topic import largest_record, source_topic
+from streams.contract import Described
+
+
+class Session:
+    """One caller at a time. Close it: it has a temporary database."""
+
+    def __init__(self, settings: Settings, reader: LogReader, options: Options) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._options = options
+        self._topic: Described | None = None
+        self._told: StateTopic | None = None
+        self._state: State | None = None
+        self._limit = 0
+
+    def close(self) -> None:
+        """Twice is harmless."""
+        if self._state:
+            self._state.close()
+        self._state = None
+
+    async def once(self, sources: Sequence[Source], report: Report, wait: Wait) -> Summary:
+        """Ingest each source in turn. Makes the topics that are missing, but in a dry run.
+
+        Raises RefusedError when more would be deleted than may be, PenstockError when Kafka does not take it. What was
+        published before either stays, and is remembered.
+        """
+        summary = Summary()
+        state, told = await self._known()
+        if self._options.dry_run or self._options.strict:
+            await told.read_into(state)
+            for source in sources:
+                await Ingestion(source, state, self._options, summary, report, self._limit).try_out()
+        if self._topic is None or self._options.dry_run or summary.failed:
+            return summary
+        summary = Summary()
+        for source in sources:
+            async with self._publishing(source, state, told, wait) as to:
+                await Ingestion(source, state, self._options, summary, report, self._limit).publish_all(to)
+        return summary
+
+    @asynccontextmanager
+    async def _publishing(self, source: Source, state: State, told: StateTopic, wait: Wait) -> AsyncIterator[Publisher]:
+        """Nobody else publishes for this source now, and all that was published of it is known."""
+        count = self._topic.partitions if self._topic else 0
+        async with publisher(
+            self._settings, self._reader, state, source.name, count, self._options.max_lag, wait
+        ) as to:
+            await told.read_into(state)
+            yield to
+
+    async def _known(self) -> tuple[State, StateTopic]:
+        """What was read before, unless it is about other topics than those that are there now."""
+        made = None if self._options.dry_run else self._options.partitions
+        found = await source_topic(self._reader, self._settings, made)
+        told = await state_topic(self._reader, self._settings.sources_topic, make=not self._options.dry_run)
+        self._limit = await largest_record(self._reader, self._settings) if found else 0
+        same = self._told is not None and self._told.log == told.log and found == self._topic
+        if self._state is None or self._told is None or not same:
+            self.close()
+            self._topic, self._told, self._state = found, told, State(found.log if found else "")
+        return self._state, self._told
+
+
+@asynccontextmanager
+async def session(settings: Settings, sources: Sequence[Source], options: Options) -> AsyncIterator[Session]:
+    """Connected. The sources are closed with it. Raises PenstockError when Kafka cannot be reached."""
+    async with AsyncExitStack() as stack, log_reader(settings) as reader:
+        for source in sources:
+            stack.push_async_callback(source.close)
+        made = Session(settings, reader, options)
+        stack.callback(made.close)
+        yield made
+
+
+async def run(settings: Settings, sources: Sequence[Source], options: Options, report: Report, wait: Wait) -> Summary:
+    """As `Session.once`."""
+    async with session(settings, sources, options) as made:
+        return await made.once(sources, report, wait)
