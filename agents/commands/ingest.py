@@ -134,6 +134,11 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
 @click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
 @click.option("--endpoint", metavar="URL", help="Of a server that is not Amazon's.")
 @click.option("--region", help="Where the environment does not say.")
+@click.option(
+    "--events",
+    metavar="TOPIC",
+    help="Publish what the bucket's notifications on this Kafka topic tell of, until Ctrl-C or SIGTERM.",
+)
 @listing_options
 @source_options
 def s3(
@@ -149,9 +154,13 @@ def s3(
     Credentials are found as Amazon's own tools find them. Needs `pip install 'penstock[s3]'`, and `documents` for more
     than text.
 
+    With --events the bucket is listed once; another run goes on where that one was. Notifications may be lost: --watch
+    beside it lists the bucket from time to time.
+
     \b
     Example: penstock ingest s3 s3://handbook/docs/ --sync
     Example: penstock ingest s3 s3://handbook --endpoint http://127.0.0.1:9000 --region us-east-1
+    Example: penstock ingest s3 s3://handbook --events handbook-events --watch 3600 --sync
     """
     from agents.commands.run.ingest import s3 as run
 

@@ -5,7 +5,7 @@ An object is what a source lists and fetches as one: a file, say. It may hold ma
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 LARGEST_BYTES = 16 * 1024**2
 """Of a record that is published; brokers take 1 MiB unless they are told otherwise."""
@@ -70,3 +70,17 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """End what it has begun. Twice is harmless."""
+
+
+@runtime_checkable
+class Told(Source, Protocol):
+    """A source that can be asked for one object, because somebody tells which may have changed."""
+
+    def concerns(self, name: str) -> bool:
+        """Whether an object of this id, if there is one, would be listed."""
+
+    async def look(self, name: str) -> Listed | PassedOver | None:
+        """An object as a listing would have it now, by its id; None where there is none.
+
+        Raises PenstockError where that cannot be told.
+        """

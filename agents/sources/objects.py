@@ -87,9 +87,10 @@ class Objects:
         found = await self._store.look(self._key(name))
         return self._taken(found) if found else None
 
-    def holds(self, name: str) -> bool:
-        """Whether an object of this id would be among them, if there is one."""
-        return name.startswith(self.name)
+    def concerns(self, name: str) -> bool:
+        """As `Told` says."""
+        key = self._key(name)
+        return name.startswith(self.name) and not self.excludes(name) and not why_passed_over(key.rpartition("/")[2])
 
     def excludes(self, name: str) -> bool:
         """As `Source` says."""

@@ -5,13 +5,14 @@ transaction. Unchanged objects are not fetched, and unchanged documents of chang
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from agents.progress import Report
-from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
+from agents.sources import Failure, Listed, Outgoing, PassedOver, Source, Told
 from agents.sources.publish import MANY, Change, Transactions, size_of
-from agents.sources.state import Listing, Published, State, document_key, hash_of
-from streams.errors import RefusedError
+from agents.sources.state import NOWHERE, Listing, Published, Row, State, document_key, hash_of
+from streams.errors import AwayError, PenstockError, RefusedError
 
 BATCH_BYTES = 4 * 1024**2
 KEPT = 10_000
@@ -55,6 +56,7 @@ class Summary:
 
     `changed`: to be fetched, in a dry run; else fetched. `incomplete`: sources whose listing had failures.
     `options`: what would take a kind that was passed over. `refused`: deletions, where that ends nothing.
+    `strange`: records among notifications that are none.
     """
 
     published: int = 0
@@ -68,6 +70,7 @@ class Summary:
     options: dict[str, str] = field(default_factory=dict)
     incomplete: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    strange: int = 0
 
     def fail(self, failure: Failure) -> None:
         """Count it, and list it while the list is not long."""
@@ -95,11 +98,13 @@ class Ingestion:
         self._summary = summary
         self._report = report
         self._limit = limit
-        self._listing = Listing(changed=0, unchanged=0, documents=0, gone=0)
+        self.deleted_lately = 0
+        self._listing = Listing(changed=0, unchanged=0)
         self._complete = True
         self._changes: list[Change] = []
         self._rows: dict[bytes, bytes | None] = {}
         self._bytes = 0
+        self._told: Told | None = None
 
     async def try_out(self) -> None:
         """What would be done; with `strict` what fails, too. Raises RefusedError as `publish_all` would at once."""
@@ -108,15 +113,43 @@ class Ingestion:
             await self._read(None)
         self._summary.changed += self._listing.changed
 
-    async def publish_all(self, to: Transactions) -> None:
-        """Fetch what changed, and publish it; then delete what is gone.
+    async def publish_all(self, to: Transactions, last: Row | None = None) -> None:
+        """Fetch what changed, and publish it; then delete what is gone. `last`: a row that is written after all.
 
         Raises RefusedError when more would be deleted than may.
         """
         await self._list()
         await self._read(to)
         await self._flush(to)
-        await self._delete_gone(to)
+        await self._delete_gone(to, last)
+
+    async def publish_some(self, told: Told, names: Iterable[str], to: Transactions, last: Row) -> None:
+        """The same for the objects of these ids alone, as they are now; all else is as it was.
+
+        `told`: the source. `last` is written in the transaction of the last record.
+        """
+        self._told = told
+        self._state.begin_listing(partial=True)
+        for name in names:
+            await self._look(told, name)
+        self._listing = self._state.compare(self._source.name, again=False)
+        await self._read(to)
+        await self._delete_gone(to, last)
+
+    async def _look(self, told: Told, name: str) -> None:
+        try:
+            found = await told.look(name)
+        except AwayError:
+            raise
+        except PenstockError as exc:
+            self._summary.fail(Failure(origin=name, reason=str(exc)))
+            return
+        if isinstance(found, Listed):
+            self._state.add_listed(found)
+        elif found is None:
+            self._state.add_gone(name)
+        else:
+            self._summary.pass_over(found)
 
     async def _list(self) -> None:
         """All that there is, beside what was published. Raises RefusedError when too much of that is gone."""
@@ -141,7 +174,7 @@ class Ingestion:
         self._listing = self._state.compare(self._source.name, again=self._options.again)
         self._summary.unchanged += self._listing.unchanged
         if self._options.sync and self._complete and not self._options.watched:
-            self._may_delete(self._listing.gone, "Nothing was published")
+            self._may_delete(sum(1 for _ in self._state.gone(self._source.name)), "Nothing was published")
 
     async def _read(self, to: Transactions | None) -> None:
         """Fetch what changed, and publish it; with nowhere to publish to, what fails is known then."""
@@ -154,6 +187,8 @@ class Ingestion:
                 if isinstance(found, Listed):
                     read = found
                     continue
+                if isinstance(found, Outgoing):
+                    await self._look_where_it_was(found)
                 failure = found if isinstance(found, Failure) else self._take(listed, found, keep=to is not None)
                 if failure:
                     whole = False
@@ -171,6 +206,16 @@ class Ingestion:
                 self._summary.changed += 1
                 await self._flush_when_full(to)
         self._report(doing, self._listing.changed, self._listing.changed)
+
+    async def _look_where_it_was(self, outgoing: Outgoing) -> None:
+        """The object that had this document before, where nobody has looked at it so far: it may have it still."""
+        if self._told is None:
+            return
+        before = self._state.published(outgoing.key.decode())
+        if not before or before.source != self._source.name or before.object == NOWHERE:
+            return
+        if not self._state.is_listed(before.object) and self._told.concerns(before.object):
+            await self._look(self._told, before.object)
 
     def _take(self, listed: Listed, outgoing: Outgoing, *, keep: bool) -> Failure | None:
         """To publish it, where it is not what was published last."""
@@ -206,7 +251,7 @@ class Ingestion:
             self._keep(*self._state.document_row(doc, replace(before, object=listed.id)))
         return None
 
-    async def _delete_gone(self, to: Transactions) -> None:
+    async def _delete_gone(self, to: Transactions, last: Row | None) -> None:
         """Tombstones for what is gone, where that is wanted and the listing is complete, then their rows.
 
         Raises RefusedError when more would go than may: documents that an object does not have any more count too.
@@ -215,6 +260,7 @@ class Ingestion:
         may = self._options.sync and self._complete
         if not may or not self._may_delete(gone, f"{self._summary.published} documents were published"):
             self._summary.gone += gone
+            await self._flush(to, last)
             return
         for number, doc in enumerate(self._state.gone(self._source.name)):
             self._report(f"deleting {self._source.name}", number, gone)
@@ -223,15 +269,18 @@ class Ingestion:
         for name in self._state.gone_objects(self._source.name):
             self._keep(*self._state.object_row(self._source.name, name, None))
             await self._flush_when_full(to)
-        await self._flush(to)
+        await self._flush(to, last)
 
     def _may_delete(self, gone: int, so_far: str) -> bool:
-        may = self._options.max_deletes.of(self._listing.documents)
+        """Together with what was deleted lately, by one notification after the other."""
+        gone += self.deleted_lately if gone else 0
+        documents = self._state.documents(self._source.name) if gone else 0
+        may = self._options.max_deletes.of(documents)
         if gone <= may:
             return True
         examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source.name), range(3), strict=False))
         refusal = RefusedError(
-            f"{gone} of {self._listing.documents} documents of {self._source.name} are gone ({examples}…), more "
+            f"{gone} of {documents} documents of {self._source.name} are gone ({examples}…), more "
             f"than --max-deletes allows ({may}): none was deleted. {so_far}. If they are to go, run "
             f"`penstock ingest … --sync --max-deletes {gone}`"
         )
@@ -247,7 +296,9 @@ class Ingestion:
         if len(self._changes) >= to.many or self._bytes >= BATCH_BYTES or len(self._rows) >= MANY:
             await self._flush(to)
 
-    async def _flush(self, to: Transactions) -> None:
+    async def _flush(self, to: Transactions, last: Row | None = None) -> None:
+        if last:
+            self._keep(*last)
         changes, rows = self._changes, self._rows
         self._changes, self._rows, self._bytes = [], {}, 0
         if changes or rows:

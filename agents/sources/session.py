@@ -1,17 +1,27 @@
 """A connected run of sources, once or again and again. What was published is read once, and then what others add."""
 
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from agents.kafka.reader import LogReader, log_reader
 from agents.progress import Report
 from agents.settings import Settings
-from agents.sources import Source
+from agents.sources import Source, Told
+from agents.sources.notifications import Notifications, Place
 from agents.sources.publish import Publisher, Wait, publisher
 from agents.sources.run import Ingestion, Options, Summary
 from agents.sources.state import State, StateTopic, state_topic
 from agents.sources.topic import largest_record, source_topic
 from streams.contract import Described
+from streams.errors import PenstockError
+
+LATELY_S = 3600.0
+
+
+class MissedError(PenstockError):
+    """Notifications are missing, or the place up to where they were read."""
 
 
 class Session:
@@ -25,6 +35,8 @@ class Session:
         self._told: StateTopic | None = None
         self._state: State | None = None
         self._limit = 0
+        self._heard: dict[str, Place] = {}
+        self._deletions: dict[str, deque[tuple[float, int]]] = {}
 
     def close(self) -> None:
         """Twice is harmless."""
@@ -51,6 +63,49 @@ class Session:
             async with self._publishing(source, state, told, wait) as to:
                 await Ingestion(source, state, self._options, summary, report, self._limit).publish_all(to)
         return summary
+
+    async def list_all(self, source: Source, topic: str, report: Report, wait: Wait) -> Summary:
+        """Ingest all of a source, which covers every notification on this topic so far. Raises as `once`."""
+        summary = Summary()
+        state, told = await self._known()
+        place = await Notifications(self._reader, topic).end()
+        async with self._publishing(source, state, told, wait) as to:
+            row = state.place_row(source.name, topic, place)
+            await Ingestion(source, state, self._options, summary, report, self._limit).publish_all(to, row)
+        self._heard[source.name] = place
+        return summary
+
+    async def listen(self, source: Told, topic: str, report: Report, wait: Wait) -> Summary | None:
+        """Ingest the objects that notifications since the last time are about; None where none came.
+
+        Raises MissedError where they do not tell all that has changed, and else as `once`.
+        """
+        notifications = Notifications(self._reader, topic)
+        if self._heard.get(source.name) == await notifications.end():
+            return None
+        state, told = await self._known()
+        summary = Summary()
+        async with self._publishing(source, state, told, wait) as to:
+            place = state.place(source.name, topic)
+            if place is None or await notifications.missed(place):
+                raise MissedError(f"not all that {topic} told of {source.name} can be read: it is listed")
+            heard = await notifications.since(place)
+            if heard:
+                ingestion = Ingestion(source, state, self._options, summary, report, self._limit)
+                ingestion.deleted_lately = self._lately(source)
+                names = sorted(name for name in heard.names if source.concerns(name))
+                await ingestion.publish_some(source, names, to, state.place_row(source.name, topic, heard.place))
+                self._deletions[source.name].append((time.monotonic(), summary.deleted))
+                summary.strange = heard.strange
+        self._heard[source.name] = heard.place if heard else place
+        return summary if heard else None
+
+    def _lately(self, source: Source) -> int:
+        """Documents that notifications deleted within an hour: one by one they might be more than may go at once."""
+        rows = self._deletions.setdefault(source.name, deque())
+        while rows and rows[0][0] < time.monotonic() - LATELY_S:
+            rows.popleft()
+        return sum(count for _, count in rows)
 
     @asynccontextmanager
     async def _publishing(self, source: Source, state: State, told: StateTopic, wait: Wait) -> AsyncIterator[Publisher]:

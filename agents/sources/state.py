@@ -4,9 +4,11 @@ Rows of the topic are written in the transaction of the records that they are ab
 
     ["object", source, object]   {"tag", "log", "version"?}                                  all of it was published
     ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
+    ["events", source, topic]    {"log", "of", "offsets"}         up to where notifications of changes led to records
 
-`log` is that of the source topic (`Described.log`). What was published to another one is in no topic now: the object is
-fetched again, and its documents are published again. Whose a document is stays.
+`of` is the log of that topic. `log` is that of the source topic (`Described.log`): what was published to another one is
+in no topic now, so that the object is fetched again, its documents are published again, and the place in notifications
+is void. Whose a document is stays.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from agents.clock import Deadline
 from agents.kafka.reader import LogReader
 from agents.scratch import Scratch
 from agents.sources import Listed
+from agents.sources.notifications import Place
 from streams.errors import AwayError, ConfigError
 
 Row = tuple[bytes, bytes | None]
@@ -32,12 +35,16 @@ CREATE TABLE documents (doc TEXT PRIMARY KEY, source TEXT, object TEXT, hash TEX
 CREATE INDEX documents_by_object ON documents (source, object);
 CREATE TABLE listed (object TEXT PRIMARY KEY, tag TEXT, size INT, place INT, read TEXT DEFAULT 'no') WITHOUT ROWID;
 CREATE INDEX listed_by_place ON listed (place);
+CREATE TABLE places (source TEXT, topic TEXT, value BLOB, PRIMARY KEY (source, topic)) WITHOUT ROWID;
 CREATE TABLE failed (object TEXT PRIMARY KEY, tag TEXT, times INT, due INT) WITHOUT ROWID;
 CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
 """
 UNCHANGED = """EXISTS (SELECT 1 FROM objects
     WHERE source = ? AND objects.object = listed.object AND objects.tag = listed.tag)"""
-LEFT_OUT = "left out"
+LEFT_OUT, GONE = "left out", "gone"
+GONE_OF_ALL = "object NOT IN (SELECT object FROM listed)"
+GONE_OF_SOME = "object IN (SELECT '' UNION ALL SELECT object FROM listed WHERE read = 'gone')"
+MAX_LISTINGS = 2**62
 NOWHERE = ""
 """In place of the object, of a document that it does not have any more."""
 MANY = 500
@@ -50,12 +57,10 @@ LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Objects to fetch, and others; documents of the source, and those whose object is not listed any more."""
+    """Objects to fetch, and others."""
 
     changed: int
     unchanged: int
-    documents: int
-    gone: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,7 @@ class State(Scratch):
         """`log`: of the source topic as it is now."""
         self._log = log
         self._places = self._listings = 0
+        self._partial, self._gone = False, GONE_OF_ALL
         super().__init__(_TABLES)
 
     def take(self, rows: Iterable[Row]) -> None:
@@ -91,6 +97,8 @@ class State(Scratch):
                     self._take_object(source, name, value)
                 case ["document", doc]:
                     self._take_document(doc, value)
+                case ["events", source, topic]:
+                    self._db.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (source, topic, value))
 
     def _take_object(self, source: str, name: str, value: bytes | None) -> None:
         told = orjson.loads(value) if value else {}
@@ -132,18 +140,43 @@ class State(Scratch):
         """To write with the tombstone of a document."""
         return document_key(doc), None
 
-    def begin_listing(self) -> None:
-        """Of one source; of the one before nothing is kept."""
+    def place_row(self, source: str, topic: str, place: Place) -> Row:
+        """To write with the last records that notifications up to this place led to."""
+        offsets = {str(partition): offset for partition, offset in place.offsets.items()}
+        value = orjson.dumps({"log": self._log, "of": place.log, "offsets": offsets})
+        return orjson.dumps(["events", source, topic]), value
+
+    def place(self, source: str, topic: str) -> Place | None:
+        """Up to where notifications led to what was published; None where that is not known."""
+        query = "SELECT value FROM places WHERE source = ? AND topic = ? AND value IS NOT NULL"
+        row = self._db.execute(query, (source, topic)).fetchone()
+        told = orjson.loads(row[0]) if row else {}
+        if told.get("log") != self._log:
+            return None
+        return Place(log=told["of"], offsets={int(number): offset for number, offset in told["offsets"].items()})
+
+    def begin_listing(self, *, partial: bool = False) -> None:
+        """Of one source; of the one before nothing is kept. `partial`: what is not listed is as it was."""
+        self._gone = GONE_OF_SOME if partial else GONE_OF_ALL
+        self._partial = partial
         self._db.execute("DELETE FROM listed")
         self._db.execute("DELETE FROM seen")
         self._places = 0
-        self._listings += 1
+        self._listings += not partial
 
     def add_listed(self, listed: Listed) -> None:
         """An object; it is fetched after those that were added before."""
         query = "INSERT OR REPLACE INTO listed (object, tag, size, place) VALUES (?, ?, ?, ?)"
         self._db.execute(query, (listed.id, listed.tag, listed.size, self._places))
         self._places += 1
+
+    def add_gone(self, name: str) -> None:
+        """An object that was looked for in a partial listing, and is none."""
+        self._db.execute("INSERT OR REPLACE INTO listed (object, read) VALUES (?, ?)", (name, GONE))
+
+    def is_listed(self, name: str) -> bool:
+        """Whether it was looked at: there, gone, or left out."""
+        return self._db.execute("SELECT 1 FROM listed WHERE object = ?", (name,)).fetchone() is not None
 
     def leave_out(self, source: str, excludes: Callable[[str], bool]) -> None:
         """Objects that were published before, and are excluded now: they are neither fetched nor gone."""
@@ -160,11 +193,13 @@ class State(Scratch):
         """The listing beside what was published of the source. `again`: what is unchanged counts as changed."""
         query = f"SELECT COUNT(place), COALESCE(SUM({UNCHANGED}), 0) FROM listed"  # noqa: S608 - a constant
         listed, unchanged = self._db.execute(query, (source,)).fetchone()
-        query = """SELECT COUNT(*), COALESCE(SUM(object NOT IN (SELECT object FROM listed)), 0)
-            FROM documents WHERE source = ?"""
-        documents, gone = self._db.execute(query, (source,)).fetchone()
         unchanged = 0 if again else unchanged
-        return Listing(changed=listed - unchanged, unchanged=unchanged, documents=documents, gone=gone)
+        return Listing(changed=listed - unchanged, unchanged=unchanged)
+
+    def documents(self, source: str) -> int:
+        """How many there are of the source."""
+        count: int = self._db.execute("SELECT COUNT(*) FROM documents WHERE source = ?", (source,)).fetchone()[0]
+        return count
 
     def to_fetch(self, source: str, *, again: bool) -> Iterator[Listed]:
         """Objects that changed or are new, or all of them, in the listing's order."""
@@ -172,8 +207,8 @@ class State(Scratch):
             AND NOT EXISTS (
                 SELECT 1 FROM failed WHERE failed.object = listed.object AND failed.tag = listed.tag AND due > ?)
             ORDER BY place LIMIT ?"""  # noqa: S608 - a constant
-        place = -1
-        while rows := self._db.execute(query, (place, again, source, self._listings, MANY)).fetchall():
+        place, since = -1, MAX_LISTINGS if self._partial else self._listings  # what is told of is looked at in any case
+        while rows := self._db.execute(query, (place, again, source, since, MANY)).fetchall():
             yield from (Listed(id=name, tag=tag, size=size) for name, tag, size, _ in rows)
             place = rows[-1][3]
 
@@ -202,13 +237,13 @@ class State(Scratch):
     def may_have_left(self, source: str, name: str, *, again: bool) -> bool:
         """Whether a document that this object had may be another one's now.
 
-        It is not listed any more, is left out or still to be read, or was read, all of it; and so the document was not
+        It is not there any more, is left out or still to be read, or was read, all of it; and so the document was not
         seen there.
         """
         query = """SELECT read, tag = (SELECT tag FROM objects WHERE source = ? AND object = ?)
             FROM listed WHERE object = ?"""
         row = self._db.execute(query, (source, name, name)).fetchone()
-        return row is None or row[0] in ("all", LEFT_OUT) or (row[0] == "no" and (again or not row[1]))
+        return row is None or row[0] in ("all", LEFT_OUT, GONE) or (row[0] == "no" and (again or not row[1]))
 
     def was_read(self, name: str, *, whole: bool) -> None:
         """An object was, whole or in part: what it has not, of what it had, is gone from it, or may be there still."""
@@ -226,8 +261,8 @@ class State(Scratch):
 
     def gone(self, source: str) -> Iterator[str]:
         """Documents of the source that nothing has any more: their object is not listed, or they left it."""
-        query = """SELECT doc FROM documents WHERE source = ? AND object NOT IN (SELECT object FROM listed)
-            AND doc NOT IN (SELECT doc FROM seen) AND doc > ? ORDER BY doc LIMIT ?"""
+        query = f"""SELECT doc FROM documents WHERE source = ? AND {self._gone}
+            AND doc NOT IN (SELECT doc FROM seen) AND doc > ? ORDER BY doc LIMIT ?"""  # noqa: S608 - a constant
         last = ""
         while rows := self._db.execute(query, (source, last, MANY)).fetchall():
             yield from (doc for (doc,) in rows)
@@ -235,8 +270,8 @@ class State(Scratch):
 
     def gone_objects(self, source: str) -> Iterator[str]:
         """Objects that are not listed any more, of which something was remembered."""
-        query = """SELECT object FROM objects WHERE source = ? AND object NOT IN (SELECT object FROM listed)
-            AND object > ? ORDER BY object LIMIT ?"""
+        query = f"""SELECT object FROM objects WHERE source = ? AND {self._gone}
+            AND object > ? ORDER BY object LIMIT ?"""  # noqa: S608 - a constant
         last = ""
         while rows := self._db.execute(query, (source, last, MANY)).fetchall():
             yield from (name for (name,) in rows)

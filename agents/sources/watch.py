@@ -4,64 +4,89 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from agents.progress import Report
-from agents.sources import Source
+from agents.sources import Source, Told
 from agents.sources.publish import Wait
 from agents.sources.run import Summary
-from agents.sources.session import Session
+from agents.sources.session import MissedError, Session
 from streams.errors import AwayError, PenstockError
 
 RETRY_S = 2.0
-"""After a pass that failed, twice that after the next one, and so on; never longer than between two passes."""
+"""After a pass that failed, twice that after the next one, and so on, up to a minute."""
+LONGEST_RETRY_S = 60.0
+LISTEN_S = 0.5
+"""Between two looks at notifications."""
 
-Told = Callable[[Source, Summary | PenstockError], None]
+Tell = Callable[[Source, Summary | PenstockError], None]
 """Called with what became of a pass over a source."""
-Shown = Callable[[], AbstractContextManager[tuple[Report, Wait]]]
+Show = Callable[[], AbstractContextManager[tuple[Report, Wait]]]
 """Around a pass: how far it is, and what it waits for."""
 
 
-class Turns:
-    """When each source is looked at again."""
+@dataclass(slots=True)
+class Turn:
+    """Of a source: when it is listed again, and when it is looked at at all, monotonic seconds."""
 
-    def __init__(self, sources: Sequence[Source], every_s: float) -> None:
-        self._every_s = every_s
-        self._due = dict.fromkeys(sources, 0.0)
-        self._failures = dict.fromkeys(sources, 0)
-
-    def due(self) -> list[Source]:
-        """Those whose turn it is, in their order."""
-        return [source for source, at in self._due.items() if at <= time.monotonic()]
-
-    def done(self, source: Source, *, failed: bool) -> None:
-        """It was looked at just now."""
-        self._failures[source] = self._failures[source] + 1 if failed else 0
-        wait_s = min(self._every_s, RETRY_S * 2.0 ** min(self._failures[source], 30) / 2) if failed else self._every_s
-        self._due[source] = time.monotonic() + wait_s
-
-    def left_s(self) -> float:
-        """Until the next turn."""
-        return max(0.0, min(self._due.values()) - time.monotonic())
+    list_at: float
+    look_at: float = 0.0
+    failures: int = 0
+    known: bool = False
 
 
-async def watch(session: Session, sources: Sequence[Source], every_s: float, shown: Shown, tell: Told) -> None:
-    """List each source so often, until cancelled.
+class Watch:
+    """Of sources. `every_s`: between two listings; without `events` there is nothing else."""
 
-    Raises PenstockError when the first pass over a source fails and will again: of a mistake, that is.
-    """
-    turns, known = Turns(sources, every_s), set[Source]()
-    while True:
-        for source in turns.due():
-            try:
-                with shown() as (report, wait):
-                    summary = await session.once([source], report, wait)
-            except PenstockError as exc:
-                if source not in known and not isinstance(exc, AwayError):
-                    raise
-                tell(source, exc)
-                turns.done(source, failed=True)
-            else:
-                known.add(source)
-                tell(source, summary)
-                turns.done(source, failed=False)
-        await asyncio.sleep(turns.left_s())
+    def __init__(self, session: Session, show: Show, tell: Tell, *, every_s: float | None, events: str | None) -> None:
+        self._session = session
+        self._show = show
+        self._tell = tell
+        self._every_s = float("inf") if every_s is None else every_s
+        self._events = events
+
+    async def run(self, sources: Sequence[Source] | Sequence[Told]) -> None:
+        """Until cancelled.
+
+        Raises PenstockError when the first pass over a source fails, and would again: of a mistake, that is.
+        """
+        # where notifications were read before, they may tell what has changed since
+        first = float("inf") if self._events and self._every_s == float("inf") else 0.0
+        turns = {source: Turn(list_at=first) for source in sources}
+        while True:
+            for source, turn in turns.items():
+                if turn.look_at <= time.monotonic():
+                    await self._pass(source, turn)
+            await asyncio.sleep(max(0.0, min(turn.look_at for turn in turns.values()) - time.monotonic()))
+
+    async def _pass(self, source: Source, turn: Turn) -> None:
+        try:
+            with self._show() as (report, wait):
+                summary = await self._ingest(source, turn, report, wait)
+        except MissedError as exc:
+            if turn.known:
+                self._tell(source, exc)
+            turn.list_at = turn.look_at = time.monotonic()
+            return
+        except PenstockError as exc:
+            if not turn.known and not isinstance(exc, AwayError):
+                raise
+            self._tell(source, exc)
+            turn.failures += 1
+            retry_s = min(RETRY_S * 2.0 ** min(turn.failures - 1, 10), LONGEST_RETRY_S, self._every_s)
+            turn.look_at = time.monotonic() + retry_s
+            return
+        turn.known, turn.failures = True, 0
+        turn.look_at = min(turn.list_at, time.monotonic() + LISTEN_S) if self._events else turn.list_at
+        if summary:
+            self._tell(source, summary)
+
+    async def _ingest(self, source: Source, turn: Turn, report: Report, wait: Wait) -> Summary | None:
+        if not self._events:
+            summary = await self._session.once([source], report, wait)
+        elif turn.list_at > time.monotonic() and isinstance(source, Told):
+            return await self._session.listen(source, self._events, report, wait)
+        else:
+            summary = await self._session.list_all(source, self._events, report, wait)
+        turn.list_at = time.monotonic() + self._every_s
+        return summary

@@ -1,20 +1,30 @@
 """Sources that are watched: what changes is published until somebody ends it, and nothing is lost or there twice."""
 
 import asyncio
+import itertools
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
+import orjson
 import pytest
+from aiobotocore.session import get_session
+from aiokafka import AIOKafkaProducer
 
+from agents.kafka.connection import connection
+from agents.kafka.reader import log_reader
 from tests.kit.forks import Forked
 from tests.kit.harness import World, until
-from tests.stack.test_sources import folder_of, ingest, records
+from tests.kit.moto import LOGIN, moto
+from tests.stack.test_sources import DIES, PLACES, folder_of, ingest, records
 
 MODEL_SPEED = "fast"
+_numbers = itertools.count()
 
 
 class Watching:
@@ -56,7 +66,8 @@ async def watching(
     world: World, *arguments: object, extra: dict[str, str] | None = None, change: str = ""
 ) -> AsyncIterator[Watching]:
     """It runs meanwhile."""
-    output, errors = world.tmp / "watch.out", world.tmp / "watch.err"
+    name = world.tmp / f"watch-{next(_numbers)}"
+    output, errors = name.with_suffix(".out"), name.with_suffix(".err")
     words = ("ingest", *map(str, arguments), "--json")
     process = await asyncio.to_thread(world.start, *words, output=output, errors=errors, extra=extra, change=change)
     try:
@@ -149,3 +160,134 @@ def test_a_stop_ends_after_the_transaction_that_is_open(world: World, tmp_path: 
 
     asyncio.run(scenario())
     assert ingest(world, folder)["published"] == 2
+
+
+def notification(name: str, key: str) -> dict[str, Any]:
+    """As S3 sends it: the key is encoded, and much else is told that may be wrong by now."""
+    told = {"key": quote_plus(key, safe="/"), "size": 1, "eTag": "0" * 32, "sequencer": "0A"}
+    return {"eventVersion": "2.1", "eventName": name, "s3": {"bucket": {"name": "handbook"}, "object": told}}
+
+
+@dataclass
+class Bucket:
+    """A bucket, with a topic of its notifications that are sent by hand."""
+
+    world: World
+    url: str
+
+    @property
+    def topic(self) -> str:
+        return f"{self.world.name}-events"
+
+    async def put(self, **bodies: str | None) -> None:
+        """Objects, by what their keys in `docs/` are without `.md`; None deletes."""
+        async with get_session().create_client("s3", endpoint_url=self.url) as client:
+            await client.create_bucket(Bucket="handbook")
+            for key, body in bodies.items():
+                where = {"Bucket": "handbook", "Key": f"docs/{key}.md"}
+                if body is None:
+                    await client.delete_object(**where)
+                else:
+                    await client.put_object(**where, Body=body.encode())
+
+    async def notify(self, *told: object) -> None:
+        """A record each: a notification, or what is none."""
+        async with AIOKafkaProducer(**connection(self.world.settings)) as producer:
+            for one in told:
+                value = one if isinstance(one, bytes) else orjson.dumps({"Records": [one]})
+                await producer.send_and_wait(self.topic, value)
+
+    def watching(self, *arguments: str, change: str = "") -> "AbstractAsyncContextManager[Watching]":
+        """Of `docs/`."""
+        words = ("s3", "s3://handbook/docs/", "--endpoint", self.url, "--sync", "--max-deletes", "5", *arguments)
+        return watching(self.world, *words, "--events", self.topic, extra=LOGIN, change=change)
+
+
+@pytest.fixture
+def bucket(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """Empty, with two partitions of notifications."""
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+
+    async def prepare() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(f"{world.name}-events", 2, {})
+
+    asyncio.run(prepare())
+    with moto() as url:
+        yield Bucket(world, url)
+
+
+async def total(watch: Watching, **wanted: int) -> None:
+    """Wait until all passes together came to that."""
+
+    async def look() -> bool:
+        assert watch.process.poll() is None
+        found = {name: sum(row.get(name, 0) for row in watch.passes()) for name in wanted}
+        return found == wanted
+
+    await until(look)
+
+
+def test_notifications_lead_to_what_is_there_now(bucket: Bucket) -> None:
+    """They come twice, late, for nothing, or not at all; the ingestor is killed in between, and nothing is lost."""
+
+    async def scenario() -> None:
+        await bucket.put(a="# A", b="# B")
+        async with bucket.watching() as watch:
+            await watch.told(published(2))
+            await bucket.put(**{"odd +ü%": "# Odd", "b": None})
+            odd = notification("ObjectCreated:Put", "docs/odd +ü%.md")
+            await bucket.notify(
+                odd,
+                notification("ObjectRemoved:Delete", "docs/a.md"),  # it is there again, or still
+                notification("s3:ObjectCreated:Put", "docs/b.md"),  # it is gone since
+                notification("ObjectCreated:Put", "docs/never.md"),
+                notification("ObjectCreated:Put", "elsewhere/c.md"),
+                b"no notification",
+                odd,
+            )
+            await total(watch, published=3, deleted=1, strange=1)
+            watch.process.kill()
+        await bucket.put(c="# C", a="# Another")
+        told = (notification("ObjectCreated:Put", f"docs/{key}.md") for key in ("c", "a"))
+        await bucket.notify(*told)
+        async with bucket.watching(change=DIES.format(left=1) + PLACES["with records acknowledged"]) as watch:
+            assert (await watch.ended())[0] == 9
+        async with bucket.watching() as watch:  # it listens where the other one did, and lists nothing
+            await total(watch, published=2)
+            assert all(row["objects"]["unchanged"] == 0 for row in watch.passes())
+            watch.process.terminate()
+            assert await watch.ended() == (0, "")
+        await bucket.put(d="# D")  # nobody tells of it
+        async with bucket.watching("--watch", "3600") as watch:
+            found = await watch.told(published(1))
+            assert found["objects"]["unchanged"] == 3
+        await bucket.put(e="# E")
+        await bucket.notify(notification("ObjectCreated:Put", "docs/e.md"), b"", b"", b"")
+        async with log_reader(bucket.world.settings) as reader:  # and retention takes what was told
+            ends = await reader.bounds(bucket.topic, range(2))
+            await reader.delete_before(bucket.topic, {partition: bound.end for partition, bound in ends.items()})
+        async with bucket.watching() as watch:
+            assert (await watch.told(published(1)))["objects"]["unchanged"] == 4
+
+    asyncio.run(scenario())
+    made = asyncio.run(records(bucket.world))
+    values = [(record.key, record.value) for record in made]
+    assert len(values) == len(set(values)), "repeated"
+    last = {
+        key.decode().rpartition("/")[2]: value for key, value in sorted(values, key=lambda row: row[1] is None) if key
+    }
+    assert sorted(name for name, value in last.items() if value) == ["a.md", "c.md", "d.md", "e.md", "odd +ü%.md"]
+
+
+def test_mistakes_are_named(world: World) -> None:
+    arguments = ("ingest", "s3", "s3://handbook", "--endpoint", "http://127.0.0.1:1", "--events")
+    for words, part in (
+        ((f"{world.name}-no",), f"--events {world.name}-no: there is no such topic"),
+        ((world.name,), "that is where documents go"),
+        (("events", "--dry-run"), "--events and --dry-run exclude each other"),
+        (("events", "--strict"), "--events and --strict exclude each other"),
+    ):
+        done = world.command(*arguments, *words, extra=LOGIN)
+        assert (done.returncode, part in done.stderr) == (2, True), done.stderr

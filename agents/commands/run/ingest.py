@@ -64,13 +64,15 @@ def _ingest(
     max_deletes: float,
     as_json: bool,
     every_s: float | None = None,
+    events: str | None = None,
     **rest: Any,
 ) -> None:
     """With a bar, and what came of it. Raises PenstockError when anything failed."""
     deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
-    options = Options(max_deletes=deletes, watched=every_s is not None, **rest)
-    if every_s is not None:
-        watch(settings, sources, options, every_s, as_json=as_json)
+    watched = every_s is not None or events is not None
+    options = Options(max_deletes=deletes, watched=watched, **rest)
+    if watched:
+        watch(settings, sources, options, every_s=every_s, events=events, as_json=as_json)
         return
     with shown() as (report, wait):
         summary = finish(run(settings, sources, options, report, wait))

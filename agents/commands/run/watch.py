@@ -1,8 +1,9 @@
-"""`penstock ingest … --watch`, and what a run of it shows: a bar, a line, a row."""
+"""`penstock ingest … --watch` and `--events`, and what a run of it shows: a bar, a line, a row."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import click
 import orjson
@@ -17,7 +18,7 @@ from agents.sources import Source
 from agents.sources.publish import Wait
 from agents.sources.run import Options, Summary
 from agents.sources.session import session
-from agents.sources.watch import watch as run
+from agents.sources.watch import Watch
 from agents.stopping import Stopped, finish
 from agents.terminal import in_json
 from streams.errors import ConfigError, PenstockError
@@ -41,16 +42,30 @@ def shown(*, transient: bool = False) -> Iterator[tuple[Report, Wait]]:
         yield reporter(bar), wait
 
 
-def watch(settings: Settings, sources: Sequence[Source], options: Options, every_s: float, *, as_json: bool) -> None:
+def watch(
+    settings: Settings,
+    sources: Sequence[Source],
+    options: Options,
+    *,
+    every_s: float | None,
+    events: str | None,
+    as_json: bool,
+) -> None:
     """Until a signal, which is no failure: the transaction that is open then is ended. Raises ConfigError."""
-    for option in ("dry_run", "again"):
+    doing = "--events" if events else "--watch"
+    for option in ("dry_run", "again", *(["strict"] if events else [])):
         if getattr(options, option):
             name = option.replace("_", "-")
-            raise ConfigError(f"--watch and --{name} exclude each other: run it once with --{name} first")
+            raise ConfigError(f"{doing} and --{name} exclude each other: run it once with --{name} first")
+    if events in (settings.source.topic, settings.sources_topic):
+        raise ConfigError(
+            f"--events {events}: that is where documents go; name the topic of the bucket's notifications"
+        )
 
     async def work() -> None:
         async with session(settings, sources, options) as made:
-            await run(made, sources, every_s, lambda: shown(transient=True), Teller(settings, as_json=as_json))
+            show, tell = partial(shown, transient=True), Teller(settings, as_json=as_json)
+            await Watch(made, show, tell, every_s=every_s, events=events).run(sources)
 
     try:
         finish(work())
@@ -82,6 +97,8 @@ class Teller:
             say(f"{begin}: {one.origin}: {one.reason}", err=True)
         if summary.failed > SHOWN:
             say(f"{begin}: … and {summary.failed - SHOWN} more failed (`--json` lists them)", err=True)
+        if summary.strange:
+            say(f"{begin}: {summary.strange} records of the notifications' topic are none", err=True)
         left = (summary.gone, summary.refused)
         if summary.published or summary.deleted or self._last.get(source) != left:
             say(f"{begin}: {line_of(summary, self._topic)}" + (f", {summary.gone} gone" if summary.gone else ""))
@@ -110,4 +127,5 @@ def row_of(summary: Summary) -> dict[str, object]:
         "options": summary.options,
         "incomplete": summary.incomplete,
         "refused": summary.refused,
+        "strange": summary.strange,
     }

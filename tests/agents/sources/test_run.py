@@ -12,10 +12,13 @@ from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change
 from agents.sources.run import Deletes, Ingestion, Options, Summary
 from agents.sources.state import Row, State, hash_of
-from streams.errors import RefusedError
+from streams.errors import PenstockError, RefusedError
 
 Objects = dict[str, dict[str, str]]
 """Documents and their texts, by object."""
+
+
+PLACE = b'["events", "memory:/", "topic"]'
 
 
 class KilledError(Exception):
@@ -36,6 +39,7 @@ class MemorySource:
         self.bad = bad
         self.unlistable = unlistable
         self.fetched: list[str] = []
+        self.looked_at: list[str] = []
 
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """In any order; here in that of the names."""
@@ -57,6 +61,17 @@ class MemorySource:
                 yield Failure(origin=doc, reason="bad")
             else:
                 yield Outgoing(key=doc.encode(), value=text.encode(), origin=doc)
+
+    def concerns(self, name: str) -> bool:
+        """All but what is excluded."""
+        return not self.excludes(name)
+
+    async def look(self, name: str) -> Listed | None:
+        """As a listing."""
+        self.looked_at.append(name)
+        if name in self.unlistable:
+            raise PenstockError("unlistable")
+        return self._listed(name) if name in self.objects else None
 
     def _listed(self, name: str) -> Listed:
         return Listed(id=name, tag=hash_of(repr(self.objects[name]).encode()))
@@ -105,15 +120,29 @@ class Topic:
         self.rows: list[Row] = []
 
     def ingest(
-        self, source: MemorySource, options: Options, *, many: int = 3, left: int = -1, after: bool = False
+        self,
+        source: MemorySource,
+        options: Options,
+        *,
+        many: int = 3,
+        left: int = -1,
+        after: bool = False,
+        names: Sequence[str] | None = None,
+        lately: int = 0,
     ) -> Summary:
-        """One run. Raises KilledError, with what was committed before kept."""
+        """One run; or of `names` alone, which ends with a row of its own. Raises KilledError, with what was committed
+        before kept."""
         summary = Summary()
         with State("log") as state:
             state.take(self.rows)
             to = MemoryTransactions(state, many, left, after=after)
             try:
-                asyncio.run(Ingestion(source, state, options, summary, lambda *_: None, 0).publish_all(to))
+                ingestion = Ingestion(source, state, options, summary, lambda *_: None, 0)
+                ingestion.deleted_lately = lately
+                if names is None:
+                    asyncio.run(ingestion.publish_all(to))
+                else:
+                    asyncio.run(ingestion.publish_some(source, names, to, (PLACE, b"%d" % len(self.rows))))
             finally:
                 self.log += to.log
                 self.rows += to.rows
@@ -268,3 +297,89 @@ def test_an_object_that_was_replaced_since_it_was_listed_is_remembered_as_it_was
     assert topic.documents == {"a": "other"}
     again = MemorySource({"A": {"a": "first"}})
     assert (topic.ingest(again, ANY).published, topic.documents) == (1, {"a": "first"})
+
+
+WATCHED = Options(sync=True, max_deletes=Deletes(share=1.0), watched=True)
+
+
+@given(
+    st.lists(
+        st.tuples(objects.filter(apart), st.lists(st.sampled_from("ABCD"), max_size=6), st.lists(kills, max_size=2)),
+        min_size=2,
+        max_size=5,
+    ),
+    st.integers(1, 3),
+)
+def test_what_notifications_tell_of_is_as_it_is_now(
+    steps: list[tuple[Objects, list[str], list[tuple[int, bool]]]], many: int
+) -> None:
+    """They are about any objects, changed or not, in any order, some of them lost; a run may end anywhere."""
+    topic = Topic()
+    for there, told, killed in steps:
+        before, owners, begun = topic.documents, topic.owners, len(topic.log)
+        source = MemorySource(there)
+        for left, after in killed:
+            try:
+                topic.ingest(source, WATCHED, many=many, left=left, after=after, names=told)
+            except KilledError:
+                continue
+        topic.ingest(source, WATCHED, many=many, names=told)
+        looked_at = set(source.looked_at)
+        assert set(told) <= looked_at
+        now = {doc: (name, text) for name, texts in there.items() for doc, text in texts.items()}
+        for doc in topic.documents.keys() | now.keys() | before.keys():
+            name, text = now.get(doc, ("", None))
+            if name in looked_at:
+                assert topic.documents.get(doc) == text
+            elif name not in told and owners.get(doc) in looked_at and not name:
+                assert doc not in topic.documents
+            elif owners.get(doc) not in looked_at:
+                assert topic.documents.get(doc) == before.get(doc), "nobody told of it"
+        assert topic.rows[-1][0] == PLACE, "the place is written with the last of them, or after"
+        assert len(topic.log[begun:]) == len(set(topic.log[begun:])), "repeated"
+    topic.ingest(source, ANY)
+    assert topic.documents == {doc: text for documents in there.values() for doc, text in documents.items()}
+
+
+def test_a_document_that_another_object_may_have_still_is_not_taken_from_it() -> None:
+    topic = Topic()
+    topic.ingest(MemorySource({"A": {"a": "x"}, "B": {}}), ANY)
+    source = MemorySource({"A": {"a": "x"}, "B": {"a": "y"}})
+    summary = topic.ingest(source, WATCHED, names=["B"])
+    assert (summary.failed, summary.failures[0].reason) == (1, "the document a is in A, too: rename one")
+    assert topic.ingest(MemorySource({"B": {"a": "y"}}), WATCHED, names=["B"]).published == 1
+    assert topic.documents == {"a": "y"}
+
+
+def test_an_object_that_cannot_be_looked_at_is_not_gone() -> None:
+    topic = Topic()
+    topic.ingest(MemorySource({"A": {"a": "x"}}), ANY)
+    summary = topic.ingest(MemorySource({}, unlistable="A"), WATCHED, names=["A"])
+    assert (summary.deleted, summary.failed, topic.documents) == (0, 1, {"a": "x"})
+
+
+def test_deletions_by_notifications_are_bounded_together() -> None:
+    topic = Topic()
+    topic.ingest(MemorySource({name: {name.lower(): "x"} for name in "ABCDEFGHIJ"}), ANY)
+    few = Options(sync=True, max_deletes=Deletes(count=2), watched=True)
+    left = MemorySource({"J": {"j": "y"}})
+    assert topic.ingest(left, few, names=["A"]).deleted == 1
+    summary = topic.ingest(left, few, names=["B", "C", "J"], lately=1)
+    assert (summary.deleted, summary.gone, summary.published) == (0, 2, 1)
+    assert "3 of 9 documents of memory:/ are gone" in summary.refused[0]
+    assert topic.rows[-1][0] == PLACE
+
+
+def test_what_fails_again_and_again_is_fetched_ever_more_seldom() -> None:
+    source, fetched = MemorySource({"A": {"a": "x"}}, bad="a"), list[int]()
+    with State("log") as state:
+        to = MemoryTransactions(state, 3)
+        for number in range(20):
+            asyncio.run(Ingestion(source, state, WATCHED, Summary(), lambda *_: None, 0).publish_all(to))
+            fetched += [number] if source.fetched else []
+            source.fetched.clear()
+        assert fetched == [0, 1, 3, 7, 15]
+        source.objects["A"] = {"a": "y"}
+        source.bad = ()
+        asyncio.run(Ingestion(source, state, WATCHED, Summary(), lambda *_: None, 0).publish_all(to))
+        assert to.log == [("a", "y")]
