@@ -168,6 +168,48 @@ def s3(
 
 
 @ingest.command()
+@click.argument("uris", nargs=-1, required=True, metavar="gs://BUCKET/PREFIX...")
+@click.option("--endpoint", metavar="URL", help="Of a server that is not Google's.")
+@listing_options
+@source_options
+def gcs(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
+    """Publish the objects of a bucket of Google Cloud Storage, of the kinds that `ingest files` reads.
+
+    Credentials are found as Google's own tools find them. Needs `pip install 'penstock[obstore]'`, and `documents` for
+    more than text.
+
+    \b
+    Example: penstock ingest gcs gs://handbook/docs/ --sync
+    Example: penstock ingest gcs gs://handbook --include '*.md' --watch 60
+    """
+    from agents.commands.run.ingest import gcs as run
+
+    run(settings, uris, **options)
+
+
+@ingest.command()
+@click.argument("uris", nargs=-1, required=True, metavar="az://CONTAINER/PREFIX...")
+@click.option("--account", help="The storage account, where the environment does not say.")
+@click.option("--endpoint", metavar="URL", help="Of a server that is not Microsoft's.")
+@listing_options
+@source_options
+def azure(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
+    """Publish the blobs of a container of Azure's, of the kinds that `ingest files` reads.
+
+    Credentials come from AZURE_STORAGE_ACCOUNT_KEY and the like, from the machine's identity, or, with
+    AZURE_USE_AZURE_CLI=true, from `az login`. Needs `pip install 'penstock[obstore]'`, and `documents` for more than
+    text.
+
+    \b
+    Example: penstock ingest azure az://handbook/docs/ --account mine --sync
+    Example: penstock ingest azure az://handbook --account mine --include '*.md' --watch 60
+    """
+    from agents.commands.run.ingest import azure as run
+
+    run(settings, uris, **options)
+
+
+@ingest.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Other machines need --tokens, and TLS.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8464, show_default=True, help="0: any free one.")
 @click.option("--tokens", type=FILE, help="Who may publish which ids: `penstock ingest token` makes its entries.")

@@ -158,7 +158,10 @@ class Ingestion:
         async for found in self._source.listing():
             match found:
                 case Listed():
-                    self._state.add_listed(found)
+                    if not self._state.add_listed(found):
+                        self._complete = False
+                        reason = "two objects are listed under this name, as far as it can be written: rename one"
+                        self._summary.fail(Failure(origin=found.id, reason=reason))
                     count += 1
                     self._report(f"listing {self._source.name}", count, count)
                 case Failure():

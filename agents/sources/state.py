@@ -164,11 +164,13 @@ class State(Scratch):
         self._places = 0
         self._listings += not partial
 
-    def add_listed(self, listed: Listed) -> None:
-        """An object; it is fetched after those that were added before."""
+    def add_listed(self, listed: Listed) -> bool:
+        """An object; it is fetched after those that were added before. False where it is listed as another one, too."""
+        before = self._db.execute("SELECT tag FROM listed WHERE object = ?", (listed.id,)).fetchone()
         query = "INSERT OR REPLACE INTO listed (object, tag, size, place) VALUES (?, ?, ?, ?)"
         self._db.execute(query, (listed.id, listed.tag, listed.size, self._places))
         self._places += 1
+        return before is None or before[0] == listed.tag
 
     def add_gone(self, name: str) -> None:
         """An object that was looked for in a partial listing, and is none."""

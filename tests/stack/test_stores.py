@@ -21,6 +21,7 @@ from agents.kafka.reader import log_reader
 from tests.kit.forks import Forked
 from tests.kit.harness import World, until
 from tests.kit.moto import LOGIN, moto
+from tests.kit.stores import ACCOUNT, serving
 from tests.stack.test_sources import DIES, PLACES, folder_of, ingest, records
 
 MODEL_SPEED = "fast"
@@ -291,3 +292,27 @@ def test_mistakes_are_named(world: World) -> None:
     ):
         done = world.command(*arguments, *words, extra=LOGIN)
         assert (done.returncode, part in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["gcs", "azure"])
+def test_a_bucket_of_another_store_is_read_again_where_it_changed(world: World, tmp_path: Path, kind: str) -> None:
+    with serving(kind, tmp_path) as server:
+        server.make("handbook")
+        for name in ("a", "b", "drafts/c"):
+            server.put("handbook", f"docs/{name}.md", f"# {name}".encode())
+
+        def ingested(*words: str) -> tuple[int, int, int]:
+            account = ("--account", ACCOUNT) if kind == "azure" else ()
+            arguments = (f"{server.scheme}handbook/docs/", "--endpoint", server.endpoint, *account, "--json", *words)
+            done = world.command("ingest", kind, *arguments, extra=server.login)
+            assert done.returncode == 0, done.stderr
+            found = json.loads(done.stdout)
+            return found["published"], found["objects"]["unchanged"], found["deleted"]
+
+        assert ingested() == (3, 0, 0)
+        server.put("handbook", "docs/a.md", b"# Another")
+        assert ingested("--exclude", "drafts/", "--sync") == (1, 1, 0)
+        assert ingested("--exclude", "drafts/", "--sync", "--max-deletes", "1", "--delete-excluded") == (0, 2, 1)
+    assert {record.key for record in asyncio.run(records(world)) if record.value is None} == {
+        f"{server.scheme}handbook/docs/drafts/c.md".encode()
+    }

@@ -1,6 +1,8 @@
 """`penstock ingest`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ from agents.commands.run.watch import line_of, row_of, shown, watch
 from agents.settings import Settings
 from agents.sources import Source
 from agents.sources.files import file_sources
-from agents.sources.patterns import patterns
+from agents.sources.patterns import Patterns, patterns
 from agents.sources.reading import TAKEN, Ids
 from agents.sources.run import Deletes, Options, Summary
 from agents.sources.session import run
@@ -36,25 +38,47 @@ def files(
     _ingest(settings, sources, **rest)
 
 
-def s3(
+def s3(settings: Settings, uris: Sequence[str], *, endpoint: str | None, region: str | None, **rest: Any) -> None:
+    """Publish what changed in these buckets."""
+    with _extra("s3"):
+        from agents.sources.s3 import bucket_sources
+    _stores(settings, partial(bucket_sources, uris, endpoint=endpoint, region=region), **rest)
+
+
+def gcs(settings: Settings, uris: Sequence[str], *, endpoint: str | None, **rest: Any) -> None:
+    """Publish what changed in these buckets of Google's."""
+    with _extra("obstore"):
+        from agents.sources.obstores import gcs_sources
+    _stores(settings, partial(gcs_sources, uris, endpoint=endpoint), **rest)
+
+
+def azure(settings: Settings, uris: Sequence[str], *, account: str | None, endpoint: str | None, **rest: Any) -> None:
+    """Publish what changed in these containers of Azure's."""
+    with _extra("obstore"):
+        from agents.sources.obstores import azure_sources
+    _stores(settings, partial(azure_sources, uris, account=account, endpoint=endpoint), **rest)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Around an import: what is missing comes with an extra."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[{name}]'` brings it") from exc
+
+
+def _stores(
     settings: Settings,
-    uris: Sequence[str],
+    make: Callable[[Ids, Patterns], Sequence[Source]],
     *,
-    endpoint: str | None,
-    region: str | None,
     by: Literal["uri", "relative"],
     prefix: str,
     include: Sequence[str],
     exclude: Sequence[str],
     **rest: Any,
 ) -> None:
-    """Publish what changed in these buckets."""
-    try:
-        from agents.sources.s3 import bucket_sources
-    except ModuleNotFoundError as exc:
-        raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[s3]'` brings it") from exc
-    ids, found = Ids(by=by, prefix=prefix), patterns(include, exclude)
-    _ingest(settings, bucket_sources(uris, ids, found, endpoint=endpoint, region=region), **rest)
+    _ingest(settings, make(Ids(by=by, prefix=prefix), patterns(include, exclude)), **rest)
 
 
 def _ingest(
