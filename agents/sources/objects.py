@@ -6,6 +6,7 @@ Keys are taken byte for byte, whatever is in them, such as `a//b` or `a/../b`.
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -130,6 +131,11 @@ class Objects:
             origin = Origin(uri=listed.id, shown=listed.id, relative=self._relative(key))
             async for document in self._reading.documents(path, origin):
                 yield document
+
+
+def tag_of(etag: str | None, changed: datetime, size: int) -> str:
+    """ETags are quoted or not, by call. Where a server has none for an object: when it was changed, and its size."""
+    return (etag or "").strip('"') or f"{int(changed.timestamp())}-{size}"
 
 
 def divided(uri: str, scheme: str, bucket: str = "BUCKET") -> tuple[str, str]:

@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError, GenericError, InvalidPathError
 from obstore.store import AzureStore, GCSStore
 
 from agents.sources import Failure
-from agents.sources.objects import Found, Objects, divided, too_large
+from agents.sources.objects import Found, Objects, divided, tag_of, too_large
 from agents.sources.patterns import Patterns
 from agents.sources.reading import Ids
 from streams.errors import AwayError, ConfigError, PenstockError
@@ -157,7 +157,8 @@ class Container:
 
 
 def _found(row: Any) -> Found:
-    return Found(key=row["path"], tag=(row["e_tag"] or "").strip('"'), size=row["size"], version=row["version"])
+    tag = tag_of(row["e_tag"], row["last_modified"], row["size"])
+    return Found(key=row["path"], tag=tag, size=row["size"], version=row["version"])
 
 
 def _unnamed(folder: str, exc: Exception) -> Failure:

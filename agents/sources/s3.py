@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from agents.sources import Failure
-from agents.sources.objects import Found, Objects, divided, too_large
+from agents.sources.objects import Found, Objects, divided, tag_of, too_large
 from agents.sources.patterns import Patterns
 from agents.sources.reading import Ids
 from streams.errors import AwayError, ConfigError, PenstockError
@@ -140,9 +140,9 @@ async def _copy(body: Any, to: IO[bytes]) -> None:
 
 
 def _found(key: str, told: Any, size: int) -> Found:
-    """ETags are quoted or not, by call; the version `null` is that of a bucket that keeps none."""
-    version = told.get("VersionId")
-    return Found(key=key, tag=told["ETag"].strip('"'), size=size, version=None if version == "null" else version)
+    """The version `null` is that of a bucket that keeps none."""
+    version, tag = told.get("VersionId"), tag_of(told.get("ETag"), told["LastModified"], size)
+    return Found(key=key, tag=tag, size=size, version=None if version == "null" else version)
 
 
 def _code(exc: ClientError) -> str:

@@ -1,4 +1,4 @@
-"""Servers that speak like object stores: Azurite (npm) and fake-gcs-server (Go), fetched once by the long tests.
+"""Servers that speak like object stores, from npm and by Go, fetched once by the long tests.
 
 The quick ones pass over what is not there yet: nobody needs Node or Go to work on this.
 """
@@ -106,7 +106,7 @@ def azurite(folder: Path) -> Iterator[str]:
     port = free_port()
     command: list[str | Path] = ["node", home / "node_modules/azurite/dist/src/blob/main.js", "--blobHost", "127.0.0.1"]
     command += ["--blobPort", str(port), "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
-    with _running(command, f"http://127.0.0.1:{port}", folder) as url:
+    with running(command, f"http://127.0.0.1:{port}", folder) as url:
         yield url
 
 
@@ -117,7 +117,7 @@ def gcs(folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command += ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
     command += ["-public-host", f"127.0.0.1:{port}", "-external-url", url, "-log-level", "error"]
-    with _running(command, url, folder):
+    with running(command, url, folder):
         yield url
 
 
@@ -146,9 +146,12 @@ def _installed(name: str, tool: str, command: Sequence[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str | Path], url: str, folder: Path) -> Iterator[str]:
+def running(
+    command: Sequence[str | Path], url: str, folder: Path, environment: dict[str, str] | None = None
+) -> Iterator[str]:
+    """A server, until it answers there; its log is in the folder."""
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
     try:
         deadline = time.monotonic() + 120
         while True:

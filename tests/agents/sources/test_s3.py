@@ -325,7 +325,8 @@ def test_an_object_of_many_parts_is_never_in_memory(endpoint: str, monkeypatch: 
 PAGE = """<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
 <Name>many</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>
 <IsTruncated>{more}</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>{rows}</ListBucketResult>"""
-ROW = '<Contents><Key>{key}.txt</Key><ETag>"{key}"</ETag><Size>9</Size><StorageClass>STANDARD</StorageClass></Contents>'
+ROW = """<Contents><Key>{key}.txt</Key><ETag>"{key}"</ETag><Size>9</Size>
+<LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"""
 
 
 @asynccontextmanager

@@ -1,0 +1,108 @@
+"""A gateway that speaks S3, and tells Kafka itself what changes in it: what the quick tests send by hand."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiobotocore.session import get_session
+
+from agents.kafka.reader import log_reader
+from agents.local.servers import free_port
+from tests.kit.harness import World, until
+from tests.kit.stores import GATEWAY, go_binary, running
+from tests.stack.test_sources import records
+from tests.stack.test_stores import total, watching
+
+MODEL_SPEED = "fast"
+LOGIN = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
+NAMES = ["a", "with space", "ümläut", "plus+and%25", "b/c", "d&e=f"]
+MANY = 10_000
+
+
+@contextlib.contextmanager
+def gateway(world: World, topic: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """It runs, and keeps objects of `handbook` as files in a folder; older versions of them elsewhere."""
+
+    async def prepare() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(topic, 1, {})
+
+    asyncio.run(prepare())
+    for name in ("objects", "versions"):
+        (folder / name).mkdir()
+    port, login = free_port(), {"ROOT_ACCESS_KEY": LOGIN["AWS_ACCESS_KEY_ID"]}
+    login |= {"ROOT_SECRET_KEY": LOGIN["AWS_SECRET_ACCESS_KEY"]}
+    command: list[str | Path] = [go_binary(GATEWAY), "--port", f"127.0.0.1:{port}", "--event-kafka-topic", topic]
+    command += ["--event-kafka-url", world.settings.kafka.bootstrap_servers, "posix"]
+    command += ["--versioning-dir", folder / "versions", folder / "objects"]
+    with running(command, f"http://127.0.0.1:{port}", folder, {**os.environ, **login}) as url:
+        yield url, folder / "objects" / "handbook"
+
+
+def test_a_gateway_tells_what_changes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: dict[str, Any]
+) -> None:
+    topic = f"{world.name}-events"
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+
+    async def scenario(url: str) -> None:
+        async with get_session().create_client("s3", endpoint_url=url) as client:
+            await client.create_bucket(Bucket="handbook")
+            kept = {"Status": "Enabled"}
+            await client.put_bucket_versioning(Bucket="handbook", VersioningConfiguration=kept)
+            arguments = ("s3", "s3://handbook/", "--endpoint", url, "--sync", "--max-deletes", "5", "--events", topic)
+            async with watching(world, *arguments, extra=LOGIN) as watch:
+                await until(lambda: asyncio.to_thread(lambda: bool(watch.passes())))
+                begun = time.monotonic()
+                for name in NAMES:
+                    await client.put_object(Bucket="handbook", Key=f"{name}.txt", Body=name.encode())
+                await total(watch, published=len(NAMES))
+                summary[f"events: s from {len(NAMES)} puts to records"] = round(time.monotonic() - begun, 1)
+                await client.put_object(Bucket="handbook", Key="a.txt", Body=b"another")
+                await total(watch, published=len(NAMES) + 1)
+                gone = {"Objects": [{"Key": f"{name}.txt"} for name in NAMES[:3]]}
+                await client.delete_objects(Bucket="handbook", Delete=gone)
+                await client.delete_object(Bucket="handbook", Key=f"{NAMES[3]}.txt")
+                await total(watch, published=len(NAMES) + 1, deleted=4)
+                watch.process.terminate()
+                assert (await watch.ended())[0] == 0
+
+    with gateway(world, topic, tmp_path) as (url, _):
+        asyncio.run(scenario(url))
+    last = {record.key: record.value for record in asyncio.run(records(world))}
+    texts = [orjson.loads(value)["text"] for value in last.values() if value]
+    assert sorted(texts) == sorted(NAMES[4:])
+
+
+def test_ten_thousand_objects(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: dict[str, Any]
+) -> None:
+    """All of them published, and none again."""
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+
+    async def make(url: str) -> None:
+        async with get_session().create_client("s3", endpoint_url=url) as client:
+            await client.create_bucket(Bucket="handbook")
+
+    with gateway(world, f"{world.name}-events", tmp_path) as (url, folder):
+        asyncio.run(make(url))
+        for number in range(MANY):
+            path = folder / f"{number % 100:02d}" / f"{number:05d}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"Text {number}.")
+        for published in (MANY, 0):
+            begun = time.monotonic()
+            arguments = ("ingest", "s3", "s3://handbook", "--endpoint", url, "--max-lag", str(4 * MANY), "--json")
+            done = world.command(*arguments, extra=LOGIN)
+            assert done.returncode == 0, done.stderr
+            found = orjson.loads(done.stdout)
+            assert (found["published"], found["objects"]["unchanged"]) == (published, MANY - published)
+            summary[f"{MANY} objects, {published} of them new: s"] = round(time.monotonic() - begun, 1)
