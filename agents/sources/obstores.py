@@ -6,6 +6,7 @@ listing of the folder that it is in, which is a failure that names it, and a sla
 is behind such a key is never taken for another object: reading it is a failure.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +29,7 @@ ATTEMPTS = 5
 RETRY_S = 60.0
 PASSES = ("error sending request", " retries, ", "timed out", "status code: 429", "status code: 5")
 """In what the client says of a server that is away, or busy."""
+QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")
 MAY_NOT = ("status code: 401", "status code: 403", "token request", "Account must be specified", "credential")
 """Of one that does not know this login."""
 
@@ -162,8 +164,13 @@ def _found(row: Any) -> Found:
 
 
 def _unnamed(folder: str, exc: Exception) -> Failure:
-    said = str(exc).partition("\n\nDebug")[0].removeprefix("Encountered object with invalid path: ")
+    said = _said(exc).removeprefix("Encountered object with invalid path: ")
     return Failure(origin=folder, reason=f"not all of it can be listed: {said}: rename that object")
+
+
+def _said(exc: Exception) -> str:
+    """Without what is for the library's own makers, and without queries: a signature may be in one."""
+    return QUERY.sub(r"\1", str(exc).partition("\n\nDebug")[0])
 
 
 @contextmanager
@@ -176,7 +183,7 @@ def _translated(what: str, hint: str) -> Iterator[None]:
             f"{what}: there is no such object, or its name is one that the client cannot write"
         ) from exc
     except BaseError as exc:
-        said = str(exc).partition("\n\nDebug")[0]
+        said = _said(exc)
         if isinstance(exc, GenericError) and "status code: 404" in said:
             raise PenstockError(f"{what}: there is no such bucket, or container") from exc
         if any(part in said for part in MAY_NOT):

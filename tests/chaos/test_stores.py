@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from aiobotocore.session import get_session
 
@@ -106,3 +107,38 @@ def test_ten_thousand_objects(
             found = orjson.loads(done.stdout)
             assert (found["published"], found["objects"]["unchanged"]) == (published, MANY - published)
             summary[f"{MANY} objects, {published} of them new: s"] = round(time.monotonic() - begun, 1)
+
+
+AT_ONCE = """
+from agents.sources.watch import Watch
+begin = Watch.__init__
+
+def at_once(self, *arguments, **named):
+    begin(self, *arguments, **named)
+    self._every_s = 0.0
+
+Watch.__init__ = at_once
+"""
+
+
+def test_hundreds_of_passes_take_no_more_memory(world: World, tmp_path: Path, summary: dict[str, Any]) -> None:
+    """With something to publish in each, and an object that fails in each."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "bad.txt").write_bytes(b"a\0b")
+
+    async def scenario() -> None:
+        async with watching(world, "files", folder, "--watch", "1", change=AT_ONCE) as watch:
+            process, held = psutil.Process(watch.process.pid), list[int]()
+            for passes in (100, 200, 400):
+
+                async def done(passes: int = passes) -> bool:
+                    (folder / "new.txt").write_text(f"Text {time.monotonic_ns()}.")
+                    return len(watch.passes()) >= passes
+
+                await until(done, every_s=0.02)
+                held.append(process.memory_info().rss)
+            summary["watch: RSS MiB after 100, 200, 400 passes"] = [round(rss / 1024**2, 1) for rss in held]
+            assert held[2] - held[1] < 8 * 1024**2
+
+    asyncio.run(scenario())

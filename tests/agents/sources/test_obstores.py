@@ -140,5 +140,6 @@ def test_mistakes_are_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ConfigError, match="name the account"):
             azure_sources(["az://a"], Ids(), Patterns(), account=None, endpoint=None)
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", base64.b64encode(b"another").decode())
-        with pytest.raises(ConfigError, match="set AZURE_STORAGE_ACCOUNT_KEY"):
+        with pytest.raises(ConfigError, match="set AZURE_STORAGE_ACCOUNT_KEY") as told:
             read(server.of("none"))
+        assert "comp=list" not in str(told.value), "nor a signature that were beside it"
