@@ -75,14 +75,16 @@ class Session:
         self._heard[source.name] = place
         return summary
 
+    async def may_have_news(self, source: Told, topic: str) -> bool:
+        """Whether notifications came since the last time, or there was none. Two small requests."""
+        return self._heard.get(source.name) != await Notifications(self._reader, topic).end()
+
     async def listen(self, source: Told, topic: str, report: Report, wait: Wait) -> Summary | None:
         """Ingest the objects that notifications since the last time are about; None where none came.
 
         Raises MissedError where they do not tell all that has changed, and else as `once`.
         """
         notifications = Notifications(self._reader, topic)
-        if self._heard.get(source.name) == await notifications.end():
-            return None
         state, told = await self._known()
         summary = Summary()
         async with self._publishing(source, state, told, wait) as to:

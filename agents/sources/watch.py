@@ -60,9 +60,11 @@ class Watch:
             await asyncio.sleep(max(0.0, min(turn.look_at for turn in turns.values()) - time.monotonic()))
 
     async def _pass(self, source: Source, turn: Turn) -> None:
+        summary = None
         try:
-            with self._show() as (report, wait):
-                summary = await self._ingest(source, turn, report, wait)
+            if not await self._is_quiet(source, turn):
+                with self._show() as (report, wait):
+                    summary = await self._ingest(source, turn, report, wait)
         except MissedError as exc:
             if turn.known:
                 self._tell(source, exc)
@@ -80,6 +82,11 @@ class Watch:
         turn.look_at = min(turn.list_at, time.monotonic() + LISTEN_S) if self._events else turn.list_at
         if summary:
             self._tell(source, summary)
+
+    async def _is_quiet(self, source: Source, turn: Turn) -> bool:
+        if not self._events or turn.list_at <= time.monotonic() or not isinstance(source, Told):
+            return False
+        return not await self._session.may_have_news(source, self._events)
 
     async def _ingest(self, source: Source, turn: Turn, report: Report, wait: Wait) -> Summary | None:
         if not self._events:
