@@ -105,6 +105,7 @@ class Ingestion:
         self._rows: dict[bytes, bytes | None] = {}
         self._bytes = 0
         self._told: Told | None = None
+        self._some_left = False
 
     async def try_out(self) -> None:
         """What would be done; with `strict` what fails, too. Raises RefusedError as `publish_all` would at once."""
@@ -134,6 +135,8 @@ class Ingestion:
             await self._look(told, name)
         self._listing = self._state.compare(self._source.name, again=False)
         await self._read(to)
+        if self._options.sync and self._some_left:  # they are gone once the state knows
+            await self._flush(to)
         await self._delete_gone(to, last)
 
     async def _look(self, told: Told, name: str) -> None:
@@ -199,11 +202,12 @@ class Ingestion:
                 if to:
                     await self._flush_when_full(to)
             self._state.was_read(listed.id, whole=whole)
-            if self._options.watched:
+            if self._options.watched and to:
                 self._state.put_off(listed, failed=not whole)
             if whole and to:
                 for doc, published in self._state.left(self._source.name, listed.id):
                     self._keep(*self._state.document_row(doc, published))
+                    self._some_left = True
                     await self._flush_when_full(to)
                 self._keep(*self._state.object_row(self._source.name, listed.id, read.tag, read.version))
                 self._summary.changed += 1

@@ -14,7 +14,7 @@ from agents.commands.run.output import when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
-from agents.sources import Source
+from agents.sources import Failure, Source
 from agents.sources.publish import Wait
 from agents.sources.run import Options, Summary
 from agents.sources.session import session
@@ -74,12 +74,13 @@ def watch(
 
 
 class Teller:
-    """Tells what became of a pass: a line where something changed, or each with `as_json`."""
+    """Tells what became of a pass: a line where something changed, and what failed anew; all of each with `as_json`."""
 
     def __init__(self, settings: Settings, *, as_json: bool) -> None:
         self._topic = settings.source.topic
         self._as_json = as_json
         self._last: dict[Source, object] = {}
+        self._failures: dict[Source, frozenset[Failure]] = {}
 
     def __call__(self, source: Source, outcome: Summary | PenstockError) -> None:
         """Now."""
@@ -93,17 +94,19 @@ class Teller:
             self._tell(f"{at} {source.name}", source, outcome)
 
     def _tell(self, begin: str, source: Source, summary: Summary) -> None:
-        for one in summary.failures[:SHOWN]:
+        failures = [one for one in summary.failures if one not in self._failures.get(source, ())]
+        self._failures[source] = frozenset(summary.failures)
+        for one in failures[:SHOWN]:
             say(f"{begin}: {one.origin}: {one.reason}", err=True)
-        if summary.failed > SHOWN:
-            say(f"{begin}: … and {summary.failed - SHOWN} more failed (`--json` lists them)", err=True)
+        if len(failures) > SHOWN:
+            say(f"{begin}: … and {len(failures) - SHOWN} more failed (`--json` lists them)", err=True)
         if summary.strange:
             say(f"{begin}: {summary.strange} records of the notifications' topic are none", err=True)
-        left = (summary.gone, summary.refused)
+        left = (summary.gone, summary.refused, summary.options)
         if summary.published or summary.deleted or self._last.get(source) != left:
             say(f"{begin}: {line_of(summary, self._topic)}" + (f", {summary.gone} gone" if summary.gone else ""))
-            for refusal in summary.refused:
-                say(f"{begin}: {refusal}", err=True)
+            for word in (*summary.refused, *summary.options.values()):
+                say(f"{begin}: {word}", err=True)
         self._last[source] = left
 
 

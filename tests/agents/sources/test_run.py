@@ -383,3 +383,10 @@ def test_what_fails_again_and_again_is_fetched_ever_more_seldom() -> None:
         source.bad = ()
         asyncio.run(Ingestion(source, state, WATCHED, Summary(), lambda *_: None, 0).publish_all(to))
         assert to.log == [("a", "y")]
+
+
+def test_what_left_an_object_that_was_told_of_is_deleted() -> None:
+    topic = Topic()
+    topic.ingest(MemorySource({"A": {"a": "x", "b": "x"}}), ANY)
+    assert topic.ingest(MemorySource({"A": {"b": "x"}}), WATCHED, names=["A"]).deleted == 1
+    assert topic.documents == {"b": "x"}
