@@ -32,6 +32,11 @@ def print_json(data: Any) -> None:
     click.echo(in_json(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()))
 
 
+def print_json_line(data: Any) -> None:
+    """JSON on a line of its own, on stdout: one of many."""
+    click.echo(in_json(orjson.dumps(data).decode()))
+
+
 class _SafeConsole(Console):
     """Prints what it is given and obeys nothing in it: neither control characters nor rich's own markup."""
 

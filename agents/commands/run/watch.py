@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import click
-import orjson
 from rich.text import Text
 
 from agents.commands.common import say
-from agents.commands.run.output import when
+from agents.commands.run.output import print_json_line, when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
@@ -20,7 +18,6 @@ from agents.sources.run import Options, Summary
 from agents.sources.session import session
 from agents.sources.watch import Watch
 from agents.stopping import Stopped, finish
-from agents.terminal import in_json
 from streams.errors import ConfigError, PenstockError
 
 SHOWN = 20
@@ -87,7 +84,7 @@ class Teller:
         at = when(int(time.time() * 1000))
         if self._as_json:
             told = {"error": str(outcome)} if isinstance(outcome, PenstockError) else row_of(outcome)
-            click.echo(in_json(orjson.dumps({"at": at, "source": source.name, **told}).decode()))
+            print_json_line({"at": at, "source": source.name, **told})
         elif isinstance(outcome, PenstockError):
             say(f"{at} {outcome}; it is tried again", err=True)
         else:
