@@ -248,6 +248,8 @@ class Ingestion:
             )
         if not keep:
             return None
+        if before and before.object not in (listed.id, NOWHERE) and self._state.is_away(before.object):
+            self._keep(*self._state.object_row(name, before.object, None))  # should it come back as it was, it is read
         value = outgoing.value or b""
         now = Published(source=name, object=listed.id, hash=hash_of(value))
         if before is None or before.hash != now.hash or self._options.again:

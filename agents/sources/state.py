@@ -180,6 +180,11 @@ class State(Scratch):
         """Whether it was looked at: there, gone, or left out."""
         return self._db.execute("SELECT 1 FROM listed WHERE object = ?", (name,)).fetchone() is not None
 
+    def is_away(self, name: str) -> bool:
+        """Whether it is not there now, or left out."""
+        row = self._db.execute("SELECT read FROM listed WHERE object = ?", (name,)).fetchone()
+        return row is None or row[0] in (GONE, LEFT_OUT)
+
     def leave_out(self, source: str, excludes: Callable[[str], bool]) -> None:
         """Objects that were published before, and are excluded now: they are neither fetched nor gone."""
         query = """SELECT object FROM (

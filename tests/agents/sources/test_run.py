@@ -392,3 +392,12 @@ def test_what_left_an_object_that_was_told_of_is_deleted() -> None:
     topic.ingest(MemorySource({"A": {"a": "x", "b": "x"}}), ANY)
     assert topic.ingest(MemorySource({"A": {"b": "x"}}), WATCHED, names=["A"]).deleted == 1
     assert topic.documents == {"b": "x"}
+
+
+def test_an_object_that_comes_back_as_it_was_has_its_documents_again() -> None:
+    """Another one had one of them meanwhile, and what would have forgotten it was not asked for."""
+    topic, there = Topic(), {"B": {"a": "y", "b": "x"}}
+    topic.ingest(MemorySource(there), ANY)
+    topic.ingest(MemorySource({"A": {"a": "x"}}), Options())
+    topic.ingest(MemorySource(there), ANY)
+    assert topic.documents == {"a": "y", "b": "x"}
