@@ -106,7 +106,11 @@ class _Noted:
         """The same."""
         return self._source.listing()
 
-    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
+    def excludes(self, name: str) -> bool:
+        """The same."""
+        return self._source.excludes(name)
+
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure | Listed]:
         """The same, and now."""
         async for found in self._source.fetch(listed):
             body = orjson.loads((isinstance(found, Outgoing) and found.value) or b"{}")
