@@ -1,21 +1,16 @@
 """Objects of S3, or of what speaks like it. An object's id is `s3://BUCKET/KEY`, its tag the ETag.
 
-Keys are taken byte for byte, whatever is in them, such as `a//b` or `a/../b`. Credentials come from where Amazon's own
-tools have them: the environment, `~/.aws`, or the machine's role.
+Keys are taken byte for byte, whatever is in them, such as `a//b` or `a/../b`.
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
-from botocore.exceptions import ConnectionError as NoConnectionError
-
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.amazon import client, translated
 from agents.sources.convert.kinds import GZIP
 from agents.sources.reading import Ids, Origin, Reading, why_passed_over
 from streams.errors import AwayError, ConfigError, PenstockError
@@ -28,7 +23,7 @@ PART_BYTES = 1024**2
 LARGEST_OBJECT = 4 * 1024**3
 """Bytes on disk while one object is read."""
 ATTEMPTS = 5
-MISSING = ("NoSuchBucket", "404", "NoSuchKey")
+MISSING = dict.fromkeys(("NoSuchBucket", "404", "NoSuchKey"), "there is no such bucket, or object")
 
 
 def object_sources(uris: Sequence[str], ids: Ids, *, endpoint: str | None, region: str | None) -> "list[Objects]":
@@ -43,7 +38,7 @@ class Objects:
         self._bucket, _, self._prefix = uri.removeprefix(SCHEME).partition("/")
         if not uri.startswith(SCHEME) or not self._bucket:
             raise ConfigError(f"{uri}: s3://BUCKET or s3://BUCKET/PREFIX is needed")
-        self._options = {"endpoint_url": endpoint, "region_name": region}
+        self._endpoint, self._region = endpoint, region
         self._reading = Reading(ids)
         self._stack = AsyncExitStack()
         self._connected: S3Client | None = None
@@ -62,11 +57,10 @@ class Objects:
     async def _client(self) -> "S3Client":
         if self._connected is not None:
             return self._connected
-        config = AioConfig(retries={"max_attempts": ATTEMPTS, "mode": "standard"})
-        made = get_session().create_client("s3", config=config, **self._options)
-        client: S3Client = await self._stack.enter_async_context(made)
-        self._connected = client
-        return client
+        made = client("s3", self._endpoint, self._region, retries={"max_attempts": ATTEMPTS, "mode": "standard"})
+        connected: S3Client = await self._stack.enter_async_context(made)
+        self._connected = connected
+        return connected
 
     async def listing(self) -> AsyncIterator[Listed | Failure | PassedOver]:
         """Every object of a kind that is taken. Raises PenstockError where the bucket cannot be listed to its end."""
@@ -111,25 +105,8 @@ class Objects:
                 async for part in body.iter_chunks(PART_BYTES):
                     opened.write(part)
 
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """Whatever the client raises inside is an error of our own outside; AwayError when it may pass."""
-        try:
-            yield
-        except NoCredentialsError as exc:
-            raise ConfigError(
-                f"{what}: no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from exc
-        except ClientError as exc:
-            code, told = exc.response["Error"].get("Code", ""), exc.response["Error"].get("Message", "")
-            kind = AwayError if exc.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 else PenstockError
-            if code in MISSING:
-                told = "there is no such bucket, or object"
-            raise kind(f"{what}: {told or code} ({code})") from exc
-        except (HTTPClientError, NoConnectionError) as exc:
-            raise AwayError(f"{what} cannot be reached: {exc}") from exc
-        except BotoCoreError as exc:
-            raise ConfigError(f"{what}: {exc}") from exc
+    def _translated(self, what: str) -> AbstractContextManager[None]:
+        return translated(what, MISSING)
 
 
 def _suffixes(key: str) -> str:

@@ -91,10 +91,10 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
     """
     summary = Summary()
     async with AsyncExitStack() as stack, log_reader(settings) as reader:
-        topic = await _topic(reader, settings, options)
+        topic = await source_topic(reader, settings, None if options.dry_run else options.partitions)
         told = await state_topic(reader, settings.sources_topic, make=not options.dry_run)
         state = stack.enter_context(State(topic.log if topic else ""))
-        limit = int((await reader.configs(settings.source.topic)).get("max.message.bytes", 0)) if topic else 0
+        limit = await largest(reader, settings.source.topic) if topic else 0
         for source in sources:
             stack.push_async_callback(source.close)
         if options.dry_run or options.strict:
@@ -111,13 +111,19 @@ async def run(settings: Settings, sources: Sequence[Source], options: Options, r
     return summary
 
 
-async def _topic(reader: LogReader, settings: Settings, options: Options) -> Described | None:
+async def source_topic(reader: LogReader, settings: Settings, partitions: int | None) -> Described | None:
+    """As it is; made with so many partitions where it is missing, or None without a number."""
     topic = settings.source.topic
     found = await reader.describe(topic)
-    if found is None and not options.dry_run:
-        await reader.create_topic(topic, options.partitions, {})
+    if found is None and partitions is not None:
+        await reader.create_topic(topic, partitions, {})
         found = await reader.require_topic(topic)
     return found
+
+
+async def largest(reader: LogReader, topic: str) -> int:
+    """Bytes of a record that the topic takes; 0 where that is not known."""
+    return int((await reader.configs(topic)).get("max.message.bytes", 0))
 
 
 class Ingestion:

@@ -5,6 +5,12 @@ Rows of the topic are written in the transaction of the records that they are ab
     ["object", source, object]   {"tag", "log"}                                              all of it was published
     ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
 
+Of a stream, which is read on and on, how far that is: `agents.sources.kinesis.memory` says what is in these.
+
+    ["stream", source]           when it was begun with
+    ["shard", source, shard]     how far a shard was read
+    ["missed", source, …]        what was not published, and why
+
 `log` is that of the source topic (`Described.log`). What was published to another one is in no topic now: the object is
 fetched again, and its documents are published again. Whose a document is stays.
 """
@@ -33,6 +39,7 @@ CREATE INDEX documents_by_object ON documents (source, object);
 CREATE TABLE listed (object TEXT PRIMARY KEY, tag TEXT, size INT, place INT, read TEXT DEFAULT 'no') WITHOUT ROWID;
 CREATE INDEX listed_by_place ON listed (place);
 CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
+CREATE TABLE streams (key BLOB PRIMARY KEY, source TEXT, value BLOB) WITHOUT ROWID;
 """
 UNCHANGED = """EXISTS (SELECT 1 FROM objects
     WHERE source = ? AND objects.object = listed.object AND objects.tag = listed.tag)"""
@@ -42,6 +49,8 @@ MANY = 500
 OPEN_S = 90.0
 """Longer than Kafka lets a transaction of ours be open."""
 LOOK_S = 0.2
+SMALL = {"segment.bytes": str(16 * 1024**2), "segment.ms": str(3600 * 1000)}
+"""Of the topic's segments: the newest is never compacted, and a stream adds a row with each transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,7 @@ class State(Scratch):
 
     def __init__(self, log: str) -> None:
         """`log`: of the source topic as it is now."""
-        self._log = log
+        self.log = log
         super().__init__(_TABLES)
 
     def take(self, rows: Iterable[Row]) -> None:
@@ -86,10 +95,14 @@ class State(Scratch):
                     self._take_object(source, name, value)
                 case ["document", doc]:
                     self._take_document(doc, value)
+                case ["stream" | "shard" | "missed", source, *_] if value is None:
+                    self._db.execute("DELETE FROM streams WHERE key = ?", (key,))
+                case ["stream" | "shard" | "missed", source, *_]:
+                    self._db.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?)", (key, source, value))
 
     def _take_object(self, source: str, name: str, value: bytes | None) -> None:
         told = orjson.loads(value) if value else {}
-        if told.get("log") == self._log:
+        if told.get("log") == self.log:
             self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (source, name, told["tag"]))
         else:
             self._db.execute("DELETE FROM objects WHERE source = ? AND object = ?", (source, name))
@@ -99,7 +112,7 @@ class State(Scratch):
             self._db.execute("DELETE FROM documents WHERE doc = ?", (doc,))
             return
         told = orjson.loads(value)
-        known = told["hash"] if told["log"] == self._log else None
+        known = told["hash"] if told["log"] == self.log else None
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
             (doc, told["source"], told["object"], known, told["partition"], told["offset"]),
@@ -107,7 +120,7 @@ class State(Scratch):
 
     def object_row(self, source: str, name: str, tag: str | None) -> Row:
         """To write when all of an object was published; no tag: it is gone."""
-        value = None if tag is None else orjson.dumps({"tag": tag, "log": self._log})
+        value = None if tag is None else orjson.dumps({"tag": tag, "log": self.log})
         return orjson.dumps(["object", source, name]), value
 
     def document_row(self, doc: str, published: Published) -> Row:
@@ -117,7 +130,7 @@ class State(Scratch):
                 "source": published.source,
                 "object": published.object,
                 "hash": published.hash,
-                "log": self._log,
+                "log": self.log,
                 "partition": published.partition,
                 "offset": published.offset,
             }
@@ -126,6 +139,11 @@ class State(Scratch):
     def deleted_row(self, doc: str) -> Row:
         """To write with the tombstone of a document."""
         return document_key(doc), None
+
+    def stream_rows(self, source: str) -> list[tuple[bytes, bytes]]:
+        """Rows of a stream and its shards, also those that are about another log; by key."""
+        query = "SELECT key, value FROM streams WHERE source = ? ORDER BY key"
+        return self._db.execute(query, (source,)).fetchall()
 
     def begin_listing(self) -> None:
         """Of one source; of the one before nothing is kept."""
@@ -257,7 +275,7 @@ async def state_topic(reader: LogReader, topic: str, *, make: bool) -> StateTopi
     if count is None and not make:
         return StateTopic(reader, topic, 0)
     if count is None:
-        await reader.create_topic(topic, 1, {"cleanup.policy": "compact"})
+        await reader.create_topic(topic, 1, {"cleanup.policy": "compact", **SMALL})
         count = 1
     elif (policy := (await reader.configs(topic)).get("cleanup.policy", "compact")) != "compact":
         raise ConfigError(

@@ -37,7 +37,9 @@ class Producer:
     async def __aexit__(self, kind: object, *_: object) -> None:
         self.committed += kind is None
 
-    async def send(self, topic: str, *, key: bytes, value: bytes | None) -> "asyncio.Future[object]":
+    async def send(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: object = None
+    ) -> "asyncio.Future[object]":
         self.sent.append((topic, key))
         future = asyncio.get_running_loop().create_future()
         if self.error and value and len(value) > 10:
