@@ -79,7 +79,8 @@ class Kinesis:
         self._name = stream
         self._pace = Pace()
         self._client = connected
-        self._of: dict[str, Any] = {"StreamARN" if stream.startswith(ARN) else "StreamName": stream}
+        self._arn: dict[str, Any] = {"StreamARN": stream} if stream.startswith(ARN) else {}
+        self._of: dict[str, Any] = self._arn or {"StreamName": stream}
 
     async def describe(self) -> Described:
         """As it is now."""
@@ -117,7 +118,7 @@ class Kinesis:
     async def page(self, iterator: str, limit: int) -> Page:
         """So many records at most."""
         with self._translated(ResourceNotFoundException=NoShardError, ExpiredIteratorException=ExpiredError):
-            answer = await self._client.get_records(ShardIterator=iterator, Limit=limit)
+            answer = await self._client.get_records(**self._arn, ShardIterator=iterator, Limit=limit)
         records = [
             Given(
                 sequence=row["SequenceNumber"],

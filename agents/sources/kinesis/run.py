@@ -9,8 +9,10 @@ from agents.settings import Settings
 from agents.sources.kinesis import (
     Checkpoint,
     Described,
+    ExpiredError,
     Missed,
     NoShardError,
+    Page,
     Place,
     Shard,
     Stream,
@@ -30,6 +32,7 @@ from streams.errors import AwayError
 logger = logging.getLogger(__name__)
 
 AWAY = Pace(backoff_s=0.5, longest_s=30.0)
+TRIES = 5
 LOOKS = 8
 """Shards that are asked at once, how far behind they are."""
 
@@ -108,23 +111,30 @@ async def standing(settings: Settings, stream: Stream) -> tuple[list[Standing], 
 
 
 async def _look(stream: Stream, shard: Shard, known: Remembered, described: Described) -> Standing:
-    at, now_ms, retention_ms = known.checkpoints.get(shard.id), described.now_ms, described.retention_ms
+    at = known.checkpoints.get(shard.id)
     behind_ms, missed = None, None
-    if at is None or not at.ended:
-        at_ms = known.begun.from_ms if known.begun else None
-        sequence = at.sequence if at else None
+    for attempt in range(1, TRIES + 1) if at is None or not at.ended else ():
         try:
-            try:
-                iterator = await stream.iterator(shard.id, Place(sequence=sequence, at_ms=None if sequence else at_ms))
-            except TrimmedError:
-                iterator = await stream.iterator(shard.id, Place())
-            page = await stream.page(iterator, 1)
-            behind_ms, now_ms = page.behind_ms, page.now_ms
-            if at and (page.records or not page.behind_ms):
-                first = (page.records[0].sequence, page.records[0].arrived_ms) if page.records else None
-                missed = gap(shard.id, at, first, now_ms, retention_ms)
+            page = await _first(stream, shard, at, known.begun.from_ms if known.begun else None)
         except NoShardError:
-            missed = gone(shard.id, at, now_ms, retention_ms)
-        except ThrottledError:
-            pass
+            missed = gone(shard.id, at, described.now_ms, described.retention_ms)
+            break
+        except (ThrottledError, ExpiredError):
+            await asyncio.sleep(AWAY.after_refusal_s(attempt))
+            continue
+        behind_ms = page.behind_ms
+        if at and (page.records or not page.behind_ms):
+            first = (page.records[0].sequence, page.records[0].arrived_ms) if page.records else None
+            missed = gap(shard.id, at, first, page.now_ms, described.retention_ms)
+        break
     return Standing(shard=shard, checkpoint=at, behind_ms=behind_ms, missed=missed)
+
+
+async def _first(stream: Stream, shard: Shard, at: Checkpoint | None, from_ms: int | None) -> Page:
+    """The record where a shard would be gone on with."""
+    sequence = at.sequence if at else None
+    try:
+        iterator = await stream.iterator(shard.id, Place(sequence=sequence, at_ms=None if sequence else from_ms))
+    except TrimmedError:
+        iterator = await stream.iterator(shard.id, Place())
+    return await stream.page(iterator, 1)
