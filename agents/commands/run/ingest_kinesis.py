@@ -169,10 +169,10 @@ def _moment(epoch_ms: int | None) -> str | None:
 
 
 def _text(missed: Missed) -> str:
+    sub = "" if missed.sub is None else f"/{missed.sub}"
     if missed.sequence:
-        sub = "" if missed.sub is None else f"/{missed.sub}"
         return f"{missed.shard} sequence {missed.sequence}{sub}: {missed.reason}"
-    after = f"after {missed.after or 'its beginning'} ({_moment(missed.after_ms) or 'whenever it came'})"
+    after = f"after {missed.after or 'its beginning'}{sub} ({_moment(missed.after_ms) or 'whenever it came'})"
     before = f"before {missed.before or 'its end'} ({_moment(missed.before_ms) or 'whenever it came'})"
     return f"{missed.shard} {after}, {before}: {missed.reason}"
 

@@ -112,7 +112,7 @@ class Missed:
     """What is not in the source topic and will not come: to be sent again.
 
     A stretch of a shard: behind the record `after` (None: from its beginning) and the moment `after_ms`, and before the
-    record `before` (None: to its end) and `before_ms`. Or one record: `sequence`, and `sub` in an aggregate.
+    record `before` (None: to its end) and `before_ms`. Or one record: `sequence`. `sub`: of one in an aggregate.
     """
 
     shard: str

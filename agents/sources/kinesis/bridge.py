@@ -7,7 +7,7 @@ of its parents is committed. Killed at any moment, it is gone on with by the nex
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from agents.sources.kinesis import Checkpoint, Described, Missed, Shard, Stream, Summary
@@ -15,7 +15,7 @@ from agents.sources.kinesis.documents import Incoming, Naming
 from agents.sources.kinesis.memory import Begun, Remembered, missed_row, remembered, shard_row, stream_row
 from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.reader import Batch, ShardReader
-from agents.sources.kinesis.shards import forgettable, gone, made_anew, never_read, readable
+from agents.sources.kinesis.shards import UNSEEN, forgettable, gone, made_anew, never_read, readable
 from agents.sources.publish import Passed, Transactions, size_of
 from agents.sources.run import BATCH_BYTES
 from agents.sources.state import State
@@ -133,7 +133,8 @@ class Bridge:
         self._shards = {shard.id: shard for shard in await self._stream.shards()}
         now_ms, retention_ms = self._described.now_ms, self._described.retention_ms
         for shard in [] if first else never_read(self._shards, self._checkpoints):
-            self._put(Batch(shard=shard, at=None, missed=(gone(shard, None, now_ms, retention_ms),)))
+            unseen = gone(shard, Checkpoint(seen_ms=self._begun.looked_ms), now_ms, retention_ms, UNSEEN)
+            self._put(Batch(shard=shard, at=None, missed=(unseen,)))
         for shard in sorted(self._shards.keys() - self._checkpoints.keys()):
             self._checkpoints[shard] = Checkpoint(seen_ms=None if first else self._begun.looked_ms)
             self._put(Batch(shard=shard, at=self._checkpoints[shard]))
@@ -185,21 +186,21 @@ class Bridge:
             size = 0
             batch: Batch | None = self._head or await self._queue.get()
             while batch:
-                taken = list[Incoming]()
-                for record in batch.records:
-                    if len(records) + len(taken) >= self._to.many or size >= BATCH_BYTES:
-                        break
-                    taken.append(record)
+                taken: Incoming | None = None
+                while (record := batch.records.head) and len(records) < self._to.many and size < BATCH_BYTES:
+                    records.append(record)
                     size += size_of(record.outgoing) if record.outgoing else 0
-                records += taken
-                self._head = self._rest(batch, taken)
+                    taken = record
+                    batch.records.step()
                 rows |= self._rows(batch, taken)
                 missed += batch.missed
-                missed += (_refused(batch.shard, record) for record in taken if record.outgoing is None)
-                if self._head:
+                if batch.records.head:  # the rest is for the next one
+                    self._head = replace(batch, missed=(), rows={})
                     break
+                self._head = None
                 done.append(batch)
                 batch = None if self._queue.empty() else self._queue.get_nowait()
+            missed += (_refused(record) for record in records if record.outgoing is None)
             rows |= [missed_row(self._source, one) for one in missed]
             changes = [Passed(outgoing=record.outgoing) for record in records if record.outgoing]
             await self._to.publish(changes, list(rows.items()))
@@ -207,19 +208,13 @@ class Bridge:
             for one in done:
                 self._committed(one)
 
-    def _rest(self, batch: Batch, taken: list[Incoming]) -> Batch | None:
-        """For the next transaction."""
-        left = batch.records[len(taken) :]
-        return replace(batch, records=left, missed=(), rows={}) if left else None
-
-    def _rows(self, batch: Batch, taken: list[Incoming]) -> dict[bytes, bytes | None]:
-        """How far its shard is with what was taken of it."""
+    def _rows(self, batch: Batch, last: Incoming | None) -> dict[bytes, bytes | None]:
+        """How far its shard is with what was taken of it, `last` the last."""
         rows, log = dict(batch.rows), self._state.log
-        if len(taken) == len(batch.records):
+        if batch.records.head is None:
             if batch.shard:
                 rows |= [shard_row(self._source, batch.shard, batch.at, log)]
-        elif taken:
-            last = taken[-1]
+        elif last:
             at = Checkpoint(
                 sequence=last.sequence,
                 sub=None if last.last else last.sub,
@@ -255,11 +250,11 @@ class Bridge:
             first = {"first": bad[0].outgoing.origin, "reason": bad[0].reason}
             logger.warning("records that are no documents", extra={"count": len(bad), **first})
         for one in missed:
-            logger.error("not published, to be sent again", extra={"shard": one.shard, "reason": one.reason})
+            logger.error("not published, to be sent again", extra=asdict(one))
 
 
-def _refused(shard: str, record: Incoming) -> Missed:
-    return Missed(shard=shard, reason=record.reason or "", sequence=record.sequence, sub=record.sub)
+def _refused(record: Incoming) -> Missed:
+    return Missed(shard=record.shard, reason=record.reason or "", sequence=record.sequence, sub=record.sub)
 
 
 def _worst(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -40,6 +40,7 @@ class Incoming:
     `outgoing`: what to publish; None where no topic would take it. `reason`: why it is no document, if it is none.
     """
 
+    shard: str
     sequence: str
     sub: int | None
     last: bool
@@ -68,6 +69,7 @@ def incoming(shard: str, given: Given, naming: Naming) -> Iterator[Incoming]:
         if too_large:
             reason = f"{size_of(outgoing)} bytes are more than the topic takes: raise its max.message.bytes ({limit})"
         yield Incoming(
+            shard=shard,
             sequence=given.sequence,
             sub=sub,
             last=number == count - 1,

@@ -1,7 +1,7 @@
 """Reads one shard, from its checkpoint to its end, at the pace that Kinesis allows."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from agents.sources.kinesis import (
@@ -31,6 +31,18 @@ TRIES = 5
 """Of a request that a server does not answer, before its reader gives up."""
 
 
+class Records:
+    """Of a batch, each made when it is asked for: an aggregate has thousands. `head`: the next, None at the end."""
+
+    def __init__(self, found: Iterable[Incoming] = ()) -> None:
+        self._found = iter(found)
+        self.head = next(self._found, None)
+
+    def step(self) -> None:
+        """To the one behind the head."""
+        self.head = next(self._found, None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Records of a shard in their order, and how far it is read with all of them, or None when nobody asks any more.
@@ -40,7 +52,7 @@ class Batch:
 
     shard: str
     at: Checkpoint | None
-    records: list[Incoming] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
     missed: tuple[Missed, ...] = ()
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     over: bool = False
@@ -87,7 +99,7 @@ class ShardReader:
                 put(Batch(shard=self._shard, at=replace(self._at, ended=True), missed=(missed,), over=True))
                 return
             batch = self._batch(page)
-            if batch.records or batch.missed or (batch.over and (once or page.iterator is None)) or self._is_late():
+            if batch.held or batch.missed or (batch.over and (once or page.iterator is None)) or self._is_late():
                 self._told = self._at
                 put(batch)
             if not batch.held:
@@ -139,19 +151,18 @@ class ShardReader:
 
     def _batch(self, page: Page) -> Batch:
         """What is new of a page; the next one is asked for behind it."""
-        at, ended = self._at, page.iterator is None
+        before, ended = self._at, page.iterator is None
         over = ended or (page.behind_ms == 0 and len(page.records) < LIMIT)
         missed = None
         if self._unproved and (page.records or over):
             first = (page.records[0].sequence, page.records[0].arrived_ms) if page.records else None
             missed = gap(self._shard, self._unproved, first, page.now_ms, self._retention_ms())
             self._unproved = None
-        records = [record for given in page.records for record in self._left(given, at)]
+        records = Records(record for given in page.records for record in self._left(given, before))
         last = page.records[-1] if page.records else None
-        seen_ms = page.now_ms if over else last.arrived_ms if last else at.seen_ms
-        if last:
-            at = Checkpoint(sequence=last.sequence, arrived_ms=last.arrived_ms)
-        self._at = replace(at, seen_ms=max(filter(None, (seen_ms, self._at.seen_ms)), default=None), ended=ended)
+        at = Checkpoint(sequence=last.sequence, arrived_ms=last.arrived_ms) if last else before
+        seen_ms = page.now_ms if over else last.arrived_ms if last else None
+        self._at = replace(at, seen_ms=max(filter(None, (seen_ms, before.seen_ms)), default=None), ended=ended)
         self.behind_ms = page.behind_ms
         self._iterator = None if self._is_near(page.now_ms) else page.iterator
         return Batch(
@@ -160,7 +171,7 @@ class ShardReader:
             records=records,
             missed=(missed,) if missed else (),
             over=over,
-            held=bool(records),
+            held=records.head is not None,
         )
 
     def _left(self, given: Given, at: Checkpoint) -> Iterator[Incoming]:

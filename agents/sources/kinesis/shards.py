@@ -56,18 +56,30 @@ def gap(shard: str, at: Checkpoint, first: tuple[str, int] | None, now_ms: int, 
         shard=shard,
         reason="retention was faster: what came between, if anything did, is gone from the stream",
         after=at.sequence,
+        sub=at.sub,
         after_ms=at.seen_ms or at.arrived_ms,
         before=before,
         before_ms=before_ms,
     )
 
 
-def gone(shard: str, at: Checkpoint | None, now_ms: int, retention_ms: int) -> Missed:
-    """Of a shard that is not there any more, and was not read to its end, or never."""
+UNSEEN = "retention was faster: the shard, and any between it and those that were read, is gone from the stream"
+"""Of a shard that only its children name: what it came from itself nobody knows any more."""
+
+
+def gone(
+    shard: str,
+    at: Checkpoint | None,
+    now_ms: int,
+    retention_ms: int,
+    reason: str = "retention was faster: the shard is gone from the stream",
+) -> Missed:
+    """Of a shard that is not there any more, and was not read to its end."""
     return Missed(
         shard=shard,
-        reason="retention was faster: the shard is gone from the stream",
+        reason=reason,
         after=at.sequence if at else None,
+        sub=at.sub if at else None,
         after_ms=(at.seen_ms or at.arrived_ms) if at else None,
         before_ms=now_ms - retention_ms,
     )
@@ -80,6 +92,7 @@ def made_anew(checkpoints: Mapping[str, Checkpoint], made_ms: int) -> Sequence[M
             shard=name,
             reason="the stream was deleted and made anew: what came between, if anything did, is gone with it",
             after=checkpoint.sequence,
+            sub=checkpoint.sub,
             after_ms=checkpoint.seen_ms or checkpoint.arrived_ms,
             before_ms=made_ms,
         )

@@ -12,6 +12,7 @@ from agents.sources.kinesis.bridge import Bridge, Options
 from agents.sources.kinesis.documents import SEQUENCE, SHARD, SUB_SEQUENCE, Naming
 from agents.sources.kinesis.memory import remembered
 from agents.sources.kinesis.pace import Pace
+from agents.sources.kinesis.shards import UNSEEN
 from agents.sources.publish import Change, Passed
 from agents.sources.state import Row, State
 from tests.agents.sources.kinesis.stream import RETENTION_MS, MemoryStream
@@ -163,7 +164,7 @@ def test_what_retention_takes_is_told_once_with_its_place(
     published = {(shard, sequence) for shard, sequence, _ in topic.places}
     stretches = topic.missed()
     for (shard, sequence), at_ms in put_at.items():
-        inside = [one for one in stretches if one.shard == shard and covers(one, sequence, at_ms)]
+        inside = [one for one in stretches if covers(one, shard, sequence, at_ms)]
         assert (shard, sequence) in published or inside, (shard, sequence, stretches)
     assert topic.bridge(stream).published == 0
     assert topic.missed() == stretches
@@ -171,10 +172,14 @@ def test_what_retention_takes_is_told_once_with_its_place(
     assert topic.missed() == []
 
 
-def covers(missed: Missed, sequence: str, at_ms: int) -> bool:
-    """Whether a record is in a stretch."""
+def covers(missed: Missed, shard: str, sequence: str, at_ms: int) -> bool:
+    """Whether a record is in a stretch, or in a shard of which nobody has heard."""
+    if missed.reason == UNSEEN:
+        return (missed.after_ms or 0) < at_ms <= (missed.before_ms or 0)
+    if missed.shard != shard:
+        return False
     after = missed.after is None or int(sequence) > int(missed.after)
-    before = int(sequence) < int(missed.before) if missed.before else at_ms <= (missed.before_ms or 0) + RETENTION_MS
+    before = int(sequence) < int(missed.before) if missed.before else at_ms <= (missed.before_ms or 0)
     return after and before
 
 
