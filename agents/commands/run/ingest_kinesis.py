@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal
 
 from rich.table import Table
@@ -22,6 +22,7 @@ from streams.errors import ConfigError, PenstockError
 SHOWN = 20
 """Missed stretches that are told one by one; `--json` has them all."""
 LOOK_S = 0.5
+CANCEL_S = 1.0
 
 
 def kinesis(
@@ -60,15 +61,25 @@ def kinesis(
         raise PenstockError(_failed(summary))
 
 
-async def _until_stopped(work: Awaitable[None], options: Options) -> None:
-    """A signal is how it ends, as a worker does; what is left of `once` is not done then."""
+async def _until_stopped(work: Coroutine[Any, Any, None], options: Options) -> None:
+    """A signal is how it ends, as a worker does; what is left of `once` is not done then.
+
+    A client may take the end of a connection that it is making for an error of its own, and lose it: it is told again.
+    """
+    working, task = asyncio.create_task(work), asyncio.current_task()
     try:
-        await work
+        await asyncio.wait([working])
     except asyncio.CancelledError:
-        task = asyncio.current_task()
+        while not working.done():
+            working.cancel()
+            await asyncio.wait([working], timeout=CANCEL_S)
+        if not working.cancelled():
+            working.exception()  # of what was cut off: what is open is aborted, whatever is said of it
         if options.once or task is None:
             raise
         task.uncancel()
+    else:
+        await working
 
 
 async def _publish(settings: Settings, stream: Stream, options: Options, summary: Summary, name: str) -> None:

@@ -6,7 +6,7 @@ of its parents is committed. Killed at any moment, it is gone on with by the nex
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -77,11 +77,12 @@ class Bridge:
         await self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
-                publishing = tasks.create_task(self._publish_all())
+                publishing = tasks.create_task(uncancelled(self._publish_all()))
                 while not self._is_done():
                     for shard in readable(self._shards, self._checkpoints):
                         if shard not in self._readers:
-                            tasks.create_task(self._read(self._reader(shard)))
+                            reading = self._reader(shard).read(self._put, once=self._options.once)
+                            tasks.create_task(uncancelled(reading))
                     await self._wait()
                     await self._look()
                 await self._queue.join()
@@ -159,9 +160,6 @@ class Bridge:
     def _is_done(self) -> bool:
         left = (name for name, checkpoint in self._checkpoints.items() if not checkpoint.ended)
         return self._options.once and self._over.issuperset(left)
-
-    async def _read(self, reader: ShardReader) -> None:
-        await reader.read(self._put, once=self._options.once)
 
     def _reader(self, shard: str) -> ShardReader:
         self._readers[shard] = ShardReader(
@@ -251,6 +249,20 @@ class Bridge:
             logger.warning("records that are no documents", extra={"count": len(bad), **first})
         for one in missed:
             logger.error("not published, to be sent again", extra=asdict(one))
+
+
+async def uncancelled(work: Awaitable[None]) -> None:
+    """Raises AwayError where a library cancelled what it was to answer, as clients do with a connection that breaks.
+
+    To a task group, and to a signal's handler, that looks like an end that was asked for.
+    """
+    try:
+        await work
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise AwayError("a connection was given up while an answer was waited for") from exc
 
 
 def _refused(record: Incoming) -> Missed:

@@ -20,7 +20,7 @@ from agents.sources.kinesis import (
     ThrottledError,
     TrimmedError,
 )
-from agents.sources.kinesis.bridge import Bridge, Options
+from agents.sources.kinesis.bridge import Bridge, Options, uncancelled
 from agents.sources.kinesis.memory import Remembered, remembered
 from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.shards import gap, gone
@@ -59,7 +59,7 @@ async def run(settings: Settings, stream: Stream, options: Options, summary: Sum
     while True:
         before = summary.published
         try:
-            await _connected(settings, stream, options, summary, wait)
+            await uncancelled(_connected(settings, stream, options, summary, wait))
             return
         except AwayError as exc:
             if options.once:

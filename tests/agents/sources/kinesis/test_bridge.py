@@ -15,6 +15,7 @@ from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.shards import UNSEEN
 from agents.sources.publish import Change, Passed
 from agents.sources.state import Row, State
+from streams.errors import AwayError
 from tests.agents.sources.kinesis.stream import RETENTION_MS, MemoryStream
 from tests.kit.aggregate import aggregate
 
@@ -278,6 +279,22 @@ def test_a_bridge_that_runs_on_notices_new_shards() -> None:
         assert len(set(topic.places)) == 40
 
     asyncio.run(scenario())
+
+
+def test_a_client_that_cancels_an_answer_is_away() -> None:
+    """And no end that anybody asked for."""
+
+    class Breaking(Topic):
+        async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
+            answer = asyncio.get_running_loop().create_future()
+            answer.cancel()
+            await answer
+
+    stream = MemoryStream(1)
+    stream.put("a", body("a", 1))
+    for options in (Options(), Options(once=True)):
+        with pytest.raises(AwayError, match="a connection was given up"):
+            Breaking().bridge(stream, options)
 
 
 def test_the_shard_of_a_listing_has_its_parents() -> None:
