@@ -6,8 +6,9 @@ of its parents is committed. Killed at any moment, it is gone on with by the nex
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from agents.sources.kinesis import Checkpoint, Described, Missed, Shard, Stream, Summary
@@ -77,12 +78,12 @@ class Bridge:
         await self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
-                publishing = tasks.create_task(uncancelled(self._publish_all()))
+                publishing = tasks.create_task(uncancelled(self._publish_all))
                 while not self._is_done():
                     for shard in readable(self._shards, self._checkpoints):
                         if shard not in self._readers:
-                            reading = self._reader(shard).read(self._put, once=self._options.once)
-                            tasks.create_task(uncancelled(reading))
+                            read = partial(self._reader(shard).read, self._put, once=self._options.once)
+                            tasks.create_task(uncancelled(read))
                     await self._wait()
                     await self._look()
                 await self._queue.join()
@@ -251,13 +252,13 @@ class Bridge:
             logger.error("not published, to be sent again", extra=asdict(one))
 
 
-async def uncancelled(work: Awaitable[None]) -> None:
+async def uncancelled(work: Callable[[], Awaitable[None]]) -> None:
     """Raises AwayError where a library cancelled what it was to answer, as clients do with a connection that breaks.
 
     To a task group, and to a signal's handler, that looks like an end that was asked for.
     """
     try:
-        await work
+        await work()
     except asyncio.CancelledError as exc:
         task = asyncio.current_task()
         if task is None or task.cancelling():

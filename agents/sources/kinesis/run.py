@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agents.kafka.reader import log_reader
 from agents.settings import Settings
@@ -59,7 +60,7 @@ async def run(settings: Settings, stream: Stream, options: Options, summary: Sum
     while True:
         before = summary.published
         try:
-            await uncancelled(_connected(settings, stream, options, summary, wait))
+            await uncancelled(partial(_connected, settings, stream, options, summary, wait))
             return
         except AwayError as exc:
             if options.once:

@@ -17,7 +17,7 @@ values = st.one_of(
     st.fixed_dictionaries(
         {},
         optional={
-            "id": st.one_of(st.text(max_size=5), st.integers()),
+            "id": st.one_of(st.text(max_size=5), st.integers(-(2**53), 2**53)),
             "text": st.text(max_size=10),
             "title": st.none(),
             "other": st.booleans(),
