@@ -801,6 +801,27 @@ MUTATIONS = [
         "test_a_stop_ends_after_the_transaction_that_is_open",
     ),
     Mutation(
+        "a child does not wait for its parents",
+        "agents/sources/kinesis/shards.py",
+        "if left.isdisjoint(shards.get(shard, none).parents))",
+        "if shards.get(shard, none))",
+        "test_nothing_is_lost_or_repeated_and_keys_keep_their_order",
+    ),
+    Mutation(
+        "a checkpoint is that of the page, whatever of it is in the transaction",
+        "agents/sources/kinesis/bridge.py",
+        "rows |= [shard_row(self._source, batch.shard, at, log)]",
+        "rows |= [shard_row(self._source, batch.shard, batch.at, log)]",
+        "test_kill_9_over_splits_and_merges_loses_repeats_and_reorders_nothing",
+    ),
+    Mutation(
+        "a shard is resumed behind its last record, and nothing proves that all is there",
+        "agents/sources/kinesis/reader.py",
+        "if self._unproved and (page.records or over):",
+        "if False:",
+        "test_what_retention_took_is_listed_until_it_was_sent_again",
+    ),
+    Mutation(
         "a stub that is refused is a document's fault",
         "streams/protocol.py",
         "if isinstance(outcome, Refused):  # an empty row",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from agents.commands.common import json_option, settings_option
+from agents.commands.common import MOMENT, json_option, settings_option
 
 if TYPE_CHECKING:
     from agents.settings import Settings
@@ -33,8 +33,22 @@ class _DeletesType(click.ParamType):
         return int(found[1]) / 100 if found[2] else int(found[1])
 
 
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+prefix_option = click.option("--prefix", default="", help="Put this before every id.")
+max_lag_option = click.option(
+    "--max-lag",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="Wait while the lag is above.",
+)
+partitions_option = click.option(
+    "--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now."
+)
+
+
 def source_options(function: F) -> F:
-    """What every source has."""
+    """What every source of objects has."""
     for option in reversed(
         (
             click.option("--sync", is_flag=True, help="Delete the documents of what is gone from the source."),
@@ -47,18 +61,10 @@ def source_options(function: F) -> F:
             ),
             click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
             click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice."),
-            click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
-            click.option("--prefix", default="", help="Put this before every id."),
-            click.option(
-                "--max-lag",
-                type=click.IntRange(0),
-                default=10_000,
-                show_default=True,
-                help="Wait while the lag is above.",
-            ),
-            click.option(
-                "--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now."
-            ),
+            dry_run_option,
+            prefix_option,
+            max_lag_option,
+            partitions_option,
             json_option,
             settings_option,
         )
@@ -130,10 +136,14 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
     run(settings, paths, by=by, **options)
 
 
+endpoint_option = click.option("--endpoint", metavar="URL", help="Of a server that is not Amazon's.")
+region_option = click.option("--region", help="Where the environment does not say.")
+
+
 @ingest.command()
 @click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
-@click.option("--endpoint", metavar="URL", help="Of a server that is not Amazon's.")
-@click.option("--region", help="Where the environment does not say.")
+@endpoint_option
+@region_option
 @click.option(
     "--events",
     metavar="TOPIC",
@@ -256,3 +266,64 @@ def token(name: str, prefixes: tuple[str, ...], as_json: bool) -> None:
     from agents.commands.run.ingest_token import token as run
 
     run(name, prefixes, as_json=as_json)
+
+
+class _StartType(click.ParamType):
+    """`trim-horizon`, `latest`, or a moment as `MOMENT` takes it."""
+
+    name = "trim-horizon|latest|time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A moment as epoch milliseconds. Fails with what is wrong."""
+        return value if value in ("trim-horizon", "latest") else MOMENT.convert(value, param, ctx)
+
+
+@ingest.command()
+@click.argument("stream")
+@endpoint_option
+@region_option
+@click.option(
+    "--from",
+    "start",
+    type=_StartType(),
+    default="trim-horizon",
+    show_default=True,
+    help="Where to begin with a stream that was never read.",
+)
+@click.option(
+    "--id",
+    "by",
+    type=click.Choice(["json", "partition-key"]),
+    default="json",
+    show_default=True,
+    help="Name documents by their `id`, or by the record's partition key.",
+)
+@prefix_option
+@click.option("--once", is_flag=True, help="End when every shard is read up to now.")
+@click.option("--forget-missed", "forget", is_flag=True, help="What is listed as missed till now was sent again.")
+@click.option("--dry-run", is_flag=True, help="Say how far each shard is, and do nothing.")
+@max_lag_option
+@partitions_option
+@json_option
+@settings_option
+def kinesis(stream: str, settings: "Settings", **options: Any) -> None:
+    """Publish what comes in a stream of Kinesis, named or by its ARN, until stopped.
+
+    A record's data is a document as JSON, with an `id`. How far each shard is read is written in the transaction of its
+    records: nothing is lost, or there twice, whatever ends it. Split and merged shards are read in their order, and the
+    records of the producer library are unpacked. What is no document is published all the same, and dead-lettered by
+    the worker, with the reason.
+
+    What retention took before it was read is logged as an error and listed, to be sent again; the exit code is 1 then.
+    SIGTERM and Ctrl-C end it with 0, as they do a worker.
+
+    Credentials are found as Amazon's own tools find them. Needs `pip install 'penstock[kinesis]'`.
+
+    \b
+    Example: penstock ingest kinesis documents --region eu-central-1
+    Example: penstock ingest kinesis documents --from 2h --id partition-key
+    Example: penstock ingest kinesis documents --dry-run
+    """
+    from agents.commands.run.ingest_kinesis import kinesis as run
+
+    run(settings, stream, **options)

@@ -18,6 +18,7 @@ class Outgoing:
     key: bytes
     value: bytes | None
     origin: str
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

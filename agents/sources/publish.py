@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
-from agents.kafka.connection import connection, translated
+from agents.kafka.connection import connection, passes, translated
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
-from streams.errors import PenstockError
+from streams.errors import AwayError, PenstockError
 
 MANY = 500
 """Records of a transaction, at most."""
@@ -31,6 +31,8 @@ LOOK_EVERY = 10_000
 LAG_WAIT_S = 1.0
 OVERHEAD_BYTES = 200
 """Of a record and the batch that it is in, at most, without headers."""
+HEADER_BYTES = 10
+"""Of a header, at most, beside its name and value."""
 
 Wait = Callable[[str], None]
 """Called with what is waited for, now and then."""
@@ -51,12 +53,23 @@ class Change:
         return state.document_row(doc, replace(self.published, partition=partition, offset=offset))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A record of a stream to publish: how far that was read is remembered, and nothing of the document."""
+
+    outgoing: Outgoing
+
+    def row(self, state: State, partition: int, offset: int) -> Row | None:
+        """None: the stream has rows of its own."""
+        return None
+
+
 class Transactions(Protocol):
     """Where changes go. `many`: of them at once, at most."""
 
     many: int
 
-    async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
         """All of it, or nothing; then the state knows. Raises PenstockError where it cannot be."""
 
 
@@ -83,11 +96,12 @@ class Publisher:
         self._sent = self._look_at = 0  # offsets; before so many, the lag is not above the limit because of us
         self.many = max(1, min(MANY, max_lag // 20))  # markers of transactions count, too
 
-    async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
         """Records, their rows, and rows of objects. Waits for the lag.
 
         Whoever stops it waits for the transaction that is open: it is committed, or not, and that is known.
-        Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source.
+        Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source;
+        AwayError when the broker may take it later.
         """
         await self._room()
         work = asyncio.create_task(self._transaction(changes, rows))
@@ -99,11 +113,12 @@ class Publisher:
                 work.exception()  # else Python complains that nobody asked
             raise
 
-    async def _transaction(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+    async def _transaction(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
         try:
             async with asyncio.timeout(COMMIT_S), self._producer.transaction():
                 written = [*await self._records(changes), *rows]
-                sent = [await self._send(self._settings.sources_topic, key, value) for key, value in written]
+                topic = self._settings.sources_topic
+                sent = [await self._producer.send(topic, key=key, value=value) for key, value in written]
                 await asyncio.gather(*sent)
         except ProducerFenced as exc:
             raise PenstockError(
@@ -117,28 +132,26 @@ class Publisher:
                 "max.message.bytes of the topic, or divide the document"
             ) from exc
         except (KafkaError, TimeoutError) as exc:
-            raise PenstockError(
+            kind = AwayError if isinstance(exc, TimeoutError) or passes(exc) else PenstockError
+            raise kind(
                 f"Kafka at {self._settings.kafka.bootstrap_servers} did not take the documents "
                 f"({str(exc) or type(exc).__name__}): run it again, it goes on where it was"
             ) from exc
         self._state.take(written)
 
-    async def _records(self, changes: Sequence[Change]) -> list[Row]:
-        """Sent, and acknowledged; the row of each, with its place."""
-        topic = self._settings.source.topic
-        headers = own_headers(self._settings)
-        sent = [await self._send(topic, change.outgoing.key, change.outgoing.value, headers) for change in changes]
+    async def _records(self, changes: Sequence[Change | Passed]) -> list[Row]:
+        """Sent, and acknowledged; the rows, with their places."""
+        sent = [await self._send(change.outgoing) for change in changes]
         places = await asyncio.gather(*sent)
         self._sent += len(places) + len({place.partition for place in places})  # and a marker on each partition
-        return [
-            change.row(self._state, place.partition, place.offset)
-            for change, place in zip(changes, places, strict=True)
-        ]
+        rows = (change.row(self._state, at.partition, at.offset) for change, at in zip(changes, places, strict=True))
+        return [row for row in rows if row]
 
-    async def _send(
-        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = await self._producer.send(topic, key=key, value=value, headers=list(headers))
+    async def _send(self, outgoing: Outgoing) -> "asyncio.Future[Any]":
+        topic, headers = self._settings.source.topic, [*outgoing.headers, *own_headers(self._settings)]
+        future: asyncio.Future[Any] = await self._producer.send(
+            topic, key=outgoing.key, value=outgoing.value, headers=headers
+        )
         return future
 
     async def _room(self) -> None:
@@ -164,7 +177,8 @@ class Publisher:
 
 def size_of(outgoing: Outgoing) -> int:
     """Bytes that a record takes at most, uncompressed."""
-    return len(outgoing.key) + len(outgoing.value or b"") + OVERHEAD_BYTES
+    headers = sum(len(name) + len(value) + HEADER_BYTES for name, value in outgoing.headers)
+    return len(outgoing.key) + len(outgoing.value or b"") + headers + OVERHEAD_BYTES
 
 
 @asynccontextmanager

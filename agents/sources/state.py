@@ -9,6 +9,12 @@ Rows of the topic are written in the transaction of the records that they are ab
 `of` is the log of that topic. `log` is that of the source topic (`Described.log`): what was published to another one is
 in no topic now, so that the object is fetched again, its documents are published again, and the place in notifications
 is void. Whose a document is stays.
+
+Of a stream, which is read on and on, how far that is: `agents.sources.kinesis.memory` says what is in these.
+
+    ["stream", source]           when it was begun with
+    ["shard", source, shard]     how far a shard was read
+    ["missed", source, …]        what was not published, and why
 """
 
 import asyncio
@@ -38,6 +44,7 @@ CREATE INDEX listed_by_place ON listed (place);
 CREATE TABLE places (source TEXT, topic TEXT, value BLOB, PRIMARY KEY (source, topic)) WITHOUT ROWID;
 CREATE TABLE failed (object TEXT PRIMARY KEY, tag TEXT, times INT, due INT) WITHOUT ROWID;
 CREATE TABLE seen (doc TEXT PRIMARY KEY, object TEXT) WITHOUT ROWID;
+CREATE TABLE streams (key BLOB PRIMARY KEY, source TEXT, value BLOB) WITHOUT ROWID;
 """
 UNCHANGED = """EXISTS (SELECT 1 FROM objects
     WHERE source = ? AND objects.object = listed.object AND objects.tag = listed.tag)"""
@@ -53,6 +60,8 @@ LONGEST_PUT_OFF = 64
 OPEN_S = 90.0
 """Longer than Kafka lets a transaction of ours be open."""
 LOOK_S = 0.2
+SMALL = {"segment.bytes": str(16 * 1024**2), "segment.ms": str(3600 * 1000)}
+"""Of the topic's segments: the newest is never compacted, and a stream adds a row with each transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +93,7 @@ class State(Scratch):
 
     def __init__(self, log: str) -> None:
         """`log`: of the source topic as it is now."""
-        self._log = log
+        self.log = log
         self._places = self._listings = 0
         self._partial, self._gone = False, GONE_OF_ALL
         super().__init__(_TABLES)
@@ -99,10 +108,14 @@ class State(Scratch):
                     self._take_document(doc, value)
                 case ["events", source, topic]:
                     self._db.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (source, topic, value))
+                case ["stream" | "shard" | "missed", source, *_] if value is None:
+                    self._db.execute("DELETE FROM streams WHERE key = ?", (key,))
+                case ["stream" | "shard" | "missed", source, *_]:
+                    self._db.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?)", (key, source, value))
 
     def _take_object(self, source: str, name: str, value: bytes | None) -> None:
         told = orjson.loads(value) if value else {}
-        if told.get("log") == self._log:
+        if told.get("log") == self.log:
             self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (source, name, told["tag"]))
         else:
             self._db.execute("DELETE FROM objects WHERE source = ? AND object = ?", (source, name))
@@ -112,7 +125,7 @@ class State(Scratch):
             self._db.execute("DELETE FROM documents WHERE doc = ?", (doc,))
             return
         told = orjson.loads(value)
-        known = told["hash"] if told["log"] == self._log else None
+        known = told["hash"] if told["log"] == self.log else None
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
             (doc, told["source"], told["object"], known, told["partition"], told["offset"]),
@@ -120,7 +133,7 @@ class State(Scratch):
 
     def object_row(self, source: str, name: str, tag: str | None, version: str | None = None) -> Row:
         """To write when all of an object was published; no tag: it is gone."""
-        told = {"tag": tag, "log": self._log} | ({"version": version} if version else {})
+        told = {"tag": tag, "log": self.log} | ({"version": version} if version else {})
         return orjson.dumps(["object", source, name]), None if tag is None else orjson.dumps(told)
 
     def document_row(self, doc: str, published: Published) -> Row:
@@ -130,7 +143,7 @@ class State(Scratch):
                 "source": published.source,
                 "object": published.object,
                 "hash": published.hash,
-                "log": self._log,
+                "log": self.log,
                 "partition": published.partition,
                 "offset": published.offset,
             }
@@ -143,7 +156,7 @@ class State(Scratch):
     def place_row(self, source: str, topic: str, place: Place) -> Row:
         """To write with the last records that notifications up to this place led to."""
         offsets = {str(partition): offset for partition, offset in place.offsets.items()}
-        value = orjson.dumps({"log": self._log, "of": place.log, "offsets": offsets})
+        value = orjson.dumps({"log": self.log, "of": place.log, "offsets": offsets})
         return orjson.dumps(["events", source, topic]), value
 
     def place(self, source: str, topic: str) -> Place | None:
@@ -151,9 +164,14 @@ class State(Scratch):
         query = "SELECT value FROM places WHERE source = ? AND topic = ? AND value IS NOT NULL"
         row = self._db.execute(query, (source, topic)).fetchone()
         told = orjson.loads(row[0]) if row else {}
-        if told.get("log") != self._log:
+        if told.get("log") != self.log:
             return None
         return Place(log=told["of"], offsets={int(number): offset for number, offset in told["offsets"].items()})
+
+    def stream_rows(self, source: str) -> list[tuple[bytes, bytes]]:
+        """Rows of a stream and its shards, also those that are about another log; by key."""
+        query = "SELECT key, value FROM streams WHERE source = ? ORDER BY key"
+        return self._db.execute(query, (source,)).fetchall()
 
     def begin_listing(self, *, partial: bool = False) -> None:
         """Of one source; of the one before nothing is kept. `partial`: what is not listed is as it was."""
@@ -330,7 +348,7 @@ async def state_topic(reader: LogReader, topic: str, *, make: bool) -> StateTopi
     if found is None and not make:
         return StateTopic(reader, topic, 0)
     if found is None:
-        await reader.create_topic(topic, 1, {"cleanup.policy": "compact"})
+        await reader.create_topic(topic, 1, {"cleanup.policy": "compact", **SMALL})
         found = await reader.require_topic(topic)
     elif (policy := (await reader.configs(topic)).get("cleanup.policy", "compact")) != "compact":
         raise ConfigError(

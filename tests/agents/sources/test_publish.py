@@ -38,7 +38,7 @@ class Producer:
         self.committed += kind is None
 
     async def send(
-        self, topic: str, *, key: bytes, value: bytes | None, headers: object = ()
+        self, topic: str, *, key: bytes, value: bytes | None, headers: object = None
     ) -> "asyncio.Future[object]":
         self.sent.append((topic, key))
         future = asyncio.get_running_loop().create_future()

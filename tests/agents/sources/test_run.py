@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
 from agents.sources.patterns import EXCLUDED
-from agents.sources.publish import Change
+from agents.sources.publish import Change, Passed
 from agents.sources.run import Deletes, Ingestion, Options, Summary
 from agents.sources.state import Row, State, hash_of
 from streams.errors import PenstockError, RefusedError
@@ -95,14 +95,15 @@ class MemoryTransactions:
         self._left = left
         self._after = after
 
-    async def publish(self, changes: Sequence[Change], rows: Sequence[Row]) -> None:
+    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
         """All at once; or killed before, or after."""
         assert changes or rows
         assert len(changes) <= self.many
         self._left -= 1
         if self._left == 0 and not self._after:
             raise KilledError
-        written = [change.row(self._state, 0, len(self.log) + n) for n, change in enumerate(changes)] + list(rows)
+        made = (change.row(self._state, 0, len(self.log) + n) for n, change in enumerate(changes))
+        written = [row for row in made if row] + list(rows)
         for change in changes:
             value = change.outgoing.value
             self.log.append((change.outgoing.key.decode(), None if value is None else value.decode()))
