@@ -70,7 +70,7 @@ bench: .venv/.dev  ## Measure speed against the model alone and what people run 
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)
 
 chaos: .venv/.dev  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)
-	@CHAOS=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos
+	@CHAOS=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 tests/chaos
 
 soak: MINUTES = 60
 soak: .venv/.dev  ## An hour of load, restarts and rebalances: memory, file handles and threads stay (MINUTES=60)

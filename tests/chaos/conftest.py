@@ -24,6 +24,17 @@ def minutes() -> float:
     return float(os.environ.get("MINUTES") or 20)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: hand it to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = {name: str(value) for name, value in SUMMARY.items()}
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """In the one that prints."""
+    SUMMARY.update(getattr(node, "workeroutput", {}).get("summary", {}))
+
+
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     """Print it. Of a run that failed the servers' logs stay: it may have been theirs."""
     terminalreporter.section("chaos")
