@@ -18,6 +18,7 @@ from streams.sections import BELOW, Section
 INFLATED_BYTES = 512 * 1024**2
 """Of all that is in an archive, at most: asked before it is opened."""
 SEPARATOR = "\n\n"
+DELIMITERS = ",;\t|"
 HYPHEN = re.compile("[\x02\ufffe](?:\r\n)?")
 """What PDFium has in place of a hyphen that a line's end made."""
 BLOCKS = frozenset(
@@ -246,9 +247,10 @@ def _cell(value: Any) -> str:
 
 
 def table(path: Path) -> Converted:
-    """CSV and TSV, by their delimiter."""
+    """CSV and TSV, by what divides the first line."""
     text = plain(path).text
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else csv.Sniffer().sniff(text[:8192], ",;\t|").delimiter
+    first = text.lstrip("\n").partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=first.count)
     built = Builder()
     _add_rows(built, csv.reader(text.splitlines(), delimiter=delimiter), named=True)
     return built.built()

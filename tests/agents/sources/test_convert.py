@@ -234,3 +234,18 @@ def test_where_a_heading_stands_on_its_page_is_where_its_section_begins(tmp_path
         (2, None, "The end of one."),
         (2, "Second", "2.1 Second\nIt begins here."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("one\n1\n2\n", "one: 1\none: 2"),
+        ("version,codename,eol\n1.1,Buzz,1997-06-05\n13,Trixie\n", "version: 1.1, codename: Buzz, eol: 1997-06-05"),
+        ("name;size\nlock;3,5\n", "name: lock, size: 3,5"),
+        ("1 2\n3 4\n", "1 2: 3 4"),
+        ("a\tb\n1\t2\n", "a: 1, b: 2"),
+    ],
+)
+def test_tables_with_one_column_few_rows_or_another_delimiter(tmp_path: Path, raw: str, text: str) -> None:
+    (tmp_path / "a.csv").write_text(raw)
+    assert text in convert(tmp_path / "a.csv").text
