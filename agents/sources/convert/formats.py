@@ -4,6 +4,7 @@ Each raises ConversionError, or whatever its library raises for a file that is n
 """
 
 import csv
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -252,7 +253,8 @@ def table(path: Path) -> Converted:
     first = text.lstrip("\n").partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=first.count)
     built = Builder()
-    _add_rows(built, csv.reader(text.splitlines(), delimiter=delimiter), named=True)
+    csv.field_size_limit(len(text) + 1)  # a cell may be all of it
+    _add_rows(built, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), named=True)
     return built.built()
 
 

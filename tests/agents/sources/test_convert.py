@@ -244,6 +244,7 @@ def test_where_a_heading_stands_on_its_page_is_where_its_section_begins(tmp_path
         ("name;size\nlock;3,5\n", "name: lock, size: 3,5"),
         ("1 2\n3 4\n", "1 2: 3 4"),
         ("a\tb\n1\t2\n", "a: 1, b: 2"),
+        ('a,b\n"one\u2028two",' + "x" * 200_000 + "\n", "a: one\u2028two, b: xxx"),
     ],
 )
 def test_tables_with_one_column_few_rows_or_another_delimiter(tmp_path: Path, raw: str, text: str) -> None:
