@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import orjson
 import psutil
 import pytest
 from aiobotocore.session import get_session
+from aiohttp import web
 
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
+from agents.sources.run import Ingestion, Options, Summary
+from agents.sources.state import State
+from tests.agents.sources.test_s3 import of
 from tests.kit.harness import World, until
 from tests.kit.stores import GATEWAY, go_binary, running
 from tests.stack.test_sources import records
@@ -24,6 +29,11 @@ MODEL_SPEED = "fast"
 LOGIN = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NAMES = ["a", "with space", "ümläut", "plus+and%25", "b/c", "d&e=f"]
 MANY = 10_000
+PAGE = """<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<Name>many</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>
+<IsTruncated>{more}</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>{rows}</ListBucketResult>"""
+ROW = """<Contents><Key>{key}.txt</Key><ETag>"{key}"</ETag><Size>9</Size>
+<LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"""
 
 
 @contextlib.contextmanager
@@ -80,6 +90,28 @@ def test_a_gateway_tells_what_changes(
     last = {record.key: record.value for record in asyncio.run(records(world))}
     texts = [orjson.loads(value)["text"] for value in last.values() if value]
     assert sorted(texts) == sorted(NAMES[4:])
+
+
+@contextlib.asynccontextmanager
+async def many_objects(pages: int) -> AsyncIterator[str]:
+    """A server of S3's protocol that lists so many thousands, as fast as it is asked."""
+
+    async def answer(request: web.Request) -> web.Response:
+        page = int(request.query.get("continuation-token", 0))
+        rows = "".join(ROW.format(key=f"{page:04d}-{number:03d}") for number in range(1000))
+        more = "true" if page + 1 < pages else "false"
+        return web.Response(text=PAGE.format(more=more, next=page + 1, rows=rows), content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_get("/many", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def test_ten_thousand_objects(
@@ -142,3 +174,26 @@ def test_hundreds_of_passes_take_no_more_memory(world: World, tmp_path: Path, su
             assert held[2] - held[1] < 8 * 1024**2
 
     asyncio.run(scenario())
+
+
+def test_ten_thousand_objects_are_listed_in_the_memory_of_two_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+
+    async def scenario(pages: int) -> int:
+        async with many_objects(pages) as url:
+            with State("log") as state:
+                source = of(url, "s3://many")
+                summary, options = Summary(), Options(dry_run=True)
+                await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()  # the first costs more
+                tracemalloc.start()
+                try:
+                    await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()
+                    most = tracemalloc.get_traced_memory()[1]
+                finally:
+                    tracemalloc.stop()
+                await source.close()
+            assert summary.changed == 2 * pages * 1000
+        return most
+
+    assert asyncio.run(scenario(10)) < 1.3 * asyncio.run(scenario(2))

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import gzip
 import hashlib
-import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,15 +14,12 @@ import orjson
 import psutil
 import pytest
 from aiobotocore.session import get_session
-from aiohttp import web
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver, s3
 from agents.sources.objects import Found, Objects
 from agents.sources.patterns import Patterns, patterns
 from agents.sources.reading import Ids
-from agents.sources.run import Ingestion, Options, Summary
 from agents.sources.s3 import Bucket, bucket_sources
-from agents.sources.state import State
 from streams.errors import AwayError, ConfigError, PenstockError
 from tests.kit.moto import LOGIN, moto
 
@@ -320,55 +316,6 @@ def test_an_object_of_many_parts_is_never_in_memory(endpoint: str, monkeypatch: 
         await source.close()
 
     asyncio.run(scenario())
-
-
-PAGE = """<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
-<Name>many</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>
-<IsTruncated>{more}</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>{rows}</ListBucketResult>"""
-ROW = """<Contents><Key>{key}.txt</Key><ETag>"{key}"</ETag><Size>9</Size>
-<LastModified>2026-11-30T00:00:00.000Z</LastModified></Contents>"""
-
-
-@asynccontextmanager
-async def many_objects(pages: int) -> AsyncIterator[str]:
-    """A server of S3's protocol that lists so many thousands, as fast as it is asked."""
-
-    async def answer(request: web.Request) -> web.Response:
-        page = int(request.query.get("continuation-token", 0))
-        rows = "".join(ROW.format(key=f"{page:04d}-{number:03d}") for number in range(1000))
-        more = "true" if page + 1 < pages else "false"
-        return web.Response(text=PAGE.format(more=more, next=page + 1, rows=rows), content_type="application/xml")
-
-    app = web.Application()
-    app.router.add_get("/many", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def test_ten_thousand_objects_are_listed_in_the_memory_of_two_thousand() -> None:
-    async def scenario(pages: int) -> int:
-        async with many_objects(pages) as url:
-            with State("log") as state:
-                source = of(url, "s3://many")
-                summary, options = Summary(), Options(dry_run=True)
-                await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()  # the first costs more
-                tracemalloc.start()
-                try:
-                    await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()
-                    most = tracemalloc.get_traced_memory()[1]
-                finally:
-                    tracemalloc.stop()
-                await source.close()
-            assert summary.changed == 2 * pages * 1000
-        return most
-
-    assert asyncio.run(scenario(10)) < 1.3 * asyncio.run(scenario(2))
 
 
 def test_mistakes_are_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
