@@ -107,8 +107,13 @@ class ForeignForm:
             return OWN_FORM.decode(record)
         try:
             doc_id, body = self._made(self._key(record.key), self._read(record.value))
-        except ValueError as exc:
-            return rejected(record, str(exc))
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as exc:
+            return rejected(record, str(exc)[:1000])
         return document_of(record, doc_id, body)
 
     def _made(self, key: Key, value: Any) -> tuple[str, dict[str, Any] | None]:
@@ -125,7 +130,7 @@ class ForeignForm:
 
     def _key(self, data: bytes | None) -> Key:
         """Plain text, JSON, or in the encoding of the values where a schema's id is before it."""
-        if data is None or self._values.schema_id(data) is None:
+        if data is None or not self._values.is_encoded(data):
             return key_of(data)
         found = self._values.read(data)
         if isinstance(found, str):

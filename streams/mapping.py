@@ -15,6 +15,8 @@ from typing import Any, Literal
 import orjson
 
 KEY = "key"
+UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")
+"""What Debezium has in place of a large column that an update did not touch, as text, and as bytes."""
 MAX_SHOWN = 12
 """Names of fields in a message."""
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -120,7 +122,7 @@ class Template:
             return value
         if isinstance(value, dict | list):
             raise MappingError(f"`{self._name}`: {_shown(part)} is an object, name a field inside of it")
-        return "" if value is None else orjson.dumps(value).decode()
+        return "" if value is None else _json_text(value)
 
 
 class Mapper:
@@ -180,7 +182,7 @@ class Mapper:
             fields = _payload(key.fields)
             if isinstance(fields, dict):
                 leaves = [leaf for one in fields.values() for leaf in _leaves(one) if not isinstance(leaf, dict)]
-                texts = (leaf if isinstance(leaf, str) else orjson.dumps(leaf).decode() for leaf in leaves)
+                texts = (leaf if isinstance(leaf, str) else _json_text(leaf) for leaf in leaves)
                 key = Key("/".join(texts), fields)
             value, deleted = _unwrapped(value)
         if value is not None and not isinstance(value, dict):
@@ -192,11 +194,14 @@ class Mapper:
             return False
         wanted = frozenset(self.rules.deleted_values) or _TRUE
         found = _one(value, self.rules.deleted)
-        return (found if isinstance(found, str) else orjson.dumps(found).decode()) in wanted
+        return (found if isinstance(found, str) else _json_text(found)) in wanted
 
     def _timestamp(self, found: object) -> object:
         if isinstance(found, int | float) and not isinstance(found, bool):
-            return round(found * _UNITS[self.rules.timestamp_unit])
+            try:
+                return round(found * _UNITS[self.rules.timestamp_unit])
+            except (OverflowError, ValueError) as exc:
+                raise MappingError(f"`timestamp`: {found} is no time in {self.rules.timestamp_unit}") from exc
         return found
 
     def _metadata(self, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -253,15 +258,28 @@ def _unwrapped(value: Any) -> tuple[Any, bool]:
 
 
 def _find(node: Any, path: str) -> list[Any]:
-    """What is there, as it is. One item, or one for each object of a list that was gone through."""
+    """What is there, as it is. One item, or one for each object of a list that was gone through.
+
+    Raises MappingError for what Debezium could not read: the document would lose its text.
+    """
+    found = _found(node, path)
+    if any(one in UNAVAILABLE for value in found for one in _leaves(value) if isinstance(one, str)):
+        raise MappingError(
+            f"{{{path}}} did not come with this change ({UNAVAILABLE[0]}): have the database send whole rows (REPLICA "
+            "IDENTITY FULL), or the connector read the column again (its reselect post processor)"
+        )
+    return found
+
+
+def _found(node: Any, path: str) -> list[Any]:
     if isinstance(node, list):
-        return [found for item in node if isinstance(item, dict) for found in _find(item, path)]
+        return [found for item in node if isinstance(item, dict) for found in _found(item, path)]
     if not isinstance(node, dict):
         return []
     if path in node:
         return [node[path]]
     for cut in (dot.start() for dot in re.finditer(r"\.", path)):
-        if path[:cut] in node and (found := _find(node[path[:cut]], path[cut + 1 :])):
+        if path[:cut] in node and (found := _found(node[path[:cut]], path[cut + 1 :])):
             return found
     return []
 
@@ -274,6 +292,13 @@ def _one(node: Any, path: str) -> Any:
 
 def _leaves(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as exc:  # it is nested too deep
+        raise MappingError("a field that a rule names is nested too deep: name one inside of it") from exc
 
 
 def _shown(part: tuple[str, str]) -> str:

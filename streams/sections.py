@@ -81,9 +81,13 @@ def sections_from_chunks(chunks: Sequence[tuple[int, int, Mapping[str, Any]]]) -
     Where inside of a chunk a page ends is not known any more, and only that it does is told.
     """
     made: list[dict[str, Any]] = []
-    told = [(metadata.get("page"), metadata.get("page_end"), metadata.get("heading")) for _, _, metadata in chunks]
+    told: list[tuple[Any, ...]] = []
+    for number, (_, _, metadata) in enumerate(chunks):
+        page, page_end = metadata.get("page"), metadata.get("page_end")
+        alone = number if page_end not in (page, None) else None  # of two chunks on two pages each ends a page
+        told.append((page, page_end, metadata.get("heading"), alone))
     starts = [start for start, _, _ in chunks]
-    for (page, page_end, heading), group in groupby(range(len(chunks)), told.__getitem__):
+    for (page, page_end, heading, _), group in groupby(range(len(chunks)), told.__getitem__):
         numbers = list(group)
         start, end = starts[numbers[0]], chunks[numbers[-1]][1]
         end = min([end, *starts[numbers[-1] + 1 : numbers[-1] + 2]])  # chunks may overlap, sections do not

@@ -11,12 +11,16 @@ from typing import Any, Protocol
 from streams.record import json_of
 
 FRAME_BYTES = 5
+MAX_ID = 2**31 - 1
 Reader = Callable[[bytes], Any]
 """What was encoded with one schema, without the frame, as JSON would have it. Raises ValueError."""
 
 
 class Values(Protocol):
     """Reads values, and keys that are not plain text."""
+
+    def is_encoded(self, key: bytes) -> bool:
+        """Whether a key is to be `read`, and is no plain text."""
 
     def schema_id(self, data: bytes | None) -> int | None:
         """The schema that `read` needs; None where it needs none."""
@@ -31,6 +35,10 @@ class JsonValues:
     def __init__(self, *, framed: bool = False) -> None:
         """`framed`: behind the id of a JSON schema, which nobody needs to read it."""
         self._framed = framed
+
+    def is_encoded(self, key: bytes) -> bool:
+        """Behind the id of a schema."""
+        return self._framed and _number(key) is not None
 
     def schema_id(self, _: bytes | None) -> int | None:
         """None."""
@@ -51,6 +59,10 @@ class FramedValues:
         self._name = name
         self._readers = readers
 
+    def is_encoded(self, key: bytes) -> bool:
+        """Behind the id of a schema."""
+        return _number(key) is not None
+
     def schema_id(self, data: bytes | None) -> int | None:
         """Of the frame; None without one."""
         return _number(data)
@@ -69,7 +81,8 @@ class FramedValues:
 def _number(data: bytes | None) -> int | None:
     if data is None or len(data) < FRAME_BYTES or data[0]:
         return None
-    return int.from_bytes(data[1:FRAME_BYTES], "big")
+    number = int.from_bytes(data[1:FRAME_BYTES], "big")
+    return number if number <= MAX_ID else None
 
 
 def _unframed(name: str) -> str:

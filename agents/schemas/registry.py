@@ -11,9 +11,11 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from yarl import URL
 
 from agents.metrics import Metrics
 from agents.settings import SchemaRegistrySettings
@@ -68,6 +70,7 @@ class SchemaRegistry:
         self._headers = {"Authorization": f"Basic {login}"} if settings.username else {}
         self._tls = ssl.create_default_context(cafile=settings.ca_certs) if self._url.startswith("https") else True
         self._asked = asyncio.Lock()
+        self._answered = False
         self.waits = False
         """Whether it does not answer now."""
 
@@ -118,8 +121,12 @@ class SchemaRegistry:
         for row in told.get("references") or ():
             if not left:
                 raise _NoneError(f"it refers to others more than {DEEPEST} deep")
-            path = f"/subjects/{row['subject']}/versions/{row['version']}"
-            other = await self._get(session, path)
+            subject, version = row.get("subject"), row.get("version")
+            path = f"/subjects/{quote(str(subject), safe='')}/versions/{version}"
+            try:
+                other = await self._get(session, path)
+            except _NoneError as exc:
+                raise _NoneError(f"it refers to version {version} of {subject}, and that: {exc}") from exc
             found += await self._references(session, other, left - 1)
             found.append(str(other.get("schema")))
         return found
@@ -127,7 +134,7 @@ class SchemaRegistry:
     async def _get(self, session: ClientSession, path: str) -> dict[str, Any]:
         format_ = {"format": "serialized"} if self._kind == "PROTOBUF" else {}
         try:
-            async with session.get(self._url + path, params=format_, ssl=self._tls) as answer:
+            async with session.get(URL(self._url + path, encoded=True), params=format_, ssl=self._tls) as answer:
                 raw = await answer.content.read(LARGEST_BYTES + 1)
                 while len(raw) <= LARGEST_BYTES and (more := await answer.content.read(LARGEST_BYTES)):
                     raw += more
@@ -145,7 +152,10 @@ class SchemaRegistry:
         except orjson.JSONDecodeError:
             told = None
         if not isinstance(told, dict):
+            if self._answered:  # what is before it answers in its place
+                raise _AwayError(f"status {answer.status}, and no JSON object")
             raise PenstockError(f"{self._url} is no schema registry: it answers {path} with no JSON object")
+        self._answered = True
         if answer.status == UNKNOWN:
             raise _NoneError("it is unknown there")
         if answer.status >= 400:

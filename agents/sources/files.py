@@ -11,6 +11,9 @@ from agents.sources.patterns import EXCLUDED, Patterns
 from agents.sources.reading import TAKEN, Ids, Origin, Reading, cannot, why_passed_over
 from streams.errors import ConfigError
 
+LOCKS = (".#", "~$")
+"""Before the name of a file that somebody has open, in Emacs and in office programs."""
+
 
 def file_sources(paths: Sequence[Path], ids: Ids, patterns: Patterns = Patterns()) -> "list[Files]":  # noqa: B008 - frozen
     """A source for each path, in their order, twice the same once.
@@ -36,7 +39,7 @@ class Files:
     """`Source` of a folder with all below it, or of one file. Links to folders are not followed."""
 
     def __init__(self, path: Path, ids: Ids, patterns: Patterns = Patterns()) -> None:  # noqa: B008 - frozen
-        self._path = path.resolve()
+        self._path = path.resolve() if ".." in path.parts else path.absolute()  # a link may lead elsewhere tomorrow
         self._folder = self._path.is_dir()
         self._patterns = patterns
         self._reading = Reading(ids)
@@ -58,7 +61,9 @@ class Files:
             elif not self._patterns.takes(self._relative(found)):
                 yield EXCLUDED
             else:
-                yield why_passed_over(found.name) or _listed(found)
+                listed = why_passed_over(found.name) or _listed(found)
+                if listed is not None:
+                    yield listed
 
     def excludes(self, name: str) -> bool:
         """As `Source` says."""
@@ -91,10 +96,14 @@ def _path_of(uri: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
-def _listed(file: Path) -> Listed | Failure | PassedOver:
+def _listed(file: Path) -> Listed | Failure | PassedOver | None:
+    if file.name.startswith(LOCKS):
+        return PassedOver(kind="lock file")
     try:
         found = file.stat()
     except OSError as exc:  # a link that leads nowhere, or a folder that may be listed and not entered
+        if not os.path.lexists(file):
+            return None  # it went since it was seen
         return Failure(origin=str(file), reason=cannot(exc))
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for somebody to write
         return PassedOver(kind="no regular file")

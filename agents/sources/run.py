@@ -27,8 +27,10 @@ class Deletes:
     share: float = 0.1
 
     def of(self, documents: int) -> int:
-        """So many, of so many."""
-        return int(self.share * documents) if self.count is None else self.count
+        """So many, of so many: of a share, one at least, or nothing could ever go from a small folder."""
+        if self.count is not None:
+            return self.count
+        return max(1, int(self.share * documents)) if self.share else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

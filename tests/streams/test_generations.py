@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.agreement import agreement, summary
@@ -167,6 +167,7 @@ def told(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @given(texts, st.lists(st.tuples(st.integers(0, 90), st.integers(1, 3), st.sampled_from(["A", "A › B", "C"]))))
+@example("0" * 82, [(1, 1, "A"), (1, 2, "A"), (79, 1, "A"), (1, 2, "A")])
 def test_places_are_made_again_with_the_text(text: str, rows: list[tuple[int, int, str]]) -> None:
     at, sections = 0, list[dict[str, Any]]()
     for length, page, heading in rows:

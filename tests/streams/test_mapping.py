@@ -141,6 +141,27 @@ def test_debezium(schema: bool) -> None:
         made(rules, wrapped({"before": None, "after": None, "op": "t"}), key)
 
 
+@pytest.mark.parametrize("placeholder", ["__debezium_unavailable_value", ["__debezium_unavailable_value"]])
+def test_what_debezium_could_not_read_is_no_text(placeholder: Any) -> None:
+    rules = Rules(text="{title}: {body}", preset="debezium")
+    row = {"title": "t", "body": placeholder, "other": placeholder}
+    with pytest.raises(MappingError, match="REPLICA IDENTITY FULL"):
+        made(rules, {"before": None, "after": row, "op": "u"}, b'{"id": 1}')
+    assert made(Rules(text="{title}", preset="debezium"), {"after": row, "op": "u"}, b'{"id": 1}')[1] == {"text": "t"}
+
+
+def test_what_no_time_and_what_is_nested_too_deep_is_an_error() -> None:
+    for value in (1e308, float("inf")):
+        with pytest.raises(MappingError, match="is no time in s"):
+            made(Rules(text="{a}", timestamp="t", timestamp_unit="s"), {"a": "b", "t": value})
+    deep: Any = 1
+    for _ in range(400):
+        deep = {"d": deep}
+    for rules in (Rules(text="{a}", deleted="t"), Rules(text="{a}", deleted="t", deleted_values=["x"])):
+        with pytest.raises(MappingError, match="nested too deep"):
+            made(rules, {"a": "b", "t": deep})
+
+
 paths = st.sampled_from(["a", "a.b", "b", "key", "key.a", "", "c.d.e"])
 templates = st.lists(st.tuples(st.text(max_size=5), paths), max_size=4).map(
     lambda parts: "".join(f"{text}{{{path}}}" for text, path in parts)

@@ -216,6 +216,10 @@ def test_forms_of_every_encoding() -> None:
     assert isinstance(plain.decode(record(b"k", framed(1, b'{"text": "a", "title": null}'))), Document)
     assert isinstance(plain.decode(record(b"k", b'{"text": "a"}')), Rejected)
     assert isinstance(plain.decode(record(None, framed(1, b'{"text": "a"}'))), Rejected)
+    keys = [framed(number, b'"doc-1"') for number in (5, 6)]
+    ids = {plain.doc_id(record(key, framed(1, b'{"text": "a"}'))) for key in keys}
+    assert ids == {"doc-1"}, "whatever schema the key has"
+    assert FramedValues("avro", {}).schema_id(b"\0\xff\xff\xff\xffabc") is None, "no registry has so many"
     deletion = plain.decode(record(b"k", None))
     assert isinstance(deletion, Document)
     assert (deletion.id, deletion.text) == ("k", None)

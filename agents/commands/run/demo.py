@@ -112,7 +112,7 @@ def _run(settings: Settings, folder: Path, documents: Path | None, questions: Se
 
 
 def _source(documents: Path | None) -> Source:
-    return Files(documents, Ids(by="relative")) if documents else steps.Prepared(list(read_modules()))
+    return Files(documents, Ids()) if documents else steps.Prepared(list(read_modules()))
 
 
 async def _answer(settings: Settings, questions: Sequence[str]) -> None:

@@ -51,7 +51,8 @@ async def parts(request: BaseRequest, *, idle_s: float, stopping: asyncio.Event 
     loop = asyncio.get_running_loop()
     begun, received, packed = loop.time(), 0, _encoding(request) == "gzip"
     unpacking = _Unpacking() if packed else None
-    await invite(request)
+    if stopping is None:  # a stream was invited before its answer began
+        await invite(request)
     while True:
         try:
             async with asyncio.timeout(idle_s):

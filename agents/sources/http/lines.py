@@ -18,7 +18,7 @@ from aiohttp import web
 
 from agents.sources import Failure, Outgoing
 from agents.sources.http import Limits
-from agents.sources.http.body import lines, require_length, stopped
+from agents.sources.http.body import invite, lines, require_length, stopped
 from agents.sources.http.call import Call
 from agents.sources.http.documents import as_json, outcome_of
 from agents.sources.http.log import Log
@@ -65,6 +65,7 @@ class Lines:
         await self._log.require_room()
         with self._streams.held():
             response = web.StreamResponse(headers={**SERVER, "Content-Type": TYPES[0], "X-Accel-Buffering": "no"})
+            await invite(request)  # behind the answer's head it would be in the midst of the results
             await response.prepare(request)
             if request.transport:
                 request.transport.set_write_buffer_limits(high=self._limits.answers)

@@ -33,9 +33,9 @@ def test_each_is_asked_for_once_with_what_it_refers_to() -> None:
     async def scenario() -> None:
         async with registry() as there:
             readers: dict[int, Reader | str] = {}
-            reference = {"name": "org.Person", "subject": "person", "version": 2}
+            reference = {"name": "org.Person", "subject": "org/person.avsc", "version": 2}
             there.schemas = {7: {"schema": json.dumps(SCHEMA), "references": [reference]}, 8: STRING}
-            there.subjects["person", "2"] = {"schema": json.dumps(PERSON)}
+            there.subjects["org/person.avsc", "2"] = {"schema": json.dumps(PERSON)}
             schemas = client(there, readers)
             await asyncio.gather(schemas.know([7]), schemas.know([7, 8]))
             await schemas.know([8, 7])
@@ -64,6 +64,14 @@ def test_it_is_waited_for_and_what_it_does_not_know_is_said() -> None:
             await schemas.know([2, 3])
             assert "it is PROTOBUF, and source.format says avro" in str(readers[2])
             assert "no Avro schema" in str(readers[3])
+            there.schemas[4] = {"schema": json.dumps(SCHEMA), "references": [{"subject": "a/b", "version": 1}]}
+            await schemas.know([4])
+            assert "it refers to version 1 of a/b, and that: it is unknown there" in str(readers[4])
+            there.page = "<html>"
+            asked = asyncio.create_task(schemas.know([5]))
+            await until(lambda: _same(schemas.waits))
+            there.page = ""
+            await asked
             there.schemas[1] = STRING
             await schemas.know([1])
             assert callable(readers[1]), "it may have been registered since"

@@ -218,3 +218,35 @@ def test_the_standard_librarys_documentation_is_in_the_wire_format(monkeypatch: 
         assert " at 0x" not in (document.text or "")
         assert "\nDATA\n" not in (document.text or "")
         assert "of-this-machine" not in (document.text or "")
+
+
+def test_a_lock_and_what_went_meanwhile_hold_nothing_up_and_a_link_is_followed_anew(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "one" / ".#a.txt").symlink_to("me@host.1:2")
+    (tmp_path / "one" / "~$a.docx").write_bytes(b"me")
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    source = Files(link, BY_URI)
+
+    async def texts() -> list[tuple[str, str]]:
+        found = [row async for row in source.listing()]
+        assert not [row for row in found if isinstance(row, Failure)]
+        return [
+            (row.key.decode().rpartition("/")[2], orjson.loads(row.value or b"")["text"])
+            for listed in found
+            if isinstance(listed, Listed)
+            async for row in source.fetch(listed)
+            if isinstance(row, Outgoing)
+        ]
+
+    async def scenario() -> None:
+        assert source.name.endswith("/current/")
+        assert await texts() == [("a.txt", "one")]
+        link.unlink()
+        link.symlink_to("two")
+        assert await texts() == [("a.txt", "two")]
+        await source.close()
+
+    asyncio.run(scenario())

@@ -52,6 +52,21 @@ def test_bad_lines_have_their_reasons_and_harm_no_others() -> None:
     with_server(scenario, largest=4000)
 
 
+def test_whoever_asks_before_sending_is_told_to_before_the_answer_begins() -> None:
+    """As curl does with a file: what came in the midst of the results would be no result."""
+
+    async def scenario(server: Running) -> None:
+        body = json.dumps(line(1)).encode() + b"\n"
+        head = "POST /documents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += f"Content-Type: application/x-ndjson\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+        told = await server.raw(head.encode() + body)
+        assert told.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+        assert told.count(b"100 Continue") == 1
+        assert b'"line":1,"id":"d-1","status":200' in told
+
+    with_server(scenario)
+
+
 def test_ids_of_others_are_refused_line_by_line(tmp_path: Path) -> None:
     token, digest = new_token()
     file = tmp_path / "tokens.toml"
