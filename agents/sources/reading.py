@@ -55,7 +55,10 @@ class Reading:
         await self._converter.close()
 
     async def documents(self, path: Path, origin: Origin) -> AsyncIterator[Outgoing | Failure]:
-        """Its document, or one of each JSON line. A failure names the file, and the line."""
+        """Its document, or one of each JSON line. A failure names the file, and the line.
+
+        A file without a text has none: a copy that broke off must delete nothing that `--max-deletes` would keep.
+        """
         kind = kind_of(path.name)
         if kind is None:
             for found in self._read_lines(path, origin.shown):
@@ -63,6 +66,8 @@ class Reading:
             return
         try:
             converted = await self._converter.convert(path, kind)
+            if not converted.text.strip():
+                return
             key = self._ids.prefix + (origin.uri if self._ids.by == "uri" else origin.relative)
             yield of_file(converted, key, origin.shown, title=stem_of(origin.relative), url=origin.uri)
         except ConversionError as exc:

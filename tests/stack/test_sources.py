@@ -149,6 +149,20 @@ def test_what_fails_is_listed_and_the_rest_goes_on(world: World, tmp_path: Path)
     assert ingest(world, folder, "--sync", "--max-deletes", "5")["deleted"] == 1
 
 
+def test_files_that_are_empty_now_are_deletions_and_bounded_as_such(world: World, tmp_path: Path) -> None:
+    """A full disk, a copy that died: what was there must not go because of it."""
+    folder = folder_of(tmp_path, 10)
+    assert ingest(world, folder)["published"] == 10
+    for number in range(5):
+        (folder / f"{number}.md").write_text("" if number else " \n")
+    found = ingest(world, folder)
+    assert (found["published"], found["deleted"], found["gone"]) == (0, 0, 5)
+    assert "5 of 10 documents" in ingest(world, folder, "--sync", code=3)["stderr"]
+    (folder / "0.md").write_text("# It is back.")
+    found = ingest(world, folder, "--sync", "--max-deletes", "5")
+    assert (found["published"], found["deleted"]) == (1, 4)
+
+
 def test_a_document_belongs_to_one_source_and_one_object(world: World, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
