@@ -739,7 +739,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a document of another source is overwritten",
-        "agents/sources/run.py",
+        "agents/sources/collecting.py",
         "if before and before.source != name:",
         "if False:",
         "test_a_document_belongs_to_one_source_and_one_object",

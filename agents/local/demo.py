@@ -24,8 +24,8 @@ from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
+from agents.sources.collecting import Options
 from agents.sources.reading import TAKEN
-from agents.sources.run import Options
 from agents.sources.session import run
 from agents.sources.state import hash_of
 from streams.errors import PenstockError

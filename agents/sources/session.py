@@ -9,9 +9,10 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Source, Told
+from agents.sources.collecting import AnySource, Crawled, Options, Run, Summary, Work
 from agents.sources.notifications import Notifications, Place
 from agents.sources.publish import Publisher, Wait, publisher
-from agents.sources.run import Ingestion, Options, Summary
+from agents.sources.run import Ingestion
 from agents.sources.state import State, StateTopic, state_topic
 from agents.sources.topic import largest_record, source_topic
 from streams.contract import Described
@@ -44,7 +45,7 @@ class Session:
             self._state.close()
         self._state = None
 
-    async def once(self, sources: Sequence[Source], report: Report, wait: Wait) -> Summary:
+    async def once(self, sources: Sequence[AnySource], report: Report, wait: Wait) -> Summary:
         """Ingest each source in turn. Makes the topics that are missing, but in a dry run.
 
         Raises RefusedError when more would be deleted than may be, PenstockError when Kafka does not take it. What was
@@ -55,14 +56,21 @@ class Session:
         if self._options.dry_run or self._options.strict:
             await told.read_into(state)
             for source in sources:
-                await Ingestion(source, state, self._options, summary, report, self._limit).try_out()
+                await self._work(source, state, summary, report, wait).try_out()
         if self._topic is None or self._options.dry_run or summary.failed:
             return summary
         summary = Summary()
         for source in sources:
             async with self._publishing(source, state, told, wait) as to:
-                await Ingestion(source, state, self._options, summary, report, self._limit).publish_all(to)
+                await self._work(source, state, summary, report, wait).publish_all(to)
         return summary
+
+    def _work(self, source: AnySource, state: State, summary: Summary, report: Report, wait: Wait) -> Work:
+        if isinstance(source, Crawled):
+            return source.work(
+                Run(state=state, options=self._options, summary=summary, report=report, limit=self._limit, wait=wait)
+            )
+        return Ingestion(source, state, self._options, summary, report, self._limit)
 
     async def list_all(self, source: Source, topic: str, report: Report, wait: Wait) -> Summary:
         """Ingest all of a source, which covers every notification on this topic so far. Raises as `once`."""
@@ -94,9 +102,9 @@ class Session:
             heard = await notifications.since(place)
             if heard:
                 ingestion = Ingestion(source, state, self._options, summary, report, self._limit)
-                ingestion.deleted_lately = self._lately(source)
                 names = sorted(name for name in heard.names if source.concerns(name))
-                await ingestion.publish_some(source, names, to, state.place_row(source.name, topic, heard.place))
+                row = state.place_row(source.name, topic, heard.place)
+                await ingestion.publish_some(source, names, to, row, deleted_lately=self._lately(source))
                 self._deletions[source.name].append((time.monotonic(), summary.deleted))
                 summary.strange = heard.strange
         self._heard[source.name] = heard.place if heard else place
@@ -110,7 +118,9 @@ class Session:
         return sum(count for _, count in rows)
 
     @asynccontextmanager
-    async def _publishing(self, source: Source, state: State, told: StateTopic, wait: Wait) -> AsyncIterator[Publisher]:
+    async def _publishing(
+        self, source: AnySource, state: State, told: StateTopic, wait: Wait
+    ) -> AsyncIterator[Publisher]:
         """Nobody else publishes for this source now, and all that was published of it is known."""
         count = self._topic.partitions if self._topic else 0
         async with publisher(
@@ -133,7 +143,7 @@ class Session:
 
 
 @asynccontextmanager
-async def session(settings: Settings, sources: Sequence[Source], options: Options) -> AsyncIterator[Session]:
+async def session(settings: Settings, sources: Sequence[AnySource], options: Options) -> AsyncIterator[Session]:
     """Connected. The sources are closed with it. Raises PenstockError when Kafka cannot be reached."""
     async with AsyncExitStack() as stack, log_reader(settings) as reader:
         for source in sources:
@@ -143,7 +153,9 @@ async def session(settings: Settings, sources: Sequence[Source], options: Option
         yield made
 
 
-async def run(settings: Settings, sources: Sequence[Source], options: Options, report: Report, wait: Wait) -> Summary:
+async def run(
+    settings: Settings, sources: Sequence[AnySource], options: Options, report: Report, wait: Wait
+) -> Summary:
     """As `Session.once`."""
     async with session(settings, sources, options) as made:
         return await made.once(sources, report, wait)

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from agents.progress import Report
-from agents.sources import Source, Told
+from agents.sources import Told
+from agents.sources.collecting import AnySource, Summary
 from agents.sources.publish import Wait
-from agents.sources.run import Summary
 from agents.sources.session import MissedError, Session
 from streams.errors import AwayError, PenstockError
 
@@ -19,7 +19,7 @@ LONGEST_RETRY_S = 60.0
 LISTEN_S = 0.5
 """Between two looks at notifications."""
 
-Tell = Callable[[Source, Summary | PenstockError], None]
+Tell = Callable[[AnySource, Summary | PenstockError], None]
 """Called with what became of a pass over a source."""
 Show = Callable[[], AbstractContextManager[tuple[Report, Wait]]]
 """Around a pass: how far it is, and what it waits for."""
@@ -45,7 +45,7 @@ class Watch:
         self._every_s = float("inf") if every_s is None else every_s
         self._events = events
 
-    async def run(self, sources: Sequence[Source] | Sequence[Told]) -> None:
+    async def run(self, sources: Sequence[AnySource] | Sequence[Told]) -> None:
         """Until cancelled.
 
         Raises PenstockError when the first pass over a source fails, and would again: of a mistake, that is.
@@ -59,7 +59,7 @@ class Watch:
                     await self._pass(source, turn)
             await asyncio.sleep(max(0.0, min(turn.look_at for turn in turns.values()) - time.monotonic()))
 
-    async def _pass(self, source: Source, turn: Turn) -> None:
+    async def _pass(self, source: AnySource, turn: Turn) -> None:
         summary = None
         try:
             if not await self._is_quiet(source, turn):
@@ -83,15 +83,15 @@ class Watch:
         if summary:
             self._tell(source, summary)
 
-    async def _is_quiet(self, source: Source, turn: Turn) -> bool:
+    async def _is_quiet(self, source: AnySource, turn: Turn) -> bool:
         if not self._events or turn.list_at <= time.monotonic() or not isinstance(source, Told):
             return False
         return not await self._session.may_have_news(source, self._events)
 
-    async def _ingest(self, source: Source, turn: Turn, report: Report, wait: Wait) -> Summary | None:
-        if not self._events:
+    async def _ingest(self, source: AnySource, turn: Turn, report: Report, wait: Wait) -> Summary | None:
+        if not self._events or not isinstance(source, Told):
             summary = await self._session.once([source], report, wait)
-        elif turn.list_at > time.monotonic() and isinstance(source, Told):
+        elif turn.list_at > time.monotonic():
             return await self._session.listen(source, self._events, report, wait)
         else:
             summary = await self._session.list_all(source, self._events, report, wait)

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
-from agents.sources.run import Ingestion, Options, Summary
+from agents.sources.collecting import Options, Summary
+from agents.sources.run import Ingestion
 from agents.sources.state import State
 from tests.agents.sources.test_s3 import of
 from tests.kit.harness import World, until

@@ -11,10 +11,10 @@ from agents.commands.run.output import print_json
 from agents.commands.run.watch import line_of, row_of, shown, watch
 from agents.settings import Settings
 from agents.sources import Source
+from agents.sources.collecting import AnySource, Deletes, Options, Summary
 from agents.sources.files import file_sources
 from agents.sources.patterns import Patterns, patterns
 from agents.sources.reading import TAKEN, Ids
-from agents.sources.run import Deletes, Options, Summary
 from agents.sources.session import run
 from agents.stopping import finish
 from streams.errors import ConfigError, PenstockError
@@ -83,7 +83,7 @@ def _stores(
 
 def _ingest(
     settings: Settings,
-    sources: Sequence[Source],
+    sources: Sequence[AnySource],
     *,
     max_deletes: float,
     as_json: bool,

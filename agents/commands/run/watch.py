@@ -12,9 +12,9 @@ from agents.commands.run.output import print_json_line, when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
-from agents.sources import Failure, Source
+from agents.sources import Failure
+from agents.sources.collecting import AnySource, Options, Summary
 from agents.sources.publish import Wait
-from agents.sources.run import Options, Summary
 from agents.sources.session import session
 from agents.sources.watch import Watch
 from agents.stopping import Stopped, finish
@@ -41,7 +41,7 @@ def shown(*, transient: bool = False) -> Iterator[tuple[Report, Wait]]:
 
 def watch(
     settings: Settings,
-    sources: Sequence[Source],
+    sources: Sequence[AnySource],
     options: Options,
     *,
     every_s: float | None,
@@ -76,10 +76,10 @@ class Teller:
     def __init__(self, settings: Settings, *, as_json: bool) -> None:
         self._topic = settings.source.topic
         self._as_json = as_json
-        self._last: dict[Source, object] = {}
-        self._failures: dict[Source, frozenset[Failure]] = {}
+        self._last: dict[AnySource, object] = {}
+        self._failures: dict[AnySource, frozenset[Failure]] = {}
 
-    def __call__(self, source: Source, outcome: Summary | PenstockError) -> None:
+    def __call__(self, source: AnySource, outcome: Summary | PenstockError) -> None:
         """Now."""
         at = when(int(time.time() * 1000))
         if self._as_json:
@@ -90,7 +90,7 @@ class Teller:
         else:
             self._tell(f"{at} {source.name}", source, outcome)
 
-    def _tell(self, begin: str, source: Source, summary: Summary) -> None:
+    def _tell(self, begin: str, source: AnySource, summary: Summary) -> None:
         failures = [one for one in summary.failures if one not in self._failures.get(source, ())]
         self._failures[source] = frozenset(summary.failures)
         for one in failures[:SHOWN]:

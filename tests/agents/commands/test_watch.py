@@ -7,7 +7,7 @@ import pytest
 from agents.commands.run.watch import Teller
 from agents.settings import Settings
 from agents.sources import Failure
-from agents.sources.run import Summary
+from agents.sources.collecting import Summary
 from agents.sources.session import MissedError
 from tests.agents.sources.test_run import MemorySource
 

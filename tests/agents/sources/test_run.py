@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.collecting import Deletes, Options, Summary
 from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change, Passed
-from agents.sources.run import Deletes, Ingestion, Options, Summary
+from agents.sources.run import Ingestion
 from agents.sources.state import Row, State, hash_of
 from streams.errors import PenstockError, RefusedError
 
@@ -139,11 +140,11 @@ class Topic:
             to = MemoryTransactions(state, many, left, after=after)
             try:
                 ingestion = Ingestion(source, state, options, summary, lambda *_: None, 0)
-                ingestion.deleted_lately = lately
                 if names is None:
                     asyncio.run(ingestion.publish_all(to))
                 else:
-                    asyncio.run(ingestion.publish_some(source, names, to, (PLACE, b"%d" % len(self.rows))))
+                    row = (PLACE, b"%d" % len(self.rows))
+                    asyncio.run(ingestion.publish_some(source, names, to, row, deleted_lately=lately))
             finally:
                 self.log += to.log
                 self.rows += to.rows
