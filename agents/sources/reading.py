@@ -65,11 +65,9 @@ class Reading:
                 yield found
             return
         try:
-            converted = await self._converter.convert(path, kind)
             if not converted.text.strip():
                 return
-            key = self._ids.prefix + (origin.uri if self._ids.by == "uri" else origin.relative)
-            yield of_file(converted, key, origin.shown, title=stem_of(origin.relative), url=origin.uri)
+            yield document_of(converted, origin, self._ids)
         except ConversionError as exc:
             yield Failure(origin=origin.shown, reason=str(exc))
 
@@ -91,6 +89,12 @@ class Reading:
                     line = opened.readline(LARGEST_BYTES)
             elif value := (line.removeprefix(BOM) if number == 1 else line).strip():
                 yield of_line(value, origin, self._ids.prefix)
+
+
+def document_of(converted: Converted, origin: Origin, ids: Ids) -> Outgoing | Failure:
+    """In the wire format, named by where it is from."""
+    key = ids.prefix + (origin.uri if ids.by == "uri" else origin.relative)
+    return of_file(converted, key, origin.shown, title=stem_of(origin.relative), url=origin.uri)
 
 
 def why_passed_over(name: str) -> PassedOver | None:

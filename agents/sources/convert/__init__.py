@@ -2,6 +2,7 @@
 
 kinds     by suffix what can be read, and with which library
 formats   one function a format: a path to `Converted`; run in the child alone
+pages     of a page of HTML the links, too
 child     the process
 convert   asks it, bounds it, starts it again
 """
@@ -12,14 +13,32 @@ from streams.sections import Section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Linked:
+    """What a page of HTML leads to, as it is written there, and where it says that it belongs.
+
+    `robots`: what it asks of crawlers (`noindex`, …), in lower case. `whole`: not one link too many for one page.
+    """
+
+    links: tuple[str, ...] = ()
+    base: str | None = None
+    canonical: str | None = None
+    robots: tuple[str, ...] = ()
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """A document's text, with what the file says of itself. `timestamp`: ISO 8601. Sections are in order, and apart."""
+    """A document's text, with what the file says of itself. `timestamp`: ISO 8601. Sections are in order, and apart.
+
+    `linked`: of HTML, where it was asked for.
+    """
 
     text: str
     title: str | None = None
     author: str | None = None
     timestamp: str | None = None
     sections: tuple[Section, ...] = field(default=())
+    linked: Linked | None = None
 
 
 class ConversionError(Exception):

@@ -1,7 +1,8 @@
 """The process that converts: one file after another, as it is asked on stdin.
 
-A request is a line of JSON (`{"path", "kind"}`), an answer four bytes of length, big-endian, and JSON: `{"converted"}`
-or `{"error"}`. Nothing else is written to what stdout was: libraries print.
+A request is a line of JSON (`{"path", "kind", "page"?}`, the last with what a page's server said of it), an answer four
+bytes of length, big-endian, and JSON: `{"converted"}` or `{"error"}`. Nothing else is written to what stdout was:
+libraries print.
 """
 
 import gzip
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from agents.sources.convert import ConversionError, Converted, formats
+from agents.sources.convert import ConversionError, Converted, formats, pages
 from agents.sources.convert.kinds import GZIP, KINDS
 
 LARGEST_TEXT = 12 * 1024**2
@@ -39,6 +40,10 @@ def _checked(path: Path, kind: str) -> Converted:
     size = path.stat().st_size
     if not found.text.strip() and size > SUSPECT_BYTES:
         raise ConversionError(f"no text in {size} bytes: pages that are pictures need a text layer (OCR)")
+    return _bounded(found)
+
+
+def _bounded(found: Converted) -> Converted:
     if len(found.text.encode()) > LARGEST_TEXT:  # which lone surrogates, being no text, fail
         raise ConversionError(f"more than {LARGEST_TEXT} bytes of text: divide it")
     return found
@@ -73,7 +78,9 @@ def main() -> None:
         used = ceil(time.process_time()) + seconds
         _lower(resource.RLIMIT_CPU, used)
         try:
-            answer = orjson.dumps({"converted": asdict(convert(path, asked["kind"]))})
+            page = asked.get("page")
+            found = convert(path, asked["kind"]) if page is None else _bounded(pages.page(path, page["charset"]))
+            answer = orjson.dumps({"converted": asdict(found)})
         except MemoryError:
             answer = orjson.dumps({"error": f"it needs more than {limit} bytes of memory"})
         except ConversionError as exc:

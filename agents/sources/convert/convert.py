@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from agents.sources.convert import ConversionError, Converted
-from agents.sources.convert.kinds import EXTRA, KINDS, is_there
+from agents.sources.convert import ConversionError, Converted, Linked
+from agents.sources.convert.kinds import EXTRA, HTML, KINDS, is_there
 from streams.sections import Section
 
 PATIENCE_S = 60.0
@@ -42,11 +42,21 @@ class Converter:
 
     async def convert(self, path: Path, kind: str) -> Converted:
         """The text of a file. `kind`: as `kind_of` says. Raises ConversionError with the reason."""
+        return await self._convert(path, kind, {})
+
+    async def convert_page(self, path: Path, charset: str | None) -> Converted:
+        """The text of a page of HTML, which may be none, and its links. `charset`: as its server says.
+
+        Raises ConversionError.
+        """
+        return await self._convert(path, HTML, {"page": {"charset": charset}})
+
+    async def _convert(self, path: Path, kind: str, more: dict[str, Any]) -> Converted:
         if not is_there(kind):
             raise ConversionError(install(kind))
         try:
             async with asyncio.timeout(self._patience_s):
-                answer = await self._ask(path, kind)
+                answer = await self._ask({"path": os.fsencode(path).hex(), "kind": kind, **more})
         except TimeoutError:
             await self._end()
             raise ConversionError(f"it took more than {self._patience_s:.0f} s") from None
@@ -59,9 +69,13 @@ class Converter:
         if "error" in answer:
             raise ConversionError(str(answer["error"]))
         told: dict[str, Any] = answer["converted"]
-        return Converted(**told | {"sections": tuple(Section(**row) for row in told["sections"])})
+        told["sections"] = tuple(Section(**row) for row in told["sections"])
+        if linked := told["linked"]:
+            rows = {name: tuple(linked[name]) for name in ("links", "robots")}
+            told["linked"] = Linked(**linked | rows)
+        return Converted(**told)
 
-    async def _ask(self, path: Path, kind: str) -> dict[str, Any]:
+    async def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
         if self._files >= FILES:
             await self._end()
         if self._process is None:
@@ -81,7 +95,7 @@ class Converter:
         to, answers = self._process.stdin, self._process.stdout
         if to is None or answers is None:
             raise ConnectionError
-        to.write(orjson.dumps({"path": os.fsencode(path).hex(), "kind": kind}) + b"\n")
+        to.write(orjson.dumps(asked) + b"\n")
         await to.drain()
         size = int.from_bytes(await answers.readexactly(4), "big")
         found: dict[str, Any] = orjson.loads(await answers.readexactly(size))

@@ -10,11 +10,14 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.sources.convert import ConversionError, Converted
 from streams.record import MAX_HEADING_CHARS
 from streams.sections import BELOW, Section
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborHTMLParser
 
 INFLATED_BYTES = 512 * 1024**2
 """Of all that is in an archive, at most: asked before it is opened."""
@@ -28,7 +31,10 @@ BLOCKS = frozenset(
     | {"html", "legend", "li", "main", "nav", "ol", "option", "p", "pre", "section", "summary", "table", "tbody", "td"}
     | {"tfoot", "th", "thead", "title", "tr", "ul"}
 )
-DROPPED = "script,style,noscript,template,svg,nav,footer,aside,form,iframe,[hidden],[aria-hidden=true]"
+DROPPED = (
+    "script,style,noscript,template,svg,nav,footer,aside,form,iframe,[hidden],[aria-hidden=true],"
+    "[role=navigation],[role=banner],[role=search],[role=contentinfo]"
+)
 
 
 def _path(headings: Sequence[tuple[int, str]]) -> str | None:
@@ -71,7 +77,13 @@ class Builder:
                 sections.append(Section(start=at, end=end, page=page, heading=heading))
             at = end + len(SEPARATOR)
         told = {name: (value or "").strip() or None for name, value in told.items()}
-        return Converted(text=SEPARATOR.join(row[0] for row in self._parts), sections=tuple(sections), **told)
+        return Converted(
+            text=SEPARATOR.join(row[0] for row in self._parts),
+            title=told.get("title"),
+            author=told.get("author"),
+            timestamp=told.get("timestamp"),
+            sections=tuple(sections),
+        )
 
 
 def pdf(path: Path) -> Converted:
@@ -127,9 +139,15 @@ def _pdf_date(text: str | None) -> str | None:
 
 def html(path: Path) -> Converted:
     """What is in `main` or `article`, else the body without navigation and the like; headings from `h1` to `h6`."""
-    from selectolax.lexbor import LexborHTMLParser, LexborNode
+    from selectolax.lexbor import LexborHTMLParser
 
-    tree = LexborHTMLParser(path.read_bytes())
+    return of_tree(LexborHTMLParser(path.read_bytes()))
+
+
+def of_tree(tree: "LexborHTMLParser") -> Converted:
+    """The same of what is parsed already, and loses what is no text."""
+    from selectolax.lexbor import LexborNode
+
     title = tree.css_first("title")
     author = tree.css_first('meta[name="author"]')
     when = tree.css_first('meta[property="article:published_time"]') or tree.css_first('meta[name="date"]')
@@ -138,7 +156,7 @@ def html(path: Path) -> Converted:
         "author": author.attributes.get("content") if author else None,
         "timestamp": _iso(when.attributes.get("content") if when else None),
     }
-    top = tree.css_first("main") or tree.css_first("article") or tree.body
+    top = tree.css_first("main") or tree.css_first("[role=main]") or tree.css_first("article") or tree.body
     if top is None:
         return Builder().built(**told)
     for node in top.css(DROPPED):

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, str | None]] = {
     ".odp": ("opendocument", "odfdo"),
 }
 GZIP = ".gz"
+HTML = ".html"
 EXTRA = "documents"
 
 
