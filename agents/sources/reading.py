@@ -65,6 +65,7 @@ class Reading:
                 yield found
             return
         try:
+            converted = await self._converter.convert(path, kind)
             if not converted.text.strip():
                 return
             yield document_of(converted, origin, self._ids)

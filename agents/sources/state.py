@@ -6,6 +6,8 @@ Rows of the topic are written in the transaction of the records that they are ab
     ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
     ["events", source, topic]    {"log", "of", "offsets"}         up to where notifications of changes led to records
 
+Pages of sites have rows of their own: `agents.sources.pages`.
+
 `of` is the log of that topic. `log` is that of the source topic (`Described.log`): what was published to another one is
 in no topic now, so that the object is fetched again, its documents are published again, and the place in notifications
 is void. Whose a document is stays.
@@ -29,6 +31,7 @@ from agents.kafka.reader import LogReader
 from agents.scratch import Scratch
 from agents.sources import Listed
 from agents.sources.notifications import Place
+from agents.sources.pages import TABLES, Pages
 from streams.errors import AwayError, ConfigError
 
 Row = tuple[bytes, bytes | None]
@@ -96,7 +99,8 @@ class State(Scratch):
         self.log = log
         self._places = self._listings = 0
         self._partial, self._gone = False, GONE_OF_ALL
-        super().__init__(_TABLES)
+        super().__init__(_TABLES + TABLES)
+        self.pages = Pages(self._db, log)
 
     def take(self, rows: Iterable[Row]) -> None:
         """What these rows of the topic say, in its order."""
@@ -106,6 +110,8 @@ class State(Scratch):
                     self._take_object(source, name, value)
                 case ["document", doc]:
                     self._take_document(doc, value)
+                case ["page" | "visit" | "crawl", *_] as told:
+                    self.pages.take(told, value)
                 case ["events", source, topic]:
                     self._db.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (source, topic, value))
                 case ["stream" | "shard" | "missed", source, *_] if value is None:

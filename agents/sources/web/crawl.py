@@ -1,0 +1,407 @@
+"""A run over a site: page by page from the frontier into the topic, and what each leads to into the frontier.
+
+1. What of the site was visited by this crawl before, in a run that was ended, is not asked for again: what it leads to
+   is remembered.
+2. Every other page is asked for whether it changed. One that did not leads where it led; of one that did the text is
+   published, where it is another one.
+3. That it was visited is written in the transaction of its record.
+4. Once nothing is left to visit the crawl is over: what nothing leads to any more is gone.
+"""
+
+import asyncio
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.collecting import Collector, Run
+from agents.sources.convert import Converted, Linked
+from agents.sources.convert.convert import Converter
+from agents.sources.convert.kinds import HTML
+from agents.sources.pages import Crawl as Number
+from agents.sources.pages import Page, fitting
+from agents.sources.publish import Transactions
+from agents.sources.reading import Origin, document_of
+from agents.sources.web.aim import EXCLUDED, Aim, base_of
+from agents.sources.web.asking import ATTEMPTS, Asking, Visited, clock, passes
+from agents.sources.web.fetching import AGENT, Asked, Client, Denied, Fetched, Missing, Moved, Other, Unchanged
+from agents.sources.web.frontier import Entry, Frontier
+from agents.sources.web.hosts import Hosts
+from agents.sources.web.robots import Robots
+from agents.sources.web.sitemap import is_sitemap
+from agents.sources.web.sitemaps import entries
+from agents.sources.web.urls import host_of, name_of
+
+DOCUMENT, MOVED, GONE = "document", "moved", "gone"
+ELSEWHERE, NOINDEX, EMPTY = "elsewhere by its rel=canonical", "noindex", "without text"
+HOPS = 10
+"""Redirects from a link to a page, at most."""
+FLUSH_S = 1.0
+"""What was visited is written so often, and more often where there is much of it."""
+SLOW_S = 10.0
+HELP = "(runbook: A crawl is blocked)"
+
+
+class Crawl:
+    """`Work` of one site."""
+
+    def __init__(self, aim: Aim, client: Client, converter: Converter, run: Run) -> None:
+        self._aim = aim
+        self._plan = aim.plan
+        self._client = client
+        self._converter = converter
+        self._run = run
+        self._summary = run.summary
+        self._pages = run.state.pages
+        self._collector = Collector(aim.seed, run.state, run.options, run.summary, run.report, run.limit)
+        self._hosts = Hosts(
+            delay_s=aim.plan.delay_s, concurrency=aim.plan.concurrency, backoff_s=aim.plan.backoff_s, now=clock
+        )
+        self._number = 0
+        self._complete = self._over = True
+        self._before = 0
+        self._flushed_at = 0.0
+        self._tasks: dict[asyncio.Task[Visited], tuple[Entry, Page | None, float]] = {}
+
+    async def try_out(self) -> None:
+        """All of it is asked for, and nothing is published."""
+        await self._crawl(None)
+
+    async def publish_all(self, to: Transactions) -> None:
+        """As `Work` says."""
+        await self._crawl(to)
+
+    async def _crawl(self, to: Transactions | None) -> None:
+        last = self._pages.crawl(self._aim.seed)
+        fresh = last.over or self._run.options.again or to is None
+        self._number = last.number + fresh
+        self._run.state.begin_listing()
+        if fresh and to:
+            await to.publish([], [self._pages.crawl_row(self._aim.seed, Number(self._number, over=False))])
+        with Frontier() as self._frontier, tempfile.TemporaryDirectory(prefix="penstock-site-") as folder:
+            self._asking = Asking(self._client, self._converter, self._hosts, Path(folder))
+            self._robots = Robots(self._asking.patiently, Path(folder) / "robots")
+            try:
+                await self._begin(Path(folder) / "sitemap")
+                await self._visit_all(to)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._show()
+            await self._end(to)
+
+    async def _begin(self, scratch: Path) -> None:
+        """The URL itself, or what the sitemap there names; and what the site's own sitemaps name."""
+        seed, named, guessed = self._aim.seed, list[str](), None
+        if is_sitemap(seed):
+            named = [seed]
+        else:
+            self._frontier.offer(seed, 0)
+            rules = await self._robots.of(host_of(seed))
+            if self._plan.sitemaps and not rules.unreachable:
+                named, guessed = list(rules.sitemaps), f"{host_of(seed)}/sitemap.xml"
+        async for found in entries(self._asking.patiently, named, guessed, scratch):
+            if isinstance(found, Failure):
+                self._fail(found.origin, found.reason)
+            elif url := self._aim.canonical(found.url, seed):
+                self._offer(url, 0, changed=found.changed)
+
+    async def _visit_all(self, to: Transactions | None) -> None:
+        while True:
+            wait_s = await self._start(to)
+            if not self._tasks and not self._frontier.left:
+                return
+            if self._tasks:
+                timeout = None if wait_s == float("inf") else wait_s
+                done, _ = await asyncio.wait(self._tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    entry, known, begun = self._tasks.pop(task)
+                    visited = task.result()
+                    self._hosts.end(host_of(entry.url), begun, visited.answer)
+                    self._handle(entry, known, visited)
+                    await self._flush(to)
+            else:
+                await self._flush(to, now=True)
+                await asyncio.sleep(min(wait_s, 1.0))
+            self._show()
+            await self._flush(to, now=clock() - self._flushed_at >= FLUSH_S)
+
+    async def _flush(self, to: Transactions | None, *, now: bool = False) -> None:
+        if to is None:
+            return
+        if now:
+            self._flushed_at = clock()
+            await self._collector.flush(to)
+        else:
+            await self._collector.flush_when_full(to)
+
+    def _show(self) -> None:
+        visited = self._frontier.visited - self._before
+        left = self._frontier.left + len(self._tasks)
+        self._run.report(f"crawling {self._aim.seed}", visited, visited + left)
+
+    async def _start(self, to: Transactions | None) -> float:
+        """Ask for as many pages as may be asked for now. Returns for how many seconds there is nothing to do."""
+        wait_s = float("inf")
+        for host in list(self._frontier.waiting):
+            while host in self._frontier.waiting and not self._is_left_alone(host):
+                if (host_s := self._hosts.wait_s(host)) > 0:
+                    wait_s = min(wait_s, host_s)
+                    break
+                entry = self._frontier.next(host, clock())
+                if entry is None:
+                    wait_s = min(wait_s, max(0.0, self._frontier.next_due(host) - clock()))
+                    break
+                await self._start_one(host, entry, to)
+                await self._flush(to)
+                await asyncio.sleep(0)  # a signal is heard among many that need not be asked for
+        return wait_s
+
+    def _is_left_alone(self, host: str) -> bool:
+        """Whether nothing of it is visited any more in this run: the next one goes on there."""
+        why = self._hosts.of(host).given_up
+        if why:
+            left = self._frontier.drop(host)
+            self._over = False
+            self._fail(host, f"{why}: the crawl is blocked; {left} pages are left, run it again later {HELP}")
+        return bool(why)
+
+    async def _start_one(self, host: str, entry: Entry, to: Transactions | None) -> None:
+        source, url = self._aim.seed, entry.url
+        if entry.again:
+            await self._flush(to, now=True)  # then what it leads to is known
+        known = self._pages.page(source, url)
+        if to and known and self._pages.visited(source, url, self._number):
+            self._before += not entry.again
+            self._follow(entry, known)
+            return
+        rules = await self._robots.of(host)
+        self._slow_down(host, rules.delay_s)
+        if rules.unreachable:
+            self._frontier.put_off(entry, 0.0)
+            self._hosts.of(host).given_up = f"its robots.txt cannot be read ({rules.unreachable})"
+        elif not rules.allow(url):
+            self._disallowed(entry, known)
+        elif self._frontier.visited + len(self._tasks) >= self._plan.max_pages:
+            self._frontier.put_off(entry, 0.0)
+            left = sum(self._frontier.drop(one) for one in list(self._frontier.waiting))
+            self._complete = False
+            self._run.wait(f"{self._plan.max_pages} pages were visited: {left} more are left out (--max-pages)")
+        else:
+            usable = known if known and self._is_published(url, known) else Page(became=GONE)
+            asked = Asked(url=url, etag=usable.etag, modified=usable.modified)
+            task = asyncio.create_task(self._asking.visit(asked, usable.body))
+            self._tasks[task] = entry, known, self._hosts.begin(host)
+
+    def _slow_down(self, host: str, delay_s: float) -> None:
+        found = self._hosts.of(host)
+        if delay_s > found.delay_s:
+            found.delay_s = delay_s
+            if delay_s >= SLOW_S:
+                self._run.wait(f"the robots.txt of {host} wants {delay_s:.0f} s between two requests")
+
+    def _is_published(self, url: str, known: Page) -> bool:
+        """Whether what is remembered of it is all that there is to know, if it did not change."""
+        if self._run.options.again:
+            return False
+        if known.became != DOCUMENT:
+            return known.became != EXCLUDED or not self._aim.includes(url)
+        before = self._run.state.published(self._aim.ids.prefix + url)
+        return before is not None and before.source == self._aim.seed and before.hash is not None
+
+    def _disallowed(self, entry: Entry, known: Page | None) -> None:
+        """What it leads to is not known any more: where it was, what only that leads to is not gone."""
+        self._frontier.done(entry, "disallowed by robots.txt")
+        self._summary.pass_over(PassedOver(kind="disallowed by robots.txt"))
+        if known:
+            self._complete = False
+            self._stays(entry.url)
+        if entry.url == self._aim.seed:
+            reason = f"its robots.txt disallows it to {AGENT}: the crawl is blocked {HELP}"
+            self._fail(entry.url, reason)
+
+    def _handle(self, entry: Entry, known: Page | None, visited: Visited) -> None:
+        answer = visited.answer
+        match answer:
+            case Unchanged() if known:
+                self._unchanged(entry, known)
+            case Fetched(body=body) if known and visited.converted is None and known.body == body:
+                self._unchanged(entry, replace(known, etag=answer.etag, modified=answer.modified), known)
+            case Fetched():
+                self._fetched(entry, visited, answer)
+            case Moved(to):
+                self._moved(entry, self._aim.canonical(to, entry.url))
+            case Missing(status) if entry.url == self._aim.seed:
+                self._failed(entry, f"it answers {status}, and all begins there")
+            case Missing():
+                self._became(entry, Page(became=GONE))
+            case Denied(status) if entry.url == self._aim.seed or (known and known.became == DOCUMENT):
+                self._failed(entry, f"it answers {status}: it is for others {HELP}")
+            case Denied(status):
+                self._became(entry, Page(became=f"answers {status}"))
+            case Other(type=told, etag=etag, modified=modified):
+                self._became(entry, Page(became=told, etag=etag, modified=modified))
+            case _ if passes(answer) and entry.tries + 1 < ATTEMPTS:
+                self._frontier.put_off(entry, clock() + self._plan.backoff_s * 2.0**entry.tries)
+            case _:
+                why = getattr(answer, "reason", None) or f"it answers {getattr(answer, 'status', '')}"
+                self._failed(entry, f"{why}" + (f", {ATTEMPTS} times" if passes(answer) else ""))
+
+    def _unchanged(self, entry: Entry, known: Page, before: Page | None = None) -> None:
+        self._summary.unchanged += 1
+        if before and known != before:
+            self._collector.keep(*self._pages.page_row(self._aim.seed, entry.url, known))
+        self._follow(entry, known)
+        self._visited(entry.url)
+
+    def _fetched(self, entry: Entry, visited: Visited, answer: Fetched) -> None:
+        url, converted = entry.url, visited.converted
+        if visited.option:
+            self._complete = False  # elsewhere it may have been read
+            self._stays(url)
+            self._frontier.done(entry, answer.kind)
+            self._summary.pass_over(PassedOver(kind=answer.kind, option=visited.option))
+            return
+        if converted is None:
+            self._failed(entry, visited.error or "it cannot be read", links=answer.kind == HTML)
+            return
+        linked = converted.linked or Linked()
+        robots = {*answer.robots, *linked.robots}
+        links = self._aim.links(url, linked) if not robots & {"nofollow", "none"} else ()
+        kept = fitting(url, links)
+        if len(kept) < len(links) or not linked.whole:
+            self._complete = False
+            self._fail(url, f"it has more links than are followed: the first {len(kept)} are")
+        page = Page(became=DOCUMENT, etag=answer.etag, modified=answer.modified, body=answer.body, links=kept)
+        target = self._aim.canonical(linked.canonical, base_of(url, linked)) if linked.canonical else None
+        if robots & {"noindex", "none"}:
+            page = replace(page, became=NOINDEX)
+        elif target and target != url and self._is_document_elsewhere(target):
+            page = replace(page, became=ELSEWHERE, target=target)
+        elif not converted.text.strip():
+            page = replace(page, became=EMPTY)
+        elif not self._aim.includes(url):
+            page = replace(page, became=EXCLUDED)
+        elif not self._publish(entry, converted, answer):
+            self._follow(entry, page)
+            return
+        self._summary.changed += 1
+        self._became(entry, page)
+
+    def _is_document_elsewhere(self, target: str) -> bool:
+        """Whether a page's canonical URL is to be believed: it is of this site, and may be a document itself."""
+        became, _ = self._frontier.became(target)
+        return self._aim.takes(target) and became in (None, DOCUMENT)
+
+    def _publish(self, entry: Entry, converted: Converted, answer: Fetched) -> bool:
+        url, state = entry.url, self._run.state
+        self._stays(url)
+        moment = converted.timestamp or answer.changed or entry.changed
+        origin = Origin(uri=url, shown=url, relative=name_of(url) or host_of(url).partition("://")[2])
+        found = document_of(replace(converted, timestamp=moment), origin, self._aim.ids)
+        failure = self._collector.take(url, found, keep=True) if isinstance(found, Outgoing) else found
+        if failure:
+            self._summary.fail(failure)
+            return False
+        for doc, published in state.left(self._aim.seed, url):
+            self._collector.keep(*state.document_row(doc, published))
+        return True
+
+    def _moved(self, entry: Entry, target: str | None) -> None:
+        if target is None or not self._aim.scope.has(target):
+            if entry.url == self._aim.seed:
+                self._failed(entry, f"it leads out of its own site, to {target or 'no URL'}: name that instead")
+            else:
+                self._became(entry, Page(became="redirected out of the site"))
+        elif self._leads_back(entry.url, target):
+            self._failed(entry, "redirects lead round in a circle")
+        elif entry.hops >= HOPS:
+            self._failed(entry, f"more than {HOPS} redirects")
+        else:
+            self._became(entry, Page(became=MOVED, target=target))
+
+    def _leads_back(self, url: str, target: str | None) -> bool:
+        for _ in range(HOPS + 1):
+            if target == url:
+                return True
+            if target is None:
+                return False
+            target = self._frontier.became(target)[1]
+        return False
+
+    def _became(self, entry: Entry, page: Page) -> None:
+        """That is what it is now."""
+        self._collector.keep(*self._pages.page_row(self._aim.seed, entry.url, page))
+        self._follow(entry, page)
+        self._visited(entry.url)
+
+    def _visited(self, url: str) -> None:
+        self._collector.keep(*self._pages.visit_row(self._aim.seed, url, self._number))
+
+    def _follow(self, entry: Entry, page: Page) -> None:
+        """What a page leads to is offered; and the page is done."""
+        depth = self._frontier.depth_of(entry.url)
+        self._frontier.done(entry, page.became, page.target)
+        if page.became == DOCUMENT:
+            self._stays(entry.url)
+        elif page.became != MOVED and not entry.again:
+            self._summary.pass_over(PassedOver(kind=page.became))
+        if page.target:
+            self._offer(page.target, depth, hops=entry.hops + 1 if page.became == MOVED else 0)
+        for link in page.links:
+            self._offer(link, depth + 1)
+
+    def _stays(self, url: str) -> None:
+        """Its document, if it has one, is not gone."""
+        self._run.state.add_listed(Listed(id=url, tag=""))
+
+    def _failed(self, entry: Entry, reason: str, *, links: bool = True) -> None:
+        """It is not known what it is; nor, with `links`, what it leads to."""
+        self._frontier.done(entry, "failed")
+        self._stays(entry.url)
+        if links:
+            self._fail(entry.url, reason)
+        else:
+            self._summary.fail(Failure(origin=entry.url, reason=reason))
+
+    def _fail(self, origin: str, reason: str) -> None:
+        self._complete = False
+        self._summary.fail(Failure(origin=origin, reason=reason))
+
+    def _offer(self, url: str, depth: int, *, hops: int = 0, changed: str | None = None) -> None:
+        """A page that something leads to, unless it is none of ours."""
+        if not self._aim.scope.has(url):
+            return
+        kind = self._aim.why_not(url)
+        if kind:
+            if self._frontier.leave(url):
+                self._summary.pass_over(PassedOver(kind=kind))
+        elif self._plan.depth is not None and depth > self._plan.depth:
+            if self._frontier.leave(url, far=True) and self._pages.page(self._aim.seed, url):
+                self._complete = False  # it is still there, for all that is known
+        else:
+            self._frontier.offer(url, depth, hops=hops, changed=changed)
+
+    async def _end(self, to: Transactions | None) -> None:
+        """What is gone. Where not all could be read, that is only what is missing by its server's own word."""
+        state, seed = self._run.state, self._aim.seed
+        if not self._complete or not self._over:
+            self._summary.incomplete.append(seed)
+        if not self._over:
+            state.leave_out(seed, lambda _: True)
+        elif not self._complete:
+            state.leave_out(seed, lambda url: self._frontier.became(url)[0] != GONE)
+        elif not self._run.options.delete_excluded:
+            state.leave_out(seed, lambda url: not self._aim.includes(url))
+        if to is None:
+            self._summary.gone += sum(1 for _ in state.gone(seed))
+            return
+        await self._flush(to, now=True)
+        if self._over and self._complete:
+            for url in self._pages.unvisited(seed, self._number):
+                self._collector.keep(*self._pages.page_row(seed, url, None))
+                self._collector.keep(*self._pages.visit_row(seed, url, None))
+                await self._flush(to)
+        last = self._pages.crawl_row(seed, Number(self._number, over=True)) if self._over else None
+        await self._collector.delete_gone(to, last, complete=self._over)
