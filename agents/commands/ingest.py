@@ -48,7 +48,13 @@ partitions_option = click.option(
 
 
 def source_options(function: F) -> F:
-    """What every source of objects has."""
+    """What every source has that is listed before it is read."""
+    strict = click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice.")
+    return crawled_options(strict(function))
+
+
+def crawled_options(function: F) -> F:
+    """What every source has."""
     for option in reversed(
         (
             click.option("--sync", is_flag=True, help="Delete the documents of what is gone from the source."),
@@ -60,7 +66,6 @@ def source_options(function: F) -> F:
                 help="Refuse to delete more documents of a source than that.",
             ),
             click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
-            click.option("--strict", is_flag=True, help="Publish nothing when anything fails; reads all twice."),
             dry_run_option,
             prefix_option,
             max_lag_option,
@@ -75,16 +80,21 @@ def source_options(function: F) -> F:
 
 def listing_options(function: F) -> F:
     """What every source has that is listed."""
+    by = click.option(
+        "--id",
+        "by",
+        type=click.Choice(["uri", "relative"]),
+        default="uri",
+        show_default=True,
+        help="Name documents by URI, or by the path in what was named.",
+    )
+    return by(pattern_options(function))
+
+
+def pattern_options(function: F) -> F:
+    """Which objects of a source, and when."""
     for option in reversed(
         (
-            click.option(
-                "--id",
-                "by",
-                type=click.Choice(["uri", "relative"]),
-                default="uri",
-                show_default=True,
-                help="Name documents by URI, or by the path in what was named.",
-            ),
             click.option(
                 "--include",
                 multiple=True,
@@ -217,6 +227,65 @@ def azure(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
     from agents.commands.run.ingest import azure as run
 
     run(settings, uris, **options)
+
+
+@ingest.command()
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@click.option("--depth", type=click.IntRange(0), metavar="LINKS", help="Follow no more links than that from the URL.")
+@click.option(
+    "--max-pages",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Visit no more in one crawl; then nothing that was not found is deleted.",
+)
+@click.option(
+    "--delay",
+    "delay_s",
+    type=click.FloatRange(0),
+    default=0.25,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two requests of a host; more where its robots.txt wants it.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Requests of a host at once, at most.",
+)
+@click.option("--contact", metavar="URL-OR-MAIL", help="Told to sites, so that their owners can reach you.")
+@click.option("--allow-private", is_flag=True, help="Also addresses of an intranet, and of this machine.")
+@click.option("--sitemaps/--no-sitemaps", default=True, show_default=True, help="Also what a site's sitemaps name.")
+@click.option(
+    "--ignore-query",
+    "ignored",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave this parameter out of URLs: 'utm_*'. May be repeated.",
+)
+@pattern_options
+@crawled_options
+def web(urls: tuple[str, ...], settings: "Settings", **options: Any) -> None:
+    """Publish the pages of a site: what a URL leads to on its host, in its folder. A sitemap leads to what it names.
+
+    HTML is read without navigation and the like, and so are the kinds of files that `ingest files` reads. robots.txt,
+    `nofollow` and `noindex` are obeyed. A page that did not change is not read again. A crawl that was killed is gone
+    on with by the next run; --again begins anew.
+
+    Patterns are held against the path below the URL's folder, with its query; the URL itself is visited in any case.
+
+    Needs `pip install 'penstock[web]'`, and `documents` for PDF and office files.
+
+    \b
+    Example: penstock ingest web https://docs.example.org/guide/ --sync
+    Example: penstock ingest web https://example.org/sitemap.xml --exclude 'tags/' --ignore-query 'utm_*'
+    Example: penstock ingest web http://wiki.intranet/ --allow-private --delay 0 --max-pages 20000 --watch 3600
+    """
+    from agents.commands.run.ingest import web as run
+
+    run(settings, urls, **options)
 
 
 @ingest.command()

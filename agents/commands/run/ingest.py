@@ -59,6 +59,27 @@ def azure(settings: Settings, uris: Sequence[str], *, account: str | None, endpo
     _stores(settings, partial(azure_sources, uris, account=account, endpoint=endpoint), **rest)
 
 
+def web(
+    settings: Settings,
+    urls: Sequence[str],
+    *,
+    prefix: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    contact: str | None,
+    allow_private: bool,
+    **rest: Any,
+) -> None:
+    """Publish what changed on these sites."""
+    with _extra("web"):
+        from agents.sources.web.aim import Plan
+        from agents.sources.web.site import Manners, site_sources
+    names = ("depth", "max_pages", "delay_s", "concurrency", "sitemaps", "ignored")
+    plan = Plan(**{name: rest.pop(name) for name in names})
+    manners = Manners(contact=contact, allow_private=allow_private)
+    _ingest(settings, site_sources(urls, Ids(prefix=prefix), patterns(include, exclude), plan, manners), **rest)
+
+
 @contextmanager
 def _extra(name: str) -> Iterator[None]:
     """Around an import: what is missing comes with an extra."""
@@ -116,7 +137,7 @@ def _print(summary: Summary, options: Options, topic: str) -> None:
     if summary.gone and not options.sync:
         say(f"{summary.gone} documents are gone from where they came from: `--sync` deletes them")
     for name in summary.incomplete if options.sync else []:
-        say(f"not all of {name} could be listed, or is of a kind that can be read here: nothing of it is deleted")
+        say(f"not all of {name} could be listed, or is of a kind that can be read here: what is missing is not deleted")
     if summary.passed_over:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(8))
         more = ", …" if len(summary.passed_over) > 8 else ""

@@ -1,0 +1,75 @@
+"""A large site that changes while crawls of it are killed, again and again."""
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from tests.kit.harness import World, until
+from tests.kit.website import generated, path_of, serving
+from tests.stack.test_web import FAST, crawl, newest
+
+MODEL_SPEED = "fast"
+PAGES = 5_500
+KILLS = 100
+
+
+def test_a_hundred_kills_over_a_site_that_changes(world: World, summary: dict[str, Any]) -> None:
+    """0 lost, 0 twice, 0 stale; a crawl after that fetches nothing."""
+    chance = random.Random(5)
+    edits: dict[int, int] = {}
+    gone: set[int] = set()
+    arguments = ("--sync", "--max-lag", "1000000", "--max-deletes", "100%", "--concurrency", "8")
+    with serving() as site:
+        site.pages = generated(PAGES)
+
+        async def kill(number: int) -> bool:
+            """In the midst of a crawl, or after it. Returns whether it was still running."""
+            wanted = site.served + chance.randrange(1, 700)
+            log = world.tmp / f"crawl-{number}.log"
+            words = ("ingest", "web", site.url, *FAST, *arguments, "--json")
+            process = await asyncio.to_thread(world.start, *words, output=log, errors=log)
+
+            async def far() -> bool:
+                return site.served >= wanted or process.poll() is not None
+
+            await until(far, every_s=0.01)
+            ran = process.poll() is None
+            process.kill()
+            process.wait()
+            return ran
+
+        killed = over = 0
+        while killed < KILLS:
+            ran = asyncio.run(kill(killed + over))
+            killed, over = killed + ran, over + (not ran)
+            for page in chance.sample(range(PAGES), 20):
+                edits[page] = edits.get(page, 0) + 1
+            gone = {*chance.sample(sorted(gone), len(gone) // 2), *chance.sample(range(600, PAGES), 5)}
+            site.pages = generated(PAGES, edits, gone)
+        for _ in range(2):  # the one that was killed last, and one that sees all
+            begun = time.monotonic()
+            found = crawl(world, site, *arguments)
+            assert found["objects"]["failed"] == 0, found
+        texts = asyncio.run(newest(world))
+        wanted = {site.url + path_of(number): number for number in range(PAGES) if number not in gone}
+        assert texts.keys() == wanted.keys()
+        stale = [url for url, number in wanted.items() if f"Text {number} of {edits.get(number, 0)}." not in texts[url]]
+        assert not stale
+        site.asked.clear()
+        begun = time.monotonic()
+        assert crawl(world, site, *arguments)["published"] == 0
+        assert site.statuses() == {304: len(wanted)}
+        summary[f"web: s for {len(wanted)} unchanged pages"] = round(time.monotonic() - begun, 1)
+        summary["web: kills, crawls that ended, edits"] = [killed, over, sum(edits.values())]
+
+
+def test_pages_a_second(world: World, summary: dict[str, Any]) -> None:
+    """With no delay, eight requests at once, from a server in Python on the same cores."""
+    with serving() as site:
+        site.pages = generated(PAGES)
+        for what in ("new", "unchanged"):
+            begun = time.monotonic()
+            found = crawl(world, site, "--max-lag", "1000000", "--concurrency", "8")
+            assert found["published"] == (PAGES if what == "new" else 0)
+            summary[f"web: {what} pages/s"] = round(PAGES / (time.monotonic() - begun))
