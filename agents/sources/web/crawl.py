@@ -22,6 +22,7 @@ from agents.sources.pages import Crawl as Number
 from agents.sources.pages import Page, fitting
 from agents.sources.publish import Transactions
 from agents.sources.reading import Origin, document_of
+from agents.sources.state import Row
 from agents.sources.web.aim import EXCLUDED, Aim, base_of
 from agents.sources.web.asking import ATTEMPTS, Asking, Visited, clock, passes
 from agents.sources.web.fetching import AGENT, Asked, Client, Denied, Fetched, Missing, Moved, Other, Unchanged
@@ -57,7 +58,8 @@ class Crawl:
         self._hosts = Hosts(
             delay_s=aim.plan.delay_s, concurrency=aim.plan.concurrency, backoff_s=aim.plan.backoff_s, now=clock
         )
-        self._number = 0
+        self._to: Transactions | None = None
+        self._number = self._progress = 0
         self._complete = self._over = True
         self._before = 0
         self._flushed_at = 0.0
@@ -65,31 +67,32 @@ class Crawl:
 
     async def try_out(self) -> None:
         """All of it is asked for, and nothing is published."""
-        await self._crawl(None)
+        await self._crawl()
 
     async def publish_all(self, to: Transactions) -> None:
         """As `Work` says."""
-        await self._crawl(to)
+        self._to = to
+        await self._crawl()
 
-    async def _crawl(self, to: Transactions | None) -> None:
+    async def _crawl(self) -> None:
         last = self._pages.crawl(self._aim.seed)
-        fresh = last.over or self._run.options.again or to is None
+        fresh = last.over or self._run.options.again or self._to is None
         self._number = last.number + fresh
         self._run.state.begin_listing()
-        if fresh and to:
-            await to.publish([], [self._pages.crawl_row(self._aim.seed, Number(self._number, over=False))])
+        if fresh and self._to:
+            await self._to.publish([], [self._pages.crawl_row(self._aim.seed, Number(self._number, over=False))])
         with Frontier() as self._frontier, tempfile.TemporaryDirectory(prefix="penstock-site-") as folder:
             self._asking = Asking(self._client, self._converter, self._hosts, Path(folder))
             self._robots = Robots(self._asking.patiently, Path(folder) / "robots")
             try:
                 await self._begin(Path(folder) / "sitemap")
-                await self._visit_all(to)
+                await self._visit_all()
             finally:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
             self._show()
-            await self._end(to)
+            await self._end()
 
     async def _begin(self, scratch: Path) -> None:
         """The URL itself, or what the sitemap there names; and what the site's own sitemaps name."""
@@ -107,9 +110,9 @@ class Crawl:
             elif url := self._aim.canonical(found.url, seed):
                 self._offer(url, 0, changed=found.changed)
 
-    async def _visit_all(self, to: Transactions | None) -> None:
+    async def _visit_all(self) -> None:
         while True:
-            wait_s = await self._start(to)
+            wait_s = await self._start()
             if not self._tasks and not self._frontier.left:
                 return
             if self._tasks:
@@ -120,28 +123,32 @@ class Crawl:
                     visited = task.result()
                     self._hosts.end(host_of(entry.url), begun, visited.answer)
                     self._handle(entry, known, visited)
-                    await self._flush(to)
+                    await self._flush()
             else:
-                await self._flush(to, now=True)
+                await self._flush(now=True)
                 await asyncio.sleep(min(wait_s, 1.0))
             self._show()
-            await self._flush(to, now=clock() - self._flushed_at >= FLUSH_S)
+            await self._flush(now=clock() - self._flushed_at >= FLUSH_S)
 
-    async def _flush(self, to: Transactions | None, *, now: bool = False) -> None:
-        if to is None:
+    async def _flush(self, *, now: bool = False) -> None:
+        if self._to is None:
             return
         if now:
             self._flushed_at = clock()
-            await self._collector.flush(to)
+            await self._collector.flush(self._to)
         else:
-            await self._collector.flush_when_full(to)
+            await self._collector.flush_when_full(self._to)
+
+    def _keep(self, row: Row) -> None:
+        if self._to:
+            self._collector.keep(*row)
 
     def _show(self) -> None:
         visited = self._frontier.visited - self._before
         left = self._frontier.left + len(self._tasks)
         self._run.report(f"crawling {self._aim.seed}", visited, visited + left)
 
-    async def _start(self, to: Transactions | None) -> float:
+    async def _start(self) -> float:
         """Ask for as many pages as may be asked for now. Returns for how many seconds there is nothing to do."""
         wait_s = float("inf")
         for host in list(self._frontier.waiting):
@@ -153,8 +160,8 @@ class Crawl:
                 if entry is None:
                     wait_s = min(wait_s, max(0.0, self._frontier.next_due(host) - clock()))
                     break
-                await self._start_one(host, entry, to)
-                await self._flush(to)
+                await self._start_one(host, entry)
+                await self._flush()
                 await asyncio.sleep(0)  # a signal is heard among many that need not be asked for
         return wait_s
 
@@ -167,12 +174,12 @@ class Crawl:
             self._fail(host, f"{why}: the crawl is blocked; {left} pages are left, run it again later {HELP}")
         return bool(why)
 
-    async def _start_one(self, host: str, entry: Entry, to: Transactions | None) -> None:
+    async def _start_one(self, host: str, entry: Entry) -> None:
         source, url = self._aim.seed, entry.url
         if entry.again:
-            await self._flush(to, now=True)  # then what it leads to is known
+            await self._flush(now=True)  # then what it leads to is known
         known = self._pages.page(source, url)
-        if to and known and self._pages.visited(source, url, self._number):
+        if self._to and known and self._pages.visited(source, url, self._number):
             self._before += not entry.again
             self._follow(entry, known)
             return
@@ -251,7 +258,7 @@ class Crawl:
     def _unchanged(self, entry: Entry, known: Page, before: Page | None = None) -> None:
         self._summary.unchanged += 1
         if before and known != before:
-            self._collector.keep(*self._pages.page_row(self._aim.seed, entry.url, known))
+            self._keep(self._pages.page_row(self._aim.seed, entry.url, known))
         self._follow(entry, known)
         self._visited(entry.url)
 
@@ -300,12 +307,12 @@ class Crawl:
         moment = converted.timestamp or answer.changed or entry.changed
         origin = Origin(uri=url, shown=url, relative=name_of(url) or host_of(url).partition("://")[2])
         found = document_of(replace(converted, timestamp=moment), origin, self._aim.ids)
-        failure = self._collector.take(url, found, keep=True) if isinstance(found, Outgoing) else found
+        failure = self._collector.take(url, found, keep=self._to is not None) if isinstance(found, Outgoing) else found
         if failure:
             self._summary.fail(failure)
             return False
         for doc, published in state.left(self._aim.seed, url):
-            self._collector.keep(*state.document_row(doc, published))
+            self._keep(state.document_row(doc, published))
         return True
 
     def _moved(self, entry: Entry, target: str | None) -> None:
@@ -332,12 +339,13 @@ class Crawl:
 
     def _became(self, entry: Entry, page: Page) -> None:
         """That is what it is now."""
-        self._collector.keep(*self._pages.page_row(self._aim.seed, entry.url, page))
+        self._keep(self._pages.page_row(self._aim.seed, entry.url, page))
         self._follow(entry, page)
         self._visited(entry.url)
 
     def _visited(self, url: str) -> None:
-        self._collector.keep(*self._pages.visit_row(self._aim.seed, url, self._number))
+        self._progress += 1
+        self._keep(self._pages.visit_row(self._aim.seed, url, self._number))
 
     def _follow(self, entry: Entry, page: Page) -> None:
         """What a page leads to is offered; and the page is done."""
@@ -383,8 +391,12 @@ class Crawl:
         else:
             self._frontier.offer(url, depth, hops=hops, changed=changed)
 
-    async def _end(self, to: Transactions | None) -> None:
-        """What is gone. Where not all could be read, that is only what is missing by its server's own word."""
+    async def _end(self) -> None:
+        """What is gone. Where not all could be read, that is only what is missing by its server's own word.
+
+        A crawl that is not over stays open for the next run, unless this one did not get any farther: then the next
+        one looks at all pages again.
+        """
         state, seed = self._run.state, self._aim.seed
         if not self._complete or not self._over:
             self._summary.incomplete.append(seed)
@@ -394,14 +406,15 @@ class Crawl:
             state.leave_out(seed, lambda url: self._frontier.became(url)[0] != GONE)
         elif not self._run.options.delete_excluded:
             state.leave_out(seed, lambda url: not self._aim.includes(url))
-        if to is None:
+        if self._to is None:
             self._summary.gone += sum(1 for _ in state.gone(seed))
             return
-        await self._flush(to, now=True)
+        await self._flush(now=True)
         if self._over and self._complete:
             for url in self._pages.unvisited(seed, self._number):
-                self._collector.keep(*self._pages.page_row(seed, url, None))
-                self._collector.keep(*self._pages.visit_row(seed, url, None))
-                await self._flush(to)
-        last = self._pages.crawl_row(seed, Number(self._number, over=True)) if self._over else None
-        await self._collector.delete_gone(to, last, complete=self._over)
+                self._keep(self._pages.page_row(seed, url, None))
+                self._keep(self._pages.visit_row(seed, url, None))
+                await self._flush()
+        ends = self._over or not self._progress
+        last = self._pages.crawl_row(seed, Number(self._number, over=True)) if ends else None
+        await self._collector.delete_gone(self._to, last, complete=self._over)

@@ -122,10 +122,14 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """No answer, or none that can be used, and why. `passes`: it may be another one the next time."""
+    """No answer, or none that can be used, and why. `passes`: it may be another one the next time.
+
+    `alive`: somebody answered all the same.
+    """
 
     reason: str
     passes: bool
+    alive: bool = True
 
 
 Answer = Fetched | Unchanged | Moved | Missing | Busy | Denied | Other | Broken
@@ -173,32 +177,36 @@ class Client:
                 allow_redirects=False,
             ) as answer:
                 return await self._taken(asked, answer, path)
+        except aiohttp.ConnectionTimeoutError:
+            return Broken("nobody answers", passes=True, alive=False)
         except TimeoutError:
             return Broken("it took too long", passes=True)
         except aiohttp.ClientConnectorCertificateError as exc:
             return Broken(f"its certificate is none that is trusted: {exc.certificate_error}", passes=False)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             reason = " ".join(str(exc).split())[:300] or type(exc).__name__
-            return Broken(reason, passes=REFUSED not in reason and not isinstance(exc, ValueError))
+            passes = REFUSED not in reason and not isinstance(exc, ValueError)
+            return Broken(reason, passes=passes, alive=not isinstance(exc, aiohttp.ClientConnectorError))
 
     async def _taken(self, asked: Asked, answer: aiohttp.ClientResponse, path: Path) -> Answer:
         status, headers = answer.status, answer.headers
         if status == 304 and (asked.etag or asked.modified):
             return Unchanged()
         if status in (301, 302, 303, 307, 308) and "Location" in headers:
-            return Moved(headers["Location"])
+            return Moved(headers["Location"].encode(errors="surrogateescape").decode(errors="replace"))
         if status in (404, 410):
             return Missing(status)
         if status in (429, 503):
             return Busy(status, _seconds(headers.get("Retry-After")))
         if 400 <= status < 500 and status != 408:
             return Denied(status)
-        if status != 200:
+        if status not in (200, 203):
             return Broken(f"it answers {status}", passes=status >= 500 or status == 408)
         kind = _kind(answer.content_type if "Content-Type" in headers else "", asked.url)
         if asked.kinds and kind is None:
-            told = answer.content_type if "Content-Type" in headers else "without a type"
-            return Other(type=told, etag=headers.get("ETag"), modified=headers.get("Last-Modified"))
+            told = _plain(answer.content_type) if "Content-Type" in headers else None
+            etag, modified = _plain(headers.get("ETag")), _plain(headers.get("Last-Modified"))
+            return Other(type=told or "without a type", etag=etag, modified=modified)
         body = await _read(asked, answer, path)
         if isinstance(body, Broken):
             return body
@@ -206,11 +214,16 @@ class Client:
             kind=kind or "",
             body=body,
             charset=answer.charset,
-            etag=headers.get("ETag"),
-            modified=headers.get("Last-Modified"),
+            etag=_plain(headers.get("ETag")),
+            modified=_plain(headers.get("Last-Modified")),
             changed=_changed(headers.get("Last-Modified"), headers.get("Date")),
             robots=asked_of_us(headers.getall("X-Robots-Tag", [])),
         )
+
+
+def _plain(header: str | None) -> str | None:
+    """None for what cannot be written down."""
+    return header if header and header.isascii() and header.isprintable() and len(header) <= 500 else None
 
 
 def asked_of_us(tags: Iterable[str]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from agents.sources.web.fetching import Answer, Broken, Busy, Denied
 
 IN_A_ROW = 10
 """Requests that a host answers by being busy, or not at all, before it is given up for this run."""
+FAILING_IN_A_ROW = 100
+"""The same by errors of its own, each of which may be a page's."""
 DENIED_IN_A_ROW = 20
 """The same by refusing, before it has answered any; afterwards some parts of it may be for others."""
 DENIED_LATER = 200
@@ -26,6 +28,7 @@ class Host:
     answered: bool = False
     in_a_row: int = 0
     denied: int = 0
+    failing: int = 0
     paused_at: float = float("-inf")
     given_up: str | None = None
 
@@ -64,15 +67,19 @@ class Hosts:
         match answer:
             case Busy(status, after_s):
                 self._pause(host, begun, f"it answers {status}", after_s)
-            case Broken(reason, True):
+            case Broken(reason, True, False):
                 self._pause(host, begun, reason, 0.0)
+            case Broken(reason):
+                host.failing += 1
+                if host.failing >= FAILING_IN_A_ROW:
+                    host.given_up = f"{host.failing} times in a row: {reason}"
             case Denied(status):
                 host.denied += 1
                 if host.denied >= (DENIED_LATER if host.answered else DENIED_IN_A_ROW):
                     host.given_up = f"{host.denied} requests in a row were refused ({status})"
             case _:
                 host.answered = True
-                host.in_a_row = host.denied = 0
+                host.in_a_row = host.denied = host.failing = 0
 
     def _pause(self, host: Host, begun: float, reason: str, after_s: float | None) -> None:
         """Of those that were on their way together one counts."""

@@ -216,6 +216,30 @@ def test_a_crawl_that_is_blocked_says_so_and_is_gone_on_with(site: Website, answ
     assert paths(crawled, site) == before
 
 
+def test_a_crawl_that_gets_no_farther_is_over(site: Website) -> None:
+    """Else what it visited before it was blocked would never be looked at again."""
+    site.pages.update({"/": linking("a", "b"), "/b": linking()})
+    site.special["/a"] = answering(429, {"Retry-After": "86400"})
+    crawled, plan = Crawled(), replace(FAST, concurrency=1)
+    for asked in (200, None, 304):
+        site.asked.clear()
+        assert "the crawl is blocked; 2 pages are left" in reasons(crawled.crawl(site.url, plan=plan).failures)
+        assert site.asked["/", asked or 0] == (asked is not None)
+        assert not site.asked["/b", 200]
+
+
+def test_pages_that_fail_are_no_reason_to_leave_a_site_alone(site: Website) -> None:
+    site.pages["/"] = linking("gone", *(f"bad{number}" for number in range(8)))
+    site.pages["/gone"] = linking()
+    crawled = Crawled()
+    for number in range(8):
+        site.special[f"/bad{number}"] = answering(500)
+    crawled.crawl(site.url)
+    del site.pages["/gone"]
+    summary = crawled.crawl(site.url)
+    assert (summary.failed, summary.deleted) == (8, 1)
+
+
 def test_robots_txt_is_obeyed(site: Website) -> None:
     site.pages.update({"/": linking("a", "private/b", "c"), "/a": linking(), "/private/b": linking(), "/c": linking()})
     site.pages["/robots.txt"] = "User-agent: penstock\nDisallow: /private/\n"
@@ -348,7 +372,7 @@ def test_bodies_are_bounded_and_may_be_broken(site: Website) -> None:
             "/deflate": answering(200, html | {"Content-Encoding": "deflate"}, zlib.compress(good)),
             "/raw": answering(200, html | {"Content-Encoding": "deflate"}, raw_deflate(good)),
             "/latin": answering(200, {"Content-Type": "text/html; charset=iso-8859-1"}, latin),
-            "/good": answering(200, html | {"Content-Encoding": "gzip"}, packed),
+            "/good": answering(200, html | {"Content-Encoding": "gzip", "ETag": '"ü"'}, packed),
         }
     )
     crawled = Crawled()

@@ -1,7 +1,7 @@
 """How often a host is asked, by a clock of the test."""
 
 from agents.sources.web.fetching import Broken, Busy, Denied, Missing, Unchanged
-from agents.sources.web.hosts import DENIED_IN_A_ROW, IN_A_ROW, Hosts
+from agents.sources.web.hosts import DENIED_IN_A_ROW, FAILING_IN_A_ROW, IN_A_ROW, Hosts
 
 
 class Clock:
@@ -44,7 +44,8 @@ def test_a_busy_host_is_left_alone_as_long_as_it_says() -> None:
 
 
 def test_a_host_that_never_answers_is_given_up() -> None:
-    for answer, count in ((Broken("no route", passes=True), IN_A_ROW), (Denied(403), DENIED_IN_A_ROW)):
+    dead, failing = Broken("no route", passes=True, alive=False), Broken("it answers 500", passes=True)
+    for answer, count in ((dead, IN_A_ROW), (Denied(403), DENIED_IN_A_ROW), (failing, FAILING_IN_A_ROW)):
         made = hosts(0.0)
         for number in range(count):
             assert made.of("h").given_up is None, number
