@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from agents.kafka.reader import log_reader
 from tests.kit.harness import World, until
 from tests.kit.website import Website, generated, path_of, serving
 from tests.stack.test_sources import DIES, PLACES, records
@@ -79,6 +80,30 @@ def test_kill_9_of_a_crawl_loses_and_repeats_nothing(world: World, site: Website
     site.asked.clear()
     assert crawl(world, site, *arguments)["published"] == 0
     assert site.statuses().keys() == {304}
+
+
+def test_a_crawl_waits_for_the_workers(world: World, site: Website) -> None:
+    """There is none: it publishes as much as may lag, and the rest when it may."""
+    site.pages = generated(400)
+    errors = world.tmp / "errors"
+
+    async def scenario() -> int:
+        words = ("ingest", "web", site.url, *FAST, "--max-lag", "100")
+        process = await asyncio.to_thread(world.start, *words, output=world.tmp / "output", errors=errors)
+
+        async def waits() -> bool:
+            assert process.poll() is None, errors.read_text()
+            return "waiting for the workers" in errors.read_text()
+
+        await until(waits)
+        process.kill()
+        process.wait()
+        async with log_reader(world.settings) as reader:
+            return sum(bound.end for bound in (await reader.bounds(world.name, range(2))).values())
+
+    assert 50 < asyncio.run(scenario()) <= 110
+    assert crawl(world, site, "--max-lag", "100000")["objects"]["failed"] == 0
+    assert asyncio.run(newest(world)).keys() == {site.url + path for path in site.pages}
 
 
 def test_a_site_is_watched_until_sigterm(world: World, site: Website) -> None:

@@ -1,5 +1,6 @@
 """What can be read, by suffix: the function of `formats`, and the library that it needs, of the extra `documents`."""
 
+from functools import cache
 from importlib.util import find_spec
 
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -34,6 +35,7 @@ def kind_of(name: str) -> str | None:
     return suffix if suffix in KINDS else None
 
 
+@cache
 def is_there(kind: str) -> bool:
     """Whether its library is installed."""
     module = KINDS[kind][1]
