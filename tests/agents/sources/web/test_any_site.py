@@ -1,0 +1,175 @@
+"""Any site, edits and kills at random, with a server and a converter in memory: what is reachable is published."""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from agents.sources.collecting import Run, Summary
+from agents.sources.convert import Converted, Linked
+from agents.sources.patterns import Patterns
+from agents.sources.reading import Ids
+from agents.sources.state import Row, State
+from agents.sources.web.aim import Aim, Plan
+from agents.sources.web.crawl import Crawl
+from agents.sources.web.fetching import Answer, Asked, Broken, Fetched, Missing, Moved, Unchanged
+from agents.sources.web.urls import scope_of
+from tests.agents.sources.test_run import KilledError, MemoryTransactions
+from tests.agents.sources.web.crawling import SYNC
+
+HOST = "http://h"
+NAMES = "abcdef"
+Site = dict[str, Any]
+"""By name: a text with links, `{"to": name}` for a redirect, or `{"fails": True}`; what is missing is missing."""
+
+
+class MemoryServer:
+    """`Client` and `Converter` of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.answers: list[tuple[str, type[Any]]] = []
+
+    async def get(self, asked: Asked, path: Path) -> Answer:
+        """With an ETag that is of the whole page."""
+        await asyncio.sleep(0)
+        answer = self._answer(asked, path)
+        self.answers.append((asked.url, type(answer)))
+        return answer
+
+    def _answer(self, asked: Asked, path: Path) -> Answer:
+        told = self.site.get(asked.url.rpartition("/")[2] or "top")
+        if told is None or asked.url.endswith(("robots.txt", ".xml")):
+            return Missing(404)
+        if "to" in told:
+            return Moved(f"/{told['to']}")
+        if "fails" in told:
+            return Broken("it answers 500", passes=False)
+        raw = orjson.dumps(told)
+        tag = hashlib.sha256(raw).hexdigest()
+        if asked.etag == tag:
+            return Unchanged()
+        path.write_bytes(raw)
+        return Fetched(kind=".html", body=tag, etag=tag)
+
+    async def convert_page(self, path: Path, _: str | None) -> Converted:
+        """What `_answer` wrote."""
+        told = orjson.loads(path.read_bytes())  # noqa: ASYNC240 - small
+        return Converted(text=told["text"], linked=Linked(links=tuple(f"/{name}" for name in told["links"])))
+
+
+class Topic:
+    """What stays between runs."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str | None]] = []
+        self.rows: list[Row] = []
+
+    def crawl(self, server: MemoryServer, *, many: int, left: int = -1, after: bool = False) -> Summary:
+        """One run. Raises KilledError, with what was committed before kept."""
+        plan = Plan(delay_s=0.0, concurrency=2, backoff_s=0.0)
+        aim = Aim(seed=f"{HOST}/", scope=scope_of(f"{HOST}/"), patterns=Patterns(), ids=Ids(), plan=plan)
+        summary = Summary()
+        with State("log") as state:
+            state.take(self.rows)
+            to = MemoryTransactions(state, many, left, after=after)
+            run = Run(state=state, options=SYNC, summary=summary, report=lambda *_: None, limit=0, wait=lambda _: None)
+            fake: Any = server
+            try:
+                asyncio.run(Crawl(aim, fake, fake, run).publish_all(to))
+            finally:
+                self.log += to.log
+                self.rows += to.rows
+        return summary
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Of what a worker indexes, by name."""
+        newest = {doc.removeprefix(f"{HOST}/") or "top": value for doc, value in self.log}
+        return {name: orjson.loads(value)["text"] for name, value in newest.items() if value is not None}
+
+
+def reachable(site: Site) -> dict[str, str]:
+    """Texts, by name."""
+    found: dict[str, str] = {}
+    waiting, seen = ["top"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        told = site.get(name)
+        if name in seen or told is None:
+            continue
+        seen.add(name)
+        if "to" in told:
+            waiting.append(told["to"])
+        elif "text" in told:
+            found[name] = told["text"]
+            waiting += told["links"]
+    return found
+
+
+names = st.sampled_from(NAMES)
+page = st.fixed_dictionaries({"text": st.sampled_from(["x", "y", "z"]), "links": st.lists(names, max_size=3)})
+moved = st.fixed_dictionaries({"to": names})
+sites = st.fixed_dictionaries({"top": page}, optional=dict.fromkeys(NAMES, page | moved))
+kills = st.tuples(st.integers(1, 5), st.booleans())
+STEPS = st.lists(st.tuples(sites, st.lists(kills, max_size=3)), min_size=1, max_size=4)
+
+
+def goes_round(site: Site) -> bool:
+    """Whether redirects do: that is a failure."""
+    for name in site:
+        at, hops = name, 0
+        while "to" in site.get(at, {}):
+            at, hops = site[at]["to"], hops + 1
+            if hops > len(site):
+                return True
+    return False
+
+
+@hypothesis_settings(max_examples=60)
+@given(STEPS, st.integers(1, 3))
+def test_after_any_edits_and_kills_all_that_is_reachable_is_there(
+    steps: list[tuple[Site, list[tuple[int, bool]]]], many: int
+) -> None:
+    topic = Topic()
+    for site, killed in steps:
+        for left, after in killed:
+            with suppress(KilledError):
+                topic.crawl(MemoryServer(site), many=many, left=left, after=after)
+    if goes_round(site):
+        return
+    topic.crawl(MemoryServer(site), many=many)  # one that was killed before an edit
+    topic.crawl(MemoryServer(site), many=many)
+    assert topic.texts == reachable(site)
+    last: dict[str, str | None] = {}
+    for doc, value in topic.log:
+        assert last.get(doc, "") != value, "repeated"
+        last[doc] = value
+    again = MemoryServer(site)
+    assert topic.crawl(again, many=many).published == 0
+    assert {kind for url, kind in again.answers if url.rpartition("/")[2] in {*reachable(site), ""}} == {Unchanged}
+
+
+@hypothesis_settings(max_examples=60)
+@given(STEPS, st.sets(names, min_size=1), st.integers(1, 3))
+def test_what_fails_deletes_only_what_is_missing(
+    steps: list[tuple[Site, list[tuple[int, bool]]]], failing: set[str], many: int
+) -> None:
+    topic = Topic()
+    for site, _ in steps[:-1]:
+        topic.crawl(MemoryServer(site), many=many)
+    before = topic.texts
+    site = steps[-1][0] | {name: {"fails": True} for name in failing}
+    summary = topic.crawl(MemoryServer(site), many=many)
+    gone = before.keys() - topic.texts.keys()
+    if summary.failed:
+        assert not gone & site.keys()
+    else:
+        assert topic.texts == reachable(site)
+    assert topic.texts.items() >= reachable(site).items()
