@@ -8,6 +8,7 @@ robots     robots.txt
 sitemap    one sitemap, to URLs; sitemaps: all of a site
 asking     requests in their turn, and what is in what they bring
 aim        what is of a site, and how far a crawl goes
+judging    what a page is that was read
 frontier   pages that are to be visited, on disk
 site       the source
 crawl      a run: from the frontier into the topic

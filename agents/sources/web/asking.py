@@ -18,9 +18,13 @@ ATTEMPTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visited:
-    """What a page answered, and what is in it; or why that is not known. `option`: what would tell."""
+    """What a page answered, and what is in it; or why that is not known. `option`: what would tell.
+
+    `same`: its bytes are those that are known.
+    """
 
     answer: Answer
+    same: bool = False
     converted: Converted | None = None
     error: str | None = None
     option: str | None = None
@@ -66,7 +70,7 @@ class Asking:
         try:
             answer = await self._client.get(asked, path)
             if not isinstance(answer, Fetched) or answer.body == body:
-                return Visited(answer=answer)
+                return Visited(answer=answer, same=isinstance(answer, Fetched))
             if not is_there(answer.kind):
                 return Visited(answer=answer, option=install(answer.kind))
             path = path.rename(path.with_name(path.name + answer.kind))

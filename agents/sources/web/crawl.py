@@ -15,26 +15,25 @@ from pathlib import Path
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
 from agents.sources.collecting import Collector, Run
-from agents.sources.convert import Converted, Linked
+from agents.sources.convert import Converted
 from agents.sources.convert.convert import Converter
 from agents.sources.convert.kinds import HTML
 from agents.sources.pages import Crawl as Number
-from agents.sources.pages import Page, fitting
+from agents.sources.pages import Page
 from agents.sources.publish import Transactions
 from agents.sources.reading import Origin, document_of
 from agents.sources.state import Row
-from agents.sources.web.aim import EXCLUDED, Aim, base_of
+from agents.sources.web.aim import EXCLUDED, Aim
 from agents.sources.web.asking import ATTEMPTS, Asking, Visited, clock, passes
 from agents.sources.web.fetching import AGENT, Asked, Client, Denied, Fetched, Missing, Moved, Other, Unchanged
 from agents.sources.web.frontier import Entry, Frontier
 from agents.sources.web.hosts import Hosts
+from agents.sources.web.judging import DOCUMENT, GONE, MOVED, judge
 from agents.sources.web.robots import Robots
 from agents.sources.web.sitemap import is_sitemap
 from agents.sources.web.sitemaps import entries
 from agents.sources.web.urls import host_of, name_of
 
-DOCUMENT, MOVED, GONE = "document", "moved", "gone"
-ELSEWHERE, NOINDEX, EMPTY = "elsewhere by its rel=canonical", "noindex", "without text"
 HOPS = 10
 """Redirects from a link to a page, at most."""
 FLUSH_S = 1.0
@@ -225,15 +224,14 @@ class Crawl:
             self._complete = False
             self._stays(entry.url)
         if entry.url == self._aim.seed:
-            reason = f"its robots.txt disallows it to {AGENT}: the crawl is blocked {HELP}"
-            self._fail(entry.url, reason)
+            self._fail(entry.url, f"its robots.txt disallows it to {AGENT}: the crawl is blocked {HELP}")
 
     def _handle(self, entry: Entry, known: Page | None, visited: Visited) -> None:
         answer = visited.answer
         match answer:
             case Unchanged() if known:
                 self._unchanged(entry, known)
-            case Fetched(body=body) if known and visited.converted is None and known.body == body:
+            case Fetched() if known and visited.same:
                 self._unchanged(entry, replace(known, etag=answer.etag, modified=answer.modified), known)
             case Fetched():
                 self._fetched(entry, visited, answer)
@@ -273,33 +271,15 @@ class Crawl:
         if converted is None:
             self._failed(entry, visited.error or "it cannot be read", links=answer.kind == HTML)
             return
-        linked = converted.linked or Linked()
-        robots = {*answer.robots, *linked.robots}
-        links = self._aim.links(url, linked) if not robots & {"nofollow", "none"} else ()
-        kept = fitting(url, links)
-        if len(kept) < len(links) or not linked.whole:
-            self._complete = False
-            self._fail(url, f"it has more links than are followed: the first {len(kept)} are")
-        page = Page(became=DOCUMENT, etag=answer.etag, modified=answer.modified, body=answer.body, links=kept)
-        target = self._aim.canonical(linked.canonical, base_of(url, linked)) if linked.canonical else None
-        if robots & {"noindex", "none"}:
-            page = replace(page, became=NOINDEX)
-        elif target and target != url and self._is_document_elsewhere(target):
-            page = replace(page, became=ELSEWHERE, target=target)
-        elif not converted.text.strip():
-            page = replace(page, became=EMPTY)
-        elif not self._aim.includes(url):
-            page = replace(page, became=EXCLUDED)
-        elif not self._publish(entry, converted, answer):
+        judged = judge(self._aim, url, converted, answer, lambda target: self._frontier.became(target)[0])
+        page = judged.page
+        if not judged.whole:
+            self._fail(url, f"it has more links than are followed: the first {len(page.links)} are")
+        if page.became == DOCUMENT and not self._publish(entry, converted, answer):
             self._follow(entry, page)
             return
         self._summary.changed += 1
         self._became(entry, page)
-
-    def _is_document_elsewhere(self, target: str) -> bool:
-        """Whether a page's canonical URL is to be believed: it is of this site, and may be a document itself."""
-        became, _ = self._frontier.became(target)
-        return self._aim.takes(target) and became in (None, DOCUMENT)
 
     def _publish(self, entry: Entry, converted: Converted, answer: Fetched) -> bool:
         url, state = entry.url, self._run.state
