@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from agents.sources.collecting import BATCH_BYTES
 from agents.sources.kinesis import Checkpoint, Described, Missed, Shard, Stream, Summary
 from agents.sources.kinesis.documents import Incoming, Naming
 from agents.sources.kinesis.memory import Begun, Remembered, missed_row, remembered, shard_row, stream_row
@@ -18,7 +19,6 @@ from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.reader import Batch, ShardReader
 from agents.sources.kinesis.shards import UNSEEN, forgettable, gone, made_anew, never_read, readable
 from agents.sources.publish import Passed, Transactions, size_of
-from agents.sources.run import BATCH_BYTES
 from agents.sources.state import State
 from streams.errors import AwayError
 

@@ -16,7 +16,6 @@ import pytest
 from aiobotocore.session import get_session
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver, s3
-from agents.sources.collecting import Options, Summary
 from agents.sources.objects import Found, Objects
 from agents.sources.patterns import Patterns, patterns
 from agents.sources.reading import Ids
