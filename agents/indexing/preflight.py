@@ -157,7 +157,8 @@ async def require_own_group(reader: LogReader, index: Index, topic: str, log: st
     Nobody feeds one whose topic is gone.
     """
     mine = await index.mine()
-    if mine and (other := mine.contract["source"]["topic"]) != topic and not await reader.is_gone(other):
+    other = mine.contract["source"]["topic"] if mine and mine.group == index.group else topic
+    if mine and other != topic and not await reader.is_gone(other):
         raise RefusedError(
             f"{mine.index}, behind the alias that elasticsearch.alias names, is made of the topic {other}, and "
             f"source.topic is {topic}: choose another elasticsearch.alias for that, and another source.group"

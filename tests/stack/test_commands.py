@@ -184,6 +184,12 @@ def test_a_group_that_feeds_another_topics_index_is_refused_with_a_way_on(world:
     renamed = {"PENSTOCK_ELASTICSEARCH__ALIAS": second}
     of_both = (f"the consumer group {world.name} feeds {world.name}-", f"of another alias, from {world.name}, too")
     assert_message(world.command("index", "create", extra=renamed), 3, *of_both, "Choose another source.group")
+    alone = {"PENSTOCK_SOURCE__TOPIC": second}  # neither group nor alias
+    for command in (["worker"], ["index", "epoch", "bump", "--why", "as told"]):
+        done = world.command(*command, extra=alone)
+        assert_message(
+            done, 3, f"is made of the topic {world.name}, and source.topic is {second}", "another source.group"
+        )
     assert world.command("index", "create", extra=mended).returncode == 0
     for command in (["worker"], ["index", "epoch", "bump", "--why", "as told"]):
         assert_message(world.command(*command, extra=theirs), 3, *told)
