@@ -37,6 +37,18 @@ def begin() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the one that asyncio.run replaces by its own
 
 
+def end_if_asked() -> None:
+    """Raises CancelledError where this task was cancelled, and a library lost that, as clients do while they connect.
+
+    For what runs on and on.
+    """
+    import asyncio
+
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """What `asyncio.run` does, and a signal cancels it: then it raises Stopped.
 

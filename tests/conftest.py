@@ -46,6 +46,10 @@ LONG = (
     "test_security",
     "test_ordinary_life",
     "test_faults",
+    "test_kinesis",
+    "test_stores",
+    "test_web",
+    "test_serve",
     "test_verify",
     "test_simulation",
 )

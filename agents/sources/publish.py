@@ -21,6 +21,7 @@ from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
+from agents.stopping import end_if_asked
 from streams.errors import AwayError, PenstockError
 
 MANY = 500
@@ -159,6 +160,7 @@ class Publisher:
         if self._sent < self._look_at:
             return
         while (behind := await self._lag()) > self._max_lag:
+            end_if_asked()
             self._wait(f"waiting for the workers: lag {behind} is above --max-lag {self._max_lag}{await self._why()}")
             await asyncio.sleep(LAG_WAIT_S)
         self._look_at = self._sent + min(LOOK_EVERY, self._max_lag - behind + 1)

@@ -11,6 +11,7 @@ from agents.sources import Told
 from agents.sources.collecting import AnySource, Summary
 from agents.sources.publish import Wait
 from agents.sources.session import MissedError, Session
+from agents.stopping import end_if_asked
 from streams.errors import AwayError, PenstockError
 
 RETRY_S = 2.0
@@ -57,6 +58,7 @@ class Watch:
             for source, turn in turns.items():
                 if turn.look_at <= time.monotonic():
                     await self._pass(source, turn)
+            end_if_asked()
             await asyncio.sleep(max(0.0, min(turn.look_at for turn in turns.values()) - time.monotonic()))
 
     async def _pass(self, source: AnySource, turn: Turn) -> None:

@@ -23,7 +23,10 @@ def require(found: list[Any] | PenstockError, *, gone: tuple[str, ...] = ()) -> 
     async def is_gone(topic: str) -> bool:
         return topic in gone
 
-    index = SimpleNamespace(group="g", fed_beside=fed_beside)
+    async def mine() -> None:
+        """None is there yet."""
+
+    index = SimpleNamespace(group="g", fed_beside=fed_beside, mine=mine)
     asyncio.run(require_own_group(cast(Any, SimpleNamespace(is_gone=is_gone)), cast(Any, index), "documents", "c/d"))
 
 
