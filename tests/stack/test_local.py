@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def test_a_server_that_dies_says_why_and_where_its_log_is(tmp_path: Path) -> Non
         stack.up(options, lambda *_: None)
     assert "node ID not found" in str(caught.value)
     assert stack.status(tmp_path) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # servers outlive the objects that started them
+        del caught
+        gc.collect()
 
 
 def test_a_reused_pid_is_never_touched(tmp_path: Path) -> None:

@@ -325,7 +325,9 @@ def test_the_topic_is_made_and_what_becomes_of_it_is_noticed(world: World) -> No
 
             async def spread() -> bool:
                 answers = [await api.put(f"d-{number}", {"text": "x"}) for number in range(20)]
-                return any(answer.body["partition"] > 1 for answer in answers)
+                return any(
+                    answer.body.get("partition", 0) > 1 for answer in answers
+                )  # one may come between two producers
 
             await until(spread)
             assert [len(value or b"") for value in (await published(world))["a"]] == [900_011, 5_011]
