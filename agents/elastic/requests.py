@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, TransportError
 from elasticsearch.helpers import async_scan
 
+from agents.clock import full_jitter_s
 from agents.elastic.errors import kind_of, passes
 from agents.metrics import Metrics
 from agents.settings import DeliverySettings
@@ -155,11 +155,8 @@ async def scan(
 
 
 def backoff_s(attempt: int, base_ms: int) -> float:
-    """Full jitter: uniform between 0 and base × 2^attempt, at most 30 s.
-
-    M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-    """
-    return random.uniform(0, min(BACKOFF_CAP_S, base_ms / 1000 * 2 ** min(attempt, 20)))  # noqa: S311 - not a secret
+    """Full jitter, at most 30 s."""
+    return full_jitter_s(attempt, base_ms / 1000, BACKOFF_CAP_S)
 
 
 def _retry_after_s(exc: ApiError) -> float:

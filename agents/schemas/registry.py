@@ -7,7 +7,6 @@ import asyncio
 import base64
 import itertools
 import logging
-import random
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,13 +16,14 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
+from agents.clock import full_jitter_s
 from agents.metrics import Metrics
 from agents.settings import SchemaRegistrySettings
 from streams.errors import PenstockError
 from streams.values import Reader
 
 TIMEOUT_S = 10.0
-BACKOFF_CAP_S = 30.0
+BACKOFF_S, BACKOFF_CAP_S = 0.1, 30.0
 LARGEST_BYTES = 8 * 1024**2
 """Of an answer."""
 DEEPEST = 20
@@ -93,7 +93,7 @@ class SchemaRegistry:
                 return self._make(self._schema(told), list(dict.fromkeys(references)))
             except _AwayError as exc:
                 self._answers(str(exc))
-                await asyncio.sleep(random.uniform(0, min(BACKOFF_CAP_S, 0.1 * 2 ** min(attempt, 20))))  # noqa: S311
+                await asyncio.sleep(full_jitter_s(attempt, BACKOFF_S, BACKOFF_CAP_S))
             except (_NoneError, ValueError) as exc:
                 self._answers(None)
                 return f"schema {number} of the registry at {self._url}: {exc}"

@@ -1,7 +1,8 @@
 """How often Kinesis is asked: what its quotas allow, and less after it refused."""
 
-import random
 from dataclasses import dataclass
+
+from agents.clock import full_jitter_s
 
 SHARD_BYTES_S = 2_000_000
 """That may be read of a shard, by all who do."""
@@ -23,4 +24,4 @@ class Pace:
 
     def after_refusal_s(self, attempt: int) -> float:
         """Full jitter, from the first attempt (1) on."""
-        return random.uniform(0, min(self.longest_s, self.backoff_s * 2.0 ** min(attempt, 10)))  # noqa: S311
+        return full_jitter_s(attempt, self.backoff_s, self.longest_s)
