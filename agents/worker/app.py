@@ -22,6 +22,7 @@ from typing import Any, NoReturn, cast
 import faust
 import uvloop
 from aiokafka.errors import KafkaError
+from faust.tables.manager import TableManager
 from faust.types import TP
 
 from agents.clock import Deadline
@@ -93,6 +94,9 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
         _exit_after(self.app.settings.lifecycle.drain_s, self.app)
         self._schedule_shutdown(which)
 
+    async def _sentinel_task(self) -> None:
+        """All is closed by now: Faust's second of waiting before it closes the loop would be for nothing."""
+
     def execute_from_commandline(self) -> NoReturn:
         """Run until stopped. Exits 0 after a clean stop, else with the error's own code."""
         try:
@@ -108,6 +112,15 @@ class Worker(faust.Worker):  # type: ignore[misc]  # faust is untyped here
             os._exit(code if isinstance(code, int) else 1)  # threads inside the model must not hold the exit up
         finish()
         raise SystemExit(0)
+
+
+class Tables(TableManager):  # type: ignore[misc]
+    """Faust's, without the second that it waits first: our only table is declared before the app starts."""
+
+    async def on_start(self) -> None:
+        """Start reading the changelog; partitions are assigned after this."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +156,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             broker=f"kafka://{settings.kafka.bootstrap_servers.replace(',', ';')}",
             broker_credentials=_credentials(settings),
             Worker=Worker,
+            TableManager=Tables,
             autodiscover=False,
             processing_guarantee="at_least_once",
             agent_supervisor="mode.CrashingSupervisor",
