@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from agents.settings import LogSettings
+from agents.settings.sections import LogSettings
 from agents.terminal import in_line, shown
 from streams.errors import PenstockError
 

@@ -14,7 +14,8 @@ import numpy as np
 from agents.elastic.client import connect
 from agents.indexing.preflight import create_index
 from agents.local.demo import bundled_model
-from agents.settings import Settings, cache_dir
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
 from bench.ceiling import Ceiling, rate_of
 from bench.corpus import Corpus
 from bench.servers import fill, named

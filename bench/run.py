@@ -21,7 +21,8 @@ from typing import Any
 
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION
 from agents.local.demo import bundled_model
-from agents.settings import Settings, cache_dir
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from bench import report
 from bench.adaptive import adaptive

@@ -15,7 +15,9 @@ from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION, stack
 from agents.local.servers import free_port
-from agents.settings import Settings, cache_dir, load_settings
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
+from agents.settings.loading import load_settings
 from agents.sources import Outgoing
 
 BATCH_BYTES = 256 * 1024

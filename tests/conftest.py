@@ -14,7 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 
 import models.onnx.embedder as embedder_module
 from agents.local.demo import bundled_model
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from models.export.exporter import ensure_model
 from models.manifest import read_manifest
 from models.onnx.choose import Constraints, choose

@@ -29,7 +29,7 @@ def settings_option(function: F) -> F:
     def load(context: click.Context, _: click.Parameter, value: Path | None) -> "Settings | None":
         if context.resilient_parsing:  # the command will not run: its line is being completed
             return None
-        from agents.settings import load_settings  # with pydantic: not for help
+        from agents.settings.loading import load_settings  # with pydantic: not for help
 
         context.meta[CONFIG] = value
         settings = load_settings(value)

@@ -6,7 +6,7 @@ from elastic_transport import AiohttpHttpNode
 from elasticsearch import AsyncElasticsearch, OrjsonSerializer
 from elasticsearch import ConnectionError as ElasticConnectionError
 
-from agents.settings import ElasticsearchSettings
+from agents.settings.sections import ElasticsearchSettings
 from streams.errors import ConfigError
 
 REQUEST_TIMEOUT_S = 60.0

@@ -13,7 +13,7 @@ from elasticsearch.helpers import async_scan
 from agents.clock import full_jitter_s
 from agents.elastic.errors import kind_of, passes
 from agents.metrics import Metrics
-from agents.settings import DeliverySettings
+from agents.settings.sections import DeliverySettings
 from streams.breaker import Breaker
 from streams.errors import PenstockError
 

@@ -6,7 +6,7 @@ from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
-from agents.settings import ElasticsearchSettings
+from agents.settings.sections import ElasticsearchSettings
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.ids import entry_id
 from streams.registry import Entry, from_source

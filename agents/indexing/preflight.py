@@ -13,7 +13,8 @@ from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import read_claims, too_many_rejected
 from agents.kafka.dead_letters import LEAST_BYTES
 from agents.kafka.reader import LogReader, log_reader
-from agents.settings import Settings, cache_dir
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
 from models.manifest import read_manifest
 from models.onnx.choose import Constraints
 from models.onnx.embedder import OnnxEmbedder, load_embedder

@@ -18,7 +18,7 @@ from yarl import URL
 
 from agents.clock import full_jitter_s
 from agents.metrics import Metrics
-from agents.settings import SchemaRegistrySettings
+from agents.settings.sections import SchemaRegistrySettings
 from streams.errors import PenstockError
 from streams.values import Reader
 

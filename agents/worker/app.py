@@ -35,7 +35,9 @@ from agents.kafka.connection import tls, unreachable
 from agents.kafka.reader import LogReader, log_reader
 from agents.log import setup_logging
 from agents.metrics import Metrics
-from agents.settings import CLAIMS_TABLE, Settings, fail_point, load_settings
+from agents.settings import CLAIMS_TABLE, Settings
+from agents.settings.environment import fail_point
+from agents.settings.loading import load_settings
 from agents.terminal import shown
 from agents.worker.allocator import use_two_heaps
 from agents.worker.assignment import Assignment, Subject

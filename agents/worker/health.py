@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from agents.settings import AdminSettings
+from agents.settings.sections import AdminSettings
 from streams.errors import PenstockError
 
 Reasons = Callable[[], list[str]]

@@ -12,7 +12,8 @@ import pytest
 
 from agents.commands.common import tell_warnings
 from agents.log import CRASH, DEBUGGED, NOISY, OWN, setup_logging
-from agents.settings import LogSettings, Settings
+from agents.settings import Settings
+from agents.settings.sections import LogSettings
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,9 @@ import pytest
 
 from agents.elastic.client import connect
 from agents.kafka.connection import connection
-from agents.settings import _ALLOWED, Settings, load_settings, origins
+from agents.settings import Settings
+from agents.settings.loading import load_settings, origins
+from agents.settings.mistakes import ALLOWED
 from streams.errors import ConfigError
 from streams.mapping import Rules
 
@@ -128,7 +130,7 @@ def test_every_pattern_is_explained_in_words() -> None:
     schema = json.dumps(Settings.model_json_schema())
     patterns = re.findall(r'"pattern": ("(?:[^"\\\\]|\\\\.)*")', schema)
     patterns += re.findall(r'"patternProperties": \{("(?:[^"\\\\]|\\\\.)*")', schema)
-    assert {json.loads(pattern) for pattern in patterns} == _ALLOWED.keys()
+    assert {json.loads(pattern) for pattern in patterns} == ALLOWED.keys()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from models.onnx.session import available_providers
 from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries

@@ -13,7 +13,7 @@ import pytest
 
 from agents.local import KAFKA_VERSION, servers
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from models.onnx.embedder import OnnxEmbedder
 from tests.kit.harness import Servers, World, until
 from tests.kit.oracle import assert_true

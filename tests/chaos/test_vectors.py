@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.local.demo import bundled_model
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from models.cosines import AMONG_RUNS, TO_FP32, cosines
 from models.export.exporter import PrecisionName, ensure_model

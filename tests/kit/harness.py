@@ -35,7 +35,10 @@ from agents.kafka.reader import log_reader
 from agents.local import stack
 from agents.local.servers import free_port
 from agents.local.stack import StackOptions
-from agents.settings import MappingSettings, SchemaRegistrySettings, Settings, cache_dir, load_settings
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
+from agents.settings.loading import load_settings
+from agents.settings.sections import MappingSettings, SchemaRegistrySettings
 from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError

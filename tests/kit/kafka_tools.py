@@ -16,7 +16,8 @@ from agents.local import KAFKA_VERSION
 from agents.local.downloads import fetch, locked
 from agents.local.security import USER, Security
 from agents.local.servers import java_home
-from agents.settings import Settings, cache_dir
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
 
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 LITERAL, PREFIXED = 3, 4

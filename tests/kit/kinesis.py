@@ -12,7 +12,7 @@ import pytest
 from aiobotocore.session import get_session
 
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from tests.kit.harness import until
 from tests.kit.moto import LOGIN, moto, served
 from tests.kit.shared import alone

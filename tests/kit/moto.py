@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from models.export.exporter import find_uv
 from tests.kit.shared import alone
 

@@ -19,7 +19,7 @@ from agents.kafka.connection import connection
 from agents.local import stack
 from agents.local.security import Security, secured
 from agents.local.servers import free_port
-from agents.settings import load_settings
+from agents.settings.loading import load_settings
 from tests.kit.forks import Forked, completed
 from tests.kit.harness import PACE, PATIENCE_S, PENSTOCK
 from tests.kit.kafka_tools import KafkaTools, password_of

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agents.local import KAFKA_VERSION, stack
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from tests.kit import guard
 from tests.kit.harness import Servers
 

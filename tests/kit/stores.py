@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from agents.sources.objects import Objects
 from agents.sources.obstores import azure_sources, gcs_sources
 from agents.sources.patterns import Patterns

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.local.demo import bundled_model
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from agents.sources.pydocs import read_modules
 from models.export import exporter
 from models.manifest import read_manifest

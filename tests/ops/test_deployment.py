@@ -16,7 +16,10 @@ from compose_spec import PyCompose
 
 from agents.local import ELASTICSEARCH_VERSION, KAFKA_VERSION
 from agents.metrics import Metrics
-from agents.settings import CACHE_VARIABLE, LifecycleSettings, Settings, cache_dir, load_settings
+from agents.settings import Settings
+from agents.settings.environment import CACHE_VARIABLE, cache_dir
+from agents.settings.loading import load_settings
+from agents.settings.sections import LifecycleSettings
 from tests.agents.commands.test_refusals import problem
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import yaml
 from prometheus_client import Metric
 
 from agents.metrics import Metrics
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from tests.kit.prometheus import DASHBOARD, OPS, RULES, alerts, binaries, queries
 
 RUNBOOK = OPS.parent / "runbook.md"

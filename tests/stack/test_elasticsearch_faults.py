@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from agents.elastic.client import connect
-from agents.settings import LifecycleSettings
+from agents.settings.sections import LifecycleSettings
 from models.onnx.embedder import OnnxEmbedder
 from tests.kit.harness import DOOMED, PATIENCE_S, World, until
 from tests.kit.oracle import assert_true

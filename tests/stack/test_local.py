@@ -14,7 +14,7 @@ import pytest
 from agents.local import stack
 from agents.local.downloads import Artifact, fetch, locked
 from agents.local.servers import free_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from streams.errors import PenstockError
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.elastic.client import connect
-from agents.settings import ElasticsearchSettings
+from agents.settings.sections import ElasticsearchSettings
 from tests.kit.harness import Servers
 from tests.simulation.elastic import REFUSED, MemoryIndex
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents.settings import cache_dir, load_settings
+from agents.settings.environment import cache_dir
+from agents.settings.loading import load_settings
 from tests.kit.api_keys import cache_with_api_keys
 from tests.kit.harness import PATIENCE_S
 from tests.kit.kafka_tools import kafka_script, password_of

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.table import Table
 
 from agents.commands.run.output import console, print_json
-from agents.settings import Settings, origins
+from agents.settings import Settings
+from agents.settings.loading import origins
 
 
 def show(settings: Settings, file: Path | None, *, as_json: bool) -> None:

@@ -27,7 +27,9 @@ from agents.local import (
 from agents.local import demo as steps
 from agents.local.servers import free_port, require_free
 from agents.operations.search import embed_query, search
-from agents.settings import Settings, cache_dir, load_settings
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
+from agents.settings.loading import load_settings
 from agents.sources import Source
 from agents.sources.files import Files
 from agents.sources.pydocs import read_modules

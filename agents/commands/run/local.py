@@ -11,7 +11,7 @@ from agents.commands.run.progress import byte_progress
 from agents.local import KAFKA_VERSION, stack
 from agents.local.security import secured, write_settings
 from agents.local.servers import mtls_port
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 
 
 def _place(folder: Path | None) -> Path:

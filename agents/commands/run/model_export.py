@@ -1,7 +1,8 @@
 """`penstock model export`."""
 
 from agents.commands.common import say
-from agents.settings import Settings, cache_dir
+from agents.settings import Settings
+from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from agents.stopping import begin
 from models.export.exporter import PrecisionName, export_model

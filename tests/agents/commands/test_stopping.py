@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from agents.local.servers import free_port
-from agents.settings import CACHE_VARIABLE
+from agents.settings.environment import CACHE_VARIABLE
 from agents.stopping import exit_code
 
 NOTHING_TAKES_S = 120

@@ -20,7 +20,8 @@ from agents.commands.run.dlq import _tables
 from agents.commands.run.output import console, print_json
 from agents.log import setup_logging
 from agents.operations.letters import Listed
-from agents.settings import LogSettings, Settings
+from agents.settings import Settings
+from agents.settings.sections import LogSettings
 from agents.terminal import in_line
 from streams.dead_letter import Letter
 from streams.errors import PenstockError

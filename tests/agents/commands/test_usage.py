@@ -15,7 +15,7 @@ from agents.local import stack
 from agents.operations.compare import read_queries
 from agents.operations.epoch import Bumped
 from agents.operations.redrive import Replayed
-from agents.settings import CACHE_VARIABLE
+from agents.settings.environment import CACHE_VARIABLE
 from streams.errors import PenstockError
 
 

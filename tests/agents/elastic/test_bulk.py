@@ -22,7 +22,7 @@ from agents.elastic.requests import BACKOFF_CAP_S, Requests, backoff_s
 from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
-from agents.settings import DeliverySettings, ElasticsearchSettings
+from agents.settings.sections import DeliverySettings, ElasticsearchSettings
 from streams.errors import PenstockError
 from streams.plan import Conflict, Outcome, Refused, Written
 

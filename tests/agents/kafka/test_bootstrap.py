@@ -13,7 +13,8 @@ import pytest
 from agents.kafka import bootstrap, reader
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
-from agents.settings import KafkaSettings, Settings
+from agents.settings import Settings
+from agents.settings.sections import KafkaSettings
 from streams.errors import AwayError, ConfigError, PenstockError
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -8,7 +8,7 @@ from pydantic import AnyHttpUrl, SecretStr
 
 from agents.metrics import Metrics
 from agents.schemas.registry import SchemaRegistry
-from agents.settings import SchemaRegistrySettings
+from agents.settings.sections import SchemaRegistrySettings
 from streams.avro import avro_reader
 from streams.errors import PenstockError
 from streams.values import Reader

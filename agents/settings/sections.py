@@ -1,0 +1,317 @@
+"""The sections of the settings file: their keys, defaults and bounds, and what each refuses.
+
+Credentials are not sent over a connection that is not encrypted, unless `allow_plaintext_credentials` says so.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    UrlConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from agents.settings.environment import cache_dir
+from streams.mapping import Mapper, Rules
+from streams.plan import METADATA
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+ALIAS = r"^[a-z0-9][a-z0-9._-]*$"
+FINGERPRINT = r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"
+FIELD = r"^[a-z][a-z0-9_]*$"
+METADATA_FIELD = r"^[A-Za-z][A-Za-z0-9_-]*$"
+INTERVAL = r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$"
+"""What these allow is told people by `mistakes.ALLOWED`."""
+
+HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME)]
+
+
+class Section(BaseModel):
+    """A section of the settings: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    """The cluster, and how to log in there.
+
+    `sasl_*`: for SASL_SSL. `ssl_cafile`: whom to trust, unset: whom the system trusts. `ssl_certfile`, `ssl_keyfile`,
+    `ssl_password`: the client's own certificate (PEM), for brokers that ask for one. `session_timeout_s`: after so long
+    without a heartbeat a worker's partitions go to the others; the broker bounds it (`group.min.session.timeout.ms`).
+    """
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    ssl_check_hostname: bool = True
+    allow_plaintext_credentials: bool = False
+    session_timeout_s: float = Field(10.0, ge=1, le=1800)
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _servers_only(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("a login does not belong here: kafka.sasl_username and kafka.sasl_password")
+        if found := re.search(r"[A-Za-z+]*://", value):
+            raise ValueError(f"host:port is needed, without {found[0]}, and a comma between several")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        protocol = self.security_protocol
+        login = self.sasl_username is not None or self.sasl_password is not None
+        tls = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if getattr(self, name) is not None]
+        if login and not protocol.startswith("SASL"):
+            raise ValueError(f'kafka.sasl_username is not used with {protocol}: kafka.security_protocol = "SASL_SSL"')
+        if tls and not protocol.endswith("SSL"):
+            raise ValueError(
+                f'kafka.{tls[0]} is not used with {protocol}: kafka.security_protocol = "SSL" or "SASL_SSL"'
+            )
+        if protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"{protocol} needs kafka.sasl_username and kafka.sasl_password")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("kafka.ssl_keyfile is the key of kafka.ssl_certfile, which is missing")
+        return self
+
+
+class MappingSettings(Section):
+    """How documents are made of a topic's own JSON: as `streams.mapping.Rules` says. Part of the index contract."""
+
+    text: str = Field(min_length=1)
+    id: str = Field("{key}", min_length=1)
+    title: str | None = None
+    url: str | None = None
+    author: str | None = None
+    timestamp: str | None = None
+    timestamp_unit: Literal["s", "ms", "us"] = "ms"
+    metadata: tuple[str, ...] = ()
+    deleted: str | None = None
+    deleted_values: tuple[str, ...] = ()
+    preset: Literal["none", "debezium"] = "none"
+
+    @property
+    def rules(self) -> Rules:
+        """The same, as values."""
+        return Rules(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _rules_that_are_some(self) -> Self:
+        if self.deleted_values and not self.deleted:
+            raise ValueError("deleted_values are values of the field that `deleted` names, which is missing")
+        Mapper(self.rules)
+        return self
+
+
+class SchemaRegistrySettings(Section):
+    """Confluent's, or one that speaks like it. `ca_certs`: whom to trust, unset: whom the system trusts."""
+
+    url: HttpUrl | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_certs: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("source.schema_registry.username and .password go together")
+        if self.username and self.url and self.url.scheme != "https" and self.url.host not in _LOOPBACK:
+            raise ValueError("a login is sent over https only: source.schema_registry.url is http")
+        return self
+
+
+class SourceSettings(Section):
+    """`group` is the consumer group and the Faust app id; the changelog topic derives from it.
+
+    `format`: of values; all but `json` have a schema's id before them. `mapping`: for a topic whose records do not have
+    Penstock's own fields.
+    """
+
+    topic: Name = "documents"
+    group: Name = "penstock"
+    format: Literal["json", "json_schema", "avro", "protobuf"] = "json"
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
+    mapping: MappingSettings | None = None
+
+    @model_validator(mode="after")
+    def _schemas_from_somewhere(self) -> Self:
+        if self.format in ("avro", "protobuf") and self.schema_registry.url is None:
+            raise ValueError(f"source.format = {self.format!r} needs source.schema_registry.url")
+        return self
+
+
+class SplitSettings(Section):
+    """How texts are split; part of the index contract."""
+
+    max_chars: int = Field(1000, ge=16, le=100_000)
+    overlap_chars: int = Field(100, ge=0)
+
+    @model_validator(mode="after")
+    def _less_than_a_chunk(self) -> Self:
+        if self.overlap_chars >= self.max_chars:
+            raise ValueError(
+                f"split.overlap_chars ({self.overlap_chars}) must be less than split.max_chars ({self.max_chars}): a "
+                "tenth of it is usual"
+            )
+        return self
+
+
+class ModelSettings(Section):
+    """Which exported model, and how it is run: unset or `auto`: what is fastest on this machine, measured once.
+
+    `precision`: what an fp32 model is computed in. `threads`: cores that inference may use; unset: all usable ones.
+    """
+
+    name: Name = "all-MiniLM-L6-v2"
+    dir: Path = Field(default_factory=lambda: cache_dir() / "models")
+    provider: Literal["auto", "cuda", "openvino", "cpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+
+
+class BatchSettings(Section):
+    """`linger_ms`: wait for a fuller window, and the longest that a run of the model should take.
+
+    `adaptive`: the budget of a run, in tokens with padding, is found while running, up to `max_tokens`; else
+    `max_tokens` (1024 when unset) is the budget.
+    """
+
+    adaptive: bool = True
+    max_tokens: int | None = Field(None, ge=16)
+    linger_ms: int = Field(200, ge=1, le=60_000)
+    max_inflight_bytes: int = Field(64 * 1024**2, ge=1024**2, le=1024**4)
+
+
+MetadataType = Literal["keyword", "text", "boolean", "integer", "long", "float", "double", "date"]
+
+
+class ElasticsearchSettings(Section):
+    """The cluster, and how a new index is made. Readers use `alias`.
+
+    `metadata_fields`: types of fields of a record's `metadata` that become fields of their own, `metadata.NAME`, to be
+    filtered and sorted by; the others stay together in `metadata.custom`.
+    """
+
+    url: HttpUrl = AnyHttpUrl("http://127.0.0.1:9200")
+    alias: Annotated[str, Field(pattern=ALIAS, max_length=150)] = "documents"
+    api_key: SecretStr | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_certs: Path | None = None
+    ssl_fingerprint: Annotated[str, Field(pattern=FINGERPRINT)] | None = None
+    allow_plaintext_credentials: bool = False
+    text_field: Annotated[str, Field(pattern=FIELD)] = "text"
+    vector_field: Annotated[str, Field(pattern=FIELD)] = "vector"
+    metadata_fields: dict[Annotated[str, Field(pattern=METADATA_FIELD)], MetadataType] = {}
+    hnsw_type: Literal["hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw"] = "int8_hnsw"
+    hnsw_m: int = Field(16, ge=2, le=512)
+    hnsw_ef_construction: int = Field(100, ge=1, le=3200)
+    shards: int = Field(1, ge=1, le=1024)
+    replicas: int = Field(1, ge=0, le=1024)
+    refresh_interval: str = Field("1s", pattern=INTERVAL)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _whole_address(cls, value: object) -> object:
+        if "@" in str(value):
+            raise ValueError("a login does not belong here: elasticsearch.username and elasticsearch.password")
+        if isinstance(value, str) and "://" not in value:
+            raise ValueError("http:// or https:// is missing before it")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _address_only(cls, value: AnyHttpUrl) -> AnyHttpUrl:
+        if value.query or value.fragment:
+            raise ValueError("scheme, host, port and path only")
+        return value
+
+    @field_validator("api_key", "username", "password")
+    @classmethod
+    def _fits_a_header(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("letters, digits and signs of ASCII only: it is sent in a header")
+        if info.field_name == "username" and ":" in text:
+            raise ValueError("a colon would end it")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.api_key and (self.username or self.password):
+            raise ValueError("elasticsearch.api_key beside elasticsearch.username: one of them can log in, not both")
+        if bool(self.username) != bool(self.password):
+            raise ValueError("elasticsearch.username and elasticsearch.password are needed together")
+        if self.url.scheme == "https":
+            return self
+        if self.ca_certs or self.ssl_fingerprint:
+            raise ValueError("elasticsearch.ca_certs and ssl_fingerprint are for https, elasticsearch.url is http")
+        return self
+
+    @field_validator("vector_field")
+    @classmethod
+    def _two_fields(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("text_field") or value in ("metadata", "penstock"):
+            raise ValueError("must differ from the text field, `metadata` and `penstock`")
+        return value
+
+    @field_validator("metadata_fields")
+    @classmethod
+    def _not_ours(cls, value: dict[str, MetadataType]) -> dict[str, MetadataType]:
+        if ours := sorted(value.keys() & METADATA):
+            raise ValueError(f"{', '.join(ours)}: Penstock has a field of that name in every index: rename yours")
+        return value
+
+
+class DeliverySettings(Section):
+    """Retries of 429, 5xx and time-outs; unset: without end. Full jitter, cap 30 s."""
+
+    max_retries: int | None = Field(None, ge=0)
+    retry_backoff_ms: int = Field(100, ge=1, le=30_000)
+
+
+class DeadLetterSettings(Section):
+    """Where records go that cannot be processed; unset: `<source.topic>.dlq`.
+
+    `max_ratio`: the worker stops when more than this share of 1,000 records is rejected; 1: never.
+    """
+
+    topic: Name | None = None
+    max_ratio: float = Field(0.5, ge=0, le=1)
+
+
+class AdminSettings(Section):
+    """Metrics and health."""
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(9464, ge=0, le=65535)
+
+
+class LifecycleSettings(Section):
+    """`drain_s`: one deadline for a stop. `stall_s`: without any progress for so long, despite lag, the worker ends."""
+
+    drain_s: float = Field(30, gt=0, le=86_400)
+    stall_s: float = Field(120, ge=5, le=86_400)
+
+
+class LogSettings(Section):
+    """`json` for machines, `console` for people."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "console"
