@@ -2,16 +2,21 @@
 
 Until there is something to tidy up, a signal ends the process at once: an exception in the midst of an import, of a
 library in C above all, comes out as any other. Afterwards it is a KeyboardInterrupt, or what `asyncio` makes of one.
+
+A library may lose the cancellation that `asyncio` makes of it: whoever gathers calls, or waits for one with a time-out
+(`asyncio.wait_for`, before Python 3.12), has the answer or the error that came at the same moment, and goes on. So a
+call that may lose it goes through `cancellable`, and what runs on and on asks `end_if_asked`.
 """
 
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 1.0
 _terminated = False
 
 
@@ -38,15 +43,32 @@ def begin() -> None:
 
 
 def end_if_asked() -> None:
-    """Raises CancelledError where this task was cancelled, and a library lost that, as clients do while they connect.
-
-    For what runs on and on.
-    """
+    """Raises CancelledError where this task was cancelled, and what it called has lost that."""
     import asyncio
 
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
+    """What it returns, or raises; but CancelledError whenever this task is cancelled meanwhile, whatever came of it.
+
+    The call is cancelled every second until it ends, so that only what may be cut off belongs in it.
+    """
+    import asyncio
+
+    work = asyncio.ensure_future(call())
+    try:
+        await asyncio.wait([work])
+    except asyncio.CancelledError:
+        while not work.done():
+            work.cancel()
+            await asyncio.wait([work], timeout=AGAIN_S)
+        if not work.cancelled():
+            work.exception()  # else Python complains that nobody asked
+        raise
+    return work.result()
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:

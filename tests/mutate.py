@@ -54,6 +54,21 @@ MUTATIONS = [
         "test_nothing_is_taken_from_an_index_that_nobody_verified",
     ),
     Mutation(
+        "a client that connects has the last word on a stop",
+        "agents/kafka/reader.py",
+        "await cancellable(partial(_start, consumer, admin))",
+        "await _start(consumer, admin)",
+        "test_a_stop_in_the_moment_that_a_connection_breaks_is_not_lost",
+    ),
+    Mutation(
+        "an answer is worth more than a stop",
+        "agents/kafka/reader.py",
+        """                async with asyncio.timeout(deadline.left_s):
+                    return await cancellable(call)""",
+        "                return await asyncio.wait_for(call(), deadline.left_s)",
+        "test_a_stop_in_the_moment_of_an_answer_is_not_lost",
+    ),
+    Mutation(
         "a partition that is gone is waited for",
         "agents/kafka/reader.py",
         "if partition >= await self.require_partitions(topic):",

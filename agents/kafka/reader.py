@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
+from functools import partial
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,6 +28,7 @@ from agents.kafka.bootstrap import ask
 from agents.kafka.connection import connection, passes, tls, translated, unreachable
 from agents.kafka.topic_id import UNKNOWN_TOPIC, TopicRequest, described
 from agents.settings import Settings
+from agents.stopping import cancellable
 from streams.contract import Described
 from streams.errors import AwayError, ConfigError, PenstockError
 from streams.ports import Bounds, Next, Page
@@ -321,7 +323,8 @@ class LogReader:
         new = NewTopic(topic, num_partitions=partitions, replication_factor=1, topic_configs=configs)
         new.replication_factor = -1  # the broker's own; the constructor does not let it through
         with translated(self._servers):
-            answer = await asyncio.wait_for(self._admin.create_topics([new]), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                answer = await cancellable(lambda: self._admin.create_topics([new]))
         for name, code, *message in answer.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise PenstockError(f"the topic {name} could not be created: {' '.join(map(str, message))}")
@@ -380,7 +383,8 @@ class LogReader:
         deadline = Deadline(self._patience_s)
         while True:
             try:
-                return await asyncio.wait_for(call(), deadline.left_s)
+                async with asyncio.timeout(deadline.left_s):
+                    return await cancellable(call)
             except (GroupCoordinatorNotAvailableError, OffsetOutOfRangeError):
                 raise
             except ConsumerStoppedError as exc:
@@ -402,11 +406,11 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
     async with AsyncExitStack() as stack:
         for last in (False, True):
             consumer, admin = _clients(settings, fetch_bytes)
-            stack.push_async_callback(admin.close)
-            stack.push_async_callback(consumer.stop)
+            stack.push_async_callback(cancellable, admin.close)
+            stack.push_async_callback(cancellable, consumer.stop)
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await asyncio.gather(consumer.start(), admin.start())
+                    await cancellable(partial(_start, consumer, admin))
                 break
             except (KafkaError, TimeoutError) as exc:
                 found = await ask(servers, tls(settings))
@@ -414,6 +418,10 @@ async def log_reader(settings: Settings, fetch_bytes: int = PAGE_BYTES) -> Async
                 if last or not listens:  # it may have come up between the attempt and the question
                     raise unreachable(servers, exc, found) from exc
         yield LogReader(consumer, admin, servers)
+
+
+async def _start(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
+    await asyncio.gather(consumer.start(), admin.start())
 
 
 def _clients(settings: Settings, fetch_bytes: int) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:

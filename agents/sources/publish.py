@@ -21,7 +21,7 @@ from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
-from agents.stopping import end_if_asked
+from agents.stopping import cancellable, end_if_asked
 from streams.errors import AwayError, PenstockError
 
 MANY = 500
@@ -104,6 +104,7 @@ class Publisher:
         Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source;
         AwayError when the broker may take it later.
         """
+        end_if_asked()  # by what a source's own client has lost
         await self._room()
         work = asyncio.create_task(self._transaction(changes, rows))
         try:
@@ -160,7 +161,6 @@ class Publisher:
         if self._sent < self._look_at:
             return
         while (behind := await self._lag()) > self._max_lag:
-            end_if_asked()
             self._wait(f"waiting for the workers: lag {behind} is above --max-lag {self._max_lag}{await self._why()}")
             await asyncio.sleep(LAG_WAIT_S)
         self._look_at = self._sent + min(LOOK_EVERY, self._max_lag - behind + 1)
@@ -202,7 +202,7 @@ async def publisher(
     try:
         with translated(settings.kafka.bootstrap_servers):
             async with asyncio.timeout(COMMIT_S):
-                await producer.start()
+                await cancellable(producer.start)
         yield Publisher(settings, reader, producer, state, partitions, max_lag, wait)
     finally:
-        await producer.stop()
+        await cancellable(producer.stop)

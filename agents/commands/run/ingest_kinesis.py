@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 from rich.table import Table
@@ -16,13 +17,12 @@ from agents.sources.kinesis import Missed, Stream, Summary
 from agents.sources.kinesis.bridge import Options
 from agents.sources.kinesis.documents import Naming
 from agents.sources.kinesis.run import Standing, run, standing
-from agents.stopping import finish
+from agents.stopping import Stopped, cancellable, finish
 from streams.errors import ConfigError, PenstockError
 
 SHOWN = 20
 """Missed stretches that are told one by one; `--json` has them all."""
 LOOK_S = 0.5
-CANCEL_S = 1.0
 
 
 def kinesis(
@@ -37,7 +37,7 @@ def kinesis(
     as_json: bool,
     **rest: Any,
 ) -> None:
-    """Publish what comes, until stopped; or say how far it is."""
+    """Publish what comes, until a signal, which is no failure but with `once`; or say how far it is."""
     try:
         from agents.sources.kinesis.client import kinesis as connected
     except ModuleNotFoundError as exc:
@@ -52,34 +52,18 @@ def kinesis(
         finish(on(lambda opened: _say_standing(settings, opened, as_json=as_json)))
         return
     summary = Summary()
-    finish(_until_stopped(on(lambda opened: _publish(settings, opened, options, summary, stream)), options))
+    try:
+        work = partial(on, lambda opened: _publish(settings, opened, options, summary, stream))
+        finish(cancellable(work))  # what is open when it is cut off is aborted
+    except Stopped:
+        if options.once:
+            raise
     if as_json:
         print_json(_row(summary))
     else:
         say(f"published {counted(summary.published, 'record')} to {settings.source.topic}")
     if summary.missed or summary.rejected:
         raise PenstockError(_failed(summary))
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None], options: Options) -> None:
-    """A signal is how it ends, as a worker does; what is left of `once` is not done then.
-
-    A client may take the end of a connection that it is making for an error of its own, and lose it: it is told again.
-    """
-    working, task = asyncio.create_task(work), asyncio.current_task()
-    try:
-        await asyncio.wait([working])
-    except asyncio.CancelledError:
-        while not working.done():
-            working.cancel()
-            await asyncio.wait([working], timeout=CANCEL_S)
-        if not working.cancelled():
-            working.exception()  # of what was cut off: what is open is aborted, whatever is said of it
-        if options.once or task is None:
-            raise
-        task.uncancel()
-    else:
-        await working
 
 
 async def _publish(settings: Settings, stream: Stream, options: Options, summary: Summary, name: str) -> None:

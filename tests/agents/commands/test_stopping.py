@@ -157,6 +157,34 @@ def test_a_command_that_is_stopped_while_it_waits_has_no_traceback(
         assert (process.returncode, out, told) == (code, "", [])
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (0, ["files", str(README), "--watch", "60"]),
+        (0, ["kinesis", "events"]),
+        (143, ["kinesis", "events", "--once"]),
+    ],
+)
+def test_what_runs_until_it_is_stopped_ends_in_order(
+    silent: tuple[int, threading.Event], code: int, arguments: list[str]
+) -> None:
+    port, asked = silent
+    with python(
+        "from agents.main import main\nmain()\n",
+        ["ingest", *arguments],
+        PENSTOCK_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{port}",
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
+        AWS_DEFAULT_REGION="eu-central-1",
+        AWS_ACCESS_KEY_ID="id",
+        AWS_SECRET_ACCESS_KEY="key",
+    ) as process:
+        assert asked.wait(NOTHING_TAKES_S)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=NOTHING_TAKES_S)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+
+
 def of(folder: Path) -> list[psutil.Process]:
     """The servers that were started for it."""
     found = []

@@ -156,3 +156,38 @@ def test_a_connection_that_is_closed_is_for_the_login_or_the_certificates(servin
     _, error = failure(*serving)
     assert (type(error), error.exit_code) == (PenstockError, 1)
     assert "kafka.security_protocol" in str(error)
+
+
+def test_a_stop_in_the_moment_that_a_connection_breaks_is_not_lost() -> None:
+    """One of the reader's two clients fails, the other one waits: the stop comes before, with or after that failure."""
+
+    async def stopped(turns: int) -> bool:
+        """So many turns of the loop after the first connection was closed."""
+        taken, closed = 0, asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal taken
+            taken += 1
+            if taken > 1:
+                await silent(reader, writer)
+                return
+            await reader.readexactly(4)
+            closed.set()
+
+        async def connect(server: str) -> None:
+            async with log_reader(Settings(kafka=KafkaSettings(bootstrap_servers=server))):
+                pass
+
+        async with listening(serve) as (server,):
+            connecting = asyncio.create_task(connect(server))
+            await closed.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            return connecting.cancelled()
+
+    async def scenario() -> list[int]:
+        return [turns for turns in range(20) if not await stopped(turns)]
+
+    assert asyncio.run(scenario()) == []

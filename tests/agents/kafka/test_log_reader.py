@@ -235,3 +235,28 @@ def test_that_nothing_came_is_no_empty_place(monkeypatch: pytest.MonkeyPatch) ->
                 await reader.patient(0.05).record_at("t", 0, 50)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_stop_in_the_moment_of_an_answer_is_not_lost(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """`turns` of the loop between the two."""
+
+    async def scenario() -> None:
+        async with reading(monkeypatch) as (reader, _):
+            answer = asyncio.get_running_loop().create_future()
+            asked = asyncio.Event()
+
+            async def call() -> object:
+                asked.set()
+                return await answer
+
+            asking = asyncio.create_task(reader._guard(call))
+            await asked.wait()
+            answer.set_result(None)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert asking.cancel() or asking.done()
+            await asyncio.wait([asking])
+            assert asking.cancelled() == bool(asking.cancelling())
+
+    asyncio.run(scenario())
