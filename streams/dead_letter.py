@@ -9,10 +9,13 @@ A letter is about one incarnation of an index, and one log:
     this very index                     as it stands, at its own epoch
     another index, but this very log    an earlier one, or another generation: its epoch is computed anew from its place
     anything else                       foreign: its epoch and offset mean nothing here; never replayed
+
+A letter of stage `source` is about an object from which no record came: a file, a page. It has the object's URI for
+its key and no value, and a place that is none; the object is in its source still, and `penstock ingest` takes it up.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -35,8 +38,15 @@ LOG = "penstock.log"
 SHA256 = "penstock.value.sha256"
 BYTES = "penstock.value.bytes"
 KEY_SHA256 = "penstock.key.sha256"
+SOURCE = "penstock.source"
+TAG = "penstock.source.tag"
+SOURCE_STAGE = "source"
+NO_PLACE = -1
+"""Partition and offset of a record that there is none of."""
 MAX_MESSAGE = 1000
 """Characters of a message, where the dead-letter topic takes no more than a pointer."""
+MAX_REASON_BYTES = 600
+"""Of why an object failed: with URIs as long as S3 has them its letter is a pointer of 4 KB, like the others."""
 TOPIC = CONNECT + "topic"
 
 
@@ -54,12 +64,26 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """An object that could not be fetched, or made documents of. `source`: whose, by its URI. `object`: its own URI.
+
+    `tag`: another one when its bytes changed; empty where that is not known. `error`: the kind; `reason`: for people.
+    """
+
+    source: str
+    object: str
+    tag: str
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
     """One dead letter. `record`: as it was in its own topic, without our headers.
 
     `at_ms`: when it was written, epoch milliseconds. `left_out`: sha256 of a value that was too large to keep;
     `key_left_out`: of a key that was, and then the own headers are left out too. `group`, `index`, `log`: where
-    it was rejected; None where it does not say. `origin`: seen from `placed`'s home.
+    it was rejected; None where it does not say. `origin`: seen from `placed`'s home. `source`, `tag`: of an object.
     """
 
     record: Record
@@ -75,8 +99,17 @@ class Letter:
     index: str | None = None
     log: str | None = None
     origin: Origin = "own"
+    source: str | None = None
+    tag: str | None = None
     doc_id: str | None = None
-    """The document; None where it cannot be read."""
+    """The document, or the object of a source; None where it cannot be read."""
+
+    @property
+    def about(self) -> tuple[object, ...]:
+        """What tells it from letters of other records, and of other objects: these have no place."""
+        if self.source is not None:
+            return self.source, self.record.key
+        return self.epoch, *self.place
 
     @property
     def place(self) -> tuple[int, int]:
@@ -109,6 +142,36 @@ def headers_of(rejected: Rejected, *, home: Home, attempt: int, epoch: int) -> H
         LOG: home.log,
     }
     return [(name, value.encode()) for name, value in values.items()]
+
+
+def headers_of_object(failed: Failed, *, topic: str, group: str, log: str) -> Headers:
+    """Of the letter about an object: all that it has beside its key, and of no index.
+
+    `topic`: where its documents would have gone; `log`: that topic as it is now.
+    """
+    reason = cut(failed.reason)
+    values = {
+        TOPIC: topic,
+        CONNECT + "partition": str(NO_PLACE),
+        CONNECT + "offset": str(NO_PLACE),
+        CONNECT + "connector.name": group,
+        CONNECT + "task.id": str(NO_PLACE),
+        CONNECT + "stage": SOURCE_STAGE,
+        CONNECT + "class.name": "agents.sources",
+        CONNECT + "exception.class.name": failed.error,
+        CONNECT + "exception.message": reason,
+        CONNECT + "exception.stacktrace": f"{failed.error}: {reason}",
+        ATTEMPT: "1",
+        LOG: log,
+        SOURCE: failed.source,
+        TAG: failed.tag,
+    }
+    return [(name, value.encode()) for name, value in values.items()]
+
+
+def cut(reason: str) -> str:
+    """As much of it as a letter about an object has; what is not UTF-8 in it is replaced."""
+    return reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def pointer_to(record: Record) -> Headers:
@@ -181,20 +244,29 @@ def read_letter(
             group=told.get(CONNECT + "connector.name"),
             index=told.get(INDEX),
             log=told.get(LOG),
-            doc_id=form.doc_id(record),
+            source=(source := told.get(SOURCE)),
+            tag=told.get(TAG),
+            doc_id=form.doc_id(record) if source is None else (key or b"").decode(errors="replace"),
         )
     except KeyError as exc:
         raise ValueError(f"no header {exc.args[0]}") from exc
 
 
 def belongs(letter: Letter, home: Home) -> bool:
-    """Whether it is the business of who works with this index: of its group, or about the very index."""
-    return letter.group == home.group or (letter.index is not None and letter.index == home.index)
+    """Whether it is the business of who works with this index: of its group, or about the very index.
+
+    An object of a source is everybody's who reads the topic.
+    """
+    return (
+        letter.source is not None
+        or letter.group == home.group
+        or (letter.index is not None and letter.index == home.index)
+    )
 
 
 def placed(letter: Letter, home: Home) -> Letter:
     """The letter as seen from here: where it comes from, and the epoch that its record has here."""
-    if letter.index == home.index:
+    if letter.source is not None or letter.index == home.index:
         return letter
     if letter.index and this_very_log(letter.log, home.log):
         return replace(letter, origin="earlier", epoch=home.epochs.of(*letter.place))
@@ -217,20 +289,25 @@ def standing(letter: Letter, entry: Entry | None) -> Standing:
     return "resolved" if entry.state == "done" else "open"
 
 
+def object_standing(letter: Letter, failing: Mapping[tuple[str, str], str]) -> Standing:
+    """What became of an object since. `failing`: those that fail still, by source and URI, with the log of each."""
+    return "open" if failing.get((letter.source or "", letter.doc_id or "")) == letter.log else "resolved"
+
+
 def serves_older(letter: Letter, entry: Entry | None) -> bool:
     """Whether readers still find an older version of the document of an open letter."""
     return standing(letter, entry) == "open" and entry is not None and entry.state == "done" and entry.n > 0
 
 
 def newest(letters: Sequence[Letter]) -> list[Letter]:
-    """One letter a record, in the order of the topic: after a crash, and after each attempt, there are several.
+    """One letter a record, or object, in the order of the topic: after a crash, and each attempt, there are several.
 
     One about this very index goes before one about an earlier one.
     """
     found: dict[tuple[object, ...], Letter] = {}
     for letter in letters:
         apart = (letter.index, letter.log) if letter.origin == "foreign" else ()
-        key = (letter.record.topic, letter.epoch, *letter.place, *apart)
+        key = (letter.record.topic, letter.about, *apart)
         if key not in found or _rank(found[key]) <= _rank(letter):
             found[key] = letter
     return list(found.values())

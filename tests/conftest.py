@@ -50,6 +50,7 @@ LONG = (
     "test_stores",
     "test_web",
     "test_serve",
+    "test_source_letters",
     "test_verify",
     "test_simulation",
 )

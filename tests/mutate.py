@@ -531,8 +531,8 @@ MUTATIONS = [
     Mutation(
         "a lost dead letter is passed over",
         "agents/kafka/dead_letters.py",
-        "raise PenstockError(",
-        "return\n            raise PenstockError(",
+        "raise not_taken(",
+        "return\n            raise not_taken(",
         "test_dead_letter_topic_that_cannot_be_written",
     ),
     Mutation(
@@ -734,8 +734,8 @@ MUTATIONS = [
     Mutation(
         "letters of any group",
         "streams/dead_letter.py",
-        "return letter.group == home.group or",
-        "return True or",
+        "or letter.group == home.group\n",
+        "or True\n",
         "test_two_groups_share_a_dead_letter_topic",
     ),
     Mutation(
@@ -769,9 +769,37 @@ MUTATIONS = [
     Mutation(
         "what is remembered is not in the records' transaction",
         "agents/sources/publish.py",
-        "*rows]\n",
-        "*rows]\n            async with self._producer.transaction():\n",
+        "failures.row, failed)]\n",
+        "failures.row, failed)]\n            async with self._producer.transaction():\n",
         "test_kill_9_of_an_ingest_loses_and_repeats_nothing",
+    ),
+    Mutation(
+        "a letter about what failed is not in the transaction of its row",
+        "agents/sources/publish.py",
+        "await self._letters(failed)\n",
+        "await self._letters(failed)\n            async with self._producer.transaction():\n",
+        "test_kill_9_neither_loses_nor_doubles_a_letter",
+    ),
+    Mutation(
+        "letters of objects are all of one place",
+        "streams/dead_letter.py",
+        "if self.source is not None:\n            return self.source",
+        "if False:\n            return self.source",
+        "test_the_latest_letter_speaks_for_an_object_and_each_object_for_itself",
+    ),
+    Mutation(
+        "an object that fails as before is a dead letter anew",
+        "agents/sources/failures.py",
+        "return again or self._standing(",
+        "return True or self._standing(",
+        "test_a_letter_is_written_where_an_object_fails_otherwise_than_before",
+    ),
+    Mutation(
+        "an object that was published stands as failed",
+        "agents/sources/run.py",
+        "self._collector.mend(listed.id)",
+        "pass",
+        "test_after_any_edits_and_kills_what_stands_is_what_fails",
     ),
     Mutation(
         "what an earlier run left open is read past",

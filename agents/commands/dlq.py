@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agents.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+STAGES = ("source", "decode", "split", "registry", "embed", "index")
 
 
 def filter_options(function: F) -> F:
@@ -20,7 +21,7 @@ def filter_options(function: F) -> F:
         click.option("--since", "since_ms", type=MOMENT, help="Dead-lettered since: ISO 8601, or `2h` ago."),
         click.option("--key", help="Of one document."),
         click.option("--error", help="As the list shows it, for example InvalidRecord."),
-        click.option("--stage", type=click.Choice(["decode", "split", "registry", "embed", "index"]), help="Where."),
+        click.option("--stage", type=click.Choice(STAGES), help="Where."),
     ):
         function = option(function)
     return function
@@ -44,6 +45,9 @@ def list_command(every: bool, limit: int, settings: "Settings", as_json: bool, *
     may be: the list says where. Foreign: of another log than the one that is indexed; never replayed. Only letters of
     this source.group, and about its index.
 
+    Of stage source: objects that `penstock ingest` could not fetch or read, by their URIs. Open until they are
+    published, or gone from their source.
+
     \b
     Example: penstock dlq list --error InvalidRecord --since 2h
     """
@@ -58,7 +62,8 @@ def list_command(every: bool, limit: int, settings: "Settings", as_json: bool, *
 @settings_option
 @json_option
 def show(place: str, raw: bool, settings: "Settings", as_json: bool) -> None:
-    """Show one dead letter whole. PLACE: the record's partition and offset in the source topic, as 3@1042.
+    """Show one dead letter whole. PLACE: the record's partition and offset in the source topic, as 3@1042; or the URI
+    of an object that could not be ingested.
 
     \b
     Example: penstock dlq show 3@1042 --raw > record.json
@@ -79,7 +84,8 @@ def replay_command(dry_run: bool, max_attempts: int, settings: "Settings", as_js
 
     That happens at their records' own place in the stream, and workers may run meanwhile. It never overwrites
     anything newer, and produces nothing to the source topic. What is refused again becomes a dead letter with one
-    more attempt. Exits with 1 when letters stay open.
+    more attempt. Objects of sources are not replayed but named, with the command that ingests them again. Exits with 1
+    when letters stay open.
 
     \b
     Example: penstock dlq replay --error InvalidRecord --dry-run

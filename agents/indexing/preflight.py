@@ -11,7 +11,7 @@ from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
 from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import read_claims, too_many_rejected
-from agents.kafka.dead_letters import LEAST_BYTES
+from agents.kafka.dead_letters import BROKERS_TIME, DEAD_LETTER_CONFIG, LEAST_BYTES, make_dead_letter_topic
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.settings.environment import cache_dir
@@ -27,17 +27,9 @@ from streams.generations import Generation
 from streams.shapes import START, Shapes
 from streams.share import Share
 
-BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
-"""Brokers refuse a record whose time is more than an hour ahead: no claim or letter depends on a worker's clock."""
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000", **BROKERS_TIME}
 logger = logging.getLogger(__name__)
 
-DEAD_LETTER_CONFIG = {
-    "cleanup.policy": "delete",
-    "retention.ms": "-1",
-    "max.message.bytes": str(16 * 1024**2),
-    **BROKERS_TIME,
-}
 SIZE = "max.message.bytes"
 BROKERS_BYTES = "1048588"
 """Kafka's own limit, where none is set."""
@@ -206,8 +198,7 @@ async def ensure_topics(reader: LogReader, settings: Settings, topic: Described)
     else:
         await _warn_of(reader, settings, changelog, CHANGELOG_CONFIG, "the claims of partitions that are idle")
     letters = settings.dead_letter_topic
-    if await reader.partitions(letters) is None:
-        await reader.create_topic(letters, 1, DEAD_LETTER_CONFIG)
+    if await make_dead_letter_topic(reader, settings):
         return
     if await reader.is_compacted(letters):
         raise RefusedError(

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from agents.kafka.connection import ACL, REFUSALS, connection
+from agents.kafka.reader import LogReader
 from agents.metrics import Metrics
 from agents.settings import Settings
 from streams.dead_letter import Headers, Home, headers_of, pointer_to, pointer_to_all
@@ -20,10 +21,40 @@ MAX_REQUEST_BYTES = 16 * 1024**2  # the producer's own default of 1 MiB would re
 LEAST_BYTES = 4096
 """Of `max.message.bytes`: what a claim, or a dead letter that is a pointer to its record, may take."""
 
+BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
+"""Brokers refuse a record whose time is more than an hour ahead: no claim or letter depends on a worker's clock."""
+DEAD_LETTER_CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "max.message.bytes": str(16 * 1024**2),
+    **BROKERS_TIME,
+}
+
 Form = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a dead letter."""
 
 logger = logging.getLogger(__name__)
+
+
+async def make_dead_letter_topic(reader: LogReader, settings: Settings) -> bool:
+    """Whether it was missing, and is made."""
+    if await reader.partitions(settings.dead_letter_topic) is not None:
+        return False
+    await reader.create_topic(settings.dead_letter_topic, 1, DEAD_LETTER_CONFIG)
+    return True
+
+
+def not_taken(topic: str, what: str, exc: Exception) -> PenstockError:
+    """Why the dead-letter topic did not take a letter, and what to look at."""
+    reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
+    look = "check it: it must not be compacted"
+    if isinstance(exc, MessageSizeTooLargeError):
+        look = f"its max.message.bytes must be {LEAST_BYTES} at least"
+    elif isinstance(exc, REFUSALS):
+        look = f"give the login {ACL}"
+    return PenstockError(
+        f"the dead-letter topic {topic} did not take {what} ({reason}): it stays unacknowledged; {look}"
+    )
 
 
 class DeadLetterTopic:
@@ -76,16 +107,7 @@ class DeadLetterTopic:
         try:
             await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
-            reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
-            look = "check it: it must not be compacted"
-            if isinstance(exc, MessageSizeTooLargeError):
-                look = f"its max.message.bytes must be {LEAST_BYTES} at least"
-            elif isinstance(exc, REFUSALS):
-                look = f"give the login {ACL}"
-            raise PenstockError(
-                f"the dead-letter topic {self._topic} did not take {record.topic}/{record.partition}@{record.offset} "
-                f"({reason}): it stays unacknowledged; {look}"
-            ) from exc
+            raise not_taken(self._topic, f"{record.topic}/{record.partition}@{record.offset}", exc) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
 
     async def _write_first(self, forms: Sequence[Callable[[], Form]]) -> None:

@@ -17,6 +17,7 @@ from agents.kafka.reader import LogReader
 from agents.metrics import Metrics
 from agents.schemas.form import form_of
 from agents.settings import Settings
+from agents.sources import failures
 from streams.dead_letter import (
     Home,
     Letter,
@@ -24,6 +25,7 @@ from streams.dead_letter import (
     belongs,
     made_whole,
     newest,
+    object_standing,
     placed,
     read_letter,
     serves_older,
@@ -35,7 +37,8 @@ from streams.record import Record
 from streams.registry import Entry
 
 ENTRIES_AT_ONCE = 500
-Key = tuple[int, int, int]
+Key = tuple[object, ...]
+"""What a letter is about, `Letter.about`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A letter, and what became of its record. `standing`: None when the index could not be asked."""
+    """A letter, and what became of its record, or object. `standing`: None when the index could not be asked."""
 
     letter: Letter
     standing: Standing | None
@@ -88,19 +91,18 @@ async def rows_of(
 
 
 async def pages(
-    reader: LogReader, settings: Settings, home: Home | None, last: int | None = None
+    reader: LogReader, settings: Settings, home: Home | None, last: int | None = None, *, objects: bool = False
 ) -> AsyncIterator[tuple[list[Letter], int]]:
     """The letters of this group, or about this index, page by page, and how many offsets were passed.
 
-    `home`: the index that they are looked at from; None when it is not known.
+    `home`: the index that they are looked at from; None when it is not known. `objects`: those about objects of
+    sources, too, which have no record.
     """
-    group = settings.source.group
+    nowhere = Home(group=settings.source.group, index="", log="")
     async for rows, passed in rows_of(reader, settings, last):
-        found = [letter for letter, _ in rows if letter]
-        if home is None:
-            yield [letter for letter in found if letter.group == group], passed
-        else:
-            yield [placed(letter, home) for letter in found if belongs(letter, home)], passed
+        found = [letter for letter, _ in rows if letter and (objects or letter.source is None)]
+        found = [letter for letter in found if belongs(letter, home or nowhere)]
+        yield [placed(letter, home) for letter in found] if home else found, passed
 
 
 def _letter(record: Record, settings: Settings, form: Form) -> Letter | None:
@@ -117,11 +119,16 @@ async def read_letters(
     home: Home | None,
     report: Callable[[int], None] = lambda _: None,
     last: int | None = None,
+    *,
+    objects: bool = False,
 ) -> list[Letter]:
-    """The newest letter of each record, without its value: that may be large. `report`: offsets passed."""
+    """The newest letter of each record, without its value: that may be large. `report`: offsets passed.
+
+    `objects`: as `pages`.
+    """
     letters: list[Letter] = []
     form = form_of(settings)
-    async for found, passed in pages(reader, settings, home, last):
+    async for found, passed in pages(reader, settings, home, last, objects=objects):
         for letter in found:
             unknown = letter.left_out is not None and letter.doc_id is None
             whole = (await whole_letter(letter, reader, form) if unknown else None) or letter
@@ -140,20 +147,31 @@ async def whole_letter(letter: Letter, reader: LogReader, form: Form = OWN_FORM)
     return made_whole(letter, there, form)
 
 
-async def listed(settings: Settings, identity: IndexIdentity | None, letters: Sequence[Letter]) -> list[Listed]:
-    """What became of each letter. Raises PenstockError when the registry cannot be read."""
-    if identity is None:
-        return [Listed(letter=letter, standing=None, serves_older=False) for letter in letters]
-    ours = [letter.doc_id for letter in letters if letter.doc_id and letter.origin != "foreign"]
-    entries = await _entries(settings, identity, ours)
-    return [
-        Listed(
-            letter=letter,
-            standing=standing(letter, entry := entries.get(letter.doc_id or "")),
-            serves_older=serves_older(letter, entry),
-        )
-        for letter in letters
-    ]
+async def listed(
+    settings: Settings, reader: LogReader, identity: IndexIdentity | None, letters: Sequence[Letter]
+) -> list[Listed]:
+    """What became of each letter. Raises PenstockError when the registry cannot be read.
+
+    Of an object the sources' own topic tells that, all of which is read if there is such a letter.
+    """
+    entries: dict[str, Entry] = {}
+    if identity:
+        about = [one.doc_id for one in letters if one.doc_id and one.source is None and one.origin != "foreign"]
+        entries = await _entries(settings, identity, about)
+    failing = None
+    if any(letter.source is not None for letter in letters):
+        failing = await failures.standing(reader, settings.sources_topic)
+
+    def became(letter: Letter) -> Listed:
+        if letter.source is not None:
+            stands = None if failing is None else object_standing(letter, failing)
+            return Listed(letter=letter, standing=stands, serves_older=False)
+        if identity is None:
+            return Listed(letter=letter, standing=None, serves_older=False)
+        entry = entries.get(letter.doc_id or "")
+        return Listed(letter=letter, standing=standing(letter, entry), serves_older=serves_older(letter, entry))
+
+    return [became(letter) for letter in letters]
 
 
 async def _entries(settings: Settings, identity: IndexIdentity, doc_ids: Sequence[str]) -> dict[str, Entry]:
@@ -182,10 +200,11 @@ def reasons(rows: Sequence[Listed]) -> list[dict[str, Any]]:
 async def purgeable(
     settings: Settings, reader: LogReader, identity: IndexIdentity | None, before_ms: int | None
 ) -> tuple[dict[int, int], int]:
-    """Up to which offset each partition of the topic can be emptied, and how many records that are.
+    """Up to which offset each partition of the topic can be emptied, and how many letters that are.
 
-    Records up to the first that has to stay: an open letter of this group (with `before_ms`: one that is younger,
-    whatever became of it), or of another group that feeds an index of this topic; or what is no letter of this topic.
+    Those up to the first that has to stay: an open letter of this group, or about an object (with `before_ms`: one that
+    is younger, whatever became of it), or of another group that feeds an index of this topic; or what is none of this
+    topic.
     Letters that come meanwhile stay: the end is asked for before anything is looked at.
     """
     topic = settings.dead_letter_topic
@@ -193,10 +212,12 @@ async def purgeable(
     home = identity.home(settings.source.group) if identity else None
     open_here = set[Key]()
     if before_ms is None:
-        rows = await listed(settings, identity, await read_letters(reader, settings, home))
-        open_here = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
+        letters = await read_letters(reader, settings, home, objects=True)
+        rows = await listed(settings, reader, identity, letters)
+        open_here = {row.letter.about for row in rows if row.standing in ("open", None)}
     others = await _open_elsewhere(settings, reader)
     ends = {partition: bound.end for partition, bound in bounds.items()}
+    count = 0
     async for found, _ in rows_of(reader, settings):
         for letter, record in found:
             if letter is None:
@@ -206,14 +227,17 @@ async def purgeable(
                 old = before_ms is not None and letter.at_ms < before_ms
                 stays = mine and not old and (before_ms is not None or _is_among(letter, home, open_here))
                 stays |= any(belongs(letter, one) and _is_among(letter, one, keep) for one, keep in others)
+            if record.offset >= ends[record.partition]:
+                continue
             if stays:
-                ends[record.partition] = min(ends[record.partition], record.offset)
-    ends = {partition: end for partition, end in ends.items() if end > bounds[partition].begin}
-    return ends, sum(end - bounds[partition].begin for partition, end in ends.items())
+                ends[record.partition] = record.offset
+            else:
+                count += 1
+    return {partition: end for partition, end in ends.items() if end > bounds[partition].begin}, count
 
 
 def _is_among(letter: Letter, home: Home | None, keys: Set[Key]) -> bool:
-    return key_of(placed(letter, home) if home else letter) in keys
+    return (placed(letter, home) if home else letter).about in keys
 
 
 async def _open_elsewhere(settings: Settings, reader: LogReader) -> list[tuple[Home, set[Key]]]:
@@ -235,12 +259,7 @@ async def _open_elsewhere(settings: Settings, reader: LogReader) -> list[tuple[H
                 await index.require_verified(identity, generation.group)  # else its registry may say too much
                 believed = identity
             home = identity.home(own.source.group) if identity else None
-            rows = await listed(own, believed, await read_letters(reader, own, home))
-            keep = {key_of(row.letter) for row in rows if row.standing in ("open", None)}
+            rows = await listed(own, reader, believed, await read_letters(reader, own, home))
+            keep = {row.letter.about for row in rows if row.standing in ("open", None)}
             found.append((home or Home(group=own.source.group, index="", log=""), keep))
     return found
-
-
-def key_of(letter: Letter) -> Key:
-    """Of the record that a letter is about."""
-    return letter.epoch, *letter.place

@@ -33,7 +33,7 @@ from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.groups import groups
-from agents.operations.letters import key_of, listed, pages, read_letters, whole_letter
+from agents.operations.letters import listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
 from agents.operations.rewind import require_stopped
 from agents.progress import Report
@@ -285,20 +285,20 @@ class _Rebuild:
         """
         theirs = settings_of(self._settings, base)
         home = identity.home(theirs.source.group)
-        rows = await listed(theirs, identity, await read_letters(self._reader, theirs, home))
+        rows = await listed(theirs, self._reader, identity, await read_letters(self._reader, theirs, home))
         here = self._checked.home(self._settings)
-        known = {key_of(letter) for letter in await read_letters(self._reader, self._settings, here)}
+        known = {letter.about for letter in await read_letters(self._reader, self._settings, here)}
         open_there = [placed(row.letter, here) for row in rows if row.standing == "open"]
-        still = await listed(self._settings, self._checked.identity, open_there)
-        due = {key_of(row.letter): row.letter for row in still if row.standing == "open"}
+        still = await listed(self._settings, self._reader, self._checked.identity, open_there)
+        due = {row.letter.about: row.letter for row in still if row.standing == "open"}
         due = {key: letter for key, letter in due.items() if key not in known}
         async for found, _ in pages(self._reader, theirs, home):
             for letter in found:
-                last = due.get(key_of(letter))
+                last = due.get(letter.about)
                 whole = await whole_letter(letter, self._reader) if last else None
                 if last is None or whole is None:
                     continue
-                del due[key_of(letter)]
+                del due[letter.about]
                 if last.stage == "index":
                     await self._through([(whole.record, last.epoch)])
                 else:

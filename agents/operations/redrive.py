@@ -4,11 +4,14 @@ Nothing is produced to the source topic, so an old record never becomes the newe
 document is in the index, the letter is superseded. No claim is touched. Workers may run meanwhile.
 """
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -16,7 +19,7 @@ from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
 from agents.kafka.reader import LogReader, log_reader
-from agents.operations.letters import Filter, Key, key_of, listed, pages, read_letters, whole_letter
+from agents.operations.letters import Filter, Key, listed, pages, read_letters, whole_letter
 from agents.settings import Settings
 from streams.dead_letter import Letter
 from streams.ports import Entries
@@ -44,8 +47,9 @@ async def replay(
 ) -> Replayed:
     """Redrive every open letter that the filter takes. `report`: letters done, of how many.
 
-    A letter that is refused again is written anew, with its attempt counted. Twice is harmless. Raises RefusedError
-    where the registry may have forgotten what is newer than a letter.
+    A letter that is refused again is written anew, with its attempt counted. Twice is harmless. One about an object of
+    a source has no record to redrive: it is named, with what takes it up. Raises RefusedError where the registry may
+    have forgotten what is newer than a letter.
     """
     result = Replayed()
     async with AsyncExitStack() as stack:
@@ -53,25 +57,29 @@ async def replay(
             await Index(client, settings).require_verified(checked.identity, settings.source.group)
         reader = await stack.enter_async_context(log_reader(settings))
         home = checked.home(settings)
-        rows = await listed(settings, checked.identity, await read_letters(reader, settings, home))
+        letters = await read_letters(reader, settings, home, objects=True)
+        rows = await listed(settings, reader, checked.identity, letters)
         chosen: dict[Key, Letter] = {}
         for row in rows:
             if row.standing != "open" or not wanted.takes(row.letter):
                 continue
-            if row.letter.attempt >= max_attempts:
+            if row.letter.source is not None:
+                result.outcomes["to_ingest"] += 1
+                result.problems.append(_to_ingest(row.letter, row.letter.source))
+            elif row.letter.attempt >= max_attempts:
                 result.outcomes["given_up"] += 1
                 result.problems.append(
                     f"{_name(row.letter)}: {row.letter.attempt} attempts, the last: {_why(row.letter)}"
                 )
             else:
-                chosen[key_of(row.letter)] = row.letter
+                chosen[row.letter.about] = row.letter
         total = len(chosen)
         report(0, total)
         redrive = _Redrive(await stack.enter_async_context(assemble(settings, checked)), dry_run=dry_run)
         async for found, _ in pages(reader, settings, home):
             due = []
             for letter in found:  # the first letter of a record has the same bytes as its later ones
-                if letter.origin != "foreign" and (newest := chosen.pop(key_of(letter), None)):
+                if letter.origin != "foreign" and (newest := chosen.pop(letter.about, None)):
                     due.append(replace(newest, record=letter.record, left_out=letter.left_out))
             for batch in _batches(due):
                 await redrive.run(batch, reader, result)
@@ -144,6 +152,20 @@ def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
 
 def _name(letter: Letter) -> str:
     return f"{letter.record.topic}/{letter.record.partition}@{letter.record.offset}"
+
+
+def _to_ingest(letter: Letter, source: str) -> str:
+    return f"{letter.doc_id}: {_why(letter)}: mend it, then run {ingest_command(source)} again"
+
+
+def ingest_command(source: str) -> str:
+    """What ingests a source, by its URI; it may need the options that it had."""
+    scheme = source.partition(":")[0]
+    kind = {"file": "files", "s3": "s3", "gs": "gcs", "az": "azure", "http": "web", "https": "web"}.get(scheme)
+    if kind is None:
+        return "`penstock ingest`"
+    name = os.fsdecode(unquote_to_bytes(urlsplit(source).path)) if kind == "files" else source
+    return f"`penstock ingest {kind} {shlex.quote(name)}`"
 
 
 def _why(letter: Letter) -> str:

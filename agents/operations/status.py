@@ -60,7 +60,8 @@ async def read_status(settings: Settings) -> dict[str, Any]:
 async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexIdentity | None) -> dict[str, int | None]:
     """Of the newest dead letters: how many records, how many are open, and of how many an older version is served."""
     home = identity.home(settings.source.group) if identity else None
-    rows = await listed(settings, identity, await read_letters(reader, settings, home, last=NEWEST_LETTERS))
+    letters = await read_letters(reader, settings, home, last=NEWEST_LETTERS)
+    rows = await listed(settings, reader, identity, letters)
     counts: dict[str, int | None] = {"records": len(rows)}
     for name, count in (
         ("open", sum(row.standing == "open" for row in rows)),

@@ -36,10 +36,16 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What could not be listed, read, or made a document of, and why; for people. The others go on."""
+    """What could not be listed, read, or made a document of, and why; for people. The others go on.
+
+    `object`: its URI, where it is in no listing, and `origin` is none. `line`: in the object, where it is about one.
+    """
 
     origin: str
     reason: str
+    error: str = "SourceError"
+    object: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ from typing import Protocol, runtime_checkable
 
 from agents.progress import Report
 from agents.sources import Failure, Outgoing, PassedOver, Source
+from agents.sources.failures import failure_key
 from agents.sources.publish import MANY, Change, Transactions, Wait, size_of
 from agents.sources.state import NOWHERE, Published, Row, State, document_key, hash_of
+from streams.dead_letter import Failed
 from streams.errors import RefusedError
 
 BATCH_BYTES = 4 * 1024**2
@@ -139,6 +141,7 @@ class Collector:
         self.deleted_lately = 0
         self._changes: list[Change] = []
         self._rows: dict[bytes, bytes | None] = {}
+        self._failed: list[Failed] = []
         self._bytes = 0
 
     def take(self, object_id: str, outgoing: Outgoing, *, keep: bool) -> Failure | None:
@@ -215,20 +218,42 @@ class Collector:
         self._summary.refused.append(str(refusal))
         return False
 
+    def fail(self, name: str, failure: Failure, *, tag: str = "", others: int = 0) -> None:
+        """An object failed, at first for this: a dead letter, unless that stands so. `others`: more of them."""
+        where = f"line {failure.line}: " if failure.line else ""
+        more = f" (and {others} more)" if others else ""
+        failed = Failed(
+            source=self._source, object=name, tag=tag, error=failure.error, reason=f"{where}{failure.reason}{more}"
+        )
+        if self._state.failures.add(failed, again=self._options.again):
+            self._failed.append(failed)
+
+    def mend(self, name: str) -> None:
+        """An object was published, or leads to nothing that could be: it is none that failed."""
+        if self._state.failures.is_over(self._source, name):
+            self.keep(failure_key(self._source, name), None)
+
+    async def mend_others(self, to: Transactions, *, complete: bool) -> None:
+        """What failed before and is gone, or as it was published, at the end of a run. `complete`: all was listed."""
+        for name in self._state.mended(self._source, complete=complete):
+            self.keep(failure_key(self._source, name), None)
+            await self.flush_when_full(to)
+
     def keep(self, key: bytes, value: bytes | None) -> None:
         self._rows[key] = value
 
     async def flush_when_full(self, to: Transactions) -> None:
-        if len(self._changes) >= to.many or self._bytes >= BATCH_BYTES or len(self._rows) >= MANY:
+        rows = len(self._rows) + len(self._failed)
+        if len(self._changes) >= to.many or self._bytes >= BATCH_BYTES or rows >= MANY:
             await self.flush(to)
 
     async def flush(self, to: Transactions, last: Row | None = None) -> None:
         if last:
             self.keep(*last)
-        changes, rows = self._changes, self._rows
-        self._changes, self._rows, self._bytes = [], {}, 0
-        if changes or rows:
-            await to.publish(changes, list(rows.items()))
+        changes, rows, failed = self._changes, self._rows, self._failed
+        self._changes, self._rows, self._failed, self._bytes = [], {}, [], 0
+        if changes or rows or failed:
+            await to.publish(changes, list(rows.items()), failed)
         deleted = sum(change.published is None for change in changes)
         self._summary.deleted += deleted
         self._summary.published += len(changes) - deleted

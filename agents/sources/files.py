@@ -82,9 +82,9 @@ class Files:
             yield from (EXCLUDED for _ in range(len(folders) - len(entered)))
             folders[:] = entered
             yield from (Path(inside) / name for name in sorted(names))
-            yield from (Failure(origin=str(exc.filename), reason=cannot(exc)) for exc in unreadable)
+            yield from (_failed(Path(exc.filename), exc) for exc in unreadable)
             unreadable.clear()
-        yield from (Failure(origin=str(exc.filename), reason=cannot(exc)) for exc in unreadable)
+        yield from (_failed(Path(exc.filename), exc) for exc in unreadable)
 
     def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """As `Reading.documents`."""
@@ -96,6 +96,10 @@ def _path_of(uri: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
+def _failed(path: Path, exc: OSError) -> Failure:
+    return Failure(origin=str(path), reason=cannot(exc), object=path.as_uri())
+
+
 def _listed(file: Path) -> Listed | Failure | PassedOver | None:
     if file.name.startswith(LOCKS):
         return PassedOver(kind="lock file")
@@ -104,7 +108,7 @@ def _listed(file: Path) -> Listed | Failure | PassedOver | None:
     except OSError as exc:  # a link that leads nowhere, or a folder that may be listed and not entered
         if not os.path.lexists(file):
             return None  # it went since it was seen
-        return Failure(origin=str(file), reason=cannot(exc))
+        return _failed(file, exc)
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for somebody to write
         return PassedOver(kind="no regular file")
     return Listed(id=file.as_uri(), tag=f"{found.st_mtime_ns}-{found.st_size}", size=found.st_size)

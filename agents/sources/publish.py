@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
-from agents.kafka.connection import connection, passes, translated
+from agents.kafka.connection import REFUSALS, connection, passes, translated
+from agents.kafka.dead_letters import make_dead_letter_topic, not_taken
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.schemas.form import own_headers
@@ -22,6 +23,7 @@ from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
 from agents.stopping import cancellable, end_if_asked
+from streams.dead_letter import Failed, headers_of_object
 from streams.errors import AwayError, PenstockError
 
 MANY = 500
@@ -70,8 +72,13 @@ class Transactions(Protocol):
 
     many: int
 
-    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
-        """All of it, or nothing; then the state knows. Raises PenstockError where it cannot be."""
+    async def publish(
+        self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed] = ()
+    ) -> None:
+        """All of it, or nothing; then the state knows. Raises PenstockError where it cannot be.
+
+        Of what `failed` its row, and a dead letter.
+        """
 
 
 class Publisher:
@@ -97,8 +104,10 @@ class Publisher:
         self._sent = self._look_at = 0  # offsets; before so many, the lag is not above the limit because of us
         self.many = max(1, min(MANY, max_lag // 20))  # markers of transactions count, too
 
-    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
-        """Records, their rows, and rows of objects. Waits for the lag.
+    async def publish(
+        self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed] = ()
+    ) -> None:
+        """Records, their rows, and rows of objects; letters about what failed, and their rows. Waits for the lag.
 
         Whoever stops it waits for the transaction that is open: it is committed, or not, and that is known.
         Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source;
@@ -106,7 +115,9 @@ class Publisher:
         """
         end_if_asked()  # by what a source's own client has lost
         await self._room()
-        work = asyncio.create_task(self._transaction(changes, rows))
+        if failed:
+            await make_dead_letter_topic(self._reader, self._settings)
+        work = asyncio.create_task(self._transaction(changes, rows, failed))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -115,10 +126,13 @@ class Publisher:
                 work.exception()  # else Python complains that nobody asked
             raise
 
-    async def _transaction(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
+    async def _transaction(
+        self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed]
+    ) -> None:
         try:
             async with asyncio.timeout(COMMIT_S), self._producer.transaction():
-                written = [*await self._records(changes), *rows]
+                await self._letters(failed)
+                written = [*await self._records(changes), *rows, *map(self._state.failures.row, failed)]
                 topic = self._settings.sources_topic
                 sent = [await self._producer.send(topic, key=key, value=value) for key, value in written]
                 await asyncio.gather(*sent)
@@ -148,6 +162,21 @@ class Publisher:
         self._sent += len(places) + len({place.partition for place in places})  # and a marker on each partition
         rows = (change.row(self._state, at.partition, at.offset) for change, at in zip(changes, places, strict=True))
         return [row for row in rows if row]
+
+    async def _letters(self, failed: Sequence[Failed]) -> None:
+        """Sent, and acknowledged."""
+        settings = self._settings
+        about = {"topic": settings.source.topic, "group": settings.source.group, "log": self._state.log}
+        try:
+            sent = [
+                await self._producer.send(
+                    settings.dead_letter_topic, key=one.object.encode(), headers=headers_of_object(one, **about)
+                )
+                for one in failed
+            ]
+            await asyncio.gather(*sent)
+        except (MessageSizeTooLargeError, *REFUSALS) as exc:
+            raise not_taken(settings.dead_letter_topic, "the letters of what failed", exc) from exc
 
     async def _send(self, outgoing: Outgoing) -> "asyncio.Future[Any]":
         topic, headers = self._settings.source.topic, [*outgoing.headers, *own_headers(self._settings)]

@@ -8,7 +8,7 @@ import gzip
 import os
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -70,7 +70,7 @@ class Reading:
                 return
             yield document_of(converted, origin, self._ids)
         except ConversionError as exc:
-            yield Failure(origin=origin.shown, reason=str(exc))
+            yield Failure(origin=origin.shown, reason=str(exc), error=type(exc).__name__)
 
     def _read_lines(self, path: Path, shown: str) -> Iterator[Outgoing | Failure]:
         try:
@@ -85,11 +85,12 @@ class Reading:
             number += 1
             origin = f"{shown}:{number}"
             if len(line) > LARGEST_BYTES:
-                yield Failure(origin=origin, reason=f"longer than {LARGEST_BYTES} bytes: divide it")
+                yield Failure(origin=origin, reason=f"longer than {LARGEST_BYTES} bytes: divide it", line=number)
                 while line and not line.endswith(b"\n"):
                     line = opened.readline(LARGEST_BYTES)
             elif value := (line.removeprefix(BOM) if number == 1 else line).strip():
-                yield of_line(value, origin, self._ids.prefix)
+                found = of_line(value, origin, self._ids.prefix)
+                yield replace(found, line=number) if isinstance(found, Failure) else found
 
 
 def document_of(converted: Converted, origin: Origin, ids: Ids) -> Outgoing | Failure:
@@ -156,5 +157,5 @@ def checked(key: bytes, value: bytes | None, origin: str) -> Outgoing | Failure:
     """As a worker would take it. No value: a deletion."""
     result = decode(Record(topic="", partition=0, offset=0, timestamp_ms=0, key=key, value=value))
     if isinstance(result, Rejected):
-        return Failure(origin=origin, reason=result.message)
+        return Failure(origin=origin, reason=result.message, error=result.error)
     return Outgoing(key=key, value=value, origin=origin)

@@ -46,6 +46,7 @@ class Ingestion:
         """
         await self._list()
         await self._read(to)
+        await self._collector.mend_others(to, complete=self._complete)
         await self._collector.flush(to)
         await self._collector.delete_gone(to, last, complete=self._complete)
 
@@ -64,9 +65,14 @@ class Ingestion:
             await self._look(told, name)
         self._listing = self._state.compare(self._source.name, again=False)
         await self._read(to)
+        await self._collector.mend_others(to, complete=False)
         if self._options.sync and self._some_left:  # they are gone once the state knows
             await self._collector.flush(to)
         await self._collector.delete_gone(to, last, complete=self._complete)
+
+    def _fail(self, name: str, failure: Failure) -> None:
+        self._summary.fail(failure)
+        self._collector.fail(name, failure)
 
     async def _look(self, told: Told, name: str) -> None:
         try:
@@ -74,7 +80,7 @@ class Ingestion:
         except AwayError:
             raise
         except PenstockError as exc:
-            self._summary.fail(Failure(origin=name, reason=str(exc)))
+            self._fail(name, Failure(origin=name, reason=str(exc)))
             return
         if isinstance(found, Listed):
             self._state.add_listed(found)
@@ -93,12 +99,12 @@ class Ingestion:
                     if not self._state.add_listed(found):
                         self._complete = False
                         reason = "two objects are listed under this name, as far as it can be written: rename one"
-                        self._summary.fail(Failure(origin=found.id, reason=reason))
+                        self._fail(found.id, Failure(origin=found.id, reason=reason))
                     count += 1
                     self._report(f"listing {self._source.name}", count, count)
                 case Failure():
                     self._complete = False
-                    self._summary.fail(found)
+                    self._fail(found.object or found.origin, found)
                 case PassedOver():
                     self._complete = self._complete and not found.option  # elsewhere it may have been read
                     self._summary.pass_over(found)
@@ -117,7 +123,8 @@ class Ingestion:
         rows = self._state.to_fetch(self._source.name, again=self._options.again)
         for number, listed in enumerate(rows):
             self._report(doing, number, self._listing.changed)
-            whole, read = True, listed
+            read, failures = listed, 0
+            first: Failure | None = None
             async for found in self._source.fetch(listed):
                 if isinstance(found, Listed):
                     read = found
@@ -127,11 +134,15 @@ class Ingestion:
                     await self._look_where_it_was(found)
                     failure = self._collector.take(listed.id, found, keep=to is not None)
                 if failure:
-                    whole = False
+                    first, failures = first or failure, failures + 1
                     self._summary.fail(failure)
                 if to:
                     await self._collector.flush_when_full(to)
+            whole = first is None
             self._state.was_read(listed.id, whole=whole)
+            if first and to:
+                self._collector.fail(listed.id, first, tag=read.tag, others=failures - 1)
+                await self._collector.flush_when_full(to)
             if self._options.watched and to:
                 self._state.put_off(listed, failed=not whole)
             if whole and to:
@@ -140,6 +151,7 @@ class Ingestion:
                     self._some_left = True
                     await self._collector.flush_when_full(to)
                 self._collector.keep(*self._state.object_row(self._source.name, listed.id, read.tag, read.version))
+                self._collector.mend(listed.id)
                 self._summary.changed += 1
                 await self._collector.flush_when_full(to)
         self._report(doing, self._listing.changed, self._listing.changed)

@@ -6,7 +6,7 @@ Rows of the topic are written in the transaction of the records that they are ab
     ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
     ["events", source, topic]    {"log", "of", "offsets"}         up to where notifications of changes led to records
 
-Pages of sites have rows of their own: `agents.sources.pages`.
+Pages of sites have rows of their own: `agents.sources.pages`. So has what failed: `agents.sources.failures`.
 
 `of` is the log of that topic. `log` is that of the source topic (`Described.log`): what was published to another one is
 in no topic now, so that the object is fetched again, its documents are published again, and the place in notifications
@@ -30,6 +30,8 @@ from agents.clock import Deadline
 from agents.kafka.reader import LogReader
 from agents.scratch import Scratch
 from agents.sources import Listed
+from agents.sources import failures as failed_objects
+from agents.sources.failures import Failures
 from agents.sources.notifications import Place
 from agents.sources.pages import TABLES, Pages
 from streams.errors import AwayError, ConfigError
@@ -99,8 +101,9 @@ class State(Scratch):
         self.log = log
         self._places = self._listings = 0
         self._partial, self._gone = False, GONE_OF_ALL
-        super().__init__(_TABLES + TABLES)
+        super().__init__(_TABLES + TABLES + failed_objects.TABLES)
         self.pages = Pages(self._db, log)
+        self.failures = Failures(self._db, log)
 
     def take(self, rows: Iterable[Row]) -> None:
         """What these rows of the topic say, in its order."""
@@ -112,6 +115,8 @@ class State(Scratch):
                     self._take_document(doc, value)
                 case ["page" | "visit" | "crawl", *_] as told:
                     self.pages.take(told, value)
+                case ["failure", _, _] as told:
+                    self.failures.take(told, value)
                 case ["events", source, topic]:
                     self._db.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (source, topic, value))
                 case ["stream" | "shard" | "missed", source, *_] if value is None:
@@ -185,6 +190,7 @@ class State(Scratch):
         self._partial = partial
         self._db.execute("DELETE FROM listed")
         self._db.execute("DELETE FROM seen")
+        self.failures.begin()
         self._places = 0
         self._listings += not partial
 
@@ -297,6 +303,21 @@ class State(Scratch):
         last = ""
         while rows := self._db.execute(query, (source, last, MANY)).fetchall():
             yield from (doc for (doc,) in rows)
+            last = rows[-1][0]
+
+    def mended(self, source: str, *, complete: bool) -> Iterator[str]:
+        """Objects that failed before, and do not any more: gone, or back as they were published.
+
+        `complete`: all was listed, so that what is not there, or left out, is gone too.
+        """
+        query = f"""SELECT object FROM failures WHERE source = ? AND object > ?
+            AND object NOT IN (SELECT object FROM failing)
+            AND (object IN (SELECT object FROM listed WHERE read = 'gone' OR {UNCHANGED})
+                OR (? AND object NOT IN (SELECT object FROM listed WHERE read <> 'left out')))
+            ORDER BY object LIMIT ?"""  # noqa: S608 - a constant
+        last = ""
+        while rows := self._db.execute(query, (source, last, source, complete, MANY)).fetchall():
+            yield from (name for (name,) in rows)
             last = rows[-1][0]
 
     def gone_objects(self, source: str) -> Iterator[str]:

@@ -62,15 +62,16 @@ AIOKafkaProducer.commit_transaction = dies
 }
 
 
-async def records(world: World) -> list[Record]:
-    """All that is committed in the source topic."""
+async def records(world: World, topic: str = "") -> list[Record]:
+    """All that is committed in the source topic, or another one, if it is there."""
     found: list[Record] = []
     async with log_reader(world.settings) as reader:
-        count = await reader.require_partitions(world.name)
-        for partition, bounds in (await reader.bounds(world.name, range(count))).items():
+        topic = topic or world.name
+        count = await reader.partitions(topic) or 0
+        for partition, bounds in (await reader.bounds(topic, range(count))).items():
             offset = bounds.begin
             while offset < bounds.end:
-                page = await reader.page(world.name, partition, offset, bounds.end)
+                page = await reader.page(topic, partition, offset, bounds.end)
                 found += page.records
                 offset = page.position
     return found

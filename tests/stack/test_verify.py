@@ -9,7 +9,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from agents.elastic.client import connect
-from agents.indexing.preflight import DEAD_LETTER_CONFIG
+from agents.kafka.dead_letters import DEAD_LETTER_CONFIG
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from tests.kit.harness import World

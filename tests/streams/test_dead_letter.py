@@ -7,11 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.dead_letter import (
+    Failed,
     Home,
+    Letter,
     belongs,
+    cut,
     headers_of,
+    headers_of_object,
     made_whole,
     newest,
+    object_standing,
     placed,
     pointer_to,
     pointer_to_all,
@@ -187,3 +192,60 @@ def test_of_two_letters_of_a_record_the_one_about_this_index_counts() -> None:
     earlier = replace(placed(letter_at(7, attempt=4), ELSEWHERE), epoch=0)
     assert [letter.attempt for letter in newest([letter_at(7), earlier])] == [1]
     assert [letter.attempt for letter in newest([earlier, letter_at(7)])] == [1]
+
+
+FAILED = Failed(source="file:///d/", object="file:///d/a.pdf", tag="1-2", error="ConversionError", reason="no PDF")
+
+
+def letter_about(failed: Failed, at_ms: int = 0) -> Letter:
+    headers = headers_of_object(failed, topic="t", group="g", log="c/t")
+    return read_letter(failed.object.encode(), None, headers, at_ms)
+
+
+@given(
+    st.builds(Failed, source=st.text(), object=st.text(min_size=1), tag=st.text(), error=st.text(), reason=st.text())
+)
+def test_a_letter_about_an_object_is_read_back_as_it_was_written(failed: Failed) -> None:
+    letter = letter_about(failed)
+    assert (letter.stage, letter.place, letter.record.value) == ("source", (-1, -1), None)
+    assert (letter.source, letter.doc_id, letter.tag, letter.error) == (
+        failed.source,
+        failed.object,
+        failed.tag,
+        failed.error,
+    )
+    assert letter.message == cut(failed.reason)
+    assert (letter.group, letter.log, letter.index) == ("g", "c/t", None)
+
+
+def test_a_letter_about_an_object_is_small_whatever_the_reason_is() -> None:
+    long = Failed(source="s" * 1000, object="o" * 1000, tag="t" * 64, error="E" * 20, reason="ä" * 100_000)
+    headers = headers_of_object(long, topic="t", group="g", log="c/t")
+    assert 1000 + sum(len(name) + len(value or b"") for name, value in headers) < 4096
+    assert letter_about(long).message == "ä" * 300
+    assert letter_about(replace(long, reason="a\udce4")).message == "a?"
+
+
+def test_the_latest_letter_speaks_for_an_object_and_each_object_for_itself() -> None:
+    other = replace(FAILED, object="file:///d/b.pdf")
+    elsewhere = replace(FAILED, source="file:///d/a.pdf")
+    letters = [letter_about(FAILED), letter_about(other), letter_about(elsewhere), letter_about(FAILED, at_ms=5)]
+    found = newest([*letters, letter_at(1)])
+    assert [(letter.source, letter.doc_id, letter.at_ms) for letter in found] == [
+        ("file:///d/", "file:///d/a.pdf", 5),
+        ("file:///d/", "file:///d/b.pdf", 0),
+        ("file:///d/a.pdf", "file:///d/a.pdf", 0),
+        (None, "k", 0),
+    ]
+
+
+def test_a_letter_about_an_object_is_everybodys_who_reads_the_topic() -> None:
+    letter = letter_about(FAILED)
+    assert belongs(letter, Home(group="another", index="j", log="c2/t2"))
+    assert placed(letter, Home(group="another", index="j", log="c2/t2")) == letter
+
+
+def test_an_object_stands_while_it_fails_on_the_way_to_that_log() -> None:
+    place = (FAILED.source, FAILED.object)
+    for failing, expected in (({place: "c/t"}, "open"), ({place: "c/t2"}, "resolved"), ({}, "resolved")):
+        assert object_standing(letter_about(FAILED), failing) == expected

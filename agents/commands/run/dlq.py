@@ -52,7 +52,7 @@ async def _list(settings: Settings, wanted: Filter) -> tuple[list[Listed], str |
         identity, problem = await identity_or_problem(settings, await reader.require_topic(settings.source.topic))
         home = identity.home(settings.source.group) if identity else None
         letters = [letter for letter in await _read(reader, settings, home) if wanted.takes(letter)]
-    return await listed(settings, identity, letters), str(problem) if problem else None
+        return await listed(settings, reader, identity, letters), str(problem) if problem else None
 
 
 async def _read(reader: LogReader, settings: Settings, home: Home | None) -> list[Letter]:
@@ -61,7 +61,7 @@ async def _read(reader: LogReader, settings: Settings, home: Home | None) -> lis
             settings.dead_letter_topic, range(await reader.partitions(settings.dead_letter_topic) or 0)
         )
         task = bar.add_task("reading dead letters", total=sum(bound.end - bound.begin for bound in bounds.values()))
-        return await read_letters(reader, settings, home, lambda passed: bar.advance(task, passed))
+        return await read_letters(reader, settings, home, lambda passed: bar.advance(task, passed), objects=True)
 
 
 def _row(row: Listed) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def _row(row: Listed) -> dict[str, Any]:
         "partition": letter.record.partition,
         "offset": letter.record.offset,
         "key": (letter.record.key or b"").decode(errors="backslashreplace"),
+        "source": letter.source,
         "stage": letter.stage,
         "error": letter.error,
         "message": letter.message,
@@ -92,8 +93,8 @@ def _tables(settings: Settings, rows: list[Listed], newest: list[Listed], proble
         shown = _row(row)
         state = f"{row.standing or 'unknown'}{', an older version is served' if row.serves_older else ''}"
         letters.add_row(
-            f"{row.letter.record.partition}@{row.letter.record.offset}",
-            Text(_short(shown["key"])),
+            Text(_place_of(row.letter)),
+            Text(_short(shown["key"] if row.letter.source is None else "")),
             Text(_short(row.letter.error)),
             str(row.letter.attempt),
             shown["at"],
@@ -113,7 +114,8 @@ def _short(text: str) -> str:
 
 def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
     """One letter, whole."""
-    letter = finish(_find(settings, _place(place)))
+    found = finish(_find(settings, place if "/" in place else _place(place)))
+    letter = found.letter
     value = letter.record.value or b""
     if raw:
         click.get_binary_stream("stdout").write(value)
@@ -122,9 +124,12 @@ def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
         name: None if content is None else content.decode(errors="backslashreplace")
         for name, content in letter.record.headers
     }
-    data = _row(Listed(letter=letter, standing=None, serves_older=False))
-    del data["standing"], data["older_version_served"]
+    data = _row(found)
+    del data["older_version_served"]
+    if letter.source is None:
+        del data["standing"]  # nobody asked the index
     data |= {
+        "tag": letter.tag,
         "epoch": letter.epoch,
         "index": letter.index,
         "log": letter.log,
@@ -143,23 +148,33 @@ def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
 def _place(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)@(\d+)", text)
     if not found:
-        raise ConfigError(f"{text!r} is not a place: partition@offset, for example 3@1042")
+        raise ConfigError(
+            f"{text!r} is not a place: partition@offset, for example 3@1042, or the URI of an object of a source"
+        )
     return int(found[1]), int(found[2])
 
 
-async def _find(settings: Settings, place: tuple[int, int]) -> Letter:
+def _place_of(letter: Letter) -> str:
+    """What `show` takes."""
+    return in_line(letter.doc_id or "") if letter.source is not None else "{}@{}".format(*letter.place)
+
+
+async def _find(settings: Settings, place: str | tuple[int, int]) -> Listed:
+    """The newest letter of a record, by its place, or of an object, by its URI."""
     latest: Letter | None = None
     async with log_reader(settings) as reader:
-        async for found, _ in pages(reader, settings, None):
+        async for found, _ in pages(reader, settings, None, objects=True):
             for letter in found:
-                if letter.place == place:
+                if place == (letter.place if letter.source is None else letter.doc_id):
                     latest = letter
-    if latest is None:
-        raise PenstockError(
-            f"{settings.dead_letter_topic} has no record {place[0]}@{place[1]} of {settings.source.topic}: "
-            "`penstock dlq list --all` shows those that it has"
-        )
-    return latest
+        if latest is not None:
+            (row,) = await listed(settings, reader, None, [latest])
+            return row
+    what = f"object {place}" if isinstance(place, str) else "record {}@{}".format(*place)
+    raise PenstockError(
+        f"{settings.dead_letter_topic} has no {what} of {settings.source.topic}: `penstock dlq list --all` shows those "
+        "that it has"
+    )
 
 
 def purge(settings: Settings, before_ms: int | None, *, yes: bool) -> None:

@@ -19,6 +19,7 @@ TOLD = {
     "dead_lettered": "dead-lettered again",
     "given_up": "given up (--max-attempts)",
     "letter_gone": "gone from the dead letters meanwhile",
+    "to_ingest": "not replayed, but to be ingested again",
     "value_gone": "without a value, which the source topic lost",
 }
 """For people, by the name in JSON, where that is no word."""

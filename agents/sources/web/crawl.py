@@ -290,6 +290,7 @@ class Crawl:
         failure = self._collector.take(url, found, keep=self._to is not None) if isinstance(found, Outgoing) else found
         if failure:
             self._summary.fail(failure)
+            self._letter(url, failure)
             return False
         for doc, published in state.left(self._aim.seed, url):
             self._keep(state.document_row(doc, published))
@@ -325,6 +326,7 @@ class Crawl:
 
     def _visited(self, url: str) -> None:
         self._progress += 1
+        self._collector.mend(url)
         self._keep(self._pages.visit_row(self._aim.seed, url, self._number))
 
     def _follow(self, entry: Entry, page: Page) -> None:
@@ -352,6 +354,12 @@ class Crawl:
             self._fail(entry.url, reason)
         else:
             self._summary.fail(Failure(origin=entry.url, reason=reason))
+        self._letter(entry.url, Failure(origin=entry.url, reason=reason))
+
+    def _letter(self, url: str, failure: Failure) -> None:
+        """The page is a dead letter until it can be read, or nothing leads there."""
+        if self._to:
+            self._collector.fail(url, failure)
 
     def _fail(self, origin: str, reason: str) -> None:
         self._complete = False
@@ -389,6 +397,7 @@ class Crawl:
         if self._to is None:
             self._summary.gone += sum(1 for _ in state.gone(seed))
             return
+        await self._collector.mend_others(self._to, complete=self._over and self._complete)
         await self._flush(now=True)
         if self._over and self._complete:
             for url in self._pages.unvisited(seed, self._number):

@@ -11,6 +11,7 @@ from agents.settings import Settings
 from agents.sources import Outgoing, publish
 from agents.sources.publish import Change
 from agents.sources.state import Published, State
+from streams.dead_letter import Failed
 from streams.errors import PenstockError
 
 
@@ -38,11 +39,11 @@ class Producer:
         self.committed += kind is None
 
     async def send(
-        self, topic: str, *, key: bytes, value: bytes | None, headers: object = None
+        self, topic: str, *, key: bytes, value: bytes | None = None, headers: object = None
     ) -> "asyncio.Future[object]":
         self.sent.append((topic, key))
         future = asyncio.get_running_loop().create_future()
-        if self.error and value and len(value) > 10:
+        if self.error and (value is None or len(value) > 10):
             future.set_exception(self.error)
         else:
             future.set_result(SimpleNamespace(partition=0, offset=len(self.sent)))
@@ -83,6 +84,30 @@ def test_records_and_what_is_remembered_of_them_are_one_transaction(producer: Pr
         assert [topic for topic, _ in producer.sent] == ["documents"] * 2 + ["documents.sources"] * 2
         assert (producer.committed, producer.stopped) == (1, 1)
         assert state.published("k1") == Published(source="source", object="object", hash="hash", partition=0, offset=2)
+
+
+def test_a_letter_about_what_failed_its_row_and_other_records_are_one_transaction(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def there(*_: Any) -> bool:
+        return False
+
+    async def fail(state: State) -> None:
+        reader: Any = None
+        async with publish.publisher(Settings(), reader, state, "source", 1, 100, lambda _: None) as to:
+            await to.publish([], [], [Failed(source="source", object="object", tag="t", error="E", reason="r")])
+
+    monkeypatch.setattr(publish, "make_dead_letter_topic", there)
+    with State("log") as state:
+        asyncio.run(fail(state))
+        assert [topic for topic, _ in producer.sent] == ["documents.dlq", "documents.sources"]
+        assert (producer.committed, state.failures.is_over("source", "object")) == (1, True)
+    producer.error = MessageSizeTooLargeError()
+    with (
+        State("log") as state,
+        pytest.raises(PenstockError, match=r"documents\.dlq did not take .* max\.message\.bytes"),
+    ):
+        asyncio.run(fail(state))
 
 
 @pytest.mark.parametrize(

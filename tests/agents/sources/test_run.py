@@ -13,6 +13,7 @@ from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change, Passed
 from agents.sources.run import Ingestion
 from agents.sources.state import Row, State, hash_of
+from streams.dead_letter import Failed
 from streams.errors import PenstockError, RefusedError
 
 Objects = dict[str, dict[str, str]]
@@ -92,23 +93,27 @@ class MemoryTransactions:
         self.many = many
         self.log: list[tuple[str, str | None]] = []
         self.rows: list[Row] = []
+        self.letters: list[Failed] = []
         self._state = state
         self._left = left
         self._after = after
 
-    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
+    async def publish(
+        self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed] = ()
+    ) -> None:
         """All at once; or killed before, or after."""
-        assert changes or rows
+        assert changes or rows or failed
         assert len(changes) <= self.many
         self._left -= 1
         if self._left == 0 and not self._after:
             raise KilledError
         made = (change.row(self._state, 0, len(self.log) + n) for n, change in enumerate(changes))
-        written = [row for row in made if row] + list(rows)
+        written = [row for row in made if row] + list(rows) + [self._state.failures.row(one) for one in failed]
         for change in changes:
             value = change.outgoing.value
             self.log.append((change.outgoing.key.decode(), None if value is None else value.decode()))
         self.rows += written
+        self.letters += failed
         if self._left == 0:
             raise KilledError
         self._state.take(written)
@@ -120,6 +125,7 @@ class Topic:
     def __init__(self) -> None:
         self.log: list[tuple[str, str | None]] = []
         self.rows: list[Row] = []
+        self.letters: list[Failed] = []
 
     def ingest(
         self,
@@ -148,6 +154,7 @@ class Topic:
             finally:
                 self.log += to.log
                 self.rows += to.rows
+                self.letters += to.letters
         return summary
 
     @property

@@ -15,6 +15,7 @@ from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.shards import UNSEEN
 from agents.sources.publish import Change, Passed
 from agents.sources.state import Row, State
+from streams.dead_letter import Failed
 from streams.errors import AwayError
 from tests.agents.sources.kinesis.stream import RETENTION_MS, MemoryStream
 from tests.kit.aggregate import aggregate
@@ -38,7 +39,9 @@ class Topic:
         self.left = -1
         self.after = False
 
-    async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
+    async def publish(
+        self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed] = ()
+    ) -> None:
         """All at once; or killed before, or after."""
         assert len(changes) <= self.many
         self.left -= 1
@@ -285,7 +288,9 @@ def test_a_client_that_cancels_an_answer_is_away() -> None:
     """And no end that anybody asked for."""
 
     class Breaking(Topic):
-        async def publish(self, changes: Sequence[Change | Passed], rows: Sequence[Row]) -> None:
+        async def publish(
+            self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed] = ()
+        ) -> None:
             answer = asyncio.get_running_loop().create_future()
             answer.cancel()
             await answer

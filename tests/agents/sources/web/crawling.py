@@ -15,6 +15,7 @@ from agents.sources.state import Row, State
 from agents.sources.web.aim import Plan
 from agents.sources.web.fetching import Times
 from agents.sources.web.site import Manners, site_sources
+from streams.dead_letter import Failed
 from tests.agents.sources.test_run import MemoryTransactions
 
 FAST = Plan(delay_s=0.0, backoff_s=0.001)
@@ -28,6 +29,7 @@ class Crawled:
 
     log: list[tuple[str, str | None]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    letters: list[Failed] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def crawl(
@@ -68,6 +70,7 @@ class Crawled:
                 finally:
                     self.log += to.log
                     self.rows += to.rows
+                    self.letters += to.letters
 
         asyncio.run(work())
         return summary

@@ -16,6 +16,7 @@ from agents.sources import Failure
 from agents.sources.collecting import Deletes, Options
 from agents.sources.web.fetching import Times
 from streams.errors import RefusedError
+from tests.agents.sources.test_failures import standing
 from tests.agents.sources.test_run import KilledError
 from tests.agents.sources.web.crawling import FAST, HOME, SYNC, Crawled
 from tests.kit.website import Special, Website, bomb, generated, page, path_of, serving
@@ -167,6 +168,28 @@ def test_what_aborts_deletes_nothing(site: Website) -> None:
     assert paths(crawled, site) == {"/", "/a", "/c"}
     site.special.clear()
     assert crawled.crawl(site.url).failed == 0
+
+
+def test_a_page_that_fails_is_a_letter_until_it_can_be_read_or_nothing_leads_there(site: Website) -> None:
+    site.pages.update({"/": linking("a", "b"), "/a": linking(), "/b": linking()})
+    site.special.update({"/a": answering(500), "/b": answering(500)})
+    crawled = Crawled()
+    crawled.crawl(site.url, replace(SYNC, dry_run=True))
+    assert (crawled.letters, standing(crawled.rows)) == ([], set())
+    for _ in range(2):
+        crawled.crawl(site.url)
+        urls = {f"{site.url}/a", f"{site.url}/b"}
+        assert standing(crawled.rows) == urls
+        assert {(one.source, one.object, one.reason) for one in crawled.letters} == {
+            (f"{site.url}/", url, "it answers 500, 4 times") for url in urls
+        }
+        assert len(crawled.letters) == 2
+    del site.special["/a"]
+    crawled.crawl(site.url)
+    assert standing(crawled.rows) == {f"{site.url}/b"}
+    site.pages["/"] = linking("a")
+    crawled.crawl(site.url)
+    assert standing(crawled.rows) == set()
 
 
 def test_a_host_that_is_busy_is_waited_for(site: Website) -> None:
