@@ -1,22 +1,38 @@
 """How the records of the configured topic are read."""
 
+from collections.abc import Mapping
+from importlib.util import find_spec
+
 from agents.metrics import Metrics
+from agents.schemas.protoc import proto_reader
 from agents.schemas.registry import Make, SchemaRegistry
 from agents.settings import Settings
 from streams.avro import avro_reader
+from streams.errors import ConfigError
 from streams.form import FORM_HEADER, OWN, OWN_FORM, ForeignForm, Form
 from streams.mapping import Mapper
-from streams.protobuf import protobuf_reader
 from streams.values import FramedValues, JsonValues, Reader
 
-MAKES: dict[str, Make] = {"avro": avro_reader, "protobuf": protobuf_reader}
+
+def _avro_reader(schema: str, references: Mapping[str, str]) -> Reader:
+    return avro_reader(schema, list(dict.fromkeys(references.values())))
+
+
+MAKES: dict[str, Make] = {"avro": _avro_reader, "protobuf": proto_reader}
+NEEDS = {"avro": "fastavro", "protobuf": "grpc_tools"}
+"""Modules of the extras, which have the names of the formats."""
 
 
 def form_of(settings: Settings, metrics: Metrics | None = None) -> Form:
-    """Asks nobody yet; each has schemas of its own."""
+    """Asks nobody yet; each has schemas of its own. Raises ConfigError where an extra is missing."""
     source = settings.source
     mapper = Mapper(source.mapping.rules) if source.mapping else None
     if source.format in MAKES:
+        if find_spec(NEEDS[source.format]) is None:
+            raise ConfigError(
+                f"source.format = {source.format!r} needs {NEEDS[source.format]}: `pip install "
+                f"'penstock[{source.format}]'` brings it"
+            )
         readers: dict[int, Reader | str] = {}
         schemas = SchemaRegistry(
             source.schema_registry, source.format.upper(), MAKES[source.format], readers, metrics or Metrics()

@@ -8,7 +8,7 @@ import base64
 import itertools
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -34,8 +34,8 @@ PASSES = (408, 429)
 """Beside 5xx: what is asked again."""
 OPEN = 2
 """Of `penstock_breaker_state`."""
-Make = Callable[[str, Sequence[str]], Reader]
-"""A reader of a schema, and those that it refers to, each after its own. Raises ValueError."""
+Make = Callable[[str, Mapping[str, str]], Reader]
+"""A reader of a schema, and those that it refers to by name, each after its own. Raises ValueError. May block."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class SchemaRegistry:
                     told = await self._get(session, f"/schemas/ids/{number}")
                     references = await self._references(session, told, DEEPEST)
                 self._answers(None)
-                return self._make(self._schema(told), list(dict.fromkeys(references)))
+                return await asyncio.to_thread(self._make, self._schema(told), references)
             except _AwayError as exc:
                 self._answers(str(exc))
                 await asyncio.sleep(full_jitter_s(attempt, BACKOFF_S, BACKOFF_CAP_S))
@@ -115,9 +115,9 @@ class SchemaRegistry:
             raise _NoneError(f"it is {kind}, and source.format says {self._kind.lower()}")
         return str(told.get("schema"))
 
-    async def _references(self, session: ClientSession, told: dict[str, Any], left: int) -> list[str]:
-        """Schemas that it refers to, each after those that it refers to itself."""
-        found: list[str] = []
+    async def _references(self, session: ClientSession, told: dict[str, Any], left: int) -> dict[str, str]:
+        """Schemas that it refers to, by the names that it has for them, each after those that it refers to itself."""
+        found: dict[str, str] = {}
         for row in told.get("references") or ():
             if not left:
                 raise _NoneError(f"it refers to others more than {DEEPEST} deep")
@@ -127,14 +127,13 @@ class SchemaRegistry:
                 other = await self._get(session, path)
             except _NoneError as exc:
                 raise _NoneError(f"it refers to version {version} of {subject}, and that: {exc}") from exc
-            found += await self._references(session, other, left - 1)
-            found.append(str(other.get("schema")))
+            found |= await self._references(session, other, left - 1)
+            found[str(row.get("name") or subject)] = str(other.get("schema"))
         return found
 
     async def _get(self, session: ClientSession, path: str) -> dict[str, Any]:
-        format_ = {"format": "serialized"} if self._kind == "PROTOBUF" else {}
         try:
-            async with session.get(URL(self._url + path, encoded=True), params=format_, ssl=self._tls) as answer:
+            async with session.get(URL(self._url + path, encoded=True), ssl=self._tls) as answer:
                 raw = await answer.content.read(LARGEST_BYTES + 1)
                 while len(raw) <= LARGEST_BYTES and (more := await answer.content.read(LARGEST_BYTES)):
                     raw += more

@@ -27,6 +27,7 @@ from agents.sources.objects import Objects
 from agents.sources.obstores import azure_sources, gcs_sources
 from agents.sources.patterns import Patterns
 from agents.sources.reading import Ids
+from tests.kit.harness import PATIENCE_S
 from tests.kit.shared import alone
 
 AZURITE = "3.35.0"
@@ -153,7 +154,7 @@ def running(
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own

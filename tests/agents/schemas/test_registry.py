@@ -7,9 +7,9 @@ import pytest
 from pydantic import AnyHttpUrl, SecretStr
 
 from agents.metrics import Metrics
+from agents.schemas.form import MAKES
 from agents.schemas.registry import SchemaRegistry
 from agents.settings.sections import SchemaRegistrySettings
-from streams.avro import avro_reader
 from streams.errors import PenstockError
 from streams.values import Reader
 from tests.kit.harness import until
@@ -22,7 +22,7 @@ STRING = {"schema": '"string"'}
 def client(there: Registry, readers: dict[int, Reader | str], **login: str) -> SchemaRegistry:
     password = {"password": SecretStr(login["password"])} if "password" in login else {}
     settings = SchemaRegistrySettings(url=AnyHttpUrl(there.url), username=login.get("username"), **password)
-    return SchemaRegistry(settings, "AVRO", avro_reader, readers, Metrics())
+    return SchemaRegistry(settings, "AVRO", MAKES["avro"], readers, Metrics())
 
 
 async def _same(value: bool) -> bool:
