@@ -42,6 +42,11 @@ max_lag_option = click.option(
     show_default=True,
     help="Wait while the lag is above.",
 )
+metrics_option = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Meanwhile serve /metrics there, at admin.host; 0: at any free one.",
+)
 partitions_option = click.option(
     "--partitions", type=click.IntRange(1), default=8, show_default=True, help="Of a topic made now."
 )
@@ -110,6 +115,7 @@ def pattern_options(function: F) -> F:
                 metavar="SECONDS",
                 help="List again so long after each time, until Ctrl-C or SIGTERM.",
             ),
+            metrics_option,
         )
     ):
         function = option(function)
@@ -371,6 +377,7 @@ class _StartType(click.ParamType):
 @click.option("--once", is_flag=True, help="End when every shard is read up to now.")
 @click.option("--forget-missed", "forget", is_flag=True, help="What is listed as missed till now was sent again.")
 @click.option("--dry-run", is_flag=True, help="Say how far each shard is, and do nothing.")
+@metrics_option
 @max_lag_option
 @partitions_option
 @json_option

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agents.progress import Report
 from agents.sources import Told
 from agents.sources.collecting import AnySource, Summary
+from agents.sources.metrics import Metrics
 from agents.sources.publish import Wait
 from agents.sources.session import MissedError, Session
 from agents.stopping import end_if_asked
@@ -39,10 +40,20 @@ class Turn:
 class Watch:
     """Of sources. `every_s`: between two listings; without `events` there is nothing else."""
 
-    def __init__(self, session: Session, show: Show, tell: Tell, *, every_s: float | None, events: str | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        show: Show,
+        tell: Tell,
+        metrics: Metrics,
+        *,
+        every_s: float | None,
+        events: str | None,
+    ) -> None:
         self._session = session
         self._show = show
         self._tell = tell
+        self._metrics = metrics
         self._every_s = float("inf") if every_s is None else every_s
         self._events = events
 
@@ -76,12 +87,14 @@ class Watch:
             if not turn.known and not isinstance(exc, AwayError):
                 raise
             self._tell(source, exc)
+            self._metrics.broke_off(source.name)
             turn.failures += 1
             retry_s = min(RETRY_S * 2.0 ** min(turn.failures - 1, 10), LONGEST_RETRY_S, self._every_s)
             turn.look_at = time.monotonic() + retry_s
             return
         turn.known, turn.failures = True, 0
         turn.look_at = min(turn.list_at, time.monotonic() + LISTEN_S) if self._events else turn.list_at
+        self._metrics.passed(source.name, summary)
         if summary:
             self._tell(source, summary)
 

@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez`, `/readyz` and `/statusz` of a worker, on loopback unless told otherwise."""
+"""`/metrics`, `/livez`, `/readyz` and `/statusz` of what goes on until stopped, on loopback unless told otherwise."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +16,7 @@ Reasons = Callable[[], list[str]]
 
 
 class Admin:
-    """The HTTP server for people and machines that watch the worker. Read only."""
+    """The HTTP server for people and machines that watch a worker, or a source. Read only."""
 
     def __init__(
         self,
@@ -26,8 +26,11 @@ class Admin:
         live: Reasons,
         ready: Reasons,
         status: Callable[[], dict[str, Any]],
+        setting: str = "admin.port",
     ) -> None:
+        """`setting`: what says which port it is."""
         self._settings = settings
+        self._setting = setting
         self._registry = registry
         self._status = status
         app = web.Application()
@@ -41,16 +44,17 @@ class Admin:
         )
         self._runner = web.AppRunner(app, access_log=None)
 
-    async def start(self) -> None:
-        """Listen. Raises PenstockError when the port is taken."""
+    async def start(self) -> int:
+        """Listen. Returns the port. Raises PenstockError when it is taken."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
         except OSError as exc:
             raise PenstockError(
                 f"admin port {self._settings.port} on {self._settings.host} cannot be used ({exc.strerror}): "
-                "another worker has it? set admin.port (0 takes any free one)"
+                f"another worker has it? set {self._setting} (0 takes any free one)"
             ) from exc
+        return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         """Close."""

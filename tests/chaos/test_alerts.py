@@ -1,6 +1,7 @@
 """Every alert fires by its real cause on a real Prometheus, and clears; every panel of the dashboard shows data."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from agents.settings.environment import cache_dir
 from models.onnx.session import available_providers
 from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries
+from tests.stack.test_stores import watching as ingesting
 
 MODEL_SPEED = "fast"
 
@@ -26,6 +28,7 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
     rules = faster(RULES.read_text())
     for window in ("rebalances_total[{}s]", "worker_info[{}s]", "offset {}s"):  # starts take seconds, or minutes
         rules = rules.replace(window.format(15), window.format(300))
+    rules = rules.replace("timestamp_seconds) > 86400", "timestamp_seconds) > 10")
     fired: set[str] = set()
     shown: set[str] = set()
 
@@ -115,6 +118,17 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
         watching.scrape([loses.admin_port])
         await fires("PenstockRecordsLost")
         assert await asyncio.to_thread(loses.terminate) == 0
+
+        folder = tmp_path / "docs"
+        folder.mkdir()
+        (folder / "good.md").write_text("# Good")
+        (folder / "bad.txt").write_bytes(b"a\0b")
+        port = free_port()
+        async with ingesting(world, "files", folder, "--watch", "1", "--metrics-port", port):
+            watching.scrape([port])
+            await fires("PenstockSourceFails")
+            shutil.rmtree(folder)
+            await fires("PenstockSourceStale")
 
         refuses = world.start_worker({"PENSTOCK_SPLIT__MAX_CHARS": "300"})  # the index has another contract
         watching.scrape([refuses.admin_port])

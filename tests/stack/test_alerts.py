@@ -9,6 +9,7 @@ from prometheus_client import Metric
 
 from agents.metrics import Metrics
 from agents.settings.environment import cache_dir
+from agents.sources.metrics import Metrics as SourceMetrics
 from tests.kit.prometheus import DASHBOARD, OPS, RULES, alerts, binaries, queries
 
 RUNBOOK = OPS.parent / "runbook.md"
@@ -64,7 +65,8 @@ def test_jobs_have_the_name_that_the_alert_goes_by() -> None:
 
 def test_alerts_panels_and_scaling_ask_for_metrics_that_there_are() -> None:
     """By name; that each fires, or shows something, is seen on a real Prometheus in `make chaos`."""
-    ours = {name for family in Metrics().registry.collect() for name in (family.name, *sampled(family))}
+    families = [*Metrics().registry.collect(), *SourceMetrics(["s"]).registry.collect()]
+    ours = {name for family in families for name in (family.name, *sampled(family))}
     for what in (*queries().values(), *(alert["expr"] for alert in alerts())):
         assert set(re.findall(r"penstock_\w+", what)) <= ours, what
 

@@ -110,6 +110,7 @@ def _ingest(
     as_json: bool,
     every_s: float | None = None,
     events: str | None = None,
+    metrics_port: int | None = None,
     **rest: Any,
 ) -> None:
     """With a bar, and what came of it. Raises PenstockError when anything failed."""
@@ -117,8 +118,10 @@ def _ingest(
     watched = every_s is not None or events is not None
     options = Options(max_deletes=deletes, watched=watched, **rest)
     if watched:
-        watch(settings, sources, options, every_s=every_s, events=events, as_json=as_json)
+        watch(settings, sources, options, every_s=every_s, events=events, metrics_port=metrics_port, as_json=as_json)
         return
+    if metrics_port is not None:
+        raise ConfigError("--metrics-port is for a run that goes on: give it --watch SECONDS, or --events TOPIC")
     with shown() as (report, wait):
         summary = finish(run(settings, sources, options, report, wait))
     if as_json:

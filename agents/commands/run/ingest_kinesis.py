@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.commands.common import say
+from agents.commands.run.metrics_port import metrics_served
 from agents.commands.run.output import console, counted, print_json, when
 from agents.commands.run.progress import EVERY_S, progress_bar
 from agents.settings import Settings
@@ -17,6 +18,7 @@ from agents.sources.kinesis import Missed, Stream, Summary
 from agents.sources.kinesis.bridge import Options
 from agents.sources.kinesis.documents import Naming
 from agents.sources.kinesis.run import Standing, run, standing
+from agents.sources.metrics import Metrics
 from agents.stopping import Stopped, cancellable, finish
 from streams.errors import ConfigError, PenstockError
 
@@ -34,6 +36,7 @@ def kinesis(
     by: Literal["json", "partition-key"],
     prefix: str,
     dry_run: bool,
+    metrics_port: int | None,
     as_json: bool,
     **rest: Any,
 ) -> None:
@@ -43,6 +46,11 @@ def kinesis(
     except ModuleNotFoundError as exc:
         raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[kinesis]'` brings it") from exc
     options = Options(naming=Naming(by=by, prefix=prefix), **rest)
+    summary, metrics = Summary(), Metrics([stream])
+
+    async def publish(opened: Stream) -> None:
+        async with metrics_served(settings, metrics_port, metrics):
+            await _publish(settings, opened, options, summary, metrics, stream)
 
     async def on(work: Callable[[Stream], Awaitable[None]]) -> None:
         async with connected(stream, endpoint=endpoint, region=region) as opened:
@@ -51,10 +59,8 @@ def kinesis(
     if dry_run:
         finish(on(lambda opened: _say_standing(settings, opened, as_json=as_json)))
         return
-    summary = Summary()
     try:
-        work = partial(on, lambda opened: _publish(settings, opened, options, summary, stream))
-        finish(cancellable(work))  # what is open when it is cut off is aborted
+        finish(cancellable(partial(on, publish)))  # what is open when it is cut off is aborted
     except Stopped:
         if options.once:
             raise
@@ -66,7 +72,9 @@ def kinesis(
         raise PenstockError(_failed(summary))
 
 
-async def _publish(settings: Settings, stream: Stream, options: Options, summary: Summary, name: str) -> None:
+async def _publish(
+    settings: Settings, stream: Stream, options: Options, summary: Summary, metrics: Metrics, name: str
+) -> None:
     """With a line that tells how far it is."""
     with progress_bar() as bar:
         begun = time.monotonic()
@@ -83,6 +91,8 @@ async def _publish(settings: Settings, stream: Stream, options: Options, summary
             nonlocal told
             while True:
                 await asyncio.sleep(LOOK_S)
+                totals = {"invalid": summary.rejected, "failed": len(summary.missed)}
+                metrics.streamed(name, summary.up_to_s, published=summary.published - summary.rejected, **totals)
                 bar.update(task, completed=summary.published, description=f"publishing {name}, {_how_far(summary)}")
                 if not bar.console.is_terminal and time.monotonic() - told >= EVERY_S:
                     told = time.monotonic()

@@ -8,12 +8,14 @@ from functools import partial
 from rich.text import Text
 
 from agents.commands.common import say
+from agents.commands.run.metrics_port import metrics_served
 from agents.commands.run.output import print_json_line, when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Failure
 from agents.sources.collecting import AnySource, Options, Summary
+from agents.sources.metrics import Metrics
 from agents.sources.publish import Wait
 from agents.sources.session import session
 from agents.sources.watch import Watch
@@ -46,6 +48,7 @@ def watch(
     *,
     every_s: float | None,
     events: str | None,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Until a signal, which is no failure: the transaction that is open then is ended. Raises ConfigError."""
@@ -60,9 +63,10 @@ def watch(
         )
 
     async def work() -> None:
-        async with session(settings, sources, options) as made:
+        metrics = Metrics(source.name for source in sources)
+        async with metrics_served(settings, metrics_port, metrics), session(settings, sources, options) as made:
             show, tell = partial(shown, transient=True), Teller(settings, as_json=as_json)
-            await Watch(made, show, tell, every_s=every_s, events=events).run(sources)
+            await Watch(made, show, tell, metrics, every_s=every_s, events=events).run(sources)
 
     try:
         finish(work())

@@ -130,7 +130,7 @@ class Summary:
     """What became of a run. `rejected`: records that are no documents: published, for workers to dead-letter.
 
     `missed`: all that is on the list, that of earlier runs too. `shards`: being read. `behind_ms`: of the shard that is
-    behind most, by its last page.
+    behind most, by its last page. `up_to_s`: what came before then is published, epoch seconds; None before the first.
     """
 
     published: int = 0
@@ -138,3 +138,4 @@ class Summary:
     missed: list[Missed] = field(default_factory=list)
     shards: int = 0
     behind_ms: int = 0
+    up_to_s: float | None = None

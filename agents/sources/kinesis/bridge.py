@@ -6,6 +6,7 @@ of its parents is committed. Killed at any moment, it is gone on with by the nex
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -245,6 +246,7 @@ class Bridge:
         self._summary.missed += missed
         self._summary.shards = len(self._readers)
         self._summary.behind_ms = max((reader.behind_ms for reader in self._readers.values()), default=0)
+        self._summary.up_to_s = time.time() - self._summary.behind_ms / 1000
         if bad and bad[0].outgoing:
             first = {"first": bad[0].outgoing.origin, "reason": bad[0].reason}
             logger.warning("records that are no documents", extra={"count": len(bad), **first})
