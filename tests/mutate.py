@@ -753,6 +753,13 @@ MUTATIONS = [
         "test_what_an_object_has_not_any_more_counts_as_a_deletion",
     ),
     Mutation(
+        "a source's documents may have ids by two kinds of options",
+        "agents/sources/session.py",
+        "            await told.read_into(state)\n            require_same(state, source.name, self._options)\n",
+        "            await told.read_into(state)\n",
+        "test_other_ids_are_refused_or_given_to_all",
+    ),
+    Mutation(
         "a document of another source is overwritten",
         "agents/sources/collecting.py",
         "if before and before.source != name:",

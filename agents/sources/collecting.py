@@ -8,6 +8,7 @@ from agents.progress import Report
 from agents.sources import Failure, Outgoing, PassedOver, Source
 from agents.sources.failures import failure_key
 from agents.sources.publish import MANY, Change, Transactions, Wait, size_of
+from agents.sources.reading import Ids
 from agents.sources.state import NOWHERE, Published, Row, State, document_key, hash_of
 from streams.dead_letter import Failed
 from streams.errors import RefusedError
@@ -37,6 +38,7 @@ class Options:
 
     `dry_run`: publish and remember nothing. `partitions`: of a topic that is made now. `delete_excluded`: what is
     excluded is gone. `watched`: it is run again and again, so that what is refused or fails is told, and waits.
+    `ids`: how the sources name their documents.
     """
 
     sync: bool = False
@@ -48,6 +50,7 @@ class Options:
     watched: bool = False
     max_lag: int = 10_000
     partitions: int = 8
+    ids: Ids = Ids()  # noqa: RUF009 - frozen
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,7 +174,7 @@ class Collector:
         if before and before.object not in (object_id, NOWHERE) and self._state.is_away(before.object):
             self.keep(*self._state.object_row(name, before.object, None))  # should it come back as it was, it is read
         value = outgoing.value or b""
-        now = Published(source=name, object=object_id, hash=hash_of(value))
+        now = Published(source=name, object=object_id, hash=hash_of(value), named=self._options.ids.told)
         if before is None or before.hash != now.hash or self._options.again:
             self._changes.append(Change(outgoing=outgoing, published=now))
             self._rows.pop(document_key(doc), None)  # that it left another object: the record's own row says so
@@ -179,6 +182,17 @@ class Collector:
         elif before.object != object_id:
             self.keep(*self._state.document_row(doc, replace(before, object=object_id)))
         return None
+
+    def leave(self, doc: str, published: Published, *, some: bool) -> bool:
+        """A document that its object does not have any more. Returns whether it waits for `delete_gone`.
+
+        Where the object has `some` others, one that only got another id is deleted at once, allowed by `again`.
+        """
+        if some and self._options.sync and published.named not in (None, self._options.ids.told):
+            self._changes.append(deletion(doc))
+            return False
+        self.keep(*self._state.document_row(doc, published))
+        return True
 
     async def delete_gone(self, to: Transactions, last: Row | None, *, complete: bool) -> None:
         """Tombstones for what is gone, where that is wanted and the listing is complete, then their rows.
@@ -193,7 +207,7 @@ class Collector:
             return
         for number, doc in enumerate(self._state.gone(self._source)):
             self._report(f"deleting {self._source}", number, gone)
-            self._changes.append(Change(outgoing=Outgoing(key=doc.encode(), value=None, origin=doc), published=None))
+            self._changes.append(deletion(doc))
             await self.flush_when_full(to)
         for name in self._state.gone_objects(self._source):
             self.keep(*self._state.object_row(self._source, name, None))
@@ -257,3 +271,8 @@ class Collector:
         deleted = sum(change.published is None for change in changes)
         self._summary.deleted += deleted
         self._summary.published += len(changes) - deleted
+
+
+def deletion(doc: str) -> Change:
+    """The tombstone of a document."""
+    return Change(outgoing=Outgoing(key=doc.encode(), value=None, origin=doc), published=None)

@@ -33,6 +33,11 @@ class Ids:
     by: Literal["uri", "relative"] = "uri"
     prefix: str = ""
 
+    @property
+    def told(self) -> str:
+        """As it is remembered with each document: `uri:PREFIX`."""
+        return f"{self.by}:{self.prefix}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:

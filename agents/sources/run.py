@@ -123,7 +123,7 @@ class Ingestion:
         rows = self._state.to_fetch(self._source.name, again=self._options.again)
         for number, listed in enumerate(rows):
             self._report(doing, number, self._listing.changed)
-            read, failures = listed, 0
+            read, some, failures = listed, False, 0
             first: Failure | None = None
             async for found in self._source.fetch(listed):
                 if isinstance(found, Listed):
@@ -131,6 +131,7 @@ class Ingestion:
                     continue
                 failure: Failure | None = found if isinstance(found, Failure) else None
                 if isinstance(found, Outgoing):
+                    some = True
                     await self._look_where_it_was(found)
                     failure = self._collector.take(listed.id, found, keep=to is not None)
                 if failure:
@@ -147,8 +148,7 @@ class Ingestion:
                 self._state.put_off(listed, failed=not whole)
             if whole and to:
                 for doc, published in self._state.left(self._source.name, listed.id):
-                    self._collector.keep(*self._state.document_row(doc, published))
-                    self._some_left = True
+                    self._some_left |= self._collector.leave(doc, published, some=some)
                     await self._collector.flush_when_full(to)
                 self._collector.keep(*self._state.object_row(self._source.name, listed.id, read.tag, read.version))
                 self._collector.mend(listed.id)

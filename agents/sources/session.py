@@ -10,6 +10,7 @@ from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Source, Told
 from agents.sources.collecting import AnySource, Crawled, Options, Run, Summary, Work
+from agents.sources.naming import require_same, tell_left
 from agents.sources.notifications import Notifications, Place
 from agents.sources.publish import Publisher, Wait, publisher
 from agents.sources.run import Ingestion
@@ -56,6 +57,7 @@ class Session:
         if self._options.dry_run or self._options.strict:
             await told.read_into(state)
             for source in sources:
+                require_same(state, source.name, self._options)
                 await self._work(source, state, summary, report, wait).try_out()
         if self._topic is None or self._options.dry_run or summary.failed:
             return summary
@@ -63,6 +65,7 @@ class Session:
         for source in sources:
             async with self._publishing(source, state, told, wait) as to:
                 await self._work(source, state, summary, report, wait).publish_all(to)
+                tell_left(state, source.name, self._options, summary)
         return summary
 
     def _work(self, source: AnySource, state: State, summary: Summary, report: Report, wait: Wait) -> Work:
@@ -127,6 +130,7 @@ class Session:
             self._settings, self._reader, state, source.name, count, self._options.max_lag, wait
         ) as to:
             await told.read_into(state)
+            require_same(state, source.name, self._options)
             yield to
 
     async def _known(self) -> tuple[State, StateTopic]:

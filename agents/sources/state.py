@@ -3,14 +3,14 @@
 Rows of the topic are written in the transaction of the records that they are about, by `agents.sources.publish`:
 
     ["object", source, object]   {"tag", "log", "version"?}                                  all of it was published
-    ["document", doc]            {"source", "object", "hash", "log", "partition", "offset"}  its newest record
+    ["document", doc]            {"source", "object", "hash", "log", "partition", "offset", "named"}  its newest record
     ["events", source, topic]    {"log", "of", "offsets"}         up to where notifications of changes led to records
 
 Pages of sites have rows of their own: `agents.sources.pages`. So has what failed: `agents.sources.failures`.
 
 `of` is the log of that topic. `log` is that of the source topic (`Described.log`): what was published to another one is
 in no topic now, so that the object is fetched again, its documents are published again, and the place in notifications
-is void. Whose a document is stays.
+is void. Whose a document is stays, and so does `named`: by which options it got its id (`Ids.told`).
 
 Of a stream, which is read on and on, how far that is: `agents.sources.kinesis.memory` says what is in these.
 
@@ -41,8 +41,9 @@ Row = tuple[bytes, bytes | None]
 
 _TABLES = """
 CREATE TABLE objects (source TEXT, object TEXT, tag TEXT, PRIMARY KEY (source, object)) WITHOUT ROWID;
-CREATE TABLE documents (doc TEXT PRIMARY KEY, source TEXT, object TEXT, hash TEXT, partition INT, offset INT)
-    WITHOUT ROWID;
+CREATE TABLE documents (
+    doc TEXT PRIMARY KEY, source TEXT, object TEXT, hash TEXT, partition INT, offset INT, named TEXT
+) WITHOUT ROWID;
 CREATE INDEX documents_by_object ON documents (source, object);
 CREATE TABLE listed (object TEXT PRIMARY KEY, tag TEXT, size INT, place INT, read TEXT DEFAULT 'no') WITHOUT ROWID;
 CREATE INDEX listed_by_place ON listed (place);
@@ -79,13 +80,26 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The newest record of a document: its source and object, its hash, its place. No hash: it is in another log."""
+    """The newest record of a document: its source and object, its hash, its place. No hash: it is in another log.
+
+    `named`: by which options it got its id, as `Ids.told`.
+    """
 
     source: str
     object: str
     hash: str | None
     partition: int = -1
     offset: int = -1
+    named: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOtherwise:
+    """Documents of a source that got their ids by other options: how many, one of them, and its `named`."""
+
+    count: int
+    doc: str
+    named: str
 
 
 def hash_of(value: bytes) -> str:
@@ -138,8 +152,8 @@ class State(Scratch):
         told = orjson.loads(value)
         known = told["hash"] if told["log"] == self.log else None
         self._db.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
-            (doc, told["source"], told["object"], known, told["partition"], told["offset"]),
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (doc, told["source"], told["object"], known, told["partition"], told["offset"], told.get("named")),
         )
 
     def object_row(self, source: str, name: str, tag: str | None, version: str | None = None) -> Row:
@@ -157,6 +171,7 @@ class State(Scratch):
                 "log": self.log,
                 "partition": published.partition,
                 "offset": published.offset,
+                "named": published.named,
             }
         )
 
@@ -238,6 +253,15 @@ class State(Scratch):
         count: int = self._db.execute("SELECT COUNT(*) FROM documents WHERE source = ?", (source,)).fetchone()[0]
         return count
 
+    def named_otherwise(self, source: str, named: str) -> NamedOtherwise | None:
+        """Documents of the source that got their ids by other options than these; None when there are none."""
+        query = "SELECT COUNT(*), MIN(doc) FROM documents WHERE source = ? AND named != ?"
+        count, doc = self._db.execute(query, (source, named)).fetchone()
+        if not count:
+            return None
+        before = self._db.execute("SELECT named FROM documents WHERE doc = ?", (doc,)).fetchone()[0]
+        return NamedOtherwise(count, doc, before)
+
     def to_fetch(self, source: str, *, again: bool) -> Iterator[Listed]:
         """Objects that changed or are new, or all of them, in the listing's order."""
         query = f"""SELECT object, tag, size, place FROM listed WHERE place > ? AND (? OR NOT {UNCHANGED})
@@ -261,9 +285,10 @@ class State(Scratch):
 
     def published(self, doc: str) -> Published | None:
         """What was published of a document, by whichever source; None when nothing was."""
-        query = "SELECT source, object, hash, partition, offset FROM documents WHERE doc = ?"
+        query = "SELECT source, object, hash, partition, offset, named FROM documents WHERE doc = ?"
         row = self._db.execute(query, (doc,)).fetchone()
-        return row and Published(source=row[0], object=row[1], hash=row[2], partition=row[3], offset=row[4])
+        fields = ("source", "object", "hash", "partition", "offset", "named")
+        return row and Published(**dict(zip(fields, row, strict=True)))
 
     def see(self, doc: str, name: str) -> str:
         """An object has the document. Returns the one in which it was seen first."""
@@ -288,12 +313,18 @@ class State(Scratch):
 
     def left(self, source: str, name: str) -> Iterator[tuple[str, Published]]:
         """Documents that an object had when it was read before, and was read without now."""
-        query = """SELECT doc, hash, partition, offset FROM documents WHERE source = ? AND object = ? AND doc > ?
+        query = """SELECT doc, hash, partition, offset, named FROM documents WHERE source = ? AND object = ? AND doc > ?
             AND doc NOT IN (SELECT doc FROM seen) ORDER BY doc LIMIT ?"""
         last = ""
         while rows := self._db.execute(query, (source, name, last, MANY)).fetchall():
-            for doc, known, partition, offset in rows:
-                yield doc, Published(source=source, object=NOWHERE, hash=known, partition=partition, offset=offset)
+            for doc, known, *place, named in rows:
+                partition, offset = place
+                yield (
+                    doc,
+                    Published(
+                        source=source, object=NOWHERE, hash=known, partition=partition, offset=offset, named=named
+                    ),
+                )
             last = rows[-1][0]
 
     def gone(self, source: str) -> Iterator[str]:

@@ -150,6 +150,23 @@ def test_what_fails_is_listed_and_the_rest_goes_on(world: World, tmp_path: Path)
     assert ingest(world, folder, "--sync", "--max-deletes", "5")["deleted"] == 1
 
 
+def test_other_ids_are_refused_or_given_to_all(world: World, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 4)
+    ingest(world, folder, "--partitions", "2", "--prefix", "old/")
+    (folder / "4.md").write_text("New.")
+    found = ingest(world, folder, "--prefix", "new/", "--dry-run", code=3)
+    assert "got ids by `--prefix old/`, and `--prefix new/`" in found["stderr"]
+    found = ingest(world, folder, "--prefix", "new/", "--id", "relative", code=3)
+    assert "Run it with `--id uri --prefix old/`; or `penstock ingest … --again --sync`" in found["stderr"]
+    assert len(asyncio.run(records(world))) == 4, "nothing was published"
+    found = ingest(world, folder, "--prefix", "new/", "--id", "relative", "--again", "--sync")
+    assert (found["published"], found["deleted"]) == (5, 4)
+    made = sorted(asyncio.run(records(world)), key=lambda one: (one.partition, one.offset))
+    last = {record.key: record.value for record in made}
+    assert sorted(key for key, value in last.items() if key and value) == [b"new/%d.md" % n for n in range(5)]
+    assert ingest(world, folder, "--prefix", "new/", "--id", "relative", "--sync")["published"] == 0
+
+
 def test_files_that_are_empty_now_are_deletions_and_bounded_as_such(world: World, tmp_path: Path) -> None:
     """A full disk, a copy that died: what was there must not go because of it."""
     folder = folder_of(tmp_path, 10)

@@ -34,8 +34,8 @@ def files(
     **rest: Any,
 ) -> None:
     """Publish what changed in these files and folders."""
-    sources = file_sources(paths, Ids(by=by, prefix=prefix), patterns(include, exclude))
-    _ingest(settings, sources, **rest)
+    ids = Ids(by=by, prefix=prefix)
+    _ingest(settings, file_sources(paths, ids, patterns(include, exclude)), ids=ids, **rest)
 
 
 def s3(settings: Settings, uris: Sequence[str], *, endpoint: str | None, region: str | None, **rest: Any) -> None:
@@ -77,7 +77,9 @@ def web(
     names = ("depth", "max_pages", "delay_s", "concurrency", "sitemaps", "ignored")
     plan = Plan(**{name: rest.pop(name) for name in names})
     manners = Manners(contact=contact, allow_private=allow_private)
-    _ingest(settings, site_sources(urls, Ids(prefix=prefix), patterns(include, exclude), plan, manners), **rest)
+    ids = Ids(prefix=prefix)
+    sources = site_sources(urls, ids, patterns(include, exclude), plan, manners)
+    _ingest(settings, sources, ids=ids, **rest)
 
 
 @contextmanager
@@ -99,7 +101,8 @@ def _stores(
     exclude: Sequence[str],
     **rest: Any,
 ) -> None:
-    _ingest(settings, make(Ids(by=by, prefix=prefix), patterns(include, exclude)), **rest)
+    ids = Ids(by=by, prefix=prefix)
+    _ingest(settings, make(ids, patterns(include, exclude)), ids=ids, **rest)
 
 
 def _ingest(

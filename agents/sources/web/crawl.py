@@ -293,7 +293,8 @@ class Crawl:
             self._letter(url, failure)
             return False
         for doc, published in state.left(self._aim.seed, url):
-            self._keep(state.document_row(doc, published))
+            if self._to:
+                self._collector.leave(doc, published, some=True)
         return True
 
     def _moved(self, entry: Entry, target: str | None) -> None:

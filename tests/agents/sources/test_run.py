@@ -1,7 +1,10 @@
 """What a run of any source does: with a source and transactions in memory, edits and kills at random."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,8 +12,10 @@ from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
 from agents.sources.collecting import Deletes, Options, Summary
+from agents.sources.naming import require_same, tell_left
 from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change, Passed
+from agents.sources.reading import Ids
 from agents.sources.run import Ingestion
 from agents.sources.state import Row, State, hash_of
 from streams.dead_letter import Failed
@@ -145,9 +150,11 @@ class Topic:
             state.take(self.rows)
             to = MemoryTransactions(state, many, left, after=after)
             try:
+                require_same(state, source.name, options)
                 ingestion = Ingestion(source, state, options, summary, lambda *_: None, 0)
                 if names is None:
                     asyncio.run(ingestion.publish_all(to))
+                    tell_left(state, source.name, options, summary)
                 else:
                     row = (PLACE, b"%d" % len(self.rows))
                     asyncio.run(ingestion.publish_some(source, names, to, row, deleted_lately=lately))
@@ -410,3 +417,73 @@ def test_an_object_that_comes_back_as_it_was_has_its_documents_again() -> None:
     topic.ingest(MemorySource({"A": {"a": "x"}}), Options())
     topic.ingest(MemorySource(there), ANY)
     assert topic.documents == {"a": "y", "b": "x"}
+
+
+def named(objects: Objects, prefix: str) -> Objects:
+    return {name: {prefix + doc: text for doc, text in documents.items()} for name, documents in objects.items()}
+
+
+def naming(prefix: str, **options: Any) -> Options:
+    return Options(ids=Ids(prefix=prefix), **options)
+
+
+def test_other_ids_of_what_was_published_are_refused_before_anything_is_written() -> None:
+    topic, there = Topic(), {"A": {"a": "x", "b": "x"}}
+    topic.ingest(MemorySource(named(there, "old/")), naming("old/"))
+    there["B"] = {"c": "x"}
+    before = list(topic.log)
+    for options in ({}, {"again": True}, {"sync": True}):
+        with pytest.raises(RefusedError) as refused:
+            topic.ingest(MemorySource(named(there, "new/")), naming("new/", **options))
+        assert "2 documents of memory:/ (old/a…) got ids by `--prefix old/`, and `--prefix new/`" in str(refused.value)
+        assert "Run it with `--prefix old/`; or `penstock ingest … --again --sync`" in str(refused.value)
+    assert topic.log == before
+    topic.ingest(MemorySource(named(there, "old/")), naming("old/"))
+    assert topic.documents == {"old/a": "x", "old/b": "x", "old/c": "x"}
+
+
+@given(
+    st.lists(
+        st.tuples(objects.filter(apart), st.sampled_from(["", "a", "ab"]), st.lists(kills, max_size=3)),
+        min_size=2,
+        max_size=4,
+    ),
+    st.integers(1, 3),
+)
+def test_all_get_new_ids_and_no_old_one_stays(
+    steps: list[tuple[Objects, str, list[tuple[int, bool]]]], many: int
+) -> None:
+    """Whatever was edited besides, and killed; an id may be that of another document after that."""
+    topic = Topic()
+    for plain, prefix, killed in steps:
+        options = naming(prefix, again=True, sync=True, max_deletes=Deletes(share=1.0))
+        there = named(plain, prefix)
+        for left, after in killed:
+            with contextlib.suppress(KilledError):
+                topic.ingest(MemorySource(there), options, many=many, left=left, after=after)
+        assert topic.ingest(MemorySource(there), options, many=many).failed == 0
+        assert topic.documents == {doc: text for documents in there.values() for doc, text in documents.items()}
+        topic.ingest(MemorySource(there), naming(prefix))
+
+
+def test_what_gets_new_ids_is_no_deletion_that_has_to_be_allowed() -> None:
+    topic, there = Topic(), {"A": {"a": "x", "b": "x"}, "B": {"c": "x"}}
+    topic.ingest(MemorySource(named(there, "old/")), naming("old/"))
+    options = naming("new/", again=True, sync=True, max_deletes=Deletes(count=0))
+    there["B"] = {}
+    with pytest.raises(RefusedError, match="1 of 3 documents"):
+        topic.ingest(MemorySource(named(there, "new/")), options)
+    assert topic.documents == {"new/a": "x", "new/b": "x", "old/c": "x"}
+
+
+def test_what_keeps_its_old_id_is_a_failure_of_the_run() -> None:
+    topic, there = Topic(), {"A": {"a": "x"}, "B": {"b": "x"}, "C": {"c": "x"}}
+    topic.ingest(MemorySource(named(there, "old/")), naming("old/"))
+    options, there = naming("new/", again=True, sync=True), named(there, "new/")
+    summary = topic.ingest(MemorySource(there, bad=["new/b"], excluded=["C"]), options)
+    assert summary.failures[-1].reason.startswith("2 documents keep the ids of `--prefix old/` (old/b…)")
+    with pytest.raises(RefusedError, match="2 documents of memory:/"):
+        topic.ingest(MemorySource(there), naming("new/"))
+    excluded = replace(options, delete_excluded=True, max_deletes=Deletes(count=1))
+    assert topic.ingest(MemorySource(there, excluded=["C"]), excluded).failed == 0
+    assert topic.documents == {"new/a": "x", "new/b": "x"}
