@@ -47,7 +47,8 @@ def explain(error: Any, path: Path | None) -> str:
     section, _, key = name.partition(".")
     where = set_by(section, key) or path or "the settings"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, [*_known_names(), *Settings.model_fields], n=1)
+        known = _known_tables() if isinstance(error["input"], dict) else _known_names()
+        near = difflib.get_close_matches(name, list(known), n=1)
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key:  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
@@ -88,6 +89,11 @@ def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iter
             yield before + name
         for section in sections:
             yield from _known_names(section, f"{before}{name}.")
+
+
+def _known_tables() -> set[str]:
+    """Every section, with those that it is in."""
+    return {name[: dot.start()] for name in _known_names() for dot in re.finditer(r"\.", name)}
 
 
 def _is_section(kind: Any) -> TypeGuard[type[Section]]:

@@ -15,6 +15,8 @@ from agents.sources import PassedOver
 from streams.errors import ConfigError
 
 ANY = "**"
+NOTHING = "(?!)"
+"""What Python makes of a bracket that no character matches."""
 EXCLUDED = PassedOver(kind="excluded")
 """An object, or a folder that nobody goes into."""
 
@@ -23,10 +25,12 @@ class Pattern:
     """One of them. Takes time in proportion to pattern times path, whatever is in them."""
 
     def __init__(self, glob: str) -> None:
-        """Raises ConfigError for what matches nothing."""
+        """Raises ConfigError for what matches nothing, or has a bracket that nothing closes."""
         plain = glob.removeprefix("/")
         if not plain.strip("/"):
             raise ConfigError(f"--include or --exclude {glob!r}: a pattern such as '*.tmp' or 'drafts/**' is needed")
+        if wrong := next(filter(None, map(_why_not, plain.split("/"))), None):
+            raise ConfigError(f"--include or --exclude {glob!r}: {wrong}")
         below = plain.endswith("/")
         names = (plain.rstrip("/") if below else plain).split("/")
         if len(names) == 1 and not glob.startswith("/"):
@@ -69,6 +73,20 @@ class Patterns:
 def patterns(include: Sequence[str], exclude: Sequence[str]) -> Patterns:
     """Of an option's values. Raises ConfigError."""
     return Patterns(tuple(map(Pattern, include)), tuple(map(Pattern, exclude)))
+
+
+def _why_not(name: str) -> str | None:
+    """What is wrong with a part of a pattern; None where nothing is."""
+    at = 0
+    while (begin := name.find("[", at)) >= 0:
+        first = begin + 2 if name[begin + 1 : begin + 2] == "!" else begin + 1
+        end = name.find("]", first + 1)  # one at the very beginning stands for itself
+        if end < 0:
+            return f"the `[` in {name!r} has no `]` behind it; `[[]` is the character itself"
+        at = end + 1
+    if NOTHING in fnmatch.translate(name):
+        return f"no name matches {name!r}: a range such as `[a-z]` goes upwards"
+    return None
 
 
 def _compiled(names: Sequence[str]) -> list[re.Pattern[str] | None]:

@@ -292,7 +292,7 @@ def test_a_mapping_from_file_and_environment(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("lines", "part"),
     [
-        ('text = "{a"', "source.mapping: `text` has a brace around no field"),
+        ('text = "{a"', "source.mapping: `text` has a { at character 1 ('{a') that nothing closes"),
         ('text = "{a}"\ntitel = "{b}"', "there is no setting source.mapping.titel; did you mean source.mapping.title?"),
         ('title = "{a}"', "source.mapping.text: Field required"),
         ('text = "{a}"\ndeleted_values = ["x"]', "deleted_values are values of the field that `deleted` names"),
@@ -313,3 +313,15 @@ def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__METADATA", "team,lang")
     with pytest.raises(ConfigError, match=r"""PENSTOCK_SOURCE__MAPPING__METADATA .* written as '\["team", "lang"\]'"""):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [("source.maping", "source.mapping"), ("source.schema_registri", "source.schema_registry"), ("souce", "source")],
+)
+def test_a_mistyped_table_is_taken_for_a_table(tmp_path: Path, table: str, meant: str) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(f'[{table}]\ntext = "{{a}}"\n')
+    with pytest.raises(ConfigError) as told:
+        load_settings(path)
+    assert str(told.value).endswith(f"there is no setting {table}; did you mean {meant}?")

@@ -70,7 +70,7 @@ def test_nothing_that_is_taken_is_in_a_folder_that_is_not_entered(wanted: list[s
         ("[a-c]?.txt", ["b1.txt", "x/c..txt"], ["d1.txt", "b.txt"]),
         ("[!a].txt", ["b.txt"], ["a.txt"]),
         ("ümläut *.txt", ["ümläut ß.txt"], ["umlaut b.txt"]),
-        ("[.txt", ["[.txt"], [".txt"]),
+        ("[[].txt", ["[.txt"], [".txt"]),
     ],
 )
 def test_what_patterns_are_for(glob: str, matches: list[str], others: list[str]) -> None:
@@ -120,3 +120,25 @@ def test_a_folder_that_is_excluded_is_not_entered(tmp_path: Path, monkeypatch: p
     assert "drafts" not in entered
     gone = (tmp_path / "drafts" / "gone.md").as_uri()
     assert (source.excludes(gone), source.excludes((tmp_path / "x" / "gone.md").as_uri())) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("glob", "part"),
+    [
+        ("[", "the `[` in '[' has no `]` behind it"),
+        ("docs/[!]", "the `[` in '[!]' has no `]`"),
+        ("[]", "the `[` in '[]' has no `]`"),
+        ("[a/b]", "the `[` in '[a' has no `]`"),
+        ("x[z-a].md", "no name matches 'x[z-a].md': a range"),
+    ],
+)
+def test_a_pattern_that_nothing_can_match_is_refused(glob: str, part: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        patterns([glob], [])
+    assert part in str(told.value)
+    assert glob in str(told.value)
+
+
+def test_a_bracket_stands_for_itself_in_brackets() -> None:
+    which = patterns(["a[[]b].md", "[]].md", "[!]].txt"], [])
+    assert [name for name in ("a[b].md", "].md", "x.txt", "].txt") if which.takes(name)] == ["a[b].md", "].md", "x.txt"]
