@@ -42,6 +42,9 @@ class Form(Protocol):
     def decode(self, record: Record) -> Document | Rejected:
         """Never raises for bad input."""
 
+    def missing(self, record: Record) -> list[str]:
+        """Fields that rules name and the record does not have, each with its rules; none of what cannot be read."""
+
 
 class OwnForm:
     """Penstock's: the key is the id, and the value says what the README describes."""
@@ -61,6 +64,10 @@ class OwnForm:
     def decode(self, record: Record) -> Document | Rejected:
         """`streams.record.decode`."""
         return decode(record)
+
+    def missing(self, _: Record) -> list[str]:
+        """There are no rules."""
+        return []
 
 
 OWN_FORM = OwnForm()
@@ -115,6 +122,14 @@ class ForeignForm:
         ) as exc:
             return rejected(record, str(exc)[:1000])
         return document_of(record, doc_id, body)
+
+    def missing(self, record: Record) -> list[str]:
+        """As `Mapper.missing`."""
+        if self._mapper is None or _is_own(record) or record.value is None:
+            return []
+        with suppress(ValueError, TypeError, ArithmeticError, RecursionError):  # why it cannot be read, `decode` says
+            return self._mapper.missing(self._key(record.key), self._read(record.value))
+        return []
 
     def _made(self, key: Key, value: Any) -> tuple[str, dict[str, Any] | None]:
         if self._mapper:

@@ -17,6 +17,8 @@ import orjson
 KEY = "key"
 UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")
 """What Debezium has in place of a large column that an update did not touch, as text, and as bytes."""
+MAX_AROUND = 20
+"""Characters of a template in a message."""
 MAX_SHOWN = 12
 """Names of fields in a message."""
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -65,6 +67,17 @@ class _Row:
     key: Key
     value: dict[str, Any] | None
 
+    def found(self, part: tuple[str, str]) -> list[Any]:
+        """What a field of a template holds: one item, or one for each object of a list that was gone through."""
+        scope, path = part
+        if scope == KEY and not path:
+            return [self.key.text]
+        return _find(self.key.fields if scope else self.value, path)
+
+    def has(self, part: tuple[str, str]) -> bool:
+        """Whether there is such a field, null or not."""
+        return bool(self.found(part))
+
 
 class Template:
     """A text with fields in it. Raises MappingError for what is none."""
@@ -78,8 +91,13 @@ class Template:
             at = hole.end()
             if hole[0] in ("{{", "}}"):
                 self._parts.append(hole[0][0])
-            elif not (path := (hole[1] or "").strip()):
-                raise MappingError(f"`{name}` has a brace around no field at character {hole.start()}: {{{{ is a brace")
+            elif hole[1] is None:
+                raise MappingError(_alone(name, text, hole.start()))
+            elif not (path := hole[1].strip()):
+                raise MappingError(
+                    f"`{name}` has braces without a field in them at character {hole.start() + 1}: name one; {{{{ and "
+                    "}} are braces"
+                )
             elif not all(path.split(".")):
                 raise MappingError(f"`{name}` has a field with an empty name in it: {{{path}}}")
             elif path == KEY or path.startswith(f"{KEY}."):
@@ -112,10 +130,7 @@ class Template:
         return f"`{self._name}` is made of {', '.join(map(_shown, self.fields))}, {_missing(row, self.fields[0])}"
 
     def _values(self, row: _Row, part: tuple[str, str]) -> list[Any]:
-        scope, path = part
-        if scope == KEY and not path:
-            return [row.key.text]
-        return [leaf for value in _find(row.key.fields if scope else row.value, path) for leaf in _leaves(value)]
+        return [leaf for value in row.found(part) for leaf in _leaves(value)]
 
     def _text(self, value: object, part: tuple[str, str]) -> str:
         if isinstance(value, str):
@@ -173,6 +188,26 @@ class Mapper:
             body["metadata"] = metadata
         return doc_id, body
 
+    def missing(self, key: Key, value: Any) -> list[str]:
+        """Fields that rules name and the record does not have, each with its rules: `team (metadata)`.
+
+        None of a row that is deleted. Raises MappingError.
+        """
+        row, deleted = self._row(key, value)
+        if deleted or row.value is None:
+            return []
+        rules = self.rules
+        plain = [("timestamp", rules.timestamp), *(("metadata", name) for name in rules.metadata)]
+        plain.append(("deleted", rules.deleted))
+        wanted = [(name, ("", path)) for name, path in plain if path is not None]
+        for name, template in {"id": self._id, "text": self._text, **self._named}.items():
+            wanted += [(name, part) for part in template.fields]
+        found: dict[str, list[str]] = {}
+        for name, part in wanted:
+            if not row.has(part):
+                found.setdefault(".".join(filter(None, part)), []).append(name)
+        return [f"{path} ({', '.join(dict.fromkeys(names))})" for path, names in found.items()]
+
     def _id_of(self, row: _Row) -> str:
         return self._id.made(row, "/", whole=True) or ""
 
@@ -215,6 +250,14 @@ class Mapper:
                 into = into.setdefault(name, {})
             into[last] = found
         yield from nested.items()
+
+
+def _alone(name: str, text: str, at: int) -> str:
+    """What is said of a brace that has no other."""
+    where = f"at character {at + 1} ({text[at : at + MAX_AROUND]!r})"
+    if text[at] == "{":
+        return f"`{name}` has a {{ {where} that nothing closes: write {{FIELD}}, or {{{{ for the brace itself"
+    return f"`{name}` has a }} {where} that nothing opens: write {{FIELD}}, or }}}} for the brace itself"
 
 
 def key_of(key: bytes | None) -> Key:

@@ -1,5 +1,6 @@
 """What becomes of the newest records of a topic under these settings: for who writes a mapping. Changes nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,11 +18,16 @@ from streams.split import chunk_document
 
 MANY = 20
 """Offsets of a partition that are looked at for each record that is asked for: some are markers, or compacted away."""
+REGISTRY_S = 5.0
+"""For a schema registry that does not answer: somebody sits before this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand."""
+    """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand.
+
+    `missing`: fields that the mapping names and the record does not have, each with its rules: `team (metadata)`.
+    """
 
     partition: int
     offset: int
@@ -36,11 +42,15 @@ class Tried:
     metadata: dict[str, Any] = field(default_factory=dict)
     chunks: int | None = None
     text: str | None = None
+    missing: list[str] = field(default_factory=list)
 
 
 async def try_out(settings: Settings, count: int) -> list[Tried]:
-    """Of the newest `count` records, oldest first. Raises PenstockError when the topic is missing, or Kafka away."""
-    form, split = form_of(settings), _splitter(settings)
+    """Of the newest `count` records, oldest first.
+
+    Raises PenstockError when the topic is missing, or Kafka or the schema registry away.
+    """
+    form, split = form_of(settings, patience_s=REGISTRY_S), _splitter(settings)
     async with log_reader(settings) as reader:
         records = await _newest(reader, settings.source.topic, count)
     await form.ready(records)
@@ -82,7 +92,9 @@ def _splitter(settings: Settings) -> _Splitter | None:
 
 def _tried(record: Record, form: Form, split: _Splitter | None) -> Tried:
     key = (record.key or b"").decode(errors="backslashreplace")
-    tried = Tried(partition=record.partition, offset=record.offset, key=key, becomes="rejected")
+    tried = Tried(
+        partition=record.partition, offset=record.offset, key=key, becomes="rejected", missing=form.missing(record)
+    )
     document = form.decode(record)
     if isinstance(document, Rejected):
         return replace(tried, id=form.doc_id(record), reason=document.message)
@@ -107,6 +119,11 @@ def _text(document: Document) -> str | None:
     if document.chunks:
         return "\n\n".join(chunk.text for chunk in document.chunks)
     return document.text or None
+
+
+def missing(rows: Sequence[Tried]) -> dict[str, int]:
+    """In how many records each field is missing that the mapping names, most often first; a tombstone has none."""
+    return dict(Counter(name for row in rows for name in row.missing).most_common())
 
 
 def rejected(rows: Sequence[Tried]) -> int:

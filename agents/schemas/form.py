@@ -1,5 +1,6 @@
 """How the records of the configured topic are read."""
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -23,8 +24,11 @@ NEEDS = {"avro": "fastavro", "protobuf": "grpc_tools"}
 """Modules of the extras, which have the names of the formats."""
 
 
-def form_of(settings: Settings, metrics: Metrics | None = None) -> Form:
-    """Asks nobody yet; each has schemas of its own. Raises ConfigError where an extra is missing."""
+def form_of(settings: Settings, metrics: Metrics | None = None, *, patience_s: float = math.inf) -> Form:
+    """Asks nobody yet; each has schemas of its own. `patience_s`: for answers of a schema registry.
+
+    Raises ConfigError where an extra is missing.
+    """
     source = settings.source
     mapper = Mapper(source.mapping.rules) if source.mapping else None
     if source.format in MAKES:
@@ -35,7 +39,12 @@ def form_of(settings: Settings, metrics: Metrics | None = None) -> Form:
             )
         readers: dict[int, Reader | str] = {}
         schemas = SchemaRegistry(
-            source.schema_registry, source.format.upper(), MAKES[source.format], readers, metrics or Metrics()
+            source.schema_registry,
+            source.format.upper(),
+            MAKES[source.format],
+            readers,
+            metrics or Metrics(),
+            patience_s,
         )
         return ForeignForm(FramedValues(source.format, readers), mapper, schemas)
     if mapper is None and source.format == "json":

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import itertools
 import logging
+import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,10 +17,10 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from agents.clock import full_jitter_s
+from agents.clock import Deadline, full_jitter_s
 from agents.metrics import Metrics
 from agents.settings.sections import SchemaRegistrySettings
-from streams.errors import PenstockError
+from streams.errors import AwayError, PenstockError
 from streams.values import Reader
 
 TIMEOUT_S = 10.0
@@ -58,13 +59,15 @@ class SchemaRegistry:
         make: Make,
         readers: dict[int, Reader | str],
         metrics: Metrics,
+        patience_s: float = math.inf,
     ) -> None:
-        """`kind`: of schemas, as the registry names it: `AVRO`, `PROTOBUF`."""
+        """`kind`: of schemas, as the registry names it: `AVRO`, `PROTOBUF`. `patience_s`: for an answer."""
         self._url = str(settings.url).rstrip("/")
         self._kind = kind
         self._make = make
         self._readers = readers
         self._metrics = metrics
+        self._patience_s = patience_s
         password = settings.password.get_secret_value() if settings.password else ""
         login = base64.b64encode(f"{settings.username}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {login}"} if settings.username else {}
@@ -75,7 +78,10 @@ class SchemaRegistry:
         """Whether it does not answer now."""
 
     async def know(self, numbers: Sequence[int]) -> None:
-        """Waits until it answers, however long that is. Raises PenstockError where it refuses the login, or is none."""
+        """Waits until it answers, as long as its patience lasts.
+
+        Raises PenstockError where it refuses the login, or is none; AwayError when it did not answer for so long.
+        """
         if all(callable(self._readers.get(number)) for number in numbers):
             return
         async with self._asked:  # several ask for the same at once
@@ -84,6 +90,7 @@ class SchemaRegistry:
                     self._readers[number] = await self._reader(number)
 
     async def _reader(self, number: int) -> Reader | str:
+        patience = Deadline(self._patience_s)
         for attempt in itertools.count():
             try:
                 async with ClientSession(headers=self._headers, timeout=ClientTimeout(total=TIMEOUT_S)) as session:
@@ -93,6 +100,11 @@ class SchemaRegistry:
                 return await asyncio.to_thread(self._make, self._schema(told), references)
             except _AwayError as exc:
                 self._answers(str(exc))
+                if not patience.left_s:
+                    raise AwayError(
+                        f"the schema registry at {self._url} does not answer for schema {number} ({exc}): try "
+                        "again when it does, or check source.schema_registry.url"
+                    ) from exc
                 await asyncio.sleep(full_jitter_s(attempt, BACKOFF_S, BACKOFF_CAP_S))
             except (_NoneError, ValueError) as exc:
                 self._answers(None)

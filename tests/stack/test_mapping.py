@@ -46,6 +46,11 @@ def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder, 
         told = {row["id"]: row["becomes"] for row in rows(tried)}
         assert told["a/4"] == told["a/5"] == "deletion"
         await world.produce([(key(6), {"op": "t", "before": None, "after": None}), (b"k", b"{")])
+        lacks = {name: value for name, value in event(9)["after"].items() if name != "team"}
+        await world.produce([(key(9), {**event(9), "after": lacks})])
+        told = world.command("config", "try", "-n", "4")
+        assert "missing in 1 of 4 records: team (metadata)" in told.stdout, told.stdout
+        await world.produce([(key(9), event(9))])
         bad = world.command("config", "try", "-n", "3")
         assert (bad.returncode, "a dead letter" in bad.stdout, "`op` is 't'" in bad.stdout) == (1, True, True)
         worker = world.start_worker()
@@ -97,6 +102,9 @@ def test_avro_waits_for_its_schemas_and_a_letter_is_replayed_with_one_that_came_
             await world.create(partitions=1)
             await world.produce((f"d{n}".encode(), framed(1, encoded(PAGE))) for n in range(20))
             await world.produce([(b"later", framed(2, encoded(PAGE))), (b"bad", framed(1, b"\x09"))])
+            tried = await asyncio.to_thread(world.command, "config", "try")
+            assert (tried.returncode, f"at {schemas.url} does not answer" in tried.stderr) == (1, True), tried.stderr
+            assert "status 503" in tried.stderr
             worker = world.start_worker({"PENSTOCK_LIFECYCLE__STALL_S": "5"})
             await worker.said("the schema registry does not answer")
             await until(lambda: _is_not_ready(worker))

@@ -91,8 +91,10 @@ def test_what_no_document_is_made_of_names_the_rule_and_the_field(rules: Rules, 
 @pytest.mark.parametrize(
     ("rules", "part"),
     [
-        (Rules(text="{title"), "`text` has a brace around no field at character 0"),
-        (Rules(text="{}"), "`text` has a brace"),
+        (Rules(text="{title"), "`text` has a { at character 1 ('{title') that nothing closes: write {FIELD}, or {{"),
+        (Rules(text="{a} and {b {c}"), "`text` has a { at character 9 ('{b {c}') that nothing closes"),
+        (Rules(text="{a} b}"), "`text` has a } at character 6 ('}') that nothing opens: write {FIELD}, or }}"),
+        (Rules(text="a {}"), "`text` has braces without a field in them at character 3"),
         (Rules(text="{a..b}"), "`text` has a field with an empty name in it: {a..b}"),
         (Rules(text="{a}", metadata=["a."]), "`metadata` has a field with an empty name"),
         (Rules(text="constant"), "have to be made of fields"),
@@ -181,3 +183,22 @@ def test_nothing_but_a_reason_is_raised(text: str, id_: str, fields: list[str], 
     else:
         told = ""
     assert len(told) < 2000
+
+
+def test_fields_that_a_record_does_not_have_are_told_with_their_rules() -> None:
+    rules = Rules(
+        text="{title}: {body}",
+        id="{key.id}",
+        title="{title}",
+        timestamp="at",
+        metadata=["team", "by.name"],
+        deleted="gone",
+    )
+    mapper = Mapper(rules)
+    value = {"body": None, "team": "a", "by": [{"name": "x"}, {}]}
+    assert mapper.missing(key_of(b'{"id": 1}'), value) == ["at (timestamp)", "gone (deleted)", "title (text, title)"]
+    assert mapper.missing(key_of(b"k"), {**value, "at": 1, "gone": False, "title": ""}) == ["key.id (id)"]
+    assert mapper.missing(key_of(b"k"), None) == []
+    debezium = Mapper(Rules(text="{a}", preset="debezium"))
+    assert debezium.missing(key_of(b"k"), {"op": "d", "before": {}, "after": None}) == []
+    assert debezium.missing(key_of(b"k"), {"op": "c", "before": None, "after": {}}) == ["a (text)"]

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from rich.text import Text
 
-from agents.commands.run.output import console, print_json
-from agents.operations.try_out import Tried, rejected, try_out
+from agents.commands.run.output import console, counted, print_json
+from agents.operations.try_out import Tried, missing, rejected, try_out
 from agents.settings import Settings
 from agents.stopping import finish
 from agents.terminal import in_short
@@ -17,13 +17,15 @@ FIELDS = ("title", "url", "author", "timestamp", "metadata")
 
 
 def try_(settings: Settings, count: int, *, as_json: bool) -> None:
-    """A paragraph a record. Exits with 1 when one of them is rejected."""
+    """A paragraph a record, and fields that are missing in some. Exits with 1 when one of them is rejected."""
     rows = finish(try_out(settings, count))
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
         for row in rows:
             _show(row)
+        for name, times in missing(rows).items():
+            console().print(Text(f"missing in {times} of {counted(len(rows), 'record')}: {name}"))
         if not rows:
             console().print(f"{settings.source.topic} has no records yet")
     sys.exit(1 if rejected(rows) else 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 
 import pytest
 from pydantic import AnyHttpUrl, SecretStr
@@ -10,7 +11,7 @@ from agents.metrics import Metrics
 from agents.schemas.form import MAKES
 from agents.schemas.registry import SchemaRegistry
 from agents.settings.sections import SchemaRegistrySettings
-from streams.errors import PenstockError
+from streams.errors import AwayError, PenstockError
 from streams.values import Reader
 from tests.kit.harness import until
 from tests.kit.registry import Registry, registry
@@ -19,10 +20,12 @@ from tests.streams.test_values import PAGE, PERSON, SCHEMA, encoded
 STRING = {"schema": '"string"'}
 
 
-def client(there: Registry, readers: dict[int, Reader | str], **login: str) -> SchemaRegistry:
+def client(
+    there: Registry, readers: dict[int, Reader | str], patience_s: float = math.inf, **login: str
+) -> SchemaRegistry:
     password = {"password": SecretStr(login["password"])} if "password" in login else {}
     settings = SchemaRegistrySettings(url=AnyHttpUrl(there.url), username=login.get("username"), **password)
-    return SchemaRegistry(settings, "AVRO", MAKES["avro"], readers, Metrics())
+    return SchemaRegistry(settings, "AVRO", MAKES["avro"], readers, Metrics(), patience_s)
 
 
 async def _same(value: bool) -> bool:
@@ -75,6 +78,17 @@ def test_it_is_waited_for_and_what_it_does_not_know_is_said() -> None:
             there.schemas[1] = STRING
             await schemas.know([1])
             assert callable(readers[1]), "it may have been registered since"
+
+    asyncio.run(scenario())
+
+
+def test_whoever_cannot_wait_hears_what_it_answers() -> None:
+    async def scenario() -> None:
+        async with registry() as there:
+            there.down = True
+            with pytest.raises(AwayError) as told:
+                await client(there, {}, patience_s=0.2).know([1])
+            assert f"the schema registry at {there.url} does not answer for schema 1 (status 503)" in str(told.value)
 
     asyncio.run(scenario())
 
