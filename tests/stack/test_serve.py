@@ -114,7 +114,7 @@ def test_what_is_put_is_found_and_what_is_deleted_is_not(world: World) -> None:
             again = await api.put("a%2Fb%20c", {"text": "A lock lifts ships.", "title": "Locks"}, wait)  # unchanged
             assert again.body["state"] == "searchable"
             gone = await api.ask("DELETE", f"/documents/pdf{wait}")
-            assert (gone.body["state"], "pdf" in await visible(world)) == ("searchable", False)
+            assert (gone.body["state"], "pdf" in await visible(world)) == ("deleted", False)
             lines = b"".join(b'{"id": "l-%d", "text": "Line %d."}\n' % (n, n) for n in range(50)) + b"{\n"
             answer = await api.ask("POST", "/documents", lines, {"Content-Type": "application/x-ndjson"})
             assert [row["status"] for row in answer.body] == [200] * 50 + [422]

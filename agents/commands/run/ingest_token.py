@@ -16,9 +16,12 @@ def token(name: str, prefixes: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         print_json({"token": made, "name": name, "sha256": digest, "prefixes": list(prefixes)})
         return
-    say(f"{made}\n\nThis was the token, which is shown once. In the file of --tokens, which is read again at once:\n")
+    say(f"For the client, who sends it as `Authorization: Bearer …`; it is shown this once:\n\n{made}\n")
+    say("For the file of --tokens, which a running server reads again at once; the token itself is not in it:\n")
     say(f"[[token]]\nname = {_quoted(name)}\nsha256 = {_quoted(digest)}")
     say(f"prefixes = [{', '.join(map(_quoted, prefixes))}]")
+    if not prefixes:
+        say('\nIt may publish nothing so far: put beginnings of ids into `prefixes`, or `""` for every id.')
 
 
 def _quoted(text: str) -> str:

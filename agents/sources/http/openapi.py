@@ -18,9 +18,10 @@ _PLACE = {
 }
 _STATE = {
     "type": "string",
-    "enum": ["searchable", "superseded", "published", "rejected"],
-    "description": "searchable: a search finds it (of a deletion: does not find it any more); superseded: a newer "
-    "record of the document is there; published: not known in time, and still on its way; rejected: a dead letter.",
+    "enum": ["searchable", "deleted", "superseded", "published", "rejected"],
+    "description": "searchable: a search finds it; deleted: a search does not find it any more (a DELETE, or an empty "
+    "text); superseded: a newer record of the document is there; published: not known in time, and still on its way; "
+    "rejected: a dead letter.",
 }
 _TEXT = {"type": ["string", "null"]}
 _SCHEMAS: dict[str, Any] = {
@@ -154,7 +155,11 @@ _ID = {
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
 }
 _WAIT = (
-    _query("wait", "Answer when a search finds it.", {"type": "string", "enum": ["searchable"]}),
+    _query(
+        "wait",
+        "Answer when a search finds it, or after a deletion does not any more.",
+        {"type": "string", "enum": ["searchable"]},
+    ),
     _query(
         "timeout",
         "Seconds to wait at most; then the answer is 202.",

@@ -19,8 +19,8 @@ from agents.settings import Settings
 from agents.sources.http.log import Log, Place
 from streams.errors import AwayError, PenstockError
 
-State = Literal["searchable", "superseded", "rejected", "published"]
-"""A search finds it, or not any more (a deletion); a newer record is there; it is a dead letter; not known yet."""
+State = Literal["searchable", "deleted", "superseded", "rejected", "published"]
+"""A search finds it; or finds it no more, as it was deleted; a newer record is there; a dead letter; not known yet."""
 LOOK_S = 0.2
 INDEX_S = 5.0
 """How old what is known of the index may be."""
@@ -102,7 +102,7 @@ class Waiting:
         if entry.version > made:
             return Found(state="superseded")
         if entry.state == "done" and await sight.shows(entry):
-            return Found(state="searchable")
+            return Found(state="searchable" if entry.n else "deleted")
         return Found(state="published", why="it is in the index, and a search finds it after its next refresh")
 
     async def _settled(self) -> tuple[_Serving, dict[int, int]]:

@@ -18,14 +18,14 @@ from streams.registry import Entry, State
 PLACE = Place(topic="documents", partition=0, offset=7)
 
 
-def entry(offset: int, state: State = "done") -> Entry:
+def entry(offset: int, state: State = "done", n: int = 1) -> Entry:
     return Entry(
         doc_id="a",
         partition=0,
         version=version(0, offset),
         state=state,
-        n=1,
-        hi=1,
+        n=n,
+        hi=n,
         content_hash="",
         chunk_index_uuid="",
     )
@@ -86,7 +86,9 @@ def found(made: Waiting, seconds: float = 0.01) -> Found:
     ("settled", "there", "visible", "state"),
     [
         (8, entry(7), True, "searchable"),
+        (8, entry(7, n=0), True, "deleted"),
         (8, entry(7), False, "published"),
+        (8, entry(7, n=0), False, "published"),
         (7, entry(7), True, "published"),  # before its worker claims it
         (8, entry(9), True, "superseded"),
         (8, entry(9, "writing"), True, "superseded"),
