@@ -270,9 +270,12 @@ class Index:
 
         return await self._call(request)
 
-    async def generation(self, name: str | None = None) -> Generation:
-        """One by its name; without a name the one that serves. Raises PenstockError when there is no such."""
-        found = await self.generations()
+    async def generation(self, name: str | None = None, found: Sequence[Generation] | None = None) -> Generation:
+        """One by its name; without a name the one that serves. `found`: among these, which were just looked up.
+
+        Raises PenstockError when there is no such.
+        """
+        found = await self.generations() if found is None else found
         one = next((one for one in found if (one.serving if name is None else one.index == name)), None)
         if one is None and name is None:
             await self._require_free()
@@ -449,6 +452,9 @@ class Index:
         if mine is None:
             await self._require_free()
             raise self.none(found)
+        serving = serving_one(found)
+        if serving and serving is not mine and alike(serving.contract, contract) and not alike(mine.contract, contract):
+            raise another_serves(mine, serving, self._alias)
         self._require_same(mine, contract, any_log=any_log)
         return await self.identity(mine)
 
@@ -554,6 +560,21 @@ def another_format(name: str, made: int, ours: int) -> RefusedError:
         f"{name} was made by an earlier release of Penstock (format {made}, this one writes {ours}). Let workers of "
         "that release go on with it, and fill one of this format beside it: `penstock index rebuild`, then workers of "
         "the group that it names, then `penstock index promote`"
+    )
+
+
+def another_serves(own: Generation, serving: Generation, alias: str) -> RefusedError:
+    """What is said where readers see an index that was made as these settings are, and their group feeds another."""
+    name = f"{serving.index}, which fits these settings"
+    if serving.group is None:
+        return RefusedError(
+            f"readers of {alias} see {name}, and the group {own.group} feeds {own.index}, which does not: "
+            "choose another source.group"
+        )
+    return RefusedError(
+        f"{alias} is served by {name}, and fed by the group {serving.group}; the group {own.group} feeds {own.index}, "
+        f"which does not fit them: set source.group = {serving.group}, for all commands and workers of these settings "
+        f"(`PENSTOCK_SOURCE__GROUP={serving.group} penstock status`)"
     )
 
 

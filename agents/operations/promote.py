@@ -240,7 +240,8 @@ async def drop(client: Client, reader: LogReader, settings: Settings, name: str)
     Raises RefusedError while readers or workers use it, or nobody has verified the one that serves.
     """
     index = Index(client, settings)
-    generation, found = await index.generation(name), await index.generations()
+    found = await index.generations()
+    generation = await index.generation(name, found)
     if generation.aliases:
         others = [one for one in found if one.index != name]
         way = (

@@ -277,25 +277,27 @@ def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
         assert "an earlier release" in world.command("index", "create").stderr
         assert world.command("search", "anything", "--json").returncode == 0, "readers go on"
 
-        rebuilt = world.command("index", "rebuild", "--json")
-        assert rebuilt.returncode == 0, rebuilt.stderr
-        assert (rows(rebuilt)["from_topic"], rows(rebuilt)["from_index"]) == (10, 20)
+        names = {"penstock-2": f"{world.name}-2", "documents-all-minilm-l6-v2-000001": first}
+        section, group = "Upgrade to a release with another index format", of_group(world, f"{world.name}-2")
+        (follower,) = await world.follow(section, names)
+        second = f"{world.name}-all-minilm-l6-v2-000002"
+        for arguments in (("status",), ("index", "verify"), ("config", "check")):
+            told = world.command(*arguments)
+            assert f"served by {second}" in told.stdout + told.stderr, (told.stdout, told.stderr)
+            assert f"set source.group = {world.name}-2" in told.stdout + told.stderr
         await world.produce([(b"doc-1", {"text": "changed"})])
         await world.settled(worker=worker)
-        group = of_group(world, rows(rebuilt)["group"])
-        follower = world.start_worker(group)
-        await world.settled_as(group, follower)
-        promoted = world.command("index", "promote", rows(rebuilt)["index"])
-        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        await world.follow(section, names, block=1)
+        assert world.command("index", "promote", second, extra=group).returncode == 0
         assert worker.terminate() == 0
+        await world.settled_as(group, follower)
+        await world.follow(section, names, block=2)
         pages = [{"start": 0, "end": 3, "page": 7, "heading": "A › B"}, {"start": 3, "end": 6, "page": 8}]
         await world.produce(
             [(b"paged", {"text": "abcdef", "sections": pages}), (b"bad", {"text": "a", "sections": pages})]
         )
         await world.settled_as(group, follower)
-        found = {
-            row["metadata"]["doc_id"]: row for row in (await scan(world.settings, rows(rebuilt)["index"])).values()
-        }
+        found = {row["metadata"]["doc_id"]: row for row in (await scan(world.settings, second)).values()}
         assert len(found) == 31
         assert found["doc-1"]["text"] == "changed"
         assert {name: found["paged"]["metadata"].get(name) for name in ("page", "page_end", "heading")} == {
