@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.commands.common import CONFIG, json_option, settings_option
+from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
     from agents.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
-    """Validate and show the settings, and try them on records."""
+    """Validate and show the settings, and try them on records.
+
+    \b
+    Example: penstock config check --config penstock.toml
+    """
 
 
 @config.command()

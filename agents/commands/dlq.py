@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agents.commands.common import MOMENT, json_option, settings_option
+from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
     from agents.settings import Settings
@@ -27,9 +28,13 @@ def filter_options(function: F) -> F:
     return function
 
 
-@click.group()
+@click.group(cls=Group)
 def dlq() -> None:
-    """Look at the records that could not be processed, and process them again."""
+    """Look at the records that could not be processed, and process them again.
+
+    \b
+    Example: penstock dlq list --since 2h
+    """
 
 
 @dlq.command("list")

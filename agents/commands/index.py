@@ -6,15 +6,20 @@ import click
 
 from agents.commands.common import MOMENT, json_option, settings_option
 from agents.commands.generations import compare_command, drop_command, promote_command, rollback_command
+from agents.commands.lazy import Group
 from agents.commands.verify import verify_command
 
 if TYPE_CHECKING:
     from agents.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
-    """Create and inspect the vector index."""
+    """Create and inspect the vector index.
+
+    \b
+    Example: penstock index create
+    """
 
 
 for command in (verify_command, promote_command, rollback_command, drop_command, compare_command):
@@ -99,7 +104,11 @@ def rebuild(
 
 @index.group()
 def epoch() -> None:
-    """Begin anew where offsets no longer compare."""
+    """Begin anew where offsets no longer compare.
+
+    \b
+    Example: penstock index epoch bump --why "8 partitions instead of 4"
+    """
 
 
 @epoch.command("bump")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from agents.commands.common import MOMENT, json_option, settings_option
+from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
     from agents.settings import Settings
@@ -122,9 +123,15 @@ def pattern_options(function: F) -> F:
     return function
 
 
-@click.group()
+@click.group(cls=Group)
 def ingest() -> None:
-    """Publish documents to the source topic: what changed since the last time, or is sent over HTTP."""
+    """Publish documents to the source topic: what changed since the last time, or is sent over HTTP.
+
+    \b
+    Example: penstock ingest files docs/
+    Example: penstock ingest s3 s3://handbook/docs/ --sync
+    Example: penstock ingest serve
+    """
 
 
 @ingest.command()
@@ -132,7 +139,10 @@ def ingest() -> None:
 @listing_options
 @source_options
 def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Settings", **options: Any) -> None:
-    """Publish text, Markdown and JSON-lines files; folders are searched, links to folders in them are not.
+    """Publish files and folders as documents, as in `penstock ingest files docs/`; again, only what changed.
+
+    Text, Markdown, HTML, PDF, office files and tables are a document each, and so is each line of a JSON-lines file.
+    Folders are searched, links to folders in them are not.
 
     What changed since the last time is read and published, and the rest is passed over. A bad file, or a bad line, is
     listed at the end, where the exit code is 1; the others are published.

@@ -1,5 +1,6 @@
 """A group whose commands are imported when they are asked for: a list of them, and completion, need names only."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,7 +22,25 @@ class Lazy:
         return click.Command(None, help=self.help).get_short_help_str(limit)
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that names the command that somebody may have meant, as click does for options."""
+
+    group_class = type
+    """Its groups are such groups."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does. Raises UsageError for a command that there is not."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            if near := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
+                exc.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+class LazyGroup(Group):
     """Commands by name in `lazy`. One that runs, or whose own help is asked for, is imported; the others are not."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **options: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from agents.commands.common import json_option
+from agents.commands.lazy import Group
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,
@@ -28,9 +29,13 @@ def dir_option(function: F) -> F:
     )(function)
 
 
-@click.group()
+@click.group(cls=Group)
 def local() -> None:
-    """A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK."""
+    """A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK.
+
+    \b
+    Example: penstock local up
+    """
 
 
 @local.command()

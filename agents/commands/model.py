@@ -5,15 +5,20 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.commands.common import json_option, settings_option
+from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
     from agents.settings import Settings
     from models.export.exporter import PrecisionName
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
-    """Export, list and verify embedding models."""
+    """Export, list and verify embedding models.
+
+    \b
+    Example: penstock model verify all-MiniLM-L6-v2
+    """
 
 
 @model.command()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def status(settings: "Settings", as_json: bool, watch: bool) -> None:
     """Show the lag by partition, the index, the model and the workers; needs no running worker.
 
+    Exits with 1 where the index could not be looked at, because there is none, or Elasticsearch is away: the lag is
+    that of the claims alone then. Whatever is wrong is said, and is `problem` in JSON.
+
     \b
     Example: penstock status --watch
     """

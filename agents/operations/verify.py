@@ -62,7 +62,9 @@ CATCH_UP_S = 60.0
 
 @dataclass(slots=True)
 class Verified:
-    """The result. `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
+    """The result. `documents` have an entry and chunks; `deleted` ones, and rejected ones, have the entry alone.
+
+    `kinds`: how often each kind was found; `findings`, `notes`: the first 100,000; `unsettled`: the lag.
 
     `held_back`: offsets behind an open transaction. `not_compared`: documents that are too large for this command.
     `fed_by`: the group whose workers fill it; None: nobody's. `serving`: what readers see, where that is another index,
@@ -73,6 +75,7 @@ class Verified:
 
     index: str = ""
     documents: int = 0
+    deleted: int = 0
     chunks: int = 0
     vectors: int = 0
     unsettled: int = 0
@@ -421,8 +424,10 @@ class Verifier:
                     stored = Stored(entry=entries[doc], seq_no=0, primary_term=0)
                     if self._judge.findings(doc, known[doc], Seen(stored=stored, rows=rows.get(doc, {}))):
                         self._spool.suspect(doc)
-            result.documents += len(entries)
-            report("checking the registry", result.documents, total)
+            gone = sum(not entry.n for entry in entries.values())
+            result.documents += len(entries) - gone
+            result.deleted += gone
+            report("checking the registry", result.documents + result.deleted, total)
 
     async def _check_foreign(self, entries: Sequence[Entry]) -> None:
         """Documents of a chunk index before this one: those of which the topic has no record may be lost."""
@@ -504,7 +509,11 @@ async def verify(
                 repairer = Repairer(settings, assembly, reader, checked.home(settings))
                 await verifier.repair(repairer, report, accept_data_loss=accept_data_loss)
                 left = Verified(
-                    index=mine.index, documents=result.documents, chunks=result.chunks, vectors=result.vectors
+                    index=mine.index,
+                    documents=result.documents,
+                    deleted=result.deleted,
+                    chunks=result.chunks,
+                    vectors=result.vectors,
                 )
                 await verifier.confirm(left, report)
             last = left or result

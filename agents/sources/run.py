@@ -38,6 +38,8 @@ class Ingestion:
         if self._options.strict:
             await self._read(None)
         self._summary.changed += self._listing.changed
+        if self._complete:
+            self._summary.gone += sum(1 for _ in self._state.gone(self._source.name))
 
     async def publish_all(self, to: Transactions, last: Row | None = None) -> None:
         """Fetch what changed, and publish it; then delete what is gone. `last`: a row that is written after all.

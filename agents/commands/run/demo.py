@@ -42,7 +42,10 @@ from streams.errors import PenstockError
 SOME = 3
 """Questions."""
 KEPT = "kept"
-"""A file in the folder of a stack that somebody wanted to go on with: it is not deleted by a later demo."""
+"""A file in the folder of a stack that somebody wanted to go on with: it is not deleted by a later demo.
+
+It says of which folder its documents are; nothing, of the standard library's documentation.
+"""
 T = TypeVar("T")
 
 
@@ -54,6 +57,12 @@ def demo(*, keep: bool, documents: Path | None = None, questions: Sequence[str] 
     folder = cache_dir() / "demo"
     settings = _settings(folder)
     ran, kept = bool(stack.status(folder)), (folder / KEPT).exists() and (folder / "kafka").exists()
+    corpus = str(documents.resolve()) if documents else ""
+    if kept and (before := (folder / KEPT).read_text()) != corpus:
+        raise PenstockError(
+            f"the servers that were kept have {_documents_of(before)}, and would answer with these, too. Delete them "
+            f"with `penstock local wipe --dir {folder}`; or name the same documents again"
+        )
     begin()
     try:
         if not (ran or kept):
@@ -79,11 +88,11 @@ def demo(*, keep: bool, documents: Path | None = None, questions: Sequence[str] 
 
 def _run(settings: Settings, folder: Path, documents: Path | None, questions: Sequence[str], *, keep: bool) -> None:
     reading: Future[Source] = ThreadPoolExecutor(1).submit(lambda: _source(documents))  # takes seconds, as the servers
-    what = f"the documents of {documents}" if documents else "the standard library's documentation"
+    what = _documents_of(str(documents or ""))
     with _step("1/6 start a broker and Elasticsearch"):
         bring_up(_options(settings, folder))
         if keep:
-            (folder / KEPT).touch()
+            (folder / KEPT).write_text(str(documents.resolve()) if documents else "")
     with _step(f"2/6 export the model {settings.model.name}"):
         ensure_model(
             str(steps.bundled_model()),
@@ -111,6 +120,10 @@ def _run(settings: Settings, folder: Path, documents: Path | None, questions: Se
     with _step(f"6/6 ask {len(asked)} questions"):
         finish(_answer(settings, asked))
     _print(summary)
+
+
+def _documents_of(folder: str) -> str:
+    return f"the documents of {folder}" if folder else "the standard library's documentation"
 
 
 def _source(documents: Path | None) -> Source:

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.commands.common import say
-from agents.commands.run.output import print_json
-from agents.commands.run.watch import line_of, row_of, shown, watch
+from agents.commands.run.output import counted, print_json
+from agents.commands.run.watch import PAGE, line_of, named, row_of, shown, watch
 from agents.settings import Settings
 from agents.sources import Source
 from agents.sources.collecting import AnySource, Deletes, Options, Summary
 from agents.sources.files import file_sources
 from agents.sources.patterns import Patterns, patterns
-from agents.sources.reading import TAKEN, Ids
+from agents.sources.reading import Ids
 from agents.sources.session import run
 from agents.stopping import finish
 from streams.errors import ConfigError, PenstockError
 
 SHOWN = 20
 """Failures that are told one by one; `--json` has them all."""
+KINDS_SHOWN = 4
+"""Kinds of what was passed over; `--json` has them all."""
 
 
 def files(
@@ -120,6 +122,10 @@ def _ingest(
     deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
     watched = every_s is not None or events is not None
     options = Options(max_deletes=deletes, watched=watched, **rest)
+    if options.delete_excluded and not options.sync:
+        raise ConfigError(
+            "--delete-excluded says what `--sync` deletes, too, and nothing is deleted without that: add it"
+        )
     if watched:
         watch(settings, sources, options, every_s=every_s, events=events, metrics_port=metrics_port, as_json=as_json)
         return
@@ -130,26 +136,40 @@ def _ingest(
     if as_json:
         print_json(row_of(summary))
     else:
-        _print(summary, options, settings.source.topic)
+        _print(summary, options, settings.source.topic, named(sources))
     if summary.failed:
         raise PenstockError(_failed(summary, options))
 
 
-def _print(summary: Summary, options: Options, topic: str) -> None:
+def _print(summary: Summary, options: Options, topic: str, what: str) -> None:
+    """`what` an object of these sources is called, as `counted` takes it."""
     if options.dry_run:
-        say(f"{summary.changed} to read, {summary.unchanged} unchanged; nothing was published")
+        say(_tried(summary, options, what))
     else:
-        say(line_of(summary, topic))
+        say(line_of(summary, topic, what))
     if summary.gone and not options.sync:
-        say(f"{summary.gone} documents are gone from where they came from: `--sync` deletes them")
+        say(f"{counted(summary.gone, 'document')} gone from where they came from: `--sync` deletes them")
+    elif summary.gone and options.dry_run:
+        say(f"{counted(summary.gone, 'document')} gone from where they came from would be deleted")
     for name in summary.incomplete if options.sync else []:
         say(f"not all of {name} could be listed, or is of a kind that can be read here: what is missing is not deleted")
     if summary.passed_over:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(8))
-        more = ", …" if len(summary.passed_over) > 8 else ""
-        say(f"passed over {summary.passed_over.total()}: {kinds}{more} ({TAKEN})")
-    for option in summary.options.values():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(KINDS_SHOWN))
+        more = ", … (`--json` has them all)" if len(summary.passed_over) > KINDS_SHOWN else ""
+        say(f"passed over {summary.passed_over.total()}: {kinds}{more}")
+    for option in list(summary.options.values())[:KINDS_SHOWN]:
         say(option)
+
+
+def _tried(summary: Summary, options: Options, what: str) -> str:
+    """Of a dry run: what would be done, and what was looked at for that."""
+    if what == PAGE:
+        looked = f"every {what} was asked for"
+    elif options.strict:
+        looked = "what is to be read was read"
+    else:
+        looked = f"the {what}s were listed, and none was opened: `--strict --dry-run` says what would fail in them"
+    return f"{counted(summary.changed, what)} to read, {summary.unchanged} unchanged; nothing was published; {looked}"
 
 
 def _failed(summary: Summary, options: Options) -> str:

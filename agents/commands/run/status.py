@@ -1,5 +1,6 @@
 """`penstock status`."""
 
+import sys
 import time
 from typing import Any
 
@@ -22,13 +23,14 @@ WATCH_EVERY_S = 2.0
 
 
 def status(settings: Settings, *, as_json: bool, watch: bool) -> None:
-    """Once, or again and again until interrupted."""
-    if as_json:
-        print_json(finish(_status(settings)))
-        return
-    if not watch:
-        console().print(_render(finish(_status(settings))))
-        return
+    """Once, or again and again until interrupted. Exits with 1 where the index could not be looked at."""
+    if as_json or not watch:
+        data = finish(_status(settings))
+        if as_json:
+            print_json(data)
+        else:
+            console().print(_render(data))
+        sys.exit(0 if data["index"] else 1)
     begin()
     with Live(console=console(), auto_refresh=False) as live:
         while True:

@@ -73,6 +73,7 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
         "index": verified.index,
         "clean": not verified.damaged,
         "documents": verified.documents,
+        "deleted": verified.deleted,
         "chunks": verified.chunks,
         "vectors": verified.vectors,
         "widths": {str(width): dict(zip(("vectors", "wrong"), counts, strict=True)) for width, counts in widths},
@@ -91,7 +92,8 @@ def _print(verified: Verified, limit: int) -> None:
         say(f"… {sum(verified.kinds.values()) - limit} more")
     clean = "nothing wrong so far" if verified.unsettled or verified.held_back else "nothing wrong"
     told = ", ".join(f"{count} {kind}" for kind, count in verified.kinds.most_common()) or clean
-    counts = f"{verified.documents} documents, {verified.chunks} chunks, {verified.vectors} vectors"
+    without = f" and {verified.deleted} without chunks (deleted, or dead letters)" if verified.deleted else ""
+    counts = f"{verified.documents} documents{without}, {verified.chunks} chunks, {verified.vectors} vectors"
     say(f"{verified.index}: {counts}: {told}")
     if verified.unsettled:
         say(f"{verified.unsettled} records are not settled yet, and were not looked at: again, when the lag is 0")

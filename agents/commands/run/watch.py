@@ -9,12 +9,13 @@ from rich.text import Text
 
 from agents.commands.common import say
 from agents.commands.run.metrics_port import metrics_served
-from agents.commands.run.output import print_json_line, when
+from agents.commands.run.output import counted, print_json_line, when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
 from agents.sources import Failure
-from agents.sources.collecting import AnySource, Options, Summary
+from agents.sources.collecting import AnySource, Crawled, Options, Summary
+from agents.sources.files import Files
 from agents.sources.metrics import Metrics
 from agents.sources.publish import Wait
 from agents.sources.session import session
@@ -22,6 +23,8 @@ from agents.sources.watch import Watch
 from agents.stopping import Stopped, finish
 from streams.errors import ConfigError, PenstockError
 
+PAGE = "page"
+"""What an object of a site is called."""
 SHOWN = 20
 """Failures of a pass that are told one by one; `--json` has them all."""
 
@@ -105,18 +108,25 @@ class Teller:
             say(f"{begin}: {summary.strange} records of the notifications' topic are none", err=True)
         left = (summary.gone, summary.refused, summary.options)
         if summary.published or summary.deleted or self._last.get(source) != left:
-            say(f"{begin}: {line_of(summary, self._topic)}" + (f", {summary.gone} gone" if summary.gone else ""))
+            line = line_of(summary, self._topic, named([source]))
+            say(f"{begin}: {line}" + (f", {summary.gone} gone" if summary.gone else ""))
             for word in (*summary.refused, *summary.options.values()):
                 say(f"{begin}: {word}", err=True)
         self._last[source] = left
 
 
-def line_of(summary: Summary, topic: str) -> str:
-    """For people."""
-    return (
-        f"published {summary.published} documents of {summary.changed} to {topic}; {summary.unchanged} unchanged, "
-        f"{summary.deleted} documents deleted"
-    )
+def named(sources: Sequence[AnySource]) -> str:
+    """What people call an object of these sources, all of one kind: the singular."""
+    if any(isinstance(source, Crawled) for source in sources):
+        return PAGE
+    return "file" if any(isinstance(source, Files) for source in sources) else "object"
+
+
+def line_of(summary: Summary, topic: str, what: str) -> str:
+    """For people. `what`: as `named`."""
+    changed, unchanged = counted(summary.changed, f"new or changed {what}"), counted(summary.unchanged, what)
+    published, deleted = counted(summary.published, "document"), counted(summary.deleted, "document")
+    return f"{published} of {changed} published to the topic {topic}; {unchanged} unchanged, {deleted} deleted"
 
 
 def row_of(summary: Summary) -> dict[str, object]:

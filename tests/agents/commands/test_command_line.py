@@ -115,12 +115,29 @@ def test_the_list_of_commands_says_what_they_say() -> None:
         assert lazy.short_help() == command.get_short_help_str()
 
 
+def test_every_command_and_group_has_an_example() -> None:
+    def commands(command: click.Command, context: click.Context) -> Iterator[click.Command]:
+        yield command
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            assert isinstance(command, click.Group)
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, click.Context(inner))
+
+    found = list(commands(cli, click.Context(cli)))
+    assert len(found) > 40
+    assert [command.name for command in found if "Example" not in (command.help or "")] == []
+
+
 def test_mistakes_are_what_they_were() -> None:
     for arguments, told in (
-        (["serch"], "No such command 'serch'."),
+        (["serch"], "No such command 'serch'. Did you mean 'search'?"),
+        (["nothing-like-it"], "No such command 'nothing-like-it'.\n"),
         (["--jsn"], "No such option: --jsn"),
         (["status", "--jsn"], "Did you mean --json?"),
-        (["index", "creat"], "No such command 'creat'."),
+        (["index", "creat"], "No such command 'creat'. Did you mean 'create'?"),
+        (["index", "epoch", "bmup"], "No such command 'bmup'. Did you mean 'bump'?"),
+        (["ingest", "flies"], "No such command 'flies'. Did you mean 'files'?"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'."),
     ):
         found = CliRunner().invoke(cli, arguments)

@@ -16,6 +16,7 @@ from agents.operations.compare import read_queries
 from agents.operations.epoch import Bumped
 from agents.operations.redrive import Replayed
 from agents.settings.environment import CACHE_VARIABLE
+from agents.sources.collecting import Options, Summary
 from streams.errors import PenstockError
 
 
@@ -152,3 +153,59 @@ def test_what_is_not_confirmed_is_not_done_and_says_so(
     with pytest.raises(SystemExit) as ended:
         commands.main()
     assert (ended.value.code, said in capsys.readouterr().err) == (code, True)
+
+
+def test_a_demo_of_other_documents_does_not_answer_with_those_that_were_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "demo"
+    (folder / "kafka").mkdir(parents=True)
+    (folder / KEPT).write_text("/home/u/papers")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(stack, "status", lambda _: [])
+    said = CliRunner().invoke(cli, ["demo"])
+    assert isinstance(said.exception, PenstockError)
+    assert "the documents of /home/u/papers, and would answer with these, too" in str(said.exception)
+    assert f"`penstock local wipe --dir {folder}`" in str(said.exception)
+
+
+def test_what_excluded_documents_are_deleted_by_has_to_be_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.md").touch()
+    said = CliRunner().invoke(cli, ["ingest", "files", str(tmp_path), "--delete-excluded"])
+    assert "--delete-excluded says what `--sync` deletes" in str(said.exception)
+
+
+@pytest.mark.parametrize(
+    ("summary", "options", "told"),
+    [
+        (
+            Summary(published=10, changed=8, unchanged=30, deleted=1),
+            Options(),
+            ["10 documents of 8 new or changed files published to the topic t; 30 files unchanged, 1 document deleted"],
+        ),
+        (
+            Summary(changed=1, unchanged=2, gone=3),
+            Options(dry_run=True, sync=True),
+            [
+                "1 file to read, 2 unchanged; nothing was published; the files were listed, and none was opened: "
+                "`--strict --dry-run` says what would fail in them",
+                "3 documents gone from where they came from would be deleted",
+            ],
+        ),
+        (
+            Summary(passed_over=Counter({".png": 8, ".jpg": 4, ".exe": 3, ".o": 2, ".a": 1}), gone=1),
+            Options(dry_run=True, strict=True),
+            [
+                "0 files to read, 0 unchanged; nothing was published; what is to be read was read",
+                "1 document gone from where they came from: `--sync` deletes them",
+                "passed over 18: 8 .png, 4 .jpg, 3 .exe, 2 .o, … (`--json` has them all)",
+            ],
+        ),
+    ],
+    ids=["a run", "a dry run", "passed over"],
+)
+def test_what_an_ingest_says_of_itself(
+    summary: Summary, options: Options, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_module("agents.commands.run.ingest")._print(summary, options, "t", "file")
+    assert capsys.readouterr().out.splitlines() == told
