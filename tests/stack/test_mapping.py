@@ -48,8 +48,8 @@ def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder, 
         await world.produce([(key(6), {"op": "t", "before": None, "after": None}), (b"k", b"{")])
         lacks = {name: value for name, value in event(9)["after"].items() if name != "team"}
         await world.produce([(key(9), {**event(9), "after": lacks})])
-        told = world.command("config", "try", "-n", "4")
-        assert "missing in 1 of 4 records: team (metadata)" in told.stdout, told.stdout
+        lacking = world.command("config", "try", "-n", "4")
+        assert "missing in 1 of 4 records: team (metadata)" in lacking.stdout, lacking.stdout
         await world.produce([(key(9), event(9))])
         bad = world.command("config", "try", "-n", "3")
         assert (bad.returncode, "a dead letter" in bad.stdout, "`op` is 't'" in bad.stdout) == (1, True, True)
