@@ -44,17 +44,15 @@ async def make_dead_letter_topic(reader: LogReader, settings: Settings) -> bool:
     return True
 
 
-def not_taken(topic: str, what: str, exc: Exception) -> PenstockError:
-    """Why the dead-letter topic did not take a letter, and what to look at."""
+def not_taken(topic: str, what: str, so: str, exc: Exception) -> PenstockError:
+    """Why the dead-letter topic did not take a letter, what follows, and what to look at."""
     reason = str(exc) or type(exc).__name__  # an error of Kafka's has its name in its text
     look = "check it: it must not be compacted"
     if isinstance(exc, MessageSizeTooLargeError):
         look = f"its max.message.bytes must be {LEAST_BYTES} at least"
     elif isinstance(exc, REFUSALS):
         look = f"give the login {ACL}"
-    return PenstockError(
-        f"the dead-letter topic {topic} did not take {what} ({reason}): it stays unacknowledged; {look}"
-    )
+    return PenstockError(f"the dead-letter topic {topic} did not take {what} ({reason}): {so}; {look}")
 
 
 class DeadLetterTopic:
@@ -107,7 +105,8 @@ class DeadLetterTopic:
         try:
             await self._write_first(forms)
         except (KafkaError, TimeoutError) as exc:
-            raise not_taken(self._topic, f"{record.topic}/{record.partition}@{record.offset}", exc) from exc
+            place = f"{record.topic}/{record.partition}@{record.offset}"
+            raise not_taken(self._topic, place, "it stays unacknowledged", exc) from exc
         self._metrics.dead_letters.labels(rejected.stage).inc()
 
     async def _write_first(self, forms: Sequence[Callable[[], Form]]) -> None:

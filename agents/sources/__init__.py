@@ -4,7 +4,7 @@ An object is what a source lists and fetches as one: a file, say. It may hold ma
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 LARGEST_BYTES = 16 * 1024**2
@@ -38,14 +38,15 @@ class Listed:
 class Failure:
     """What could not be listed, read, or made a document of, and why; for people. The others go on.
 
-    `object`: its URI, where it is in no listing, and `origin` is none. `line`: in the object, where it is about one.
+    For its dead letter alone: `error`, its kind; `object`, its URI, where it is in no listing, and `origin` is none;
+    `line`, in the object, where it is about one.
     """
 
     origin: str
     reason: str
-    error: str = "SourceError"
-    object: str | None = None
-    line: int | None = None
+    error: str = field(default="SourceError", compare=False)
+    object: str | None = field(default=None, compare=False)
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,7 +176,9 @@ class Publisher:
             ]
             await asyncio.gather(*sent)
         except (MessageSizeTooLargeError, *REFUSALS) as exc:
-            raise not_taken(settings.dead_letter_topic, "the letters of what failed", exc) from exc
+            raise not_taken(
+                settings.dead_letter_topic, "the letters of what failed", "run it again, it goes on where it was", exc
+            ) from exc
 
     async def _send(self, outgoing: Outgoing) -> "asyncio.Future[Any]":
         topic, headers = self._settings.source.topic, [*outgoing.headers, *own_headers(self._settings)]

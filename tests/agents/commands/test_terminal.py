@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import re
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ LETTER = Letter(
     epoch=0,
     at_ms=0,
 )
+OBJECT = replace(LETTER, stage="source", source=KEY, tag=KEY, doc_id=KEY)
 HIT = {"score": 1.0, "id": KEY, "text": KEY, "metadata": {"doc_id": KEY, "title": KEY, "source": KEY, "chunk": 0}}
 STATUS = {
     "lag": 0,
@@ -154,7 +156,9 @@ async def _given(what: Any, *_: object, **__: object) -> Any:
 @pytest.mark.parametrize(
     ("command", "reader", "answer"),
     [
-        (["dlq", "show", "0@1"], "dlq._find", LETTER),
+        (["dlq", "show", "0@1"], "dlq._find", Listed(letter=LETTER, standing=None, serves_older=False)),
+        (["dlq", "show", "a/b"], "dlq._find", Listed(letter=OBJECT, standing="open", serves_older=False)),
+        (["dlq", "list"], "dlq._list", ([Listed(letter=OBJECT, standing="open", serves_older=False)], None)),
         (["dlq", "list"], "dlq._list", ([Listed(letter=LETTER, standing="open", serves_older=True)], KEY)),
         (["search", "x"], "search._search", [HIT]),
         (["status"], "status._status", STATUS),
