@@ -22,6 +22,8 @@ from agents.sources.convert.kinds import GZIP, KINDS
 
 LARGEST_TEXT = 12 * 1024**2
 """Bytes of a document's text, at most: a record has to hold it."""
+NICENESS = 10
+"""Below a worker on the same machine: of a processor that both want it has a tenth. Reads are ranked by it, too."""
 SUSPECT_BYTES = 16 * 1024
 """A file of so many bytes has some text; where none is found, it is in pictures, or the file is broken."""
 
@@ -69,6 +71,7 @@ def main() -> None:
     """Until stdin ends. `argv`: bytes of address space, seconds of CPU for a file: nobody may be left to end us."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.nice(NICENESS)
     limit, seconds = map(int, sys.argv[1:])
     _lower(resource.RLIMIT_AS, limit)
     _lower(resource.RLIMIT_CORE, 0)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from math import ceil
 from pathlib import Path
@@ -14,8 +15,12 @@ from agents.sources.convert import ConversionError, Converted, Linked
 from agents.sources.convert.kinds import EXTRA, HTML, KINDS, is_there
 from streams.sections import Section
 
-PATIENCE_S = 60.0
-"""Of one file. What takes longer is killed."""
+CPU_S = 60.0
+"""Of a processor, for one file. What takes more is killed, however long it waited for its turn."""
+PATIENCE_S = 600.0
+"""For one file by the clock, where its library waits for what never comes; at the share that is left to it, `CPU_S`."""
+HUNG_UP_S = 10.0
+"""For a process to end that answers no more."""
 MEMORY_BYTES = 2 * 1024**3
 """Of address space, with the libraries."""
 FILES = 500
@@ -30,8 +35,11 @@ def install(kind: str) -> str:
 class Converter:
     """One file at a time. Close it: it has a process, from the first file on."""
 
-    def __init__(self, patience_s: float = PATIENCE_S, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self, patience_s: float = PATIENCE_S, memory_bytes: int = MEMORY_BYTES, *, cpu_s: float = CPU_S
+    ) -> None:
         self._patience_s = patience_s
+        self._cpu_s = cpu_s
         self._memory_bytes = memory_bytes
         self._process: asyncio.subprocess.Process | None = None
         self._files = 0
@@ -61,7 +69,9 @@ class Converter:
             await self._end()
             raise ConversionError(f"it took more than {self._patience_s:.0f} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            code = await self._end()
+            code = await self._ended()
+            if code == -signal.SIGXCPU:
+                raise ConversionError(f"it took more than {self._cpu_s:.0f} s of a processor") from None
             raise ConversionError(f"the library for {kind} ended its process ({code}): the file is broken") from None
         except BaseException:
             await self._end()  # stopped in the midst of it: the next answer would be this one's
@@ -85,7 +95,7 @@ class Converter:
                 "-m",
                 "agents.sources.convert.child",
                 str(self._memory_bytes),
-                str(ceil(self._patience_s)),
+                str(ceil(self._cpu_s)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -100,6 +110,14 @@ class Converter:
         size = int.from_bytes(await answers.readexactly(4), "big")
         found: dict[str, Any] = orjson.loads(await answers.readexactly(size))
         return found
+
+    async def _ended(self) -> int | None:
+        """Its exit code, where it has hung up: a kill would take that away from whoever waits for it."""
+        if self._process is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HUNG_UP_S):
+                    await self._process.wait()
+        return await self._end()
 
     async def _end(self) -> int | None:
         """Kill the process. Returns its exit code, where there was one."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import psutil
 import pytest
 
 from agents.sources.convert import ConversionError, Converted
-from agents.sources.convert.convert import Converter
+from agents.sources.convert.child import NICENESS
+from agents.sources.convert.convert import PATIENCE_S, Converter
 from agents.sources.convert.kinds import kind_of
+
+LOWEST = 19
 
 
 def convert(path: Path, patience_s: float = 60.0, memory_bytes: int = 2 * 1024**3) -> Converted:
@@ -203,6 +207,7 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
         "import os, pathlib\nread = pathlib.Path.read_bytes\n"
         "def act(path):\n"
         "    if path.name == 'hang.md':\n        import time; time.sleep(600)\n"
+        "    if path.name == 'spin.md':\n        while True: pass\n"
         "    if path.name == 'die.md':\n        os.abort()\n"
         "    return read(path)\n"
         "pathlib.Path.read_bytes = act\n"
@@ -210,8 +215,12 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     async def run() -> list[str]:
-        converter, told = Converter(patience_s=10.0), list[str]()
-        for name in ("a.md", "hang.md", "a.md", "die.md", "a.md"):
+        converter, told = Converter(), list[str]()
+        for name in ("a.md", "hang.md", "a.md", "die.md", "a.md", "spin.md"):
+            converter._patience_s = 10.0 if name == "hang.md" else PATIENCE_S  # a start may take long, too
+            if name == "spin.md":
+                await converter.close()
+                converter = Converter(cpu_s=1.0)
             (tmp_path / name).write_text("# A")
             try:
                 told.append((await converter.convert(tmp_path / name, ".md")).text)
@@ -220,10 +229,27 @@ def test_a_process_that_hangs_or_dies_is_replaced(tmp_path: Path, monkeypatch: p
         await converter.close()
         return told
 
-    one, hung, two, died, three = asyncio.run(run())
+    one, hung, two, died, three, spun = asyncio.run(run())
     assert (one, two, three) == ("# A", "# A", "# A")
-    assert hung == "it took more than 10 s"
+    assert (hung, spun) == ("it took more than 10 s", "it took more than 1 s of a processor")
     assert "ended its process" in died
+
+
+def test_what_converts_goes_after_a_worker_on_the_same_machine(tmp_path: Path) -> None:
+    own = os.nice(0)
+    if own == LOWEST:
+        pytest.skip("the tests have the lowest priority themselves: nothing can be below them")
+    (tmp_path / "a.md").write_text("# A")
+
+    async def run() -> list[int]:
+        converter = Converter()
+        await converter.convert(tmp_path / "a.md", ".md")
+        (child,) = [one for one in psutil.Process().children() if "agents.sources.convert.child" in one.cmdline()]
+        found = [child.nice(), *(os.getpriority(os.PRIO_PROCESS, one.id) for one in child.threads())]
+        await converter.close()
+        return found
+
+    assert set(asyncio.run(run())) == {min(own + NICENESS, LOWEST)}
 
 
 def test_where_a_heading_stands_on_its_page_is_where_its_section_begins(tmp_path: Path) -> None:
