@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 
 import orjson
 
-from agents.sources.convert import ConversionError, Converted, formats, pages
+from agents.sources.convert import ConversionError, Converted, pages
+from agents.sources.convert.builder import INFLATED_BYTES
 from agents.sources.convert.kinds import GZIP, KINDS
 
 LARGEST_TEXT = 12 * 1024**2
@@ -38,7 +40,8 @@ def convert(path: Path, kind: str) -> Converted:
 
 
 def _checked(path: Path, kind: str) -> Converted:
-    found: Converted = getattr(formats, KINDS[kind][0])(path)
+    module, name = KINDS[kind][0].split(":")
+    found: Converted = getattr(import_module(f"agents.sources.convert.{module}"), name)(path)
     size = path.stat().st_size
     if not found.text.strip() and size > SUSPECT_BYTES:
         raise ConversionError(f"no text in {size} bytes: pages that are pictures need a text layer (OCR)")
@@ -52,12 +55,12 @@ def _bounded(found: Converted) -> Converted:
 
 
 def _gunzip(path: Path, to: Path) -> None:
-    left = formats.INFLATED_BYTES
+    left = INFLATED_BYTES
     with gzip.open(path) as packed, to.open("wb") as opened:
         while part := packed.read(1024**2):
             left -= len(part)
             if left < 0:
-                raise ConversionError(f"more than {formats.INFLATED_BYTES} bytes when it is unpacked")
+                raise ConversionError(f"more than {INFLATED_BYTES} bytes when it is unpacked")
             opened.write(part)
 
 

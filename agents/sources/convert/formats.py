@@ -8,20 +8,18 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.sources.convert import ConversionError, Converted
-from streams.record import MAX_HEADING_CHARS
+from agents.sources.convert.builder import Builder, iso, path_of, require_bounded
+from agents.sources.convert.decoded import decoded
 from streams.sections import BELOW, Section
 
 if TYPE_CHECKING:
-    from selectolax.lexbor import LexborHTMLParser
+    from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-INFLATED_BYTES = 512 * 1024**2
-"""Of all that is in an archive, at most: asked before it is opened."""
-SEPARATOR = "\n\n"
 DELIMITERS = ",;\t|"
 HYPHEN = re.compile("[\x02\ufffe](?:\r\n)?")
 """What PDFium has in place of a hyphen that a line's end made."""
@@ -35,55 +33,10 @@ DROPPED = (
     "script,style,noscript,template,svg,nav,footer,aside,form,iframe,[hidden],[aria-hidden=true],"
     "[role=navigation],[role=banner],[role=search],[role=contentinfo]"
 )
-
-
-def _path(headings: Sequence[tuple[int, str]]) -> str | None:
-    """Of headings with their levels; where it is too long for a section, its end is left out."""
-    path = BELOW.join(name for _, name in headings)
-    return (path if len(path) <= MAX_HEADING_CHARS else path[: MAX_HEADING_CHARS - 1] + "…") or None
-
-
-class Builder:
-    """Text in parts, each with where it is from; equal neighbours are one section."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[str, int | None, str | None]] = []
-        self._headings: list[tuple[int, str]] = []
-
-    def heading(self, level: int, text: str) -> None:
-        """What follows is below it; levels from 1. It is text, too."""
-        if text := self.below(level, text):
-            self.add(text)
-
-    def below(self, level: int, title: str) -> str:
-        """What follows is below this title, where it has one. Returns it, in one line."""
-        if title := " ".join(title.split()):
-            self._headings = [row for row in self._headings if row[0] < level] + [(level, title)]
-        return title
-
-    def add(self, text: str, page: int | None = None) -> None:
-        """A paragraph, a page, a row: an empty line is put between two."""
-        if text := text.strip("\n\r\t\f\v\0 "):
-            self._parts.append((text, page, _path(self._headings)))
-
-    def built(self, **told: str | None) -> Converted:
-        """All of it. `told`: title, author and timestamp."""
-        at, sections = 0, list[Section]()
-        for text, page, heading in self._parts:
-            end = at + len(text)
-            if sections and (sections[-1].page, sections[-1].heading) == (page, heading):
-                sections[-1] = Section(start=sections[-1].start, end=end, page=page, heading=heading)
-            elif page is not None or heading is not None:
-                sections.append(Section(start=at, end=end, page=page, heading=heading))
-            at = end + len(SEPARATOR)
-        told = {name: (value or "").strip() or None for name, value in told.items()}
-        return Converted(
-            text=SEPARATOR.join(row[0] for row in self._parts),
-            title=told.get("title"),
-            author=told.get("author"),
-            timestamp=told.get("timestamp"),
-            sections=tuple(sections),
-        )
+EMPTY = re.compile(r"<(title|script|style|textarea|iframe|noscript|noframes|xmp)\b([^<>]*)/>", re.IGNORECASE)
+"""Elements that HTML does not end before their end tag."""
+XHTML = "http://www.w3.org/1999/xhtml"
+SNIFFED_CHARS = 2000
 
 
 def pdf(path: Path) -> Converted:
@@ -99,10 +52,8 @@ def pdf(path: Path) -> Converted:
             page = target.get_index() if target else None
             if page is not None:
                 outline.setdefault(page, []).append((row.level + 1, row.get_title()))
-        for number in range(len(document)):
-            page_text = document[number].get_textpage()
-            text = HYPHEN.sub("", page_text.get_text_range()).replace("\r\n", "\n").replace("\r", "\n")
-            page_text.close()
+        pages = [_page_text(page) for page in document]
+        for number, text in enumerate(pages):
             for level, title in outline.get(number, []):
                 if found := _line_of(title, text):
                     built.add(text[: found.start()], page=number + 1)
@@ -115,6 +66,16 @@ def pdf(path: Path) -> Converted:
     return built.built(
         title=told.get("Title"), author=told.get("Author"), timestamp=_pdf_date(told.get("CreationDate"))
     )
+
+
+def _page_text(page: Any) -> str:
+    text_page = page.get_textpage()
+    try:
+        text: str = text_page.get_text_range()
+    finally:
+        text_page.close()
+        page.close()
+    return HYPHEN.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _line_of(title: str, text: str) -> re.Match[str] | None:
@@ -139,32 +100,41 @@ def _pdf_date(text: str | None) -> str | None:
 
 def html(path: Path) -> Converted:
     """What is in `main` or `article`, else the body without navigation and the like; headings from `h1` to `h6`."""
+    return of_tree(parsed(decoded(path.read_bytes(), None)))
+
+
+def parsed(text: str) -> "LexborHTMLParser":
+    """Of HTML or XHTML; the latter may have `<title/>` for an empty element, which HTML takes for its beginning."""
     from selectolax.lexbor import LexborHTMLParser
 
-    return of_tree(LexborHTMLParser(path.read_bytes()))
+    return LexborHTMLParser(EMPTY.sub(r"<\1\2></\1>", text) if XHTML in text[:SNIFFED_CHARS] else text)
 
 
 def of_tree(tree: "LexborHTMLParser") -> Converted:
     """The same of what is parsed already, and loses what is no text."""
-    from selectolax.lexbor import LexborNode
-
     title = tree.css_first("title")
     author = tree.css_first('meta[name="author"]')
     when = tree.css_first('meta[property="article:published_time"]') or tree.css_first('meta[name="date"]')
     told = {
         "title": title.text() if title else None,
         "author": author.attributes.get("content") if author else None,
-        "timestamp": _iso(when.attributes.get("content") if when else None),
+        "timestamp": iso(when.attributes.get("content") if when else None),
     }
     top = tree.css_first("main") or tree.css_first("[role=main]") or tree.css_first("article") or tree.body
-    if top is None:
-        return Builder().built(**told)
+    built = Builder()
+    if top is not None:
+        add_html(built, top)
+    return built.built(**told)
+
+
+def add_html(built: Builder, top: "LexborNode") -> None:
+    """Paragraphs and headings of an element, which loses what is no text."""
     for node in top.css(DROPPED):
         node.decompose()
-    built, text = Builder(), list[str]()
+    text = list[str]()
     block: LexborNode | None = None
 
-    def end(of: LexborNode | None) -> None:
+    def end(of: "LexborNode | None") -> None:
         tag = of.tag if of is not None else ""
         if found := re.fullmatch("h([1-6])", tag or ""):
             built.heading(int(found[1]), "".join(text))
@@ -184,28 +154,6 @@ def of_tree(tree: "LexborHTMLParser") -> Converted:
             block = of
             text.append(node.text_content or "")
     end(block)
-    return built.built(**told)
-
-
-def _iso(text: object) -> str | None:
-    """As the wire format takes it, or None."""
-    if isinstance(text, datetime):
-        return text.isoformat() + ("" if text.tzinfo else "Z")
-    if isinstance(text, date):
-        return text.isoformat()
-    try:
-        found = datetime.fromisoformat(str(text or "").strip())
-    except ValueError:
-        return None
-    return found.isoformat() + ("" if found.tzinfo else "Z")
-
-
-def _require_bounded(path: Path) -> None:
-    """Raises ConversionError for an archive whose parts say that they are too large together."""
-    with zipfile.ZipFile(path) as archive:
-        inflated = sum(row.file_size for row in archive.infolist())
-    if inflated > INFLATED_BYTES:
-        raise ConversionError(f"{inflated} bytes when it is unpacked: more than {INFLATED_BYTES}")
 
 
 def docx(path: Path) -> Converted:
@@ -213,7 +161,7 @@ def docx(path: Path) -> Converted:
     import docx as library
     from docx.table import Table
 
-    _require_bounded(path)
+    require_bounded(path)
     document, built = library.Document(str(path)), Builder()
     for block in document.iter_inner_content():
         if isinstance(block, Table):
@@ -223,14 +171,14 @@ def docx(path: Path) -> Converted:
         else:
             built.add(block.text)
     told = document.core_properties
-    return built.built(title=told.title, author=told.author, timestamp=_iso(told.created))
+    return built.built(title=told.title, author=told.author, timestamp=iso(told.created))
 
 
 def pptx(path: Path) -> Converted:
     """A slide is a page, its title a heading."""
     from pptx import Presentation
 
-    _require_bounded(path)
+    require_bounded(path)
     document, built = Presentation(str(path)), Builder()
     for number, slide in enumerate(document.slides, 1):
         title = slide.shapes.title
@@ -243,7 +191,7 @@ def pptx(path: Path) -> Converted:
             texts.append(slide.notes_slide.notes_text_frame.text)
         built.add("\n".join(text for text in texts if text.strip()), page=number)
     told = document.core_properties
-    return built.built(title=told.title, author=told.author, timestamp=_iso(told.created))
+    return built.built(title=told.title, author=told.author, timestamp=iso(told.created))
 
 
 def sheets(path: Path) -> Converted:
@@ -251,7 +199,7 @@ def sheets(path: Path) -> Converted:
     import python_calamine
 
     if zipfile.is_zipfile(path):
-        _require_bounded(path)
+        require_bounded(path)
     built = Builder()
     with python_calamine.load_workbook(str(path)) as book:
         for name in book.sheet_names:
@@ -295,7 +243,7 @@ def opendocument(path: Path) -> Converted:
     """ODT and ODP: paragraphs and headings; a slide is a page."""
     from odfdo import Document
 
-    _require_bounded(path)
+    require_bounded(path)
     document, built = Document(str(path)), Builder()
     body = document.body
     if pages := body.get_elements("//draw:page"):
@@ -308,7 +256,7 @@ def opendocument(path: Path) -> Converted:
             else:
                 built.add(row.inner_text)
     told = document.meta
-    return built.built(title=told.title, author=told.creator or told.initial_creator, timestamp=_iso(told.date))
+    return built.built(title=told.title, author=told.creator or told.initial_creator, timestamp=iso(told.date))
 
 
 def plain(path: Path) -> Converted:
@@ -381,7 +329,7 @@ def _by_headings(text: str, find: Callable[[list[str]], Iterator[tuple[int, int,
     cuts: list[tuple[int, str | None]] = []
     for number, level, name in find(lines):
         path = [row for row in path if row[0] < level] + [(level, name)]
-        cuts.append((starts[number], _path(path)))
+        cuts.append((starts[number], path_of(path)))
     ends = [at for at, _ in cuts[1:]] + [len(text)] if cuts else []
     sections = tuple(
         Section(start=at, end=end, heading=heading) for (at, heading), end in zip(cuts, ends, strict=True) if end > at

@@ -1,27 +1,29 @@
-"""What can be read, by suffix: the function of `formats`, and the library that it needs, of the extra `documents`."""
+"""What can be read, by suffix: module and function, and the library that it needs, of the extra `documents`."""
 
 from functools import cache
 from importlib.util import find_spec
 
 KINDS: dict[str, tuple[str, str | None]] = {
-    ".txt": ("plain", None),
-    ".text": ("plain", None),
-    ".rst": ("restructured", None),
-    ".md": ("markdown", None),
-    ".markdown": ("markdown", None),
-    ".csv": ("table", None),
-    ".tsv": ("table", None),
-    ".html": ("html", "selectolax"),
-    ".htm": ("html", "selectolax"),
-    ".xhtml": ("html", "selectolax"),
-    ".pdf": ("pdf", "pypdfium2"),
-    ".docx": ("docx", "docx"),
-    ".pptx": ("pptx", "pptx"),
-    ".xlsx": ("sheets", "python_calamine"),
-    ".xls": ("sheets", "python_calamine"),
-    ".ods": ("sheets", "python_calamine"),
-    ".odt": ("opendocument", "odfdo"),
-    ".odp": ("opendocument", "odfdo"),
+    ".txt": ("formats:plain", None),
+    ".text": ("formats:plain", None),
+    ".rst": ("formats:restructured", None),
+    ".md": ("formats:markdown", None),
+    ".markdown": ("formats:markdown", None),
+    ".csv": ("formats:table", None),
+    ".tsv": ("formats:table", None),
+    ".html": ("formats:html", "selectolax"),
+    ".htm": ("formats:html", "selectolax"),
+    ".xhtml": ("formats:html", "selectolax"),
+    ".pdf": ("formats:pdf", "pypdfium2"),
+    ".epub": ("epub:epub", "selectolax"),
+    ".rtf": ("rtf:rtf", "striprtf"),
+    ".docx": ("formats:docx", "docx"),
+    ".pptx": ("formats:pptx", "pptx"),
+    ".xlsx": ("formats:sheets", "python_calamine"),
+    ".xls": ("formats:sheets", "python_calamine"),
+    ".ods": ("formats:sheets", "python_calamine"),
+    ".odt": ("formats:opendocument", "odfdo"),
+    ".odp": ("formats:opendocument", "odfdo"),
 }
 GZIP = ".gz"
 HTML = ".html"

@@ -1,12 +1,12 @@
 """A page of HTML as a crawler wants it: its text, and where it leads. Run in the child process, as `formats`."""
 
-import codecs
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.sources.convert import Converted, Linked, formats
+from agents.sources.convert.decoded import decoded
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 MANY_LINKS = 20_000
 LONGEST = 2_000
 """Characters of a link."""
-SNIFFED_BYTES = 1024
-"""In which a page says how it is encoded (HTML, 13.2.3.2)."""
-CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 LINKS = "a[href],area[href],frame[src],iframe[src]"
 CRAWLERS = ("robots", "penstock")
 NOT_FOLLOWED = ("nofollow", "sponsored", "ugc")
@@ -24,31 +21,9 @@ NOT_FOLLOWED = ("nofollow", "sponsored", "ugc")
 
 def page(path: Path, charset: str | None) -> Converted:
     """Where it has no text, links may be all that it is for. `charset`: as its server says."""
-    from selectolax.lexbor import LexborHTMLParser
-
-    tree = LexborHTMLParser(_decoded(path.read_bytes(), charset))
+    tree = formats.parsed(decoded(path.read_bytes(), charset))
     linked = _linked(tree)  # before navigation goes
     return replace(formats.of_tree(tree), linked=linked)
-
-
-def _decoded(raw: bytes, charset: str | None) -> str:
-    """By its mark, what the server says, or what it says itself; else UTF-8."""
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
-        if raw.startswith(mark):
-            return raw.decode(f"{encoding}-sig" if encoding == "utf-8" else encoding, errors="replace")
-    said = CHARSET.search(raw[:SNIFFED_BYTES])
-    for name in (charset, said[1].decode() if said else None):
-        try:
-            if name and "\0" not in name:
-                encoding = codecs.lookup(name).name
-                return raw.decode("cp1252" if encoding in ("iso8859-1", "ascii") else encoding, errors="replace")
-        except (LookupError, ValueError):
-            continue
-    return raw.decode(errors="replace")
 
 
 def _linked(tree: "LexborHTMLParser") -> Linked:

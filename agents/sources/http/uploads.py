@@ -20,7 +20,9 @@ from agents.sources.reading import of_file, stem_of
 
 JSON = "application/json"
 TYPES = {
+    "application/epub+zip": ".epub",
     "application/pdf": ".pdf",
+    "application/rtf": ".rtf",
     "application/vnd.ms-excel": ".xls",
     "application/vnd.oasis.opendocument.presentation": ".odp",
     "application/vnd.oasis.opendocument.spreadsheet": ".ods",
@@ -33,6 +35,7 @@ TYPES = {
     "text/html": ".html",
     "text/markdown": ".md",
     "text/plain": ".txt",
+    "text/rtf": ".rtf",
     "text/tab-separated-values": ".tsv",
     "text/x-rst": ".rst",
 }

@@ -4,12 +4,13 @@ import asyncio
 import gzip
 import os
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
 
-from agents.sources.convert import ConversionError, Converted
+from agents.sources.convert import ConversionError, Converted, builder
 from agents.sources.convert.child import NICENESS
 from agents.sources.convert.convert import PATIENCE_S, Converter
 from agents.sources.convert.kinds import kind_of
@@ -87,6 +88,14 @@ def test_html_without_what_is_around_it(tmp_path: Path) -> None:
     assert [row[:2] for row in sections(found)] == [(None, "Sluices"), (None, "Sluices › Gates")]
 
 
+def test_html_in_its_own_encoding_and_as_xml(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes('<meta charset="iso-8859-1"><p>Mühle</p>'.encode("cp1252"))
+    assert convert(tmp_path / "a.html").text == "Mühle"
+    head = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="a.js"/></head>'
+    (tmp_path / "a.xhtml").write_text(f"{head}<body><p>A</p></body></html>")
+    assert convert(tmp_path / "a.xhtml").text == "A"
+
+
 def test_office(tmp_path: Path) -> None:
     import docx
     import odfdo
@@ -130,6 +139,87 @@ def test_office(tmp_path: Path) -> None:
     assert sections(convert(tmp_path / "a.odt")) == [(None, "Sluices", "Sluices\n\nA paragraph.")]
 
 
+def epub_of(path: Path, *, encrypts: str = "", files: dict[str, str | bytes] | None = None) -> None:
+    """A book in a folder of its archive, with a package document for three chapters and a table of contents."""
+    package = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:opf="http://www.idpf.org/2007/opf"><metadata
+        xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>Sluices &amp; Gates</dc:title><dc:creator>A. Keeper
+        </dc:creator><dc:date opf:event="modification">2024-02-03</dc:date>
+        <dc:date opf:event="publication">2019</dc:date></metadata><manifest>
+        <item id="two" href="b%20b.xhtml" media-type="application/xhtml+xml"/>
+        <item id="one" href="a.xhtml" media-type="application/xhtml+xml"/>
+        <item id="toc" href="toc.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+        <item id="cover" href="cover.svg" media-type="image/svg+xml"/>
+        </manifest><spine><itemref idref="cover"/><itemref idref="toc"/><itemref idref="one"/><itemref idref="two"/>
+        <itemref idref="nowhere"/></spine></package>"""
+    parts: dict[str, str | bytes] = {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
+        "OEBPS/book.opf": package,
+        "OEBPS/toc.xhtml": "<html><body><h1>Contents</h1></body></html>",
+        "OEBPS/a.xhtml": '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/>'
+        '<script src="a.js"/></head><body><h1>The <i>first</i></h1><p>One.</p></body></html>',
+        "OEBPS/b b.xhtml": "<html><body><article><h2>Below</h2><p>Two.</p></article><article><p>Three: ä.</p></article>"
+        "</body></html>",
+        **(files or {}),
+    }
+    if encrypts:
+        parts["META-INF/encryption.xml"] = (
+            '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
+            '<EncryptedData xmlns="http://www.w3.org/2001/04/xmlenc#">'
+            f'<EncryptionMethod Algorithm="{encrypts}"/></EncryptedData></encryption>'
+        )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_epub_in_the_order_of_its_spine(tmp_path: Path) -> None:
+    path = tmp_path / "a.epub"
+    epub_of(path, encrypts="http://www.idpf.org/2008/embedding")  # of fonts
+    found = convert(path)
+    assert (found.title, found.author, found.timestamp) == ("Sluices & Gates", "A. Keeper", "2019-01-01T00:00:00Z")
+    assert sections(found) == [
+        (None, "The first", "The first\n\nOne."),
+        (None, "The first › Below", "Below\n\nTwo.\n\nThree: ä."),
+    ]
+
+
+def test_epub_that_is_encrypted_or_none_says_so(tmp_path: Path) -> None:
+    epub_of(tmp_path / "locked.epub", encrypts="http://www.w3.org/2001/04/xmlenc#aes256-cbc")
+    with zipfile.ZipFile(tmp_path / "none.epub", "w") as archive:
+        archive.writestr("a.txt", "text")
+    with zipfile.ZipFile(tmp_path / "many.epub", "w") as archive:
+        for number in range(builder.ENTRIES + 1):
+            archive.writestr(f"{number}", "")
+    names = "abcdefghij"
+    laughs = '<!ENTITY a "ha">' + "".join(f'<!ENTITY {name} "{f"&{below};" * 10}">' for below, name in pairwise(names))
+    epub_of(tmp_path / "laughs.epub", files={"OEBPS/book.opf": f"<!DOCTYPE package [{laughs}]><package>&j;</package>"})
+    for name, part in (
+        ("locked", r"the book is encrypted \(DRM\)"),
+        ("none", "no EPUB: META-INF/container.xml is not in the archive"),
+        ("many", "files in the archive: more than 50000"),
+        ("laughs", "no valid .epub: ParseError: limit on input amplification"),
+    ):
+        with pytest.raises(ConversionError, match=part):
+            convert(tmp_path / f"{name}.epub")
+
+
+def test_rtf_with_what_it_says_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.rtf").write_bytes(
+        rb"{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fswiss\fcharset0 Arial;}}{\info{\title Schleusen \'fcberall}"
+        rb"{\author A. Keeper}{\creatim\yr2026\mo1\dy30\hr12\min5}}\binfsxn1 {\pict\bin3 }{\}"
+        rb"\f0 Die M\'fchle, M\u252?hle, \u-10179?\u-8704? and M" + b"\xfc" + rb"hle.\par\par Two \{braces\}.\par "
+        rb"\trowd one\cell two\cell\row }and what is behind it"
+    )
+    assert convert(tmp_path / "a.rtf") == Converted(
+        text="Die Mühle, Mühle, \U0001f600 and Mühle.\n\nTwo {braces}.\none|two|",
+        title="Schleusen überall",
+        author="A. Keeper",
+        timestamp="2026-01-30T12:05:00Z",
+    )
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
 def test_text_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     text = "Die Schleuse wurde geöffnet, und das Wasser floß über die Mühle hinweg.\nÄpfel und Öl."
@@ -164,6 +254,8 @@ def test_markdown_restructured_text_and_tables(tmp_path: Path) -> None:
         ("a.pdf", b"%PDF-1.4 truncated", "no valid .pdf"),
         ("a.docx", b"PK\x03\x04 nothing", "no valid .docx"),
         ("a.xlsx", b"", "no valid .xlsx"),
+        ("a.epub", b"PK\x03\x04 nothing", "no valid .epub"),
+        ("a.rtf", b"text", "no valid .rtf: it does not begin as one"),
         ("a.txt.gz", gzip.compress(b"text", mtime=0)[:-4], "no valid .txt"),
         ("a.html", b"<p> </p>" + b" " * 20_000, "no text in"),
         ("a.txt", b"ab\0c", "no text: it has NUL characters"),
