@@ -147,7 +147,8 @@ def files(paths: tuple[Path, ...], by: Literal["uri", "relative"], settings: "Se
     What changed since the last time is read and published, and the rest is passed over. A bad file, or a bad line, is
     listed at the end, where the exit code is 1; the others are published.
 
-    A JSON line's id is its `id`.
+    The id of a document in JSON is its `id`, whether it has a line of its own (.jsonl) or is in an array (.json). A
+    .json file may also be one document, which needs none.
 
     Patterns are held against the path in what was named, folder by folder; `**` is any number of folders, and a pattern
     without a slash is held against the name. Documents of what is excluded stay as they are, unless --delete-excluded.

@@ -1,4 +1,4 @@
-"""What is in a file, wherever it came from: a document, or one in each of its JSON lines.
+"""What is in a file, wherever it came from: a document, or one in each of its JSON lines, or of its array of JSON.
 
 A JSON line is UTF-8 and ends with a line feed, and with nothing else: the other line breaks that Unicode has may stand
 in its strings. How other files become text: `agents.sources.convert`.
@@ -18,12 +18,18 @@ from agents.sources import LARGEST_BYTES, Failure, Outgoing, PassedOver
 from agents.sources.convert import ConversionError, Converted
 from agents.sources.convert.convert import Converter, install
 from agents.sources.convert.kinds import GZIP, KINDS, is_there, kind_of
+from agents.sources.elements import BOM, NoElementsError, elements
 from streams.record import Record, Rejected, decode, why_no_json
 
 LINES = (".jsonl", ".ndjson")
-SUFFIXES = (*LINES, *KINDS)
+JSON = ".json"
+SUFFIXES = (*LINES, JSON, *KINDS)
 TAKEN = f"what is read: {', '.join(SUFFIXES)}, and these with {GZIP}"
-BOM = b"\xef\xbb\xbf"
+NO_UTF8 = "its name is not UTF-8: rename it"
+OTHER_JSON = (
+    "a document is expected, an object with `text` or `chunks`, or an array of them, each with its `id`. JSON in "
+    "another form is read from a topic, by the rules of `[source.mapping]`; `--exclude '*.json'` leaves it out here"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +66,13 @@ class Reading:
         await self._converter.close()
 
     async def documents(self, path: Path, origin: Origin) -> AsyncIterator[Outgoing | Failure]:
-        """Its document, or one of each JSON line. A failure names the file, and the line.
+        """Its document, or one of each JSON line or element. A failure names the file, and the line or element.
 
         A file without a text has none: a copy that broke off must delete nothing that `--max-deletes` would keep.
         """
         kind = kind_of(path.name)
         if kind is None:
-            for found in self._read_lines(path, origin.shown):
+            for found in self._read_json(path, origin):
                 yield found
             return
         try:
@@ -77,18 +83,36 @@ class Reading:
         except ConversionError as exc:
             yield Failure(origin=origin.shown, reason=str(exc), error=type(exc).__name__)
 
-    def _read_lines(self, path: Path, shown: str) -> Iterator[Outgoing | Failure]:
+    def _read_json(self, path: Path, origin: Origin) -> Iterator[Outgoing | Failure]:
+        read = self._elements if path.name.lower().removesuffix(GZIP).endswith(JSON) else self._lines
         try:
             with path.open("rb") as raw, gzip.open(raw) if path.suffix.lower() == GZIP else raw as opened:
-                yield from self._lines(cast(IO[bytes], opened), shown)
+                yield from read(cast(IO[bytes], opened), origin)
         except (OSError, EOFError, zlib.error) as exc:
-            yield Failure(origin=shown, reason=cannot(exc))
+            yield Failure(origin=origin.shown, reason=cannot(exc))
 
-    def _lines(self, opened: IO[bytes], shown: str) -> Iterator[Outgoing | Failure]:
+    def _elements(self, opened: IO[bytes], origin: Origin) -> Iterator[Outgoing | Failure]:
+        """Where the first is no document none is read: it is JSON of something else."""
+        try:
+            for found in elements(opened, LARGEST_BYTES):
+                alone = found.index is None
+                shown = origin.shown if alone else f"{origin.shown}[{found.index}]"
+                if found.value is None:
+                    yield Failure(origin=shown, reason=f"longer than {LARGEST_BYTES} bytes: divide it")
+                elif not found.index and _is_other(found.value):
+                    yield Failure(origin=shown, reason=OTHER_JSON)
+                    return
+                else:
+                    yield of_line(found.value, shown, self._ids.prefix, key_of(origin, self._ids) if alone else None)
+        except NoElementsError as exc:
+            lines = " (JSON lines have a name that ends with .jsonl)" if exc.more else ""
+            yield Failure(origin=origin.shown, reason=f"{exc}{lines}: {OTHER_JSON}")
+
+    def _lines(self, opened: IO[bytes], of: Origin) -> Iterator[Outgoing | Failure]:
         number = 0
         while line := opened.readline(LARGEST_BYTES + 1):
             number += 1
-            origin = f"{shown}:{number}"
+            origin = f"{of.shown}:{number}"
             if len(line) > LARGEST_BYTES:
                 yield Failure(origin=origin, reason=f"longer than {LARGEST_BYTES} bytes: divide it", line=number)
                 while line and not line.endswith(b"\n"):
@@ -100,14 +124,27 @@ class Reading:
 
 def document_of(converted: Converted, origin: Origin, ids: Ids) -> Outgoing | Failure:
     """In the wire format, named by where it is from."""
-    key = ids.prefix + (origin.uri if ids.by == "uri" else origin.relative)
-    return of_file(converted, key, origin.shown, title=stem_of(origin.relative), url=origin.uri)
+    return of_file(converted, key_of(origin, ids), origin.shown, title=stem_of(origin.relative), url=origin.uri)
+
+
+def key_of(origin: Origin, ids: Ids) -> str:
+    """Of a file that is one document."""
+    return ids.prefix + (origin.uri if ids.by == "uri" else origin.relative)
+
+
+def _is_other(value: bytes) -> bool:
+    """JSON that says nothing of what a document has; what is no JSON is found to be none elsewhere."""
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return not isinstance(body, dict) or not body.keys() & {"text", "chunks"}
 
 
 def why_passed_over(name: str) -> PassedOver | None:
     """Why a file of this name is not read; None when it is."""
     kind = kind_of(name)
-    if name.lower().removesuffix(GZIP).endswith(LINES) or (kind and is_there(kind)):
+    if name.lower().removesuffix(GZIP).endswith((*LINES, JSON)) or (kind and is_there(kind)):
         return None
     suffix = os.path.splitext(name)[1].lower()
     return PassedOver(kind=kind or suffix or "without a suffix", option=install(kind) if kind else None)
@@ -141,15 +178,20 @@ def of_file(converted: Converted, key: str, origin: str, *, title: str, url: str
             key.encode(), orjson.dumps(body | {field: value for field, value in told.items() if value}), origin
         )
     except (UnicodeEncodeError, orjson.JSONEncodeError):
-        return Failure(origin=origin, reason="its name is not UTF-8: rename it")
+        return Failure(origin=origin, reason=NO_UTF8)
 
 
-def of_line(line: bytes, origin: str, prefix: str = "") -> Outgoing | Failure:
-    """The document of a JSON line, which has its `id`. `prefix`: before that."""
+def of_line(line: bytes, origin: str, prefix: str = "", key: str | None = None) -> Outgoing | Failure:
+    """The document of a JSON line, named by its `id`, after the prefix, or where it has none by `key`."""
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
         return Failure(origin=origin, reason=f"not JSON in UTF-8: {why_no_json(line, exc)}")
+    if key is not None and isinstance(body, dict) and "id" not in body:
+        try:
+            return checked(key.encode(), line, origin)
+        except UnicodeEncodeError:
+            return Failure(origin=origin, reason=NO_UTF8)
     if not isinstance(body, dict) or not isinstance(body.get("id"), str) or not body["id"]:
         return Failure(origin=origin, reason="an object with a string `id` is needed; it becomes the record's key")
     if prefix:

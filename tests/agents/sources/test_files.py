@@ -88,6 +88,58 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (one.key, orjson.loads(one.value or b"")["id"]) == (b"p:1", "p:1")
 
 
+def test_json_is_a_document_or_an_array_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"id": "a", "text": "A."}')
+    (tmp_path / "b.json").write_text('\ufeff{"text": "B."}\n')
+    (tmp_path / "c.json.gz").write_bytes(
+        gzip.compress(b'[\n  {"id": "1", "text": "One."},\n  {"id": "2", "text": "[,]"}\n]')
+    )
+    (tmp_path / "d.json").write_text("")
+    (tmp_path / "e.JSON").write_text("[]")
+    found = documents(tmp_path, Ids(by="relative", prefix="p:"))
+    assert [row.key for row in found] == [b"p:a", b"p:b.json", b"p:1", b"p:2"]
+    assert [row.origin.removeprefix(f"{tmp_path}/") for row in found] == [
+        "a.json",
+        "b.json",
+        "c.json.gz[0]",
+        "c.json.gz[1]",
+    ]
+    assert [orjson.loads(row.value or b"")["text"] for row in found] == ["A.", "B.", "One.", "[,]"]
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "part"),
+    [
+        ('{"name": "left-pad", "version": "1.0"}', [], "a.json: a document is expected, an object with `text`"),
+        ('[{"name": "x"}, {"id": "good", "text": "Good."}]', [], "`[source.mapping]`; `--exclude '*.json'`"),
+        ("[1, 2, 3]", [], "a.json[0]: a document is expected"),
+        ('"text"', [], "a.json: it begins with neither `[` nor `{`: a document is expected"),
+        ('{"id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n', [], "(JSON lines have a name that ends with .jsonl)"),
+        ('[{"id": "good", "text": "Good."}, {"id": "cut", "te', [b"good"], "a.json: it ends in the midst of it"),
+        (
+            '[{"id": "1", "text": "a"}, {"text": "b"}, {"id": "3", "text": "c"}]',
+            [b"1", b"3"],
+            "a.json[1]: an object with",
+        ),
+        ('[{"id": "1", "text": "a"}, {"id": "2", "text": b}, {"id": "3"}]', [b"1"], "a.json[1]: not JSON in UTF-8"),
+        ('{"text": "a", "titel": "t"}', [], "did you mean `title`"),
+        (
+            '[{"id": "1", "text": "' + "a" * (16 * 1024**2) + '"}, {"id": "2", "text": "b"}]',
+            [b"2"],
+            "a.json[0]: longer",
+        ),
+    ],
+)
+def test_json_of_something_else_says_what_is_expected(
+    tmp_path: Path, content: str, keys: list[bytes], part: str
+) -> None:
+    (tmp_path / "a.json").write_text(content)
+    found = read(tmp_path)
+    assert [row.key for row in found if isinstance(row, Outgoing)] == keys
+    first = next(row for row in found if isinstance(row, Failure))
+    assert part in f"{first.origin.removeprefix(f'{tmp_path}/')}: {first.reason}"
+
+
 def test_lines_end_with_a_line_feed_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     texts = ["a\u2028b\u2029c\x85d", "\u00e9" * 100_000, "\ufeffmark", "last"]
