@@ -4,6 +4,7 @@ kinds     by suffix what can be read, and with which library
 formats   one function a format: a path to `Converted`; run in the child alone
 epub, rtf  two more of them
 builder   what they share: text in parts, dates, the bound of an archive
+running   of a PDF's pages what runs along at their edges
 decoded   bytes of HTML to characters
 pages     of a page of HTML the links, too
 child     the process

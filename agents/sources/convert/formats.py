@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agents.sources.convert import ConversionError, Converted
 from agents.sources.convert.builder import Builder, iso, path_of, require_bounded
 from agents.sources.convert.decoded import decoded
+from agents.sources.convert.running import without_running_lines
 from streams.sections import BELOW, Section
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ SNIFFED_CHARS = 2000
 
 
 def pdf(path: Path) -> Converted:
-    """Page by page; the outline's titles are headings, from where they stand on the page that they lead to."""
+    """Page by page; the outline's titles are headings, from where they stand on the page that they lead to.
+
+    What runs along at the top and bottom of pages is left out: it would be chunks of one line, or between sentences.
+    """
     import pypdfium2
 
     built = Builder()
@@ -52,7 +56,7 @@ def pdf(path: Path) -> Converted:
             page = target.get_index() if target else None
             if page is not None:
                 outline.setdefault(page, []).append((row.level + 1, row.get_title()))
-        pages = [_page_text(page) for page in document]
+        pages = without_running_lines([_page_text(page) for page in document])
         for number, text in enumerate(pages):
             for level, title in outline.get(number, []):
                 if found := _line_of(title, text):
