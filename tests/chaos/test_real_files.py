@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from agents.indexing.preflight import create_index
-from agents.settings import cache_dir
+from agents.settings.environment import cache_dir
 from tests.kit import real_files
 from tests.kit.harness import World
 from tests.stack.test_sources import records
