@@ -858,6 +858,13 @@ MUTATIONS = [
         "test_nothing_is_lost_or_repeated_and_keys_keep_their_order",
     ),
     Mutation(
+        "a shard that the server does not find is gone, although it is listed",
+        "agents/sources/kinesis/reader.py",
+        "if self._shard not in await self._listed():",
+        "if True:",
+        "test_a_shard_that_is_listed_is_not_gone_whatever_its_pages_say",
+    ),
+    Mutation(
         "a checkpoint is that of the page, whatever of it is in the transaction",
         "agents/sources/kinesis/bridge.py",
         "rows |= [shard_row(self._source, batch.shard, at, log)]",

@@ -7,6 +7,8 @@ many, told apart by their sub-sequence. How far each shard was read is remembere
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streams.errors import AwayError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -64,15 +66,19 @@ class ThrottledError(Exception):
 
 
 class ExpiredError(Exception):
-    """The iterator is older than five minutes: get another one."""
+    """The iterator is older than five minutes, or not one of the server's: get another one."""
 
 
 class NoShardError(Exception):
-    """The shard is not there any more: it is closed, and its retention has passed."""
+    """The server knows no such shard. Only of one that is not listed either is that true: its retention has passed."""
 
 
 class TrimmedError(Exception):
-    """The shard does not know such a sequence."""
+    """The shard does not know such a sequence, or does not take the moment."""
+
+
+class MadeAnewError(AwayError):
+    """The stream was deleted and made anew while it was read: it is to be begun with again."""
 
 
 class Stream(Protocol):

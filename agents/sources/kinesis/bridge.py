@@ -13,15 +13,15 @@ from functools import partial
 from typing import Literal
 
 from agents.sources.collecting import BATCH_BYTES
-from agents.sources.kinesis import Checkpoint, Described, Missed, Shard, Stream, Summary
+from agents.sources.kinesis import Checkpoint, Described, MadeAnewError, Missed, Shard, Stream, Summary
 from agents.sources.kinesis.documents import Incoming, Naming
 from agents.sources.kinesis.memory import Begun, Remembered, missed_row, remembered, shard_row, stream_row
 from agents.sources.kinesis.pace import Pace
 from agents.sources.kinesis.reader import Batch, ShardReader
-from agents.sources.kinesis.shards import UNSEEN, forgettable, gone, made_anew, never_read, readable
+from agents.sources.kinesis.shards import UNSEEN, forgettable, gone, made_anew, never_read, readable, revived
 from agents.sources.publish import Passed, Transactions, size_of
 from agents.sources.state import State
-from streams.errors import AwayError
+from streams.errors import AwayError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,9 @@ class Bridge:
     async def run(self) -> None:
         """Until cancelled; `once`: until all shards are read up to now.
 
-        Raises AwayError when Kafka or Kinesis is away: the next run goes on. Raises PenstockError where one refuses, or
-        somebody else has begun to publish for this stream.
+        Raises AwayError when Kafka or Kinesis is away: the next run goes on. Raises MadeAnewError when the stream was
+        made anew meanwhile: the next run begins anew. Raises PenstockError where one refuses, or somebody else has
+        begun to publish for this stream.
         """
         await self._begin()
         try:
@@ -126,14 +127,14 @@ class Bridge:
         return missed
 
     def _start_ms(self) -> int | None:
-        start = self._options.start
-        return start if isinstance(start, int) else self._described.now_ms if start == "latest" else None
+        start, now_ms = self._options.start, self._described.now_ms
+        if isinstance(start, int) and start > now_ms:
+            raise ConfigError("--from is a moment to come: choose one that has passed, or --from latest")
+        return start if isinstance(start, int) else now_ms if start == "latest" else None
 
     async def _look(self, *, first: bool = False) -> None:
         """At the shards that there are now. `first`: at a stream of which nothing was read."""
-        if not first:
-            self._described = await self._stream.describe()
-        self._shards = {shard.id: shard for shard in await self._stream.shards()}
+        self._shards = await self._listed()
         now_ms, retention_ms = self._described.now_ms, self._described.retention_ms
         for shard in [] if first else never_read(self._shards, self._checkpoints):
             unseen = gone(shard, Checkpoint(seen_ms=self._begun.looked_ms), now_ms, retention_ms, UNSEEN)
@@ -141,11 +142,24 @@ class Bridge:
         for shard in sorted(self._shards.keys() - self._checkpoints.keys()):
             self._checkpoints[shard] = Checkpoint(seen_ms=None if first else self._begun.looked_ms)
             self._put(Batch(shard=shard, at=self._checkpoints[shard]))
+        for shard, checkpoint in revived(self._shards, self._checkpoints).items():
+            logger.warning("a shard that was said to be read to its end is open", extra={"shard": shard})
+            self._checkpoints[shard] = checkpoint
+            self._over.discard(shard)
+            self._put(Batch(shard=shard, at=checkpoint))
         for shard in forgettable(self._shards, self._checkpoints):
             del self._checkpoints[shard]
             self._put(Batch(shard=shard, at=None))
         self._begun = replace(self._begun, looked_ms=now_ms)
         self._put(Batch(shard="", at=None, rows=dict([stream_row(self._source, self._begun, self._state.log)])))
+
+    async def _listed(self) -> dict[str, Shard]:
+        """The shards that there are, by name. Raises MadeAnewError where the stream is not the one it was."""
+        shards = {shard.id: shard for shard in await self._stream.shards()}
+        self._described = await self._stream.describe()
+        if self._described.made_ms != self._begun.made_ms:
+            raise MadeAnewError(f"{self._source} was deleted and made anew: run it again, it begins anew")
+        return shards
 
     def _put(self, batch: Batch) -> None:
         self._queue.put_nowait(batch)
@@ -172,7 +186,8 @@ class Bridge:
             slots=self._slots,
             naming=self._options.naming,
             pace=self._pace,
-            retention_ms=lambda: self._described.retention_ms,
+            described=lambda: self._described,
+            listed=self._listed,
         )
         return self._readers[shard]
 

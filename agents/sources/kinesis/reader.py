@@ -1,17 +1,19 @@
 """Reads one shard, from its checkpoint to its end, at the pace that Kinesis allows."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from agents.sources.kinesis import (
     Checkpoint,
+    Described,
     ExpiredError,
     Given,
     Missed,
     NoShardError,
     Page,
     Place,
+    Shard,
     Stream,
     ThrottledError,
     TrimmedError,
@@ -72,9 +74,13 @@ class ShardReader:
         slots: asyncio.Semaphore,
         naming: Naming,
         pace: Pace,
-        retention_ms: Callable[[], int],
+        described: Callable[[], Described],
+        listed: Callable[[], Awaitable[Mapping[str, Shard]]],
     ) -> None:
-        """`from_ms`: where a shard without a sequence is begun with."""
+        """`from_ms`: where a shard without a sequence is begun with. `described`: as the stream was when last asked.
+
+        `listed`: asks which shards there are. Raises MadeAnewError where they are those of another stream by now.
+        """
         self.behind_ms = 0
         self._shard = shard
         self._at = self._told = at
@@ -83,19 +89,22 @@ class ShardReader:
         self._slots = slots
         self._naming = naming
         self._pace = pace
-        self._retention_ms = retention_ms
+        self._described = described
+        self._listed = listed
         self._iterator: str | None = None
         self._unproved: Checkpoint | None = None
 
     async def read(self, put: Callable[[Batch], None], *, once: bool) -> None:
         """To its end; `once`: or until there is no more at this moment.
 
-        Raises AwayError when Kinesis does not answer for long, PenstockError when it refuses.
+        Raises AwayError when Kinesis does not answer for long, MadeAnewError when the stream is another one by now,
+        PenstockError when it refuses.
         """
         while True:
             page = await self._next()
             if page is None:
-                missed = gone(self._shard, self._at, (await self._stream.describe()).now_ms, self._retention_ms())
+                now = self._described()
+                missed = gone(self._shard, self._at, now.now_ms, now.retention_ms)
                 put(Batch(shard=self._shard, at=replace(self._at, ended=True), missed=(missed,), over=True))
                 return
             batch = self._batch(page)
@@ -110,25 +119,36 @@ class ShardReader:
 
     async def _next(self) -> Page | None:
         """Holding a slot; without one, and None, where the shard is gone. Backs off without one."""
-        throttled = away = 0
+        refused = away = 0
         while True:
-            await self._slots.acquire()
             try:
-                return await self._page()
-            except NoShardError:
-                self._slots.release()
-                return None
+                return await self._held_page()
             except ThrottledError:
-                throttled += 1
+                refused += 1
+            except ExpiredError:
+                refused += 1
+                self._iterator = None
+            except NoShardError as exc:
+                if self._shard not in await self._listed():
+                    return None
+                away += 1
+                if away == TRIES:
+                    raise AwayError(f"{self._shard} is listed, but the server does not find it") from exc
+                self._iterator = None
             except AwayError:
                 away += 1
                 if away == TRIES:
                     raise
-            except ExpiredError:
-                self._iterator = None
-                away += 1
+            await asyncio.sleep(self._pace.after_refusal_s(refused + away))
+
+    async def _held_page(self) -> Page:
+        """It holds a slot, and no error does."""
+        await self._slots.acquire()
+        try:
+            return await self._page()
+        except BaseException:
             self._slots.release()
-            await asyncio.sleep(self._pace.after_refusal_s(throttled + away))
+            raise
 
     async def _page(self) -> Page:
         if self._iterator is not None:
@@ -146,7 +166,10 @@ class ShardReader:
         place = Place(sequence=sequence, at_ms=self._from_ms if sequence is None else None)
         try:
             return await self._stream.iterator(self._shard, place)
-        except TrimmedError:
+        except TrimmedError as exc:
+            if sequence is None:
+                raise AwayError(f"{self._shard} cannot be read from the moment of --from yet: is it ahead?") from exc
+            await self._listed()  # of another stream than it was nothing is to be read yet
             return await self._stream.iterator(self._shard, Place())
 
     def _batch(self, page: Page) -> Batch:
@@ -156,7 +179,7 @@ class ShardReader:
         missed = None
         if self._unproved and (page.records or over):
             first = (page.records[0].sequence, page.records[0].arrived_ms) if page.records else None
-            missed = gap(self._shard, self._unproved, first, page.now_ms, self._retention_ms())
+            missed = gap(self._shard, self._unproved, first, page.now_ms, self._described().retention_ms)
             self._unproved = None
         records = Records(record for given in page.records for record in self._left(given, before))
         last = page.records[-1] if page.records else None
@@ -183,10 +206,10 @@ class ShardReader:
             yield from (one for one in found if one.sub is not None and one.sub > at.sub)
 
     def _is_near(self, now_ms: int) -> bool:
-        return self._at.seen_ms is not None and self._at.seen_ms < now_ms - self._retention_ms() + NEAR_MS
+        return self._at.seen_ms is not None and self._at.seen_ms < now_ms - self._described().retention_ms + NEAR_MS
 
     def _is_late(self) -> bool:
         """Whether what is remembered of an idle shard is old."""
         if self._at.seen_ms is None or self._told.seen_ms is None:
             return self._at.seen_ms != self._told.seen_ms
-        return self._at.seen_ms - self._told.seen_ms > self._retention_ms() / SHARE_OF_RETENTION
+        return self._at.seen_ms - self._told.seen_ms > self._described().retention_ms / SHARE_OF_RETENTION

@@ -11,6 +11,7 @@ from agents.sources.kinesis import (
     Checkpoint,
     Described,
     ExpiredError,
+    MadeAnewError,
     Missed,
     NoShardError,
     Page,
@@ -24,7 +25,7 @@ from agents.sources.kinesis import (
 from agents.sources.kinesis.bridge import Bridge, Options, uncancelled
 from agents.sources.kinesis.memory import Remembered, remembered
 from agents.sources.kinesis.pace import Pace
-from agents.sources.kinesis.shards import gap, gone
+from agents.sources.kinesis.shards import gap, gone, revived
 from agents.sources.publish import Wait, publisher
 from agents.sources.state import State, state_topic
 from agents.sources.topic import largest_record, source_topic
@@ -62,6 +63,8 @@ async def run(settings: Settings, stream: Stream, options: Options, summary: Sum
         try:
             await uncancelled(partial(_connected, settings, stream, options, summary, wait))
             return
+        except MadeAnewError as exc:
+            logger.warning("the stream is begun with anew", extra={"reason": str(exc)})
         except AwayError as exc:
             if options.once:
                 raise
@@ -100,27 +103,28 @@ async def standing(settings: Settings, stream: Stream) -> tuple[list[Standing], 
     if known.begun and known.begun.made_ms != described.made_ms:
         known.checkpoints.clear()
     shards = {shard.id: shard for shard in await stream.shards()}
+    known.checkpoints |= revived(shards, known.checkpoints)
     names = sorted(shards.keys() | {name for name, checkpoint in known.checkpoints.items() if not checkpoint.ended})
     slots = asyncio.Semaphore(LOOKS)
 
     async def look(name: str) -> Standing:
         async with slots:
             shard = shards.get(name, Shard(id=name, open=False))
-            return await _look(stream, shard, known, described)
+            return await _look(stream, shard, known, described, listed=name in shards)
 
     return await asyncio.gather(*map(look, names)), list(known.missed.values()), known.anew
 
 
-async def _look(stream: Stream, shard: Shard, known: Remembered, described: Described) -> Standing:
+async def _look(stream: Stream, shard: Shard, known: Remembered, described: Described, *, listed: bool) -> Standing:
     at = known.checkpoints.get(shard.id)
     behind_ms, missed = None, None
     for attempt in range(1, TRIES + 1) if at is None or not at.ended else ():
         try:
             page = await _first(stream, shard, at, known.begun.from_ms if known.begun else None)
-        except NoShardError:
-            missed = gone(shard.id, at, described.now_ms, described.retention_ms)
-            break
-        except (ThrottledError, ExpiredError):
+        except (ThrottledError, ExpiredError, TrimmedError, NoShardError) as exc:
+            if isinstance(exc, NoShardError) and not listed:
+                missed = gone(shard.id, at, described.now_ms, described.retention_ms)
+                break
             await asyncio.sleep(AWAY.after_refusal_s(attempt))
             continue
         behind_ms = page.behind_ms
@@ -137,5 +141,7 @@ async def _first(stream: Stream, shard: Shard, at: Checkpoint | None, from_ms: i
     try:
         iterator = await stream.iterator(shard.id, Place(sequence=sequence, at_ms=None if sequence else from_ms))
     except TrimmedError:
+        if sequence is None:
+            raise
         iterator = await stream.iterator(shard.id, Place())
     return await stream.page(iterator, 1)

@@ -5,6 +5,7 @@ partition key keep their order, a child is read when all that its parents had is
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from agents.sources.kinesis import Checkpoint, Missed, Shard
 
@@ -20,6 +21,15 @@ def readable(shards: Mapping[str, Shard], checkpoints: Mapping[str, Checkpoint])
     left = {shard for shard, checkpoint in checkpoints.items() if not checkpoint.ended}
     none = Shard(id="")
     return sorted(shard for shard in left if left.isdisjoint(shards.get(shard, none).parents))
+
+
+def revived(shards: Mapping[str, Shard], checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """Of shards that are said to be read to their end and are open: they have none, and are gone on with."""
+    return {
+        name: replace(checkpoints[name], ended=False)
+        for name, shard in sorted(shards.items())
+        if shard.open and name in checkpoints and checkpoints[name].ended
+    }
 
 
 def never_read(shards: Mapping[str, Shard], checkpoints: Mapping[str, Checkpoint]) -> list[str]:

@@ -34,9 +34,12 @@ class MemoryShard:
 
 
 class MemoryStream:
-    """`Stream`. Each shard counts its sequences from 1: they repeat. `refuses`: how often it says no, of ten."""
+    """`Stream`. Each shard counts its sequences from 1: they repeat. `refuses`: how often it says no, of ten.
 
-    def __init__(self, shards: int = 2, seed: int = 0, refuses: int = 0) -> None:
+    `lies`: so many times it says that a shard which is there is not.
+    """
+
+    def __init__(self, shards: int = 2, seed: int = 0, refuses: int = 0, lies: int = 0) -> None:
         step = SPACE // shards
         self.shards_by_id = {
             f"shard-{n}": MemoryShard(f"shard-{n}", n * step, SPACE if n == shards - 1 else (n + 1) * step)
@@ -45,6 +48,7 @@ class MemoryStream:
         self.made_ms = 1
         self.now_ms = RETENTION_MS * 10
         self.refuses = refuses
+        self.lies = lies
         self.asked: list[str] = []
         self._random = random.Random(seed)
 
@@ -113,6 +117,8 @@ class MemoryStream:
                 raise TrimmedError
             return f"{shard} {max(found.first, int(place.sequence) - 1)}"
         if place.at_ms is not None:
+            if place.at_ms > self.now_ms:
+                raise TrimmedError
             older = sum(record.arrived_ms < place.at_ms for record in found.records)
             return f"{shard} {max(found.first, older)}"
         return f"{shard} {found.first}"
@@ -123,6 +129,9 @@ class MemoryStream:
         self._refuse(ExpiredError)
         name, number = iterator.split()
         self.asked.append(name)
+        if self.lies:
+            self.lies -= 1
+            raise NoShardError
         if name not in self.shards_by_id:
             raise NoShardError
         shard, begin = self.shards_by_id[name], max(int(number), self.shards_by_id[name].first)

@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.sources.kinesis import Missed, Shard, Summary
+from agents.sources.kinesis import Checkpoint, MadeAnewError, Missed, Place, Shard, Summary, TrimmedError
 from agents.sources.kinesis.bridge import Bridge, Options
 from agents.sources.kinesis.documents import SEQUENCE, SHARD, SUB_SEQUENCE, Naming
-from agents.sources.kinesis.memory import remembered
+from agents.sources.kinesis.memory import remembered, shard_row
 from agents.sources.kinesis.pace import Pace
+from agents.sources.kinesis.reader import TRIES
 from agents.sources.kinesis.shards import UNSEEN
 from agents.sources.publish import Change, Passed
 from agents.sources.state import Row, State
 from streams.dead_letter import Failed
-from streams.errors import AwayError
+from streams.errors import AwayError, ConfigError
 from tests.agents.sources.kinesis.stream import RETENTION_MS, MemoryStream
 from tests.kit.aggregate import aggregate
 
@@ -101,11 +102,11 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**16))
+@given(steps, st.integers(1, 4), st.integers(0, 3), st.integers(0, TRIES - 1), st.integers(0, 2**16))
 def test_nothing_is_lost_or_repeated_and_keys_keep_their_order(
-    steps: list[tuple[str, object]], many: int, refuses: int, seed: int
+    steps: list[tuple[str, object]], many: int, refuses: int, lies: int, seed: int
 ) -> None:
-    stream, topic, made, number = MemoryStream(2, seed, refuses), Topic(many), dict[str, list[bytes]](), 0
+    stream, topic, made, number = MemoryStream(2, seed, refuses, lies), Topic(many), dict[str, list[bytes]](), 0
     parents = {shard.id: shard.parents for shard in asyncio.run(stream.shards())}
     for kind, what in [*steps, ("read", None)]:
         match kind, what:
@@ -307,3 +308,74 @@ def test_the_shard_of_a_listing_has_its_parents() -> None:
     stream.merge(0)
     (child,) = (shard for shard in asyncio.run(stream.shards()) if shard.parents)
     assert child == Shard(id=child.id, parents=("shard-0", "shard-1"))
+
+
+def test_a_shard_that_is_listed_is_not_gone_whatever_its_pages_say() -> None:
+    stream, topic = MemoryStream(1, lies=1000), Topic()
+    for number in range(4):
+        stream.put("a", body("a", number))
+    with pytest.raises(AwayError, match="shard-0 is listed, but the server does not find it"):
+        topic.bridge(stream)
+    stream.lies = 1
+    topic.bridge(stream)
+    assert (len(topic.log), topic.missed()) == (4, [])
+
+
+def test_an_open_shard_that_is_remembered_as_read_to_its_end_is_gone_on_with() -> None:
+    stream, topic = MemoryStream(1), Topic()
+    _, sequence = stream.put("a", body("a", 1))
+    topic.bridge(stream)
+    ended = Checkpoint(sequence=sequence, arrived_ms=stream.now_ms, seen_ms=stream.now_ms, ended=True)
+    topic.rows.append(shard_row("arn:memory", "shard-0", ended, topic.log_id))
+    stream.put("a", body("a", 2))
+    assert topic.bridge(stream).published == 1
+    assert (len(topic.log), topic.missed()) == (2, [])
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_stream_made_anew_under_a_bridge_is_begun_with_anew(*, forgets: bool) -> None:
+    """Whether its server forgets what it gave of the old one, or not."""
+
+    async def scenario() -> None:
+        stream, topic, summary = MemoryStream(1), Topic(), Summary()
+        stream.put("a", body("a", 1))
+        with State("log") as state:
+            running = asyncio.create_task(Bridge(stream, topic, state, Options(), summary, FAST).run())
+            async with asyncio.timeout(60):
+                while summary.published < 1:  # noqa: ASYNC110 - it waits for memory alone
+                    await asyncio.sleep(0)
+            stream.made_ms = stream.now_ms = stream.now_ms + 1000
+            stream.shards_by_id["shard-0"].records.clear()
+            stream.lies = int(forgets)
+            with pytest.raises(MadeAnewError, match="it begins anew"):
+                await running
+        stream.put("a", body("a", 2))
+        after = await asyncio.to_thread(topic.bridge, stream)
+        assert (after.published, [one.after for one in topic.missed()]) == (1, ["1"])
+
+    asyncio.run(scenario())
+
+
+def test_a_moment_to_come_is_refused_and_nothing_is_published_before_one_that_is_not_taken() -> None:
+
+    class Late(MemoryStream):
+        """The clock of its shards is behind the one by which it answers."""
+
+        left = 3
+
+        async def iterator(self, shard: str, place: Place) -> str:
+            """Not of a moment, at first."""
+            if place.at_ms is not None and self.left:
+                self.left -= 1
+                raise TrimmedError
+            return await super().iterator(shard, place)
+
+    stream, topic = Late(1), Topic()
+    stream.put("a", body("a", 1))
+    with pytest.raises(ConfigError, match="--from is a moment to come: choose"):
+        topic.bridge(stream, Options(once=True, start=stream.now_ms + 1))
+    stream.put("a", body("a", 2))
+    assert topic.bridge(stream, Options(once=True, start=stream.now_ms)).published == 1
+    stream.left = TRIES
+    with pytest.raises(AwayError, match="the moment of --from"):
+        Topic().bridge(stream, Options(once=True, start=stream.now_ms))
