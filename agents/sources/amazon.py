@@ -19,11 +19,17 @@ from botocore.exceptions import (
     NoRegionError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.parsers import ResponseParserError
 
 from streams.errors import AwayError, ConfigError, PenstockError
 
 BROKEN_OFF = (HTTPClientError, IncompleteReadError, ClientPayloadError)
 """The last is aiohttp's own: the client lets it through."""
+PASSING = ("RequestTimeoutException", "ResourceInUseException", "KMSInvalidStateException")
+"""What passes by itself, or when somebody has mended it, and has the status of a refusal that does not."""
+PASSING_STATUS = (408, 429)
+WORDS = 200
+"""Characters of what a server says: a proxy's may be a whole page."""
 
 
 def client(service: str, endpoint: str | None, region: str | None, **config: Any) -> AbstractAsyncContextManager[Any]:
@@ -55,10 +61,19 @@ def translated(what: str, told: Mapping[str, str]) -> Iterator[None]:
     except NoRegionError as exc:
         raise ConfigError(f"{what}: no region is known: give --region, or set AWS_DEFAULT_REGION") from exc
     except ClientError as exc:
-        code, words = code_of(exc), exc.response["Error"].get("Message", "")
-        kind = AwayError if exc.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 else PenstockError
-        raise kind(f"{what}: {told.get(code) or words or code} ({code})") from exc
+        code, words = code_of(exc), exc.response["Error"].get("Message", "")[:WORDS]
+        raise (AwayError if _passes(exc) else PenstockError)(
+            f"{what}: {told.get(code) or words or code} ({code})"
+        ) from exc
+    except ResponseParserError as exc:
+        raise AwayError(f"{what}: what answers is not the service, perhaps a proxy: {str(exc)[:WORDS]}") from exc
     except (*BROKEN_OFF, NoConnectionError) as exc:
         raise AwayError(f"{what} cannot be reached: {exc}") from exc
     except BotoCoreError as exc:
         raise ConfigError(f"{what}: {exc}") from exc
+
+
+def _passes(exc: ClientError) -> bool:
+    """Whether the same request may succeed later."""
+    status: int = exc.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status >= 500 or status in PASSING_STATUS or code_of(exc) in PASSING

@@ -46,6 +46,7 @@ TOLD = {
     "ResourceNotFoundException": "there is no such stream there: is the region right?",
     "AccessDeniedException": f"these credentials may not read it: they need {NEEDED}",
     "KMSAccessDeniedException": f"these credentials may not read it: they need {NEEDED}",
+    "ExpiredTokenException": "these credentials have expired: get others, and start it again",
 }
 
 
@@ -84,25 +85,32 @@ class Kinesis:
 
     async def describe(self) -> Described:
         """As it is now."""
-        answer = await self._patiently(lambda: self._client.describe_stream_summary(**self._of))
-        found = answer["StreamDescriptionSummary"]
-        return Described(
-            name=found["StreamARN"],
-            made_ms=_ms(found["StreamCreationTimestamp"]),
-            retention_ms=found["RetentionPeriodHours"] * HOUR_MS,
-            now_ms=_now_ms(answer),
-        )
+
+        async def ask() -> Described:
+            answer = await self._client.describe_stream_summary(**self._of)
+            found = answer["StreamDescriptionSummary"]
+            return Described(
+                name=found["StreamARN"],
+                made_ms=_ms(found["StreamCreationTimestamp"]),
+                retention_ms=found["RetentionPeriodHours"] * HOUR_MS,
+                now_ms=_now_ms(answer),
+            )
+
+        return await self._patiently(ask)
 
     async def shards(self) -> list[Shard]:
         """All of them, page by page."""
         found: list[Shard] = []
         asked: dict[str, Any] = self._of
-        while True:
-            answer = await self._patiently(lambda: self._client.list_shards(**asked))  # noqa: B023
-            found += map(_shard, answer["Shards"])
-            if not (token := answer.get("NextToken")):
-                return found
+
+        async def ask() -> str | None:
+            answer = await self._client.list_shards(**asked)
+            found.extend([_shard(row) for row in answer["Shards"]])
+            return answer.get("NextToken")
+
+        while token := await self._patiently(ask):
             asked = {"NextToken": token}  # which may not be given with the stream
+        return found
 
     async def iterator(self, shard: str, place: Place) -> str:
         """Of the page there."""
@@ -117,24 +125,28 @@ class Kinesis:
 
     async def page(self, iterator: str, limit: int) -> Page:
         """So many records at most."""
-        with self._translated(ResourceNotFoundException=NoShardError, ExpiredIteratorException=ExpiredError):
+        with self._translated(
+            ResourceNotFoundException=NoShardError,
+            ExpiredIteratorException=ExpiredError,
+            InvalidArgumentException=ExpiredError,  # an iterator that it cannot read
+        ):
             answer = await self._client.get_records(**self._arn, ShardIterator=iterator, Limit=limit)
-        records = [
-            Given(
-                sequence=row["SequenceNumber"],
-                partition_key=row["PartitionKey"],
-                data=row["Data"],
-                arrived_ms=_ms(row["ApproximateArrivalTimestamp"]),
+            records = [
+                Given(
+                    sequence=row["SequenceNumber"],
+                    partition_key=row["PartitionKey"],
+                    data=row["Data"],
+                    arrived_ms=_ms(row["ApproximateArrivalTimestamp"]),
+                )
+                for row in answer["Records"]
+            ]
+            return Page(
+                records=records,
+                iterator=answer.get("NextShardIterator"),
+                behind_ms=answer.get("MillisBehindLatest", 0),
+                now_ms=_now_ms(answer),
+                size=sum(len(record.data) + len(record.partition_key) for record in records),
             )
-            for row in answer["Records"]
-        ]
-        return Page(
-            records=records,
-            iterator=answer.get("NextShardIterator"),
-            behind_ms=answer.get("MillisBehindLatest", 0),
-            now_ms=_now_ms(answer),
-            size=sum(len(record.data) + len(record.partition_key) for record in records),
-        )
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Again while it is throttled, and some times while nobody answers."""
@@ -164,6 +176,10 @@ class Kinesis:
                 if code in expected:
                     raise expected[code] from exc
                 raise
+            except (KeyError, TypeError, ValueError) as exc:
+                raise AwayError(
+                    f"{self._name}: what answers is not Kinesis, perhaps a proxy: {exc!r} where its answer should be"
+                ) from exc
 
 
 def _shard(row: "ShardTypeDef") -> Shard:

@@ -83,6 +83,10 @@ async def ask(url: str, what: str, name: str = "documents") -> object:
         ("page", "ProvisionedThroughputExceededException", ThrottledError, ""),
         ("page", "ExpiredIteratorException", ExpiredError, ""),
         ("page", "KMSAccessDeniedException", PenstockError, "kms:Decrypt"),
+        ("page", "InvalidArgumentException", ExpiredError, ""),
+        ("page", "KMSInvalidStateException", AwayError, "said so"),
+        ("page", "RequestTimeoutException", AwayError, "said so"),
+        ("page", "ExpiredTokenException", PenstockError, "have expired: get others"),
         ("iterator", "ResourceNotFoundException", NoShardError, ""),
         ("iterator", "InvalidArgumentException", TrimmedError, ""),
     ],
@@ -90,6 +94,18 @@ async def ask(url: str, what: str, name: str = "documents") -> object:
 def test_each_refusal_is_what_it_means(url: str, what: str, code: str, error: type[Exception], words: str) -> None:
     Answers.answers = [refusal(code)]
     with pytest.raises(error, match=words or None):
+        asyncio.run(ask(url, what))
+
+
+@pytest.mark.parametrize("what", ["describe", "shards", "iterator", "page"])
+@pytest.mark.parametrize("said", [{}, {"Records": [{}], "Shards": [{}], "StreamDescriptionSummary": {}}])
+def test_what_is_no_answer_of_kinesis_is_waited_for(
+    url: str, what: str, said: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a proxy that answers in its place."""
+    monkeypatch.setattr(client_module, "Pace", lambda: AT_ONCE)
+    Answers.answers = [(200, said)]
+    with pytest.raises(AwayError, match="what answers is not Kinesis, perhaps a proxy"):
         asyncio.run(ask(url, what))
 
 
