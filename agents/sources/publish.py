@@ -9,10 +9,18 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+)
 
 from agents.kafka.connection import REFUSALS, connection, passes, translated
 from agents.kafka.dead_letters import make_dead_letter_topic, not_taken
@@ -26,9 +34,17 @@ from agents.stopping import cancellable, end_if_asked
 from streams.dead_letter import Failed, headers_of_object
 from streams.errors import AwayError, PenstockError
 
+FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+"""What the broker says of the transactions of whoever is not the last to have begun with them."""
 MANY = 500
 """Records of a transaction, at most."""
 COMMIT_S = 60.0
+ABORT_S = 10.0
+"""For the answer to an abort, before the transaction is left to whoever publishes next: it is aborted then."""
+STOP_S = 10.0
+"""That a stop waits for the broker: for the transaction that is open, and again for the producer's end."""
+AGAIN_S = 1.0
+"""Between two cancellations of what does not end by one."""
 LOOK_EVERY = 10_000
 """Offsets between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
@@ -109,7 +125,8 @@ class Publisher:
     ) -> None:
         """Records, their rows, and rows of objects; letters about what failed, and their rows. Waits for the lag.
 
-        Whoever stops it waits for the transaction that is open: it is committed, or not, and that is known.
+        Whoever stops it waits for the transaction that is open: it is committed, or not, and that is known; but for
+        STOP_S at most, while the broker does not answer. Then whoever publishes next knows.
         Raises PenstockError when the broker does not take it, or somebody else has begun to publish for this source;
         AwayError when the broker may take it later.
         """
@@ -121,26 +138,24 @@ class Publisher:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.exception()  # else Python complains that nobody asked
+            await asyncio.wait([work], timeout=STOP_S)
+            await _cut_off(work)
             raise
 
     async def _transaction(
         self, changes: Sequence[Change | Passed], rows: Sequence[Row], failed: Sequence[Failed]
     ) -> None:
         try:
-            async with asyncio.timeout(COMMIT_S), self._producer.transaction():
+            async with (
+                asyncio.timeout(COMMIT_S + ABORT_S),
+                asyncio.timeout(COMMIT_S),  # which ends in the answer to an abort
+                self._producer.transaction(),
+            ):
                 await self._letters(failed)
                 written = [*await self._records(changes), *rows, *map(self._state.failures.row, failed)]
                 topic = self._settings.sources_topic
                 sent = [await self._producer.send(topic, key=key, value=value) for key, value in written]
                 await asyncio.gather(*sent)
-        except ProducerFenced as exc:
-            raise PenstockError(
-                "somebody else has begun to ingest the same source: that one goes on, this one ends here; nothing is "
-                "lost or there twice"
-            ) from exc
         except MessageSizeTooLargeError as exc:
             largest = max((change.outgoing for change in changes), key=size_of)
             raise PenstockError(
@@ -148,6 +163,11 @@ class Publisher:
                 "max.message.bytes of the topic, or divide the document"
             ) from exc
         except (KafkaError, TimeoutError) as exc:
+            if _is_fenced(exc):
+                raise PenstockError(
+                    "somebody else has begun to ingest the same source: that one goes on, this one ends here; nothing "
+                    "is lost or there twice"
+                ) from exc
             kind = AwayError if isinstance(exc, TimeoutError) or passes(exc) else PenstockError
             raise kind(
                 f"Kafka at {self._settings.kafka.bootstrap_servers} did not take the documents "
@@ -220,7 +240,7 @@ async def publisher(
 ) -> AsyncIterator[Publisher]:
     """Connected: whoever published for this source is fenced off, and what was left open of it aborted.
 
-    Raises PenstockError when the broker is away.
+    Raises PenstockError when the broker is away. Ends within some seconds of STOP_S, whether it answers or not.
     """
     name = hashlib.sha256(f"{settings.source.topic}\0{source}".encode()).hexdigest()[:16]
     producer = AIOKafkaProducer(
@@ -236,4 +256,35 @@ async def publisher(
                 await cancellable(producer.start)
         yield Publisher(settings, reader, producer, state, partitions, max_lag, wait)
     finally:
-        await cancellable(producer.stop)
+        await _stop(producer)
+
+
+def _is_fenced(exc: BaseException | None) -> bool:
+    """Itself, or what it is raised from: aiokafka hides some in an error that says nothing."""
+    while exc is not None and not isinstance(exc, FENCED):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """In order while the broker answers; else what aiokafka would wait for without end is cancelled."""
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.wait([stopping], timeout=STOP_S)
+    if not stopping.done() and producer._sender.sender_task:
+        await _cut_off(producer._sender.sender_task)
+        accumulated = producer._message_accumulator
+        for batch in (*chain.from_iterable(accumulated._batches.values()), *accumulated._pending_batches):
+            batch.future.cancel()
+        if producer._txn_manager._transaction_waiter:
+            producer._txn_manager._transaction_waiter.cancel()
+        await asyncio.wait([stopping], timeout=STOP_S)
+    await _cut_off(stopping)
+
+
+async def _cut_off(work: asyncio.Task[None]) -> None:
+    """Whatever it waits for. What came of it nobody asks."""
+    while not work.done():
+        work.cancel()
+        await asyncio.wait([work], timeout=AGAIN_S)
+    if not work.cancelled():
+        work.exception()  # else Python complains that nobody asked

@@ -1,22 +1,38 @@
 """A bridge of Kinesis, killed at random, and the broker under it, while its stream is split and merged."""
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from agents.kafka.reader import log_reader
+from agents.local import stack
+from streams.errors import PenstockError
 from tests.kit.forks import Forked
 from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.kinesis import moto_kinesis, stream
 from tests.kit.moto import LOGIN
 from tests.stack.test_kinesis import Producer, bridge, published
+from tests.stack.test_sources import records
 
 KILLS_SERVERS = True
 ROUNDS = 12
+QUICK = """
+from pathlib import Path
+from agents.sources import publish
+publish.STOP_S, publish.COMMIT_S, publish.ABORT_S = {stop_s}, {commit_s}, 1.0
+transaction = publish.Publisher._transaction
+async def marked(self, *arguments):
+    Path({mark!r}).touch()
+    await transaction(self, *arguments)
+publish.Publisher._transaction = marked
+"""
+"""A change: other bounds of time, and a file is there once a transaction has begun."""
 
 
 @pytest.fixture
@@ -77,5 +93,79 @@ def test_random_kills_of_a_bridge_and_its_broker(
             assert await published(world) == producer.made
             assert (await asyncio.to_thread(bridge, world, endpoint, "--once"))["published"] == 0
             summary[f"bridge, seed {seed}"] = f"{producer.count} documents, {kills} kills, {brokers} brokers"
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_ends_while_the_broker_is_frozen_in_a_transaction(world: World, endpoint: str) -> None:
+    """Which the next run has aborted: nothing is lost or there twice."""
+    output, errors, mark = world.tmp / "bridge.out", world.tmp / "bridge.err", world.tmp / "mark"
+    (broker,) = (server.pid for server in stack.status(world.servers.options.folder) if server.name == "kafka")
+    arguments = ("ingest", "kinesis", world.name, "--endpoint", endpoint)
+    change = QUICK.format(stop_s=2.0, commit_s=3600.0, mark=str(mark))
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 2, {})
+        async with stream(endpoint, world.name, 1) as opened:
+            producer = Producer(opened)
+            process = world.start(*arguments, output=output, errors=errors, extra=LOGIN, change=change)
+
+            async def all_there() -> bool:
+                assert process.poll() is None, errors.read_text()
+                return sum(map(len, (await published(world)).values())) == producer.count
+
+            async def begun() -> bool:
+                return mark.exists()
+
+            await producer.put(20)
+            await until(all_there)
+            os.killpg(broker, signal.SIGSTOP)
+            try:
+                mark.unlink()
+                await producer.put(20)
+                await until(begun)
+                process.terminate()
+                assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0, errors.read_text()
+            finally:
+                os.killpg(broker, signal.SIGCONT)
+                process.kill()
+            said = errors.read_text()
+            assert "Traceback" not in said, said
+            assert "destroyed" not in said, said
+            await asyncio.to_thread(bridge, world, endpoint, "--once")
+            assert await published(world) == producer.made
+
+    asyncio.run(scenario())
+
+
+def test_a_topic_that_is_deleted_under_a_bridge_is_made_anew_and_filled(world: World, endpoint: str) -> None:
+    output, errors, mark = world.tmp / "bridge.out", world.tmp / "bridge.err", world.tmp / "mark"
+    arguments = ("ingest", "kinesis", world.name, "--endpoint", endpoint, "--partitions", "2")
+    change = QUICK.format(stop_s=1.0, commit_s=3.0, mark=str(mark))
+
+    async def scenario() -> None:
+        async with stream(endpoint, world.name, 1) as opened:
+            producer = Producer(opened)
+            await producer.put(20)
+            process = world.start(*arguments, output=output, errors=errors, extra=LOGIN, change=change)
+
+            async def all_there() -> bool:
+                assert process.poll() is None, errors.read_text()
+                with suppress(PenstockError):  # there is no topic
+                    return len(await records(world)) == producer.count
+                return False
+
+            try:
+                await until(all_there)
+                await world.delete_topic(world.name)
+                await producer.put(10)
+                await until(all_there)
+                process.terminate()
+                assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0, errors.read_text()
+            finally:
+                process.kill()
+            assert await published(world) == producer.made
+            assert "Traceback" not in errors.read_text()
 
     asyncio.run(scenario())

@@ -5,20 +5,27 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, NotLeaderForPartitionError, ProducerFenced
+from aiokafka.errors import (
+    InvalidTxnState,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    ProducerFenced,
+)
 
 from agents.settings import Settings
 from agents.sources import Outgoing, publish
 from agents.sources.publish import Change
 from agents.sources.state import Published, State
 from streams.dead_letter import Failed
-from streams.errors import PenstockError
+from streams.errors import AwayError, PenstockError
 
 
 class Producer:
-    """Fails as it is told. `answers`: whether it starts at all."""
+    """Fails as it is told. `answers`: whether it starts at all. `silent`: to records, and to an abort."""
 
     answers = True
+    silent = False
     error: KafkaError | None = None
 
     def __init__(self) -> None:
@@ -37,12 +44,16 @@ class Producer:
 
     async def __aexit__(self, kind: object, *_: object) -> None:
         self.committed += kind is None
+        if self.silent and kind:
+            await asyncio.shield(asyncio.Event().wait())  # as aiokafka does, which has no deadline there
 
     async def send(
         self, topic: str, *, key: bytes, value: bytes | None = None, headers: object = None
     ) -> "asyncio.Future[object]":
         self.sent.append((topic, key))
         future = asyncio.get_running_loop().create_future()
+        if self.silent:
+            return future
         if self.error and (value is None or len(value) > 10):
             future.set_exception(self.error)
         else:
@@ -63,6 +74,13 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     monkeypatch.setattr(publish, "AIOKafkaProducer", lambda **_: made)
     monkeypatch.setattr(publish, "partition_rows", rows)
     return made
+
+
+def hidden(cause: Exception) -> KafkaError:
+    """As aiokafka's sender does with what it did not expect."""
+    error = KafkaError("Unexpected error during batch delivery")
+    error.__cause__ = cause
+    return error
 
 
 async def published(state: State, *texts: bytes) -> None:
@@ -115,6 +133,8 @@ def test_a_letter_about_what_failed_its_row_and_other_records_are_one_transactio
     [
         (MessageSizeTooLargeError(), "none so large as line 1 .* raise max.message.bytes"),
         (ProducerFenced(), "somebody else has begun to ingest the same source"),
+        (hidden(InvalidTxnState()), "somebody else has begun to ingest the same source"),
+        (hidden(ValueError()), "did not take the documents .KafkaError: Unexpected error"),
         (NotLeaderForPartitionError(), "did not take the documents .* run it again, it goes on where it was"),
     ],
 )
@@ -141,3 +161,35 @@ def test_a_producer_that_is_stopped_while_it_connects_is_closed(producer: Produc
 
     asyncio.run(cut_off())
     assert producer.stopped == 1
+
+
+def test_a_transaction_that_the_broker_neither_takes_nor_aborts_ends(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the topic is deleted meanwhile: whoever comes next has it aborted."""
+    producer.silent = True
+    monkeypatch.setattr(publish, "COMMIT_S", 0.01)
+    monkeypatch.setattr(publish, "ABORT_S", 0.01)
+    with State("log") as state, pytest.raises(AwayError, match="did not take the documents"):
+        asyncio.run(published(state, b"{}"))
+    assert (producer.committed, producer.stopped) == (0, 1)
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_does_not_answer(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.silent = True
+    for name in ("STOP_S", "AGAIN_S"):
+        monkeypatch.setattr(publish, name, 0.01)
+
+    async def stopped() -> None:
+        with State("log") as state:
+            task = asyncio.create_task(published(state, b"{}"))
+            while not producer.sent:  # noqa: ASYNC110 - it waits for memory alone
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(stopped())
+    assert (producer.committed, producer.stopped) == (0, 1)
