@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 
+from agents.sources import moments
 from agents.sources.convert import ConversionError, Converted
 from streams.record import MAX_HEADING_CHARS
 from streams.sections import BELOW, Section
@@ -68,14 +69,13 @@ class Builder:
 def iso(text: object) -> str | None:
     """As the wire format takes it, or None."""
     if isinstance(text, datetime):
-        return text.isoformat() + ("" if text.tzinfo else "Z")
+        return moments.iso(text)
     if isinstance(text, date):
         return text.isoformat()
     try:
-        found = datetime.fromisoformat(str(text or "").strip())
+        return moments.iso(datetime.fromisoformat(str(text or "").strip()))
     except ValueError:
         return None
-    return found.isoformat() + ("" if found.tzinfo else "Z")
 
 
 def require_bounded(path: Path) -> None:

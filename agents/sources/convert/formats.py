@@ -99,7 +99,8 @@ def _pdf_date(text: str | None) -> str | None:
         made = datetime(year or 1, month or 1, day or 1, hour or 0, minute or 0, second or 0, tzinfo=UTC)
     except ValueError:
         return None
-    return made.replace(tzinfo=None).isoformat() + ("Z" if zone == "Z" else f"{zone[:3]}:{zone[3:]}")
+    told = made.replace(tzinfo=None).isoformat() + ("Z" if zone == "Z" else f"{zone[:3]}:{zone[3:]}")
+    return told if iso(told) else None
 
 
 def html(path: Path) -> Converted:

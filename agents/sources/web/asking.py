@@ -8,7 +8,7 @@ from pathlib import Path
 from agents.sources.convert import ConversionError, Converted
 from agents.sources.convert.convert import Converter, install
 from agents.sources.convert.kinds import HTML, is_there
-from agents.sources.web.fetching import Answer, Asked, Broken, Busy, Client, Fetched
+from agents.sources.web.fetching import Answer, Asked, Broken, Busy, Client, Fetched, no_copy
 from agents.sources.web.hosts import Hosts
 from agents.sources.web.urls import host_of
 
@@ -79,7 +79,7 @@ class Asking:
         except ConversionError as exc:
             return Visited(answer=answer, error=str(exc))
         except OSError as exc:
-            return Visited(answer=Broken(f"no copy can be made in {path.parent}: {exc.strerror or exc}", passes=False))
+            return Visited(answer=no_copy(path, exc))
         finally:
             path.unlink(missing_ok=True)
 

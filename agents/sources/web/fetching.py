@@ -4,7 +4,9 @@ The size of a body is bounded as it is when it is unpacked, while it is read; so
 """
 
 import email.utils
+import errno
 import hashlib
+import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -45,6 +47,9 @@ TYPES = {
 }
 VALUED = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 """Words of robots' tags that have a value behind a colon."""
+_EARLY = re.compile(r" 0\d{3}\b")
+"""A year that a header's parser takes for one of two digits."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 UNSAID = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
 """Types that say less than a name."""
 
@@ -187,6 +192,8 @@ class Client:
         except aiohttp.ClientConnectorCertificateError as exc:
             return Broken(f"its certificate is none that is trusted: {exc.certificate_error}", passes=False)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
+            if isinstance(exc, OSError) and exc.errno in FULL:
+                return no_copy(path, exc)
             reason = " ".join(str(exc).split())[:300] or type(exc).__name__
             passes = REFUSED not in reason and not isinstance(exc, ValueError)
             return Broken(reason, passes=passes, alive=not isinstance(exc, aiohttp.ClientConnectorError))
@@ -219,9 +226,15 @@ class Client:
             charset=answer.charset,
             etag=_plain(headers.get("ETag")),
             modified=_plain(headers.get("Last-Modified")),
-            changed=_changed(headers.get("Last-Modified"), headers.get("Date")),
+            changed=changed_at(headers.get("Last-Modified"), headers.get("Date")),
             robots=asked_of_us(headers.getall("X-Robots-Tag", [])),
         )
+
+
+def no_copy(path: Path, exc: OSError) -> Broken:
+    """Of a body, in that file."""
+    why = f"no copy can be made in {path.parent} ({exc.strerror or exc}): make room there, or set TMPDIR to a folder"
+    return Broken(f"{why} with more", passes=False)
 
 
 def _plain(header: str | None) -> str | None:
@@ -318,9 +331,10 @@ def _moment(told: str | None) -> float | None:
         return None
 
 
-def _changed(modified: str | None, date: str | None) -> str | None:
-    """A page that was modified when it was asked for is made anew for everybody: that is no date of it."""
-    changed, now = _moment(modified), _moment(date)
+def changed_at(modified: str | None, date: str | None) -> str | None:
+    """A page that was modified when it was asked for is made anew for everybody: that is no date of it. Nor is a
+    year before 1000, of which one of our time would be made."""
+    changed, now = _moment(modified) if not _EARLY.search(modified or "") else None, _moment(date)
     if changed is None or changed < 0 or (now is not None and now - changed < 2):
         return None
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(changed))

@@ -29,7 +29,8 @@ def site_sources(urls: Sequence[str], ids: Ids, patterns: Patterns, plan: Plan, 
     for url in urls:
         name = canonical(url)
         if name is None:
-            raise ConfigError(f"{url}: a URL such as https://example.org/docs/ is needed, without a login")
+            shown = f"…@{url.rpartition('@')[2]}" if "@" in url else url  # no password in a log
+            raise ConfigError(f"{shown}: a URL such as https://example.org/docs/ is needed, without a login")
         found[name] = Site(name, ids, patterns, plan, manners)
     return list(found.values())
 

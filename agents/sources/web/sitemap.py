@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.parsers import expat
 
+from agents.sources.moments import iso
 from agents.sources.web.urls import LONGEST_URL
 
 LARGEST_BYTES = 50 * 1024**2
 """Unpacked: the protocol's own bound."""
+LONGEST_LINE = 4 * LONGEST_URL + 4
+"""Bytes: more than any URL that is taken has in UTF-8."""
 MANY_URLS = 50_000
-"""The same."""
+"""The protocol's own, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +75,15 @@ class Reader:
 
     def _feed_lines(self, piece: bytes, *, last: bool) -> None:
         *lines, self._begun = (self._begun + piece).split(b"\n")
-        if len(self._begun) > LONGEST_URL or last:
+        if last:
             lines, self._begun = [*lines, self._begun], b""
+        self._begun = self._begun[:LONGEST_LINE]  # enough to see that it is too long
         for line in lines:
-            if line.strip():
-                self._add(Entry(url=line.decode("utf-8-sig", errors="replace").strip()))
+            url = line.decode("utf-8-sig", errors="replace").strip()
+            if url and not url.lower().startswith(("http://", "https://")):
+                raise SitemapError(f"it is neither XML nor lines of URLs: {url[:60]!r}")
+            if url:
+                self._add(Entry(url=url))
 
     def _add(self, entry: Entry) -> None:
         self._count += 1
@@ -112,7 +119,6 @@ class Reader:
 
 def _iso(told: str) -> str | None:
     try:
-        found = datetime.fromisoformat(told)
+        return iso(datetime.fromisoformat(told))
     except ValueError:
         return None
-    return found.isoformat() + ("" if found.tzinfo else "Z")

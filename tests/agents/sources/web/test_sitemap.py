@@ -40,12 +40,24 @@ def test_pages_and_sitemaps_in_any_pieces(size: int) -> None:
         ("<urlset>" + "<a>" * 100, "nested too deeply"),
         ("<urlset>&undefined;</urlset>", "no XML"),
         ("<urlset>" + "<url><loc>https://h/</loc></url>" * 50_001 + "</urlset>", "more than 50000"),
-        ("x\n" * 50_001, "more than 50000"),
+        ("http://x\n" * 50_001, "more than 50000"),
+        ("https://h/\nService is under maintenance", "neither XML nor lines of URLs: 'Service is under maintenance'"),
     ],
 )
 def test_what_is_none_is_said(text: str, part: str) -> None:
     with pytest.raises(SitemapError, match=part):
         read(text)
+
+
+def test_a_line_that_is_too_long_is_left_out() -> None:
+    text = f"https://h/a\nhttps://h/{'x' * 20_000}\nhttps://h/b"
+    assert read(text, 900) == read(text) == [Entry(url="https://h/a"), Entry(url="https://h/b")]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:00:00-05:00", "soon"])
+def test_a_moment_that_utc_cannot_say_is_none(moment: str) -> None:
+    text = f"<urlset><url><loc>https://h/a</loc><lastmod>{moment}</lastmod></url></urlset>"
+    assert read(text) == [Entry(url="https://h/a")]
 
 
 @given(st.binary(max_size=300))
