@@ -900,6 +900,27 @@ MUTATIONS = [
         "test_what_aborts_deletes_nothing",
     ),
     Mutation(
+        "what nobody says is gone goes, though it may be hidden",
+        "agents/sources/web/crawl.py",
+        "state.leave_out(seed, lambda url: not self._outcomes.is_none(url))",
+        "pass",
+        "test_what_always_fails_hides_no_deletion",
+    ),
+    Mutation(
+        "where something fails, documents to which nothing leads are not asked for",
+        "agents/sources/web/crawl.py",
+        "for url in self._outcomes.unfound() if not self._complete else ():",
+        "for url in ():",
+        "test_what_always_fails_hides_no_deletion",
+    ),
+    Mutation(
+        "a page that is a copy of nothing is no document",
+        "agents/sources/web/outcomes.py",
+        "if not self.is_elsewhere(url, target, sure=True):",
+        "if False:",
+        "test_a_page_that_is_nowhere_else_is_a_document",
+    ),
+    Mutation(
         "an address is judged by its name",
         "agents/sources/web/addresses.py",
         "if why := why_refused(str(address[0]), allow_private=allow_private):",

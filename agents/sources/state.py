@@ -232,13 +232,18 @@ class State(Scratch):
 
     def leave_out(self, source: str, excludes: Callable[[str], bool]) -> None:
         """Objects that were published before, and are excluded now: they are neither fetched nor gone."""
+        for name in self.unlisted(source):
+            if excludes(name):
+                self._db.execute("INSERT INTO listed (object, read) VALUES (?, ?)", (name, LEFT_OUT))
+
+    def unlisted(self, source: str) -> Iterator[str]:
+        """Objects that were published before, and are not listed now."""
         query = """SELECT object FROM (
                 SELECT object FROM objects WHERE source = ?1 UNION SELECT object FROM documents WHERE source = ?1)
             WHERE object > ?2 AND object NOT IN (SELECT object FROM listed) ORDER BY object LIMIT ?3"""
         last = NOWHERE
         while rows := self._db.execute(query, (source, last, MANY)).fetchall():
-            left = [(name, LEFT_OUT) for (name,) in rows if excludes(name)]
-            self._db.executemany("INSERT INTO listed (object, read) VALUES (?, ?)", left)
+            yield from (name for (name,) in rows)
             last = rows[-1][0]
 
     def compare(self, source: str, *, again: bool) -> Listing:

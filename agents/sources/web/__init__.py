@@ -7,6 +7,7 @@ hosts      how often a host is asked, and when it is left alone
 robots     robots.txt
 sitemap    one sitemap, to URLs; sitemaps: all of a site
 asking     requests in their turn, and what is in what they bring
+outcomes   which redirects go round, and what is a document elsewhere
 aim        what is of a site, and how far a crawl goes
 judging    what a page is that was read
 frontier   pages that are to be visited, on disk

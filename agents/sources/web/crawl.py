@@ -5,12 +5,15 @@
 2. Every other page is asked for whether it changed. One that did not leads where it led; of one that did the text is
    published, where it is another one.
 3. That it was visited is written in the transaction of its record.
-4. Once nothing is left to visit the crawl is over: what nothing leads to any more is gone.
+4. Once nothing is left to visit, a document is gone whose own page says that it is none; and one to which nothing led,
+   if nothing failed. Where something did, it is visited, too, to say so itself.
 """
 
 import asyncio
 import tempfile
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
@@ -23,19 +26,18 @@ from agents.sources.pages import Page
 from agents.sources.publish import Transactions
 from agents.sources.reading import Origin, document_of
 from agents.sources.state import Row
-from agents.sources.web.aim import EXCLUDED, Aim
+from agents.sources.web.aim import Aim
 from agents.sources.web.asking import ATTEMPTS, Asking, Visited, clock, passes
 from agents.sources.web.fetching import AGENT, Asked, Client, Denied, Fetched, Missing, Moved, Other, Unchanged
 from agents.sources.web.frontier import Entry, Frontier
 from agents.sources.web.hosts import Hosts
-from agents.sources.web.judging import DOCUMENT, GONE, MOVED, judge
+from agents.sources.web.judging import DISALLOWED, DOCUMENT, ELSEWHERE, FAILED, GONE, MOVED, judge
+from agents.sources.web.outcomes import HOPS, Outcomes
 from agents.sources.web.robots import Robots
 from agents.sources.web.sitemap import is_sitemap
 from agents.sources.web.sitemaps import entries
 from agents.sources.web.urls import host_of, name_of
 
-HOPS = 10
-"""Redirects from a link to a page, at most."""
 FLUSH_S = 1.0
 """What was visited is written so often, and more often where there is much of it."""
 SLOW_S = 10.0
@@ -81,6 +83,7 @@ class Crawl:
         if fresh and self._to:
             await self._to.publish([], [self._pages.crawl_row(self._aim.seed, Number(self._number, over=False))])
         with Frontier() as self._frontier, tempfile.TemporaryDirectory(prefix="penstock-site-") as folder:
+            self._outcomes = Outcomes(self._aim, self._frontier, self._run.state)
             self._asking = Asking(self._client, self._converter, self._hosts, Path(folder))
             self._robots = Robots(self._asking.patiently, Path(folder) / "robots")
             try:
@@ -90,12 +93,12 @@ class Crawl:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._show()
+            self._summary.passed_over += Counter({ELSEWHERE: self._frontier.count(ELSEWHERE)})
             await self._end()
 
     async def _begin(self, scratch: Path) -> None:
         """The URL itself, or what the sitemap there names; and what the site's own sitemaps name."""
-        seed, named, guessed = self._aim.seed, list[str](), None
+        seed, named, guessed, beyond = self._aim.seed, list[str](), None, 0
         if is_sitemap(seed):
             named = [seed]
         else:
@@ -108,13 +111,22 @@ class Crawl:
                 self._fail(found.origin, found.reason)
             elif url := self._aim.canonical(found.url, seed):
                 self._offer(url, 0, changed=found.changed)
+                beyond += not self._aim.scope.has(url)
+        if beyond and is_sitemap(seed):
+            self._summary.passed_over[f"out of {self._aim.scope}"] += beyond
+            if not self._frontier.left:
+                self._fail(seed, f"{beyond} pages are out of {self._aim.scope}: `penstock ingest web {host_of(seed)}/`")
 
     async def _visit_all(self) -> None:
         while True:
             wait_s = await self._start()
             if not self._tasks and not self._frontier.left:
-                return
-            if self._tasks:
+                await self._flush(now=True)
+                self._look_again()
+                self._outcomes.settle()
+                if not self._frontier.left:
+                    return
+            elif self._tasks:
                 timeout = None if wait_s == float("inf") else wait_s
                 done, _ = await asyncio.wait(self._tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -128,6 +140,13 @@ class Crawl:
                 await asyncio.sleep(min(wait_s, 1.0))
             self._show()
             await self._flush(now=clock() - self._flushed_at >= FLUSH_S)
+
+    def _look_again(self) -> None:
+        """Where something failed, documents to which nothing led: each says itself whether it is still there."""
+        for url in self._outcomes.unfound() if not self._complete else ():
+            room = self._frontier.visited + self._frontier.left < self._plan.max_pages
+            if room and not self._hosts.of(host_of(url)).given_up:
+                self._frontier.offer(url, self._plan.depth or 0)
 
     async def _flush(self, *, now: bool = False) -> None:
         if self._to is None:
@@ -165,61 +184,46 @@ class Crawl:
         return wait_s
 
     def _is_left_alone(self, host: str) -> bool:
-        """Whether nothing of it is visited any more in this run: the next one goes on there."""
+        """Whether nothing of it is visited any more in this run: the next one goes on there, if it ever answered."""
         why = self._hosts.of(host).given_up
         if why:
             left = self._frontier.drop(host)
-            self._over = False
+            self._over = self._over and not self._hosts.of(host).answered
             self._fail(host, f"{why}: the crawl is blocked; {left} pages are left, run it again later {HELP}")
         return bool(why)
 
     async def _start_one(self, host: str, entry: Entry) -> None:
-        source, url = self._aim.seed, entry.url
-        if entry.again:
+        url = entry.url
+        if entry.again and not entry.itself:
             await self._flush(now=True)  # then what it leads to is known
-        known = self._pages.page(source, url)
-        if self._to and known and self._pages.visited(source, url, self._number):
+        known = self._outcomes.known(url, itself=entry.itself)
+        if self._to and known and self._pages.visited(self._aim.seed, url, self._number):
             self._before += not entry.again
             self._follow(entry, known)
             return
         rules = await self._robots.of(host)
-        self._slow_down(host, rules.delay_s)
+        if self._hosts.slow_down(host, rules.delay_s) and rules.delay_s >= SLOW_S:
+            self._run.wait(f"the robots.txt of {host} wants {rules.delay_s:.0f} s between two requests")
         if rules.unreachable:
             self._frontier.put_off(entry, 0.0)
             self._hosts.of(host).given_up = f"its robots.txt cannot be read ({rules.unreachable})"
         elif not rules.allow(url):
             self._disallowed(entry, known)
-        elif self._frontier.visited + len(self._tasks) >= self._plan.max_pages:
+        elif not entry.again and self._frontier.visited + len(self._tasks) >= self._plan.max_pages:
             self._frontier.put_off(entry, 0.0)
             left = sum(self._frontier.drop(one) for one in list(self._frontier.waiting))
             self._complete = False
             self._run.wait(f"{self._plan.max_pages} pages were visited: {left} more are left out (--max-pages)")
         else:
-            usable = known if known and self._is_published(url, known) else Page(became=GONE)
+            usable = self._outcomes.usable(url, None if self._run.options.again else known)
             asked = Asked(url=url, etag=usable.etag, modified=usable.modified)
             task = asyncio.create_task(self._asking.visit(asked, usable.body))
             self._tasks[task] = entry, known, self._hosts.begin(host)
 
-    def _slow_down(self, host: str, delay_s: float) -> None:
-        found = self._hosts.of(host)
-        if delay_s > found.delay_s:
-            found.delay_s = delay_s
-            if delay_s >= SLOW_S:
-                self._run.wait(f"the robots.txt of {host} wants {delay_s:.0f} s between two requests")
-
-    def _is_published(self, url: str, known: Page) -> bool:
-        """Whether what is remembered of it is all that there is to know, if it did not change."""
-        if self._run.options.again:
-            return False
-        if known.became != DOCUMENT:
-            return known.became != EXCLUDED or not self._aim.includes(url)
-        before = self._run.state.published(self._aim.ids.prefix + url)
-        return before is not None and before.source == self._aim.seed and before.hash is not None
-
     def _disallowed(self, entry: Entry, known: Page | None) -> None:
         """What it leads to is not known any more: where it was, what only that leads to is not gone."""
-        self._frontier.done(entry, "disallowed by robots.txt")
-        self._summary.pass_over(PassedOver(kind="disallowed by robots.txt"))
+        self._frontier.done(entry, DISALLOWED)
+        self._summary.pass_over(PassedOver(kind=DISALLOWED))
         if known:
             self._complete = False
             self._stays(entry.url)
@@ -271,14 +275,15 @@ class Crawl:
         if converted is None:
             self._failed(entry, visited.error or "it cannot be read", links=answer.kind == HTML)
             return
-        judged = judge(self._aim, url, converted, answer, lambda target: self._frontier.became(target)[0])
+        is_elsewhere = partial(self._outcomes.is_elsewhere, url, sure=entry.itself)
+        judged = judge(self._aim, url, converted, answer, is_elsewhere)
         page = judged.page
         if not judged.whole:
             self._fail(url, f"it has more links than are followed: the first {len(page.links)} are")
         if page.became == DOCUMENT and not self._publish(entry, converted, answer):
             self._follow(entry, page)
             return
-        self._summary.changed += 1
+        self._summary.changed += not entry.itself
         self._became(entry, page)
 
     def _publish(self, entry: Entry, converted: Converted, answer: Fetched) -> bool:
@@ -303,21 +308,12 @@ class Crawl:
                 self._failed(entry, f"it leads out of its own site, to {target or 'no URL'}: name that instead")
             else:
                 self._became(entry, Page(became="redirected out of the site"))
-        elif self._leads_back(entry.url, target):
+        elif self._outcomes.goes_round(entry.url, target):
             self._failed(entry, "redirects lead round in a circle")
         elif entry.hops >= HOPS:
             self._failed(entry, f"more than {HOPS} redirects")
         else:
             self._became(entry, Page(became=MOVED, target=target))
-
-    def _leads_back(self, url: str, target: str | None) -> bool:
-        for _ in range(HOPS + 1):
-            if target == url:
-                return True
-            if target is None:
-                return False
-            target = self._frontier.became(target)[1]
-        return False
 
     def _became(self, entry: Entry, page: Page) -> None:
         """That is what it is now."""
@@ -331,12 +327,18 @@ class Crawl:
         self._keep(self._pages.visit_row(self._aim.seed, url, self._number))
 
     def _follow(self, entry: Entry, page: Page) -> None:
-        """What a page leads to is offered; and the page is done."""
-        depth = self._frontier.depth_of(entry.url)
-        self._frontier.done(entry, page.became, page.target)
-        if page.became == DOCUMENT:
+        """What a page leads to is offered; and the page is done.
+
+        A document that is a copy of what was none may be one no more.
+        """
+        depth, became = self._frontier.depth_of(entry.url), page.became
+        if became == DOCUMENT and page.target:
+            elsewhere = self._outcomes.is_elsewhere(entry.url, page.target, sure=entry.itself)
+            became = ELSEWHERE if elsewhere else DOCUMENT
+        self._frontier.done(entry, became, page.target)
+        if became == DOCUMENT:
             self._stays(entry.url)
-        elif page.became != MOVED and not entry.again:
+        elif became not in (MOVED, ELSEWHERE) and not entry.again:
             self._summary.pass_over(PassedOver(kind=page.became))
         if page.target:
             self._offer(page.target, depth, hops=entry.hops + 1 if page.became == MOVED else 0)
@@ -349,7 +351,7 @@ class Crawl:
 
     def _failed(self, entry: Entry, reason: str, *, links: bool = True) -> None:
         """It is not known what it is; nor, with `links`, what it leads to."""
-        self._frontier.done(entry, "failed")
+        self._frontier.done(entry, FAILED)
         self._stays(entry.url)
         if links:
             self._fail(entry.url, reason)
@@ -381,18 +383,15 @@ class Crawl:
             self._frontier.offer(url, depth, hops=hops, changed=changed)
 
     async def _end(self) -> None:
-        """What is gone. Where not all could be read, that is only what is missing by its server's own word.
+        """What is gone. Where not all could be read, that is only what says so itself.
 
         A crawl that is not over stays open for the next run, unless this one did not get any farther: then the next
         one looks at all pages again.
         """
         state, seed = self._run.state, self._aim.seed
-        if not self._complete or not self._over:
+        if not self._complete:
             self._summary.incomplete.append(seed)
-        if not self._over:
-            state.leave_out(seed, lambda _: True)
-        elif not self._complete:
-            state.leave_out(seed, lambda url: self._frontier.became(url)[0] != GONE)
+            state.leave_out(seed, lambda url: not self._outcomes.is_none(url))
         elif not self._run.options.delete_excluded:
             state.leave_out(seed, lambda url: not self._aim.includes(url))
         if self._to is None:
@@ -400,11 +399,11 @@ class Crawl:
             return
         await self._collector.mend_others(self._to, complete=self._over and self._complete)
         await self._flush(now=True)
-        if self._over and self._complete:
+        if self._complete:
             for url in self._pages.unvisited(seed, self._number):
                 self._keep(self._pages.page_row(seed, url, None))
                 self._keep(self._pages.visit_row(seed, url, None))
                 await self._flush()
         ends = self._over or not self._progress
         last = self._pages.crawl_row(seed, Number(self._number, over=True)) if ends else None
-        await self._collector.delete_gone(self._to, last, complete=self._over)
+        await self._collector.delete_gone(self._to, last, complete=True)

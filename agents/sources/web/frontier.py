@@ -8,7 +8,7 @@ from agents.sources.web.urls import host_of
 _TABLES = """
 CREATE TABLE queue (
     url TEXT PRIMARY KEY, host TEXT, depth INT, place INTEGER, state TEXT, hops INT, changed TEXT,
-    due REAL DEFAULT 0, tries INT DEFAULT 0, became TEXT, target TEXT
+    due REAL DEFAULT 0, tries INT DEFAULT 0, became TEXT, target TEXT, itself INT DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX by_depth ON queue (host, depth, place) WHERE state = 'waiting';
 """
@@ -19,7 +19,8 @@ WAITING, RUNNING, DONE, LEFT = "waiting", "running", "done", "left"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A page to visit. `depth`: links from where the crawl began. `hops`: redirects that led there. `changed`: when,
-    as a sitemap says. `tries`: how often it was asked for before. `again`: it was visited, and is nearer now."""
+    as a sitemap says. `tries`: how often it was asked for before. `again`: it was visited before. `itself`: though it
+    says that it is a copy of another page, because there is no document of that."""
 
     url: str
     depth: int
@@ -27,6 +28,7 @@ class Entry:
     changed: str | None = None
     tries: int = 0
     again: bool = False
+    itself: bool = False
 
 
 class Frontier(Scratch):
@@ -78,14 +80,16 @@ class Frontier(Scratch):
 
     def next(self, host: str, now: float) -> Entry | None:
         """The page of a host that is visited next; None while all have to wait."""
-        query = """SELECT url, depth, hops, changed, tries, became FROM queue
+        query = """SELECT url, depth, hops, changed, tries, became IS NOT NULL, itself FROM queue
             WHERE state = 'waiting' AND host = ? AND due <= ? ORDER BY depth, place LIMIT 1"""
         row = self._db.execute(query, (host, now)).fetchone()
         if row is None:
             return None
         self._set(row[0], RUNNING)
-        again = row[5] is not None
-        return Entry(url=row[0], depth=row[1], hops=row[2], changed=row[3], tries=row[4], again=again)
+        url, depth, hops, changed, tries, again, itself = row
+        return Entry(
+            url=url, depth=depth, hops=hops, changed=changed, tries=tries, again=bool(again), itself=bool(itself)
+        )
 
     def next_due(self, host: str) -> float:
         """When the first of those that have to wait may be visited."""
@@ -104,16 +108,32 @@ class Frontier(Scratch):
         self._set(entry.url, WAITING)
 
     def done(self, entry: Entry, became: str, target: str | None = None) -> None:
-        """It was visited. `target`: of one that is elsewhere."""
+        """It was visited. `target`: of a redirect, or of what says that it is a copy."""
         self._db.execute("UPDATE queue SET became = ?, target = ? WHERE url = ?", (became, target, entry.url))
         self._set(entry.url, DONE)
         self.visited += not entry.again
 
     def drop(self, host: str) -> int:
-        """Pages of a host that are not visited in this run. Returns how many."""
+        """Pages of a host that are not visited in this run: what becomes of them is not known. Returns how many."""
         count = self.waiting.pop(host, 0)
-        self._db.execute("UPDATE queue SET state = 'left' WHERE state = 'waiting' AND host = ?", (host,))
+        query = "UPDATE queue SET state = 'left', became = NULL WHERE state = 'waiting' AND host = ?"
+        self._db.execute(query, (host,))
         return count
+
+    def all_that(self, became: str) -> list[tuple[str, str]]:
+        """Pages that became this, and have not been visited for themselves; with their targets, in order."""
+        query = "SELECT url, target FROM queue WHERE became = ? AND NOT itself AND state = 'done' ORDER BY place"
+        return self._db.execute(query, (became,)).fetchall()
+
+    def count(self, became: str) -> int:
+        """Pages that became this."""
+        count: int = self._db.execute("SELECT COUNT(*) FROM queue WHERE became = ?", (became,)).fetchone()[0]
+        return count
+
+    def visit_itself(self, url: str) -> None:
+        """Once more, for what it is by itself."""
+        self._db.execute("UPDATE queue SET itself = 1, tries = 0, due = 0 WHERE url = ?", (url,))
+        self._set(url, WAITING)
 
     def became(self, url: str) -> tuple[str | None, str | None]:
         """What became of a page that was visited, and its target."""

@@ -48,6 +48,13 @@ class Hosts:
         """By scheme, host and port."""
         return self._hosts.setdefault(name, Host(self._delay_s))
 
+    def slow_down(self, name: str, delay_s: float) -> bool:
+        """So long after one another it is asked, at least. Whether that is longer than it was."""
+        host = self.of(name)
+        longer = delay_s > host.delay_s
+        host.delay_s = max(host.delay_s, delay_s)
+        return longer
+
     def wait_s(self, name: str) -> float:
         """Until it may be asked; endless while as many are on their way as may be."""
         host = self.of(name)

@@ -105,6 +105,9 @@ class Scope:
     place: str
     folder: str
 
+    def __str__(self) -> str:
+        return self.place + self.folder
+
     def has(self, url: str) -> bool:
         """Of a URL in its one form."""
         parts = urlsplit(url)

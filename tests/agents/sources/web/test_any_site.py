@@ -26,7 +26,8 @@ from tests.agents.sources.web.crawling import SYNC
 HOST = "http://h"
 NAMES = "abcdef"
 Site = dict[str, Any]
-"""By name: a text with links, `{"to": name}` for a redirect, or `{"fails": True}`; what is missing is missing."""
+"""By name: a text with links, perhaps a `copy` of another one, or `none` at all; `{"to": name}` for a redirect;
+`{"fails": True}`; what is missing is missing."""
 
 
 class MemoryServer:
@@ -61,7 +62,10 @@ class MemoryServer:
     async def convert_page(self, path: Path, _: str | None) -> Converted:
         """What `_answer` wrote."""
         told = orjson.loads(path.read_bytes())  # noqa: ASYNC240 - small
-        return Converted(text=told["text"], linked=Linked(links=tuple(f"/{name}" for name in told["links"])))
+        links, copy = tuple(f"/{name}" for name in told["links"]), told.get("copy")
+        robots = ("noindex",) if told.get("none") else ()
+        linked = Linked(links=links, canonical=f"/{copy}" if copy else None, robots=robots)
+        return Converted(text=told["text"], linked=linked)
 
 
 class Topic:
@@ -109,15 +113,27 @@ def reachable(site: Site) -> dict[str, str]:
             waiting.append(told["to"])
         elif "text" in told:
             found[name] = told["text"]
-            waiting += told["links"]
+            waiting += [*told["links"], told.get("copy", name)]
     return found
 
 
 names = st.sampled_from(NAMES)
 page = st.fixed_dictionaries({"text": st.sampled_from(["x", "y", "z"]), "links": st.lists(names, max_size=3)})
 moved = st.fixed_dictionaries({"to": names})
+copy = st.fixed_dictionaries({"text": st.just("x"), "links": st.lists(names, max_size=2), "copy": names})
+none = st.fixed_dictionaries({"text": st.just("x"), "links": st.lists(names, max_size=2), "none": st.just(True)})
 sites = st.fixed_dictionaries({"top": page}, optional=dict.fromkeys(NAMES, page | moved))
+
+
+def led_to(site: Site, name: str) -> str:
+    """By redirects."""
+    for _ in site:
+        name = site.get(name, {}).get("to", name)
+    return name
+
+
 kills = st.tuples(st.integers(1, 5), st.booleans())
+COPIES = st.fixed_dictionaries({"top": page}, optional=dict.fromkeys(NAMES, page | moved | copy | none))
 STEPS = st.lists(st.tuples(sites, st.lists(kills, max_size=3)), min_size=1, max_size=4)
 
 
@@ -169,7 +185,37 @@ def test_what_fails_deletes_only_what_is_missing(
     summary = topic.crawl(MemoryServer(site), many=many)
     gone = before.keys() - topic.texts.keys()
     if summary.failed:
-        assert not gone & site.keys()
+        assert before.keys() - site.keys() <= gone, "what is missing is found out, whatever is hidden"
+        ends = [site.get(led_to(site, name), {"text": "missing"}) for name in gone & site.keys()]
+        assert all("text" in end for end in ends), "it leads where nothing failed"
+        assert not any("text" in site[name] for name in gone & site.keys())
     else:
         assert topic.texts == reachable(site)
     assert topic.texts.items() >= reachable(site).items()
+
+
+@hypothesis_settings(max_examples=60)
+@given(st.lists(st.tuples(COPIES, st.lists(kills, max_size=2)), min_size=1, max_size=4), st.integers(1, 3))
+def test_what_says_that_it_is_a_copy_is_there_or_elsewhere(
+    steps: list[tuple[Site, list[tuple[int, bool]]]], many: int
+) -> None:
+    """Whatever copies and redirects lead to, and in which order it is visited and edited."""
+    topic = Topic()
+    for site, killed in steps:
+        for left, after in killed:
+            with suppress(KilledError):
+                topic.crawl(MemoryServer(site), many=many, left=left, after=after)
+    if goes_round(site):
+        return
+    for _ in range(2):
+        topic.crawl(MemoryServer(site), many=many)
+    texts = topic.texts
+    for name, text in reachable(site).items():
+        at = name
+        for _ in range(2 * len(NAMES)):
+            at = at if at in texts else site.get(at, {}).get("copy") or site.get(at, {}).get("to") or at
+        assert at in texts or "none" in site[name], f"{name} is not there"
+        assert texts.get(name, text) == text
+    assert not [name for name in texts if name not in reachable(site) or "none" in site[name]]
+    assert topic.crawl(MemoryServer(site), many=many).published == 0
+    assert topic.texts == texts

@@ -43,6 +43,10 @@ def linking(*links: str, text: str = "Text.", head: str = "") -> str:
     return page("Title", text, links, head)
 
 
+def canonical(to: str) -> str:
+    return f'<link rel="canonical" href="{to}">'
+
+
 def answering(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Special:
     """The same to everybody."""
 
@@ -263,6 +267,68 @@ def test_pages_that_fail_are_no_reason_to_leave_a_site_alone(site: Website) -> N
     assert (summary.failed, summary.deleted) == (8, 1)
 
 
+def test_what_always_fails_hides_no_deletion(site: Website) -> None:
+    """A page that is gone with its link says so itself; one that is there, and may be hidden, stays and is read."""
+    names = [f"{number}" for number in range(6)]
+    site.pages.update({"/": linking("bad", *names), **{f"/{name}": linking() for name in names}})
+    site.pages["/robots.txt"] = f"Sitemap: {site.url}/old.xml\n"
+    site.special["/bad"] = answering(500)
+    crawled = Crawled()
+    crawled.crawl(site.url)
+    for name in ("3", "4", "5"):
+        del site.pages[f"/{name}"]
+    site.moved["/4"] = "/1"
+    site.pages["/2"] = linking(text="Hidden, and edited.")
+    site.pages["/5"] = linking(head='<meta name="robots" content="noindex">')
+    site.pages["/"] = linking("bad", "0", "1")
+    summary = crawled.crawl(site.url)
+    assert {one.origin.removeprefix(site.url) for one in summary.failures} == {"/bad", "/old.xml"}
+    assert (summary.deleted, summary.published, summary.incomplete) == (3, 2, [f"{site.url}/"])
+    assert paths(crawled, site) == {"/", "/0", "/1", "/2"}
+    site.pages["/robots.txt"] = ""
+    site.special.clear()
+    site.pages["/bad"] = linking()
+    assert crawled.crawl(site.url).deleted == 1
+    assert paths(crawled, site) == {"/", "/0", "/1", "/bad"}, "nothing failed, and nothing leads to it"
+
+
+def test_a_host_that_never_answers_hides_its_own_pages_alone(site: Website) -> None:
+    """The same host by https, where there is nobody: no crawl is held up by that, nor a deletion."""
+    dead = site.url.replace("http:", "https:")
+    site.pages.update(
+        {"/": linking("a", "b", f"{dead}/c"), "/a": linking(), "/b": linking(head=canonical(f"{dead}/b"))}
+    )
+    crawled = Crawled()
+    for edit in range(3):
+        site.asked.clear()
+        site.pages["/a"] = linking(text=f"Edit {edit}.")
+        if edit == 2:
+            del site.pages["/b"]
+        summary = crawled.crawl(site.url)
+        assert "the crawl is blocked" in reasons(summary.failures)
+        assert f"Edit {edit}." in crawled.texts[f"{site.url}/a"]
+        assert site.asked["/a", 200] == 1
+    assert (summary.deleted, paths(crawled, site)) == (1, {"/", "/a"})
+
+
+def test_parameters_that_are_ignored_later_are_out_of_what_is_remembered(site: Website) -> None:
+    site.pages.update({"/": linking("x?utm_a=1", "x?utm_a=2", "y?sid=9&n=1", "r"), "/r": linking("z?sid=1")})
+    site.pages.update({path: linking() for path in ("/x", "/x?utm_a=1", "/x?utm_a=2", "/y?sid=9&n=1", "/y?n=1")})
+    site.pages.update({"/z": linking(), "/z?sid=1": linking(head=canonical("/r?sid=2"))})
+    crawled = Crawled()
+    crawled.crawl(site.url)
+    site.asked.clear()
+    plan = replace(FAST, ignored=("utm_*", "sid"))
+    assert crawled.crawl(site.url, plan=plan).failed == 0
+    assert paths(crawled, site) == {"/", "/r", "/x", "/y?n=1", "/z"}
+    assert not any("sid" in path or "utm" in path for path, _ in site.asked)
+    site.special["/r"] = answering(500)
+    del site.pages["/x"]
+    site.pages["/"] = linking("r")
+    assert crawled.crawl(site.url, plan=plan).deleted == 1
+    assert paths(crawled, site) == {"/", "/r", "/y?n=1", "/z"}
+
+
 def test_robots_txt_is_obeyed(site: Website) -> None:
     site.pages.update({"/": linking("a", "private/b", "c"), "/a": linking(), "/private/b": linking(), "/c": linking()})
     site.pages["/robots.txt"] = "User-agent: penstock\nDisallow: /private/\n"
@@ -324,9 +390,6 @@ def test_pages_say_that_they_are_none_and_lead_nowhere(site: Website) -> None:
 
 
 def test_a_page_that_is_elsewhere_is_there_alone(site: Website) -> None:
-    def canonical(to: str) -> str:
-        return f'<link rel="canonical" href="{to}">'
-
     site.pages.update(
         {
             "/": linking("a?print=1", "x", "y", "out"),
@@ -344,6 +407,57 @@ def test_a_page_that_is_elsewhere_is_there_alone(site: Website) -> None:
     assert len(found & {"/x", "/y"}) == 1, "each says that it is the other"
     summary = crawled.crawl(site.url)
     assert (summary.published, summary.deleted, paths(crawled, site)) == (0, 0, found)
+
+
+def test_a_page_that_is_nowhere_else_is_a_document(site: Website) -> None:
+    """What it says it is a copy of is missing, is none, fails, or leads back to it; each in any order."""
+    site.pages.update(
+        {
+            "/": linking("slash/", "missing", "noindex", "fails", "chain", "chain2", "early", "loop1", "loop2"),
+            "/slash/": linking(head=canonical("/slash")),
+            "/missing": linking(head=canonical("/none")),
+            "/noindex": linking(head=canonical("/hidden")),
+            "/hidden": linking(head='<meta name="robots" content="noindex">'),
+            "/fails": linking(head=canonical("/500")),
+            "/chain": linking(head=canonical("/chain2")),
+            "/chain2": linking(head=canonical("/none")),
+            "/early": linking("none2", head=canonical("/none2")),
+            "/loop1": linking(head=canonical("/to2")),
+            "/loop2": linking(head=canonical("/to1")),
+        }
+    )
+    site.moved.update({"/slash": "/slash/", "/to1": "/loop1", "/to2": "/loop2"})
+    site.special["/500"] = answering(500)
+    crawled = Crawled()
+    summary = crawled.crawl(site.url)
+    assert [failure.origin for failure in summary.failures] == [f"{site.url}/500"]
+    found = paths(crawled, site)
+    assert len(found & {"/loop1", "/loop2"}) == 1, "each says that it is the other"
+    wanted = {"/", "/slash/", "/missing", "/noindex", "/fails", "/chain2", "/early"}
+    assert found - {"/loop1", "/loop2"} == wanted, "a copy of a copy of nothing is one of a document"
+    site.asked.clear()
+    summary = crawled.crawl(site.url)
+    assert (summary.published, paths(crawled, site), site.asked["/slash/", 304]) == (0, found, 1)
+    site.pages |= {"/none": linking(text="There."), "/500": linking()}
+    site.special.clear()
+    summary = crawled.crawl(site.url)
+    assert summary.failed == 0
+    assert paths(crawled, site) - {"/loop1", "/loop2"} == {"/", "/slash/", "/noindex", "/early", "/none", "/500"}
+
+
+def test_a_document_is_kept_when_it_becomes_a_copy_of_nothing(site: Website) -> None:
+    site.pages.update({"/": linking("a", "b"), "/a": linking(), "/b": linking()})
+    crawled = Crawled()
+    crawled.crawl(site.url)
+    site.pages["/a"] = linking(text="Edited.", head=canonical("/b"))
+    site.pages["/b"] = linking(head=canonical("/old"))
+    assert crawled.crawl(site.url).deleted == 1
+    assert paths(crawled, site) == {"/", "/b"}
+    del site.pages["/b"]
+    site.pages["/"] = linking("a")
+    assert crawled.crawl(site.url).failed == 0
+    assert "Edited." in crawled.texts[f"{site.url}/a"], "its answer is a 304, and what it is a copy of has died"
+    assert paths(crawled, site) == {"/", "/a"}
 
 
 def test_redirects_end(site: Website) -> None:
@@ -461,6 +575,13 @@ def test_sitemaps_lead_to_pages(site: Website) -> None:
     named = Crawled()
     named.crawl(f"{site.url}/docs/../2.xml")
     assert paths(named, site) == {"/b", "/docs/c"}
+    site.pages["/maps/site.xml"] = f"<urlset>{url % '/a'}{url % '/b'}<url><loc>https://h.example/</loc></url></urlset>"
+    summary = Crawled().crawl(f"{site.url}/maps/site.xml")
+    assert f"3 pages are out of {site.url.removeprefix('http://')}/maps/" in reasons(summary.failures)
+    site.pages["/maps/site.xml"] = f"<urlset>{url % '/a'}{url % '/maps/c'}</urlset>"
+    site.pages["/maps/c"] = linking()
+    summary = Crawled().crawl(f"{site.url}/maps/site.xml")
+    assert (summary.failed, summary.passed_over.total(), summary.published) == (0, 1, 1)
     without = Crawled()
     without.crawl(site.url, plan=replace(FAST, sitemaps=False))
     assert paths(without, site) == {"/"}
