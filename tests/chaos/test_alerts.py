@@ -20,6 +20,7 @@ from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries
 from tests.stack.test_stores import watching as ingesting
 
+KILLS_SERVERS = True
 MODEL_SPEED = "fast"
 
 

@@ -12,6 +12,7 @@ from tests.kit.harness import World, until
 from tests.kit.oracle import assert_true, no_regress
 from tests.stack.test_faults import text
 
+KILLS_SERVERS = True
 ROUNDS, DOCUMENTS = 8, 20
 
 
