@@ -268,7 +268,8 @@ def test_pages_that_fail_are_no_reason_to_leave_a_site_alone(site: Website) -> N
 
 
 def test_what_always_fails_hides_no_deletion(site: Website) -> None:
-    """A page that is gone with its link says so itself; one that is there, and may be hidden, stays and is read."""
+    """A page that is gone with its link says so itself; one that is there, and may be hidden, stays and is read; as
+    does what leads to a page that fails."""
     names = [f"{number}" for number in range(6)]
     site.pages.update({"/": linking("bad", *names), **{f"/{name}": linking() for name in names}})
     site.pages["/robots.txt"] = f"Sitemap: {site.url}/old.xml\n"
@@ -277,7 +278,7 @@ def test_what_always_fails_hides_no_deletion(site: Website) -> None:
     crawled.crawl(site.url)
     for name in ("3", "4", "5"):
         del site.pages[f"/{name}"]
-    site.moved["/4"] = "/1"
+    site.moved.update({"/4": "/1", "/0": "/bad"})
     site.pages["/2"] = linking(text="Hidden, and edited.")
     site.pages["/5"] = linking(head='<meta name="robots" content="noindex">')
     site.pages["/"] = linking("bad", "0", "1")
@@ -288,8 +289,8 @@ def test_what_always_fails_hides_no_deletion(site: Website) -> None:
     site.pages["/robots.txt"] = ""
     site.special.clear()
     site.pages["/bad"] = linking()
-    assert crawled.crawl(site.url).deleted == 1
-    assert paths(crawled, site) == {"/", "/0", "/1", "/bad"}, "nothing failed, and nothing leads to it"
+    assert crawled.crawl(site.url).deleted == 2
+    assert paths(crawled, site) == {"/", "/1", "/bad"}, "nothing failed, and nothing leads to it"
 
 
 def test_a_host_that_never_answers_hides_its_own_pages_alone(site: Website) -> None:
