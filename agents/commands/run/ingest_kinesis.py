@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -117,7 +117,9 @@ async def _say_standing(settings: Settings, stream: Stream, *, as_json: bool) ->
     would = [row.missed for row in rows if row.missed]
     if as_json:
         shards = [_shard_row(row) for row in rows]
-        print_json({"shards": shards, "missed": [_missed_row(one) for one in missed], "topic_made_anew": anew})
+        print_json(
+            {"shards": shards, "missed": [_missed_row(one) for one in _in_order(missed)], "topic_made_anew": anew}
+        )
         return
     table = Table("shard", "parents", "state", "read up to", "behind", box=None)
     for row in rows:
@@ -128,7 +130,7 @@ async def _say_standing(settings: Settings, stream: Stream, *, as_json: bool) ->
     console().print(table)
     if anew:
         say("the source topic was made anew: all of the stream would be published again")
-    for one in [*missed, *would][:SHOWN]:
+    for one in [*_in_order(missed), *would][:SHOWN]:
         say(("would be missed: " if one in would else "missed: ") + _text(one))
 
 
@@ -151,9 +153,14 @@ def _row(summary: Summary) -> dict[str, object]:
     return {
         "published": summary.published,
         "rejected": summary.rejected,
-        "missed": [_missed_row(one) for one in summary.missed],
+        "missed": [_missed_row(one) for one in _in_order(summary.missed)],
         "behind_ms": summary.behind_ms,
     }
+
+
+def _in_order(missed: Sequence[Missed]) -> list[Missed]:
+    """By shard and time: shards are read side by side, and no list should be another in each run."""
+    return sorted(missed, key=lambda one: (one.shard, one.after_ms or 0))
 
 
 def _missed_row(missed: Missed) -> dict[str, object]:
@@ -191,7 +198,7 @@ def _failed(summary: Summary) -> str:
         )
     if summary.missed:
         lines.append("to be sent again, then `--forget-missed` (the runbook's section on sources):")
-        lines += [_text(one) for one in summary.missed[:SHOWN]]
+        lines += [_text(one) for one in _in_order(summary.missed)[:SHOWN]]
     if len(summary.missed) > SHOWN:
         lines.append(f"… and {len(summary.missed) - SHOWN} more (`--json` lists them)")
     return "\n".join(lines)
