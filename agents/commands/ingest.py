@@ -188,7 +188,7 @@ def s3(
 ) -> None:
     """Publish the objects of a bucket whose keys begin with a prefix, of the kinds that `ingest files` reads.
 
-    Credentials are found as Amazon's own tools find them. Needs `pip install 'penstock[s3]'`, and `documents` for more
+    Credentials are found as Amazon's own tools find them. Needs `pip install '.[s3]'`, and `documents` for more
     than text.
 
     With --events the bucket is listed once; another run goes on where that one was. Notifications may be lost: --watch
@@ -212,7 +212,7 @@ def s3(
 def gcs(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
     """Publish the objects of a bucket of Google Cloud Storage, of the kinds that `ingest files` reads.
 
-    Credentials are found as Google's own tools find them. Needs `pip install 'penstock[obstore]'`, and `documents` for
+    Credentials are found as Google's own tools find them. Needs `pip install '.[obstore]'`, and `documents` for
     more than text.
 
     \b
@@ -234,7 +234,7 @@ def azure(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
     """Publish the blobs of a container of Azure's, of the kinds that `ingest files` reads.
 
     Credentials come from AZURE_STORAGE_ACCOUNT_KEY and the like, from the machine's identity, or, with
-    AZURE_USE_AZURE_CLI=true, from `az login`. Needs `pip install 'penstock[obstore]'`, and `documents` for more than
+    AZURE_USE_AZURE_CLI=true, from `az login`. Needs `pip install '.[obstore]'`, and `documents` for more than
     text.
 
     \b
@@ -293,7 +293,7 @@ def web(urls: tuple[str, ...], settings: "Settings", **options: Any) -> None:
 
     Patterns are held against the path below the URL's folder, with its query; the URL itself is visited in any case.
 
-    Needs `pip install 'penstock[web]'`, and `documents` for PDF and office files.
+    Needs `pip install '.[web]'`, and `documents` for PDF and office files.
 
     \b
     Example: penstock ingest web https://docs.example.org/guide/ --sync
@@ -404,7 +404,7 @@ def kinesis(stream: str, settings: "Settings", **options: Any) -> None:
     What retention took before it was read is logged as an error and listed, to be sent again; the exit code is 1 then.
     SIGTERM and Ctrl-C end it with 0, as they do a worker.
 
-    Credentials are found as Amazon's own tools find them. Needs `pip install 'penstock[kinesis]'`.
+    Credentials are found as Amazon's own tools find them. Needs `pip install '.[kinesis]'`.
 
     \b
     Example: penstock ingest kinesis documents --region eu-central-1

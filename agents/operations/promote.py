@@ -127,7 +127,8 @@ async def caught_up(index: Index, reader: LogReader, settings: Settings, generat
     ends = progress.ends
     while behind := sum(max(0, end - progress.settled.get(number, 0)) for number, end in ends.items()):
         if not deadline.left_s:
-            hint = f"start workers with source.group = {generation.group}" if not progress.workers else "let them work"
+            group = generation.group or "one that feeds no other index"
+            hint = f"start workers with source.group = {group}" if not progress.workers else "let them work"
             return Gate(
                 name="claims",
                 passed=False,

@@ -35,7 +35,7 @@ def form_of(settings: Settings, metrics: Metrics | None = None, *, patience_s: f
         if find_spec(NEEDS[source.format]) is None:
             raise ConfigError(
                 f"source.format = {source.format!r} needs {NEEDS[source.format]}: `pip install "
-                f"'penstock[{source.format}]'` brings it"
+                f"'.[{source.format}]'` in the checkout brings it"
             )
         readers: dict[int, Reader | str] = {}
         schemas = SchemaRegistry(

@@ -435,7 +435,8 @@ class Assignment:
             self._lose(partition, expected, found.start)
         if found.position > found.start:
             hole = {"partition": partition.number, "from": found.start, "to": found.position}
-            logger.info("a hole in the log", extra=hole)
+            level = logging.DEBUG if found.position - found.start == 1 else logging.INFO  # the mark of a transaction
+            logger.log(level, "no records there: they were compacted, or are marks of transactions", extra=hole)
         partition.ledger.step_over(found.position)
         partition.seeks_at_expected = 0
         if not partition.open:

@@ -70,9 +70,9 @@ async def _tell_of_another_topic(settings: Settings) -> None:
 
 
 def _tell_how_to_fill(settings: Settings, made: Generation, lost: str | None) -> None:
-    name = made.contract["model"]["name"]
+    name, group = made.contract["model"]["name"], made.group or "one that feeds no other index"
     say(
-        f"it does not serve yet. Fill it with workers that have source.group = {made.group or 'a name of its own'} and "
+        f"it does not serve yet. Fill it with workers that have source.group = {group} and "
         f"model.name = {name}, then `penstock index promote {made.index}`"
     )
     if lost:

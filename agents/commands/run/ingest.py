@@ -90,7 +90,7 @@ def _extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as exc:
-        raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[{name}]'` brings it") from exc
+        raise ConfigError(f"{exc.name} is missing: `pip install '.[{name}]'` in the checkout brings it") from exc
 
 
 def _stores(

@@ -44,7 +44,7 @@ def kinesis(
     try:
         from agents.sources.kinesis.client import kinesis as connected
     except ModuleNotFoundError as exc:
-        raise ConfigError(f"{exc.name} is missing: `pip install 'penstock[kinesis]'` brings it") from exc
+        raise ConfigError(f"{exc.name} is missing: `pip install '.[kinesis]'` in the checkout brings it") from exc
     options = Options(naming=Naming(by=by, prefix=prefix), **rest)
     summary, metrics = Summary(), Metrics([stream])
 

@@ -29,7 +29,7 @@ FILES = 500
 
 def install(kind: str) -> str:
     """How the library of a kind comes."""
-    return f"{kind} needs {KINDS[kind][1]}: `pip install 'penstock[{EXTRA}]'` brings it"
+    return f"{kind} needs {KINDS[kind][1]}: `pip install '.[{EXTRA}]'` in the checkout brings it"
 
 
 class Converter:

@@ -26,6 +26,7 @@ from agents.sources.pages import Page
 from agents.sources.publish import Transactions
 from agents.sources.reading import Origin, document_of
 from agents.sources.state import Row
+from agents.sources.web.addresses import REFUSED
 from agents.sources.web.aim import Aim
 from agents.sources.web.asking import ATTEMPTS, Asking, Visited, clock, passes
 from agents.sources.web.fetching import AGENT, Asked, Client, Denied, Fetched, Missing, Moved, Other, Unchanged
@@ -36,7 +37,8 @@ from agents.sources.web.outcomes import HOPS, Outcomes
 from agents.sources.web.robots import Robots
 from agents.sources.web.sitemap import is_sitemap
 from agents.sources.web.sitemaps import entries
-from agents.sources.web.urls import host_of, name_of
+from agents.sources.web.urls import host_of, title_of
+from streams.sections import BELOW
 
 FLUSH_S = 1.0
 """What was visited is written so often, and more often where there is much of it."""
@@ -189,7 +191,8 @@ class Crawl:
         if why:
             left = self._frontier.drop(host)
             self._over = self._over and not self._hosts.of(host).answered
-            self._fail(host, f"{why}: the crawl is blocked; {left} pages are left, run it again later {HELP}")
+            later = "" if REFUSED in why else f", run it again later {HELP}"
+            self._fail(host, f"{why}: the crawl is blocked; {left} pages are left{later}")
         return bool(why)
 
     async def _start_one(self, host: str, entry: Entry) -> None:
@@ -290,8 +293,10 @@ class Crawl:
         url, state = entry.url, self._run.state
         self._stays(url)
         moment = converted.timestamp or answer.changed or entry.changed
-        origin = Origin(uri=url, shown=url, relative=name_of(url) or host_of(url).partition("://")[2])
-        found = document_of(replace(converted, timestamp=moment), origin, self._aim.ids)
+        heading = next((section.heading for section in converted.sections if section.heading), None)
+        title = converted.title or (heading.partition(BELOW)[0] if heading else title_of(url))
+        origin = Origin(uri=url, shown=url, relative=url)
+        found = document_of(replace(converted, timestamp=moment, title=title), origin, self._aim.ids)
         failure = self._collector.take(url, found, keep=self._to is not None) if isinstance(found, Outgoing) else found
         if failure:
             self._summary.fail(failure)

@@ -4,7 +4,9 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
+
+from agents.sources.reading import stem_of
 
 LONGEST_URL = 2_000
 """Characters. Longer ones come from loops, and a document's id is a keyword."""
@@ -96,6 +98,16 @@ def host_of(url: str) -> str:
 def name_of(url: str) -> str:
     """The last part of its path."""
     return urlsplit(url).path.rpartition("/")[2]
+
+
+def title_of(url: str) -> str:
+    """Of a page that says none: the last part of its path that has a name, without what says its kind; or its host."""
+    parts = urlsplit(url)
+    named = [part for part in parts.path.split("/") if part]
+    if not named:
+        return parts.netloc
+    name = unquote(named[-1])
+    return name if parts.path.endswith("/") else stem_of(name)
 
 
 @dataclass(frozen=True, slots=True)

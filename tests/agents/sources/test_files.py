@@ -190,7 +190,7 @@ def test_a_kind_whose_library_is_missing_is_passed_over_with_what_brings_it(
     (tmp_path / "a.pdf").write_bytes(b"%PDF")
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"id": "b", "text": "B."}\n'))
     monkeypatch.setattr(reading, "is_there", lambda kind: kind != ".pdf")
-    option = ".pdf needs pypdfium2: `pip install 'penstock[documents]'` brings it"
+    option = ".pdf needs pypdfium2: `pip install '.[documents]'` in the checkout brings it"
     assert listing(tmp_path)[0] == PassedOver(kind=".pdf", option=option)
     with pytest.raises(ConfigError, match="brings it"):
         file_sources([tmp_path / "a.pdf"], Ids())

@@ -553,7 +553,8 @@ def test_kinds_by_type_and_by_name(site: Website) -> None:
     wanted = {".png": 1, ".bin": 1, "image/webp": 1, "application/octet-stream": 1}
     assert (summary.passed_over, summary.failed) == (wanted, 0)
     assert crawled.values(f"{site.url}/table")["timestamp"] == "2026-01-30T12:00:00Z"
-    assert "title" in crawled.values(f"{site.url}/a.txt")
+    titles = [crawled.values(f"{site.url}/{name}")["title"] for name in ("a.txt", "b.md")]
+    assert titles == ["a", "Mark"], "by its name, where it has no heading"
 
 
 MODIFIED = "Fri, 30 Jan 2026 12:00:00 GMT"

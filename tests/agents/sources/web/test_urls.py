@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.sources.web.urls import canonical, goes_round, scope_of
+from agents.sources.web.urls import canonical, goes_round, scope_of, title_of
 
 BASE = "https://example.org/a/b/c?d=e"
 
@@ -80,3 +80,15 @@ def test_a_site_is_a_host_and_a_folder() -> None:
     assert [scope.has(url) for url in inside + outside] == [True] * 3 + [False] * 4
     assert scope.relative("https://example.org/docs/a/b?c=d") == "a/b?c=d"
     assert not scope_of("http://h:8080/").has("http://h/")
+
+
+@pytest.mark.parametrize(
+    ("url", "title"),
+    [
+        ("http://127.0.0.1:8772/", "127.0.0.1:8772"),
+        ("http://localhost/a.b/", "a.b"),
+        ("https://example.org/guide/first%20steps.html", "first steps"),
+    ],
+)
+def test_a_page_without_a_title_is_named_by_its_path(url: str, title: str) -> None:
+    assert title_of(url) == title
