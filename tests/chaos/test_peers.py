@@ -18,7 +18,7 @@ from tests.kit.website import generated, path_of, serving
 from tests.stack.test_web import crawl
 
 MODEL_SPEED = "fast"
-SCRAPY, AWS = "scrapy==2.13.3", "awscli==1.42.40"
+SCRAPY, AWS = "scrapy==2.19.0", "awscli==1.42.40"
 PAGES, OBJECTS, ROUNDS = 5_500, 10_000, 2
 SPIDER = """
 import sys
@@ -62,7 +62,7 @@ def told(summary: dict[str, Any], what: str, count: int, seconds: list[float]) -
 
 def test_pages_beside_scrapy(world: World, tmp_path: Path, summary: dict[str, Any]) -> None:
     """Both find all pages and their texts; Scrapy writes lines into a file, Penstock transactions to the broker."""
-    python = python_or_skip("scrapy-2.13.3", SCRAPY)
+    python = python_or_skip("scrapy-2.19.0", SCRAPY)
     spider = tmp_path / "spider.py"
     spider.write_text(SPIDER)
     ours, theirs = [], []
