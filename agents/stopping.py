@@ -12,11 +12,15 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
+"""Between two cancellations of what does not end by one."""
 _terminated = False
 
 
@@ -62,13 +66,20 @@ async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
     try:
         await asyncio.wait([work])
     except asyncio.CancelledError:
-        while not work.done():
-            work.cancel()
-            await asyncio.wait([work], timeout=AGAIN_S)
-        if not work.cancelled():
-            work.exception()  # else Python complains that nobody asked
+        await cut_off(work)
         raise
     return work.result()
+
+
+async def cut_off(work: "asyncio.Future[Any]") -> None:
+    """Cancel it again and again, until it ends, whatever it waits for. What came of it nobody asks."""
+    import asyncio
+
+    while not work.done():
+        work.cancel()
+        await asyncio.wait([work], timeout=AGAIN_S)
+    if not work.cancelled():
+        work.exception()  # else Python complains that nobody asked
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:

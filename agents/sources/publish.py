@@ -30,7 +30,7 @@ from agents.schemas.form import own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Outgoing
 from agents.sources.state import Published, Row, State
-from agents.stopping import cancellable, end_if_asked
+from agents.stopping import cancellable, cut_off, end_if_asked
 from streams.dead_letter import Failed, headers_of_object
 from streams.errors import AwayError, PenstockError
 
@@ -43,8 +43,6 @@ ABORT_S = 10.0
 """For the answer to an abort, before the transaction is left to whoever publishes next: it is aborted then."""
 STOP_S = 10.0
 """That a stop waits for the broker: for the transaction that is open, and again for the producer's end."""
-AGAIN_S = 1.0
-"""Between two cancellations of what does not end by one."""
 LOOK_EVERY = 10_000
 """Offsets between two looks at the lag, at most: others may publish too."""
 LAG_WAIT_S = 1.0
@@ -139,7 +137,7 @@ class Publisher:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             await asyncio.wait([work], timeout=STOP_S)
-            await _cut_off(work)
+            await cut_off(work)
             raise
 
     async def _transaction(
@@ -271,20 +269,11 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     stopping = asyncio.create_task(producer.stop())
     await asyncio.wait([stopping], timeout=STOP_S)
     if not stopping.done() and producer._sender.sender_task:
-        await _cut_off(producer._sender.sender_task)
+        await cut_off(producer._sender.sender_task)
         accumulated = producer._message_accumulator
         for batch in (*chain.from_iterable(accumulated._batches.values()), *accumulated._pending_batches):
             batch.future.cancel()
         if producer._txn_manager._transaction_waiter:
             producer._txn_manager._transaction_waiter.cancel()
         await asyncio.wait([stopping], timeout=STOP_S)
-    await _cut_off(stopping)
-
-
-async def _cut_off(work: asyncio.Task[None]) -> None:
-    """Whatever it waits for. What came of it nobody asks."""
-    while not work.done():
-        work.cancel()
-        await asyncio.wait([work], timeout=AGAIN_S)
-    if not work.cancelled():
-        work.exception()  # else Python complains that nobody asked
+    await cut_off(stopping)

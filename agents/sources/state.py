@@ -322,14 +322,9 @@ class State(Scratch):
             AND doc NOT IN (SELECT doc FROM seen) ORDER BY doc LIMIT ?"""
         last = ""
         while rows := self._db.execute(query, (source, name, last, MANY)).fetchall():
-            for doc, known, *place, named in rows:
-                partition, offset = place
-                yield (
-                    doc,
-                    Published(
-                        source=source, object=NOWHERE, hash=known, partition=partition, offset=offset, named=named
-                    ),
-                )
+            for doc, known, partition, offset, named in rows:
+                place = {"partition": partition, "offset": offset}
+                yield doc, Published(source=source, object=NOWHERE, hash=known, named=named, **place)
             last = rows[-1][0]
 
     def gone(self, source: str) -> Iterator[str]:

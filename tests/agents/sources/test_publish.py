@@ -13,6 +13,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from agents import stopping
 from agents.settings import Settings
 from agents.sources import Outgoing, publish
 from agents.sources.publish import Change
@@ -179,8 +180,8 @@ def test_a_stop_does_not_wait_for_a_broker_that_does_not_answer(
     producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer.silent = True
-    for name in ("STOP_S", "AGAIN_S"):
-        monkeypatch.setattr(publish, name, 0.01)
+    monkeypatch.setattr(publish, "STOP_S", 0.01)
+    monkeypatch.setattr(stopping, "AGAIN_S", 0.01)
 
     async def stopped() -> None:
         with State("log") as state:
