@@ -46,8 +46,8 @@ $(UV):
 
 dev: .venv/.dev  ## Set up .venv with all that tests and tools need
 
-demo: .venv/.demo  ## Index the Python documentation, or FOLDER=…, on real servers and search it (KEEP=1 leaves them up)
-	@$(BIN)/penstock demo $(if $(KEEP),--keep) $(if $(FOLDER),--folder "$(FOLDER)")
+demo: .venv/.demo  ## Index the Python documentation, or FOLDER=…, on real servers; ASK="a question" (KEEP=1 leaves them up)
+	@$(BIN)/penstock demo $(if $(KEEP),--keep) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(ASK),--ask "$(ASK)")
 
 test: .venv/.dev  ## Run the tests, those on the real broker and Elasticsearch included (the long ones: chaos)
 	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder --durations 10

@@ -25,6 +25,7 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source
 from agents.sources.collecting import Options
+from agents.sources.collecting import Summary as Run
 from agents.sources.reading import TAKEN
 from agents.sources.session import run
 from agents.sources.state import hash_of
@@ -37,6 +38,8 @@ QUESTIONS = (
 )
 PARTITIONS = 4
 POLL_S = 1.0
+PAGE = 10_000
+"""Documents of an answer."""
 GIVE_UP_S = 120.0
 """A worker that settles nothing for so long has failed."""
 
@@ -126,11 +129,11 @@ class _Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """`at`: monotonic seconds of publication by document id. `titles`: in their order. `failures`: what is missing."""
+    """`at`: monotonic seconds of publication by document id. `titles`: in their order. `run`: what else came of it."""
 
     at: dict[str, float]
     titles: list[str]
-    failures: list[Failure]
+    run: Run
 
 
 async def publish_all(settings: Settings, source: Source, tick: Tick) -> Published:
@@ -140,7 +143,7 @@ async def publish_all(settings: Settings, source: Source, tick: Tick) -> Publish
     done = await run(settings, [noted], options, lambda _, done, total: tick(done, total), lambda _: None)
     if not noted.published:
         raise PenstockError(f"{source.name} has nothing that is read; {TAKEN}")
-    return Published(at=noted.published, titles=noted.titles, failures=done.failures)
+    return Published(at=noted.published, titles=noted.titles, run=done)
 
 
 @contextmanager
@@ -199,7 +202,7 @@ async def follow(
             await asyncio.sleep(POLL_S)
         summary.embedded = await _embedded(http, url)
         counts = await _searchable(client, settings)
-        summary.chunks = sum(counts.values())
+        summary.chunks = sum(counts[doc] for doc in counts.keys() & published.keys())
         summary.complete = counts.keys() >= published.keys()
     summary.searchable_s = list(seen.values())
     return summary
@@ -244,16 +247,19 @@ async def _lag(reader: LogReader, settings: Settings) -> int:
 
 async def _searchable(client: Any, settings: Settings) -> dict[str, int]:
     """Chunks by document, of the documents that a search finds whole: as many chunks as each chunk says."""
-    answer = await client.search(
-        index=settings.elasticsearch.alias,
-        size=0,
-        query={"term": {"penstock.stub": False}},
-        aggs={
-            "documents": {
-                "terms": {"field": "metadata.doc_id", "size": 10_000},
-                "aggs": {"of": {"max": {"field": "metadata.chunks"}}},
-            }
-        },
-    )
-    buckets = answer["aggregations"]["documents"]["buckets"]
-    return {bucket["key"]: bucket["doc_count"] for bucket in buckets if bucket["doc_count"] == bucket["of"]["value"]}
+    pages: dict[str, Any] = {"size": PAGE, "sources": [{"doc": {"terms": {"field": "metadata.doc_id"}}}]}
+    found: dict[str, int] = {}
+    while True:
+        answer = await client.search(
+            index=settings.elasticsearch.alias,
+            size=0,
+            query={"term": {"penstock.stub": False}},
+            aggs={"documents": {"composite": pages, "aggs": {"of": {"max": {"field": "metadata.chunks"}}}}},
+        )
+        documents = answer["aggregations"]["documents"]
+        for bucket in documents["buckets"]:
+            if bucket["doc_count"] == bucket["of"]["value"]:
+                found[bucket["key"]["doc"]] = bucket["doc_count"]
+        if "after_key" not in documents:
+            return found
+        pages["after"] = documents["after_key"]

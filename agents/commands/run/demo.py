@@ -14,6 +14,7 @@ from agents.commands.common import say
 from agents.commands.run.local import bring_up
 from agents.commands.run.output import console, place_in_text
 from agents.commands.run.progress import progress_bar
+from agents.commands.run.watch import passed_over
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import create_index, load_model
@@ -57,7 +58,7 @@ def demo(*, keep: bool, documents: Path | None = None, questions: Sequence[str] 
     folder = cache_dir() / "demo"
     settings = _settings(folder)
     ran, kept = bool(stack.status(folder)), (folder / KEPT).exists() and (folder / "kafka").exists()
-    corpus = str(documents.resolve()) if documents else ""
+    corpus = _corpus(documents)
     if kept and (before := (folder / KEPT).read_text()) != corpus:
         raise PenstockError(
             f"the servers that were kept have {_documents_of(before)}, and would answer with these, too. Delete them "
@@ -87,12 +88,12 @@ def demo(*, keep: bool, documents: Path | None = None, questions: Sequence[str] 
 
 
 def _run(settings: Settings, folder: Path, documents: Path | None, questions: Sequence[str], *, keep: bool) -> None:
+    corpus = _corpus(documents)
     reading: Future[Source] = ThreadPoolExecutor(1).submit(lambda: _source(documents))  # takes seconds, as the servers
-    what = _documents_of(str(documents or ""))
     with _step("1/6 start a broker and Elasticsearch"):
         bring_up(_options(settings, folder))
         if keep:
-            (folder / KEPT).write_text(str(documents.resolve()) if documents else "")
+            (folder / KEPT).write_text(corpus)
     with _step(f"2/6 export the model {settings.model.name}"):
         ensure_model(
             str(steps.bundled_model()),
@@ -101,11 +102,13 @@ def _run(settings: Settings, folder: Path, documents: Path | None, questions: Se
             cache=cache_dir(),
             say=lambda line: say(f"    {line}", err=True),
         )
-    with _step(f"3/6 publish {what}"):
+    with _step(f"3/6 publish {_documents_of(corpus)}"):
         source = reading.result()
         published = _with_bar("publishing", lambda tick: finish(steps.publish_all(settings, source, tick)))
-        for failure in published.failures:
+        for failure in published.run.failures:
             say(f"    left out: {failure.origin}: {failure.reason}", err=True)
+        for line in passed_over(published.run):
+            say(f"    {line}", err=True)
     with _step("4/6 create the index"):
         made, _ = finish(create_index(settings))
         say(f"    {made.index}", err=True)
@@ -120,6 +123,11 @@ def _run(settings: Settings, folder: Path, documents: Path | None, questions: Se
     with _step(f"6/6 ask {len(asked)} questions"):
         finish(_answer(settings, asked))
     _print(summary)
+
+
+def _corpus(documents: Path | None) -> str:
+    """A name for what a demo is about."""
+    return str(documents.resolve()) if documents else ""
 
 
 def _documents_of(folder: str) -> str:
