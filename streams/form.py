@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from streams.mapping import Key, Mapper, MappingError, key_of
-from streams.record import Document, Record, Rejected, decode, document_of, rejected
+from streams.record import NO_KEY, Document, Record, Rejected, decode, document_of, rejected
 from streams.values import Values
 
 FORM_HEADER = "penstock.form"
@@ -135,7 +135,7 @@ class ForeignForm:
         if self._mapper:
             return self._mapper.made(key, value)
         if not key.text:
-            raise ValueError("the record has no key: set the document's id as the record key in the producer")
+            raise ValueError(NO_KEY)
         if value is not None and not isinstance(value, dict):
             raise ValueError("the value is no object with fields; one with `text` or `chunks` is needed")
         return key.text, value and {name: one for name, one in value.items() if one is not None}

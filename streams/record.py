@@ -16,6 +16,10 @@ import orjson
 
 from streams.sections import Section
 
+NO_KEY = (
+    "the record has no key: set the document's id as the record key in the producer (of a Kinesis stream: as `id` in "
+    "the data, or with `penstock ingest kinesis --id partition-key`)"
+)
 MAX_ID_CHARS = 8191  # every chunk has a copy of its document's id, a keyword: no query finds a longer one
 MAX_NESTING = 64  # of objects and lists in metadata; what writes JSON gives up at 254, and ours sit some levels deeper
 MAX_NAME_CHARS = (
@@ -137,7 +141,7 @@ def rejected(record: Record, message: str) -> Rejected:
 
 def _key(key: bytes | None) -> str:
     if not key:
-        raise _InvalidError("the record has no key: set the document's id as the record key in the producer")
+        raise _InvalidError(NO_KEY)
     try:
         doc_id = key.decode()
     except UnicodeDecodeError as exc:

@@ -63,23 +63,31 @@ def bring_up(options: stack.StackOptions) -> None:
 
 def down(folder: Path | None) -> None:
     """Stop what runs."""
-    place, demo = _place(folder), cache_dir() / "demo"
+    place = _place(folder)
     stopped = stack.down(place)
     say(f"stopped {' and '.join(stopped)}" if stopped else f"nothing was running in {place}")
-    if folder is None and stack.status(demo):
-        say(f"those of the demo are still up: `penstock local down --dir {demo}` stops them")
+    _tell_of_demo(folder)
 
 
 def status(folder: Path | None, *, as_json: bool) -> None:
     """A line a server."""
-    folder = _place(folder)
-    running = stack.status(folder)
+    place = _place(folder)
+    running = stack.status(place)
     if as_json:
         print_json([asdict(server) for server in running])
-    for server in () if as_json else running:
+        return
+    for server in running:
         say(f"{server.name} {server.version} on 127.0.0.1:{server.port} (pid {server.pid}; log {server.log})")
-    if not running and not as_json:
-        say(f"nothing runs in {folder}")
+    if not running:
+        say(f"nothing runs in {place}")
+    _tell_of_demo(folder)
+
+
+def _tell_of_demo(folder: Path | None) -> None:
+    """Who names no folder may mean the demo's servers."""
+    demo = cache_dir() / "demo"
+    if folder is None and stack.status(demo):
+        say(f"those of the demo are up: `penstock local down --dir {demo}` stops them")
 
 
 def wipe(folder: Path | None) -> None:
