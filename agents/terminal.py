@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to print: keys, values and messages may hold what a terminal would obey.
+"""Text for a terminal: that of others made safe, as keys, values and messages may hold what a terminal would obey.
 
 Escape sequences (C0, C1) can move the cursor, set the title, or answer in the user's name; marks of writing direction
 show a text in another order than it has. They are printed as `\\x1b` and `\\u202e`; in JSON its own way.
@@ -30,6 +30,11 @@ def in_short(text: str, most: int) -> str:
 def in_json(text: str) -> str:
     """JSON that means the same: what is dangerous is inside its strings, in JSON's own escapes."""
     return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _escape(found: "re.Match[str]") -> str:

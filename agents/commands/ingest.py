@@ -347,7 +347,7 @@ def token(name: str, prefixes: tuple[str, ...], as_json: bool) -> None:
     Without --prefix it may publish nothing, and read /metrics.
 
     \b
-    Example: penstock ingest token crm --prefix crm/ --prefix mail/
+    Example: penstock ingest token crm --prefix crm/ --prefix mail/ >> tokens.toml
     """
     from agents.commands.run.ingest_token import token as run
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from agents.extras import brought_by
 from agents.metrics import Metrics
 from agents.schemas.protoc import proto_reader
 from agents.schemas.registry import Make, SchemaRegistry
@@ -34,8 +35,7 @@ def form_of(settings: Settings, metrics: Metrics | None = None, *, patience_s: f
     if source.format in MAKES:
         if find_spec(NEEDS[source.format]) is None:
             raise ConfigError(
-                f"source.format = {source.format!r} needs {NEEDS[source.format]}: `pip install "
-                f"'.[{source.format}]'` in the checkout brings it"
+                f"source.format = {source.format!r} needs {NEEDS[source.format]}: {brought_by(source.format)}"
             )
         readers: dict[int, Reader | str] = {}
         schemas = SchemaRegistry(

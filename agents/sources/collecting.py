@@ -58,7 +58,7 @@ class Summary:
     """What became of a run. Documents: `published`, `deleted`, `gone` (not deleted: no `sync`); objects: the others.
 
     `changed`: to be fetched, in a dry run; else fetched. `incomplete`: sources whose listing had failures.
-    `options`: what would take a kind that was passed over. `refused`: deletions, where that ends nothing.
+    `options`: what would take a kind that was passed over. `refused`: deletions, a source each.
     `strange`: records among notifications that are none.
     """
 
@@ -72,7 +72,7 @@ class Summary:
     passed_over: Counter[str] = field(default_factory=Counter)
     options: dict[str, str] = field(default_factory=dict)
     incomplete: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: list[RefusedError] = field(default_factory=list)
     strange: int = 0
 
     def fail(self, failure: Failure) -> None:
@@ -104,10 +104,10 @@ class Work(Protocol):
     """A run of one source, beside what is known of it."""
 
     async def try_out(self) -> None:
-        """What would be done. Raises RefusedError as `publish_all` would at once."""
+        """What would be done, and refused."""
 
     async def publish_all(self, to: Transactions) -> None:
-        """Publish what changed; then delete what is gone. Raises RefusedError when more would be deleted than may."""
+        """Publish what changed; then delete what is gone, unless that is more than may be."""
 
 
 @runtime_checkable
@@ -118,7 +118,7 @@ class Crawled(Protocol):
     def name(self) -> str:
         """As of `Source`."""
 
-    def work(self, run: "Run") -> Work:
+    def work(self, run: Run) -> Work:
         """One run of it; inside an event loop."""
 
     async def close(self) -> None:
@@ -131,17 +131,16 @@ AnySource = Source | Crawled
 class Collector:
     """Changes of one source, and rows, until they are published together."""
 
-    def __init__(
-        self, source: str, state: State, options: Options, summary: Summary, report: Report, limit: int
-    ) -> None:
-        """`source`: its name. `limit`: bytes of a record that the topic takes; 0 where that is not known."""
+    def __init__(self, source: str, run: Run) -> None:
+        """`source`: its name."""
         self._source = source
-        self._state = state
-        self._options = options
-        self._summary = summary
-        self._report = report
-        self._limit = limit
+        self._state = run.state
+        self._options = run.options
+        self._summary = run.summary
+        self._report = run.report
+        self._limit = run.limit
         self.deleted_lately = 0
+        self.refused: RefusedError | None = None
         self._changes: list[Change] = []
         self._rows: dict[bytes, bytes | None] = {}
         self._failed: list[Failed] = []
@@ -194,17 +193,15 @@ class Collector:
         self.keep(*self._state.document_row(doc, published))
         return True
 
-    async def delete_gone(self, to: Transactions, last: Row | None, *, complete: bool) -> None:
-        """Tombstones for what is gone, where that is wanted and the listing is complete, then their rows.
+    async def delete_gone(self, to: Transactions, last: Row | None = None, *, complete: bool) -> None:
+        """Tombstones for what is gone, where that is wanted and the listing is complete, then their rows, and `last`.
 
-        Raises RefusedError when more would go than may: documents that an object does not have any more count too.
+        None of them when more would go than may: documents that an object does not have any more count too.
         """
-        gone = sum(1 for _ in self._state.gone(self._source))
-        may = self._options.sync and complete
-        if not may or not self.may_delete(gone, f"{self._summary.published} documents were published"):
-            self._summary.gone += gone
+        if not self.may_delete(complete=complete):
             await self.flush(to, last)
             return
+        gone = sum(1 for _ in self._state.gone(self._source))
         for number, doc in enumerate(self._state.gone(self._source)):
             self._report(f"deleting {self._source}", number, gone)
             self._changes.append(deletion(doc))
@@ -214,22 +211,26 @@ class Collector:
             await self.flush_when_full(to)
         await self.flush(to, last)
 
-    def may_delete(self, gone: int, so_far: str) -> bool:
-        """Together with what was deleted lately, by one notification after the other."""
-        gone += self.deleted_lately if gone else 0
-        documents = self._state.documents(self._source) if gone else 0
+    def may_delete(self, *, complete: bool) -> bool:
+        """Whether what is gone is to go. If not, it is counted, and told where there is too much of it.
+
+        What was deleted lately counts, too, by one notification after the other.
+        """
+        gone = sum(1 for _ in self._state.gone(self._source))
+        wanted, lately = self._options.sync and complete, self.deleted_lately if gone else 0
+        documents = self._state.documents(self._source) if wanted and gone else 0
         may = self._options.max_deletes.of(documents)
-        if gone <= may:
+        if wanted and gone + lately <= may:
             return True
-        examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source), range(3), strict=False))
-        refusal = RefusedError(
-            f"{gone} of {documents} documents of {self._source} are gone ({examples}…), more "
-            f"than --max-deletes allows ({may}): none was deleted. {so_far}. If they are to go, run "
-            f"`penstock ingest … --sync --max-deletes {gone}`"
-        )
-        if not self._options.watched:
-            raise refusal
-        self._summary.refused.append(str(refusal))
+        self._summary.gone += gone
+        if wanted:
+            examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source), range(3), strict=False))
+            self.refused = RefusedError(
+                f"{gone + lately} of {documents} documents of {self._source} are gone ({examples}…), more than "
+                f"--max-deletes allows ({may}): none was deleted. If they are to go, run "
+                f"`penstock ingest … --sync --max-deletes {gone + lately}`"
+            )
+            self._summary.refused.append(self.refused)
         return False
 
     def fail(self, name: str, failure: Failure, *, tag: str = "", others: int = 0) -> None:

@@ -8,6 +8,7 @@ import shlex
 from agents.sources import Failure
 from agents.sources.collecting import Options, Summary
 from agents.sources.state import State
+from agents.terminal import counted
 from streams.errors import RefusedError
 
 
@@ -18,27 +19,24 @@ def require_same(state: State, source: str, options: Options) -> None:
         return
     before, now = _differences(found.named, options.ids.told)
     raise RefusedError(
-        f"{_counted(found.count)} of {source} ({found.doc}{'…' if found.count > 1 else ''}) got ids by `{before}`, and "
-        f"`{now}` would name what changes otherwise: nothing was published. Run it with `{before}`; or "
+        f"{counted(found.count, 'document')} of {source} ({found.doc}{'…' if found.count > 1 else ''}) got ids by "
+        f"`{before}`, and `{now}` would name what changes otherwise: nothing was published. Run it with `{before}`; or "
         "`penstock ingest … --again --sync` publishes all under the new ids and deletes the old ones"
     )
 
 
 def tell_left(state: State, source: str, options: Options, summary: Summary) -> None:
-    """After a run that gives new ids: old ones that are there still are a failure of it."""
+    """After a run that gives new ids: old ones that are there still are a failure, unless deletions were refused."""
     found = state.named_otherwise(source, options.ids.told)
-    if not found:
+    if not found or summary.refused:
         return
     before, _ = _differences(found.named, options.ids.told)
     reason = (
-        f"{_counted(found.count)} keep the ids of `{before}` ({found.doc}{'…' if found.count > 1 else ''}): what has "
-        "them failed or is excluded. Mend that, or add `--delete-excluded`, and run it with `--again --sync` once more"
+        f"{counted(found.count, 'document')} keep the ids of `{before}` ({found.doc}{'…' if found.count > 1 else ''}): "
+        "what has them failed or is excluded. Mend that, or add `--delete-excluded`, and run it with `--again --sync` "
+        "once more"
     )
     summary.fail(Failure(origin=source, reason=reason))
-
-
-def _counted(count: int) -> str:
-    return "1 document" if count == 1 else f"{count} documents"
 
 
 def _differences(before: str, now: str) -> tuple[str, str]:

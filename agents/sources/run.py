@@ -6,46 +6,39 @@ transaction. Unchanged objects are not fetched, and unchanged documents of chang
 
 from collections.abc import Iterable
 
-from agents.progress import Report
 from agents.sources import Failure, Listed, Outgoing, PassedOver, Source, Told
-from agents.sources.collecting import Collector, Options, Summary
+from agents.sources.collecting import Collector, Run
 from agents.sources.publish import Transactions
-from agents.sources.state import NOWHERE, Listing, Row, State
+from agents.sources.state import NOWHERE, Listing, Row
 from streams.errors import AwayError, PenstockError
 
 
 class Ingestion:
     """Of one source."""
 
-    def __init__(
-        self, source: Source, state: State, options: Options, summary: Summary, report: Report, limit: int
-    ) -> None:
-        """`limit`: bytes of a record that the topic takes; 0 where that is not known."""
+    def __init__(self, source: Source, run: Run) -> None:
         self._source = source
-        self._state = state
-        self._options = options
-        self._summary = summary
-        self._report = report
-        self._collector = Collector(source.name, state, options, summary, report, limit)
+        self._state = run.state
+        self._options = run.options
+        self._summary = run.summary
+        self._report = run.report
+        self._collector = Collector(source.name, run)
         self._listing = Listing(changed=0, unchanged=0)
         self._complete = True
         self._told: Told | None = None
         self._some_left = False
 
     async def try_out(self) -> None:
-        """What would be done; with `strict` what fails, too. Raises RefusedError as `publish_all` would at once."""
+        """What would be done, and refused; with `strict` what fails, too."""
         await self._list()
         if self._options.strict:
             await self._read(None)
         self._summary.changed += self._listing.changed
         if self._complete:
-            self._summary.gone += sum(1 for _ in self._state.gone(self._source.name))
+            self._collector.may_delete(complete=True)
 
     async def publish_all(self, to: Transactions, last: Row | None = None) -> None:
-        """Fetch what changed, and publish it; then delete what is gone. `last`: a row that is written after all.
-
-        Raises RefusedError when more would be deleted than may.
-        """
+        """Fetch what changed, and publish it; then delete what is gone. `last`: a row that is written after all."""
         await self._list()
         await self._read(to)
         await self._collector.mend_others(to, complete=self._complete)
@@ -92,7 +85,7 @@ class Ingestion:
             self._summary.pass_over(found)
 
     async def _list(self) -> None:
-        """All that there is, beside what was published. Raises RefusedError when too much of that is gone."""
+        """All that there is, beside what was published."""
         self._state.begin_listing()
         count = 0
         async for found in self._source.listing():
@@ -116,8 +109,6 @@ class Ingestion:
             self._state.leave_out(self._source.name, self._source.excludes)
         self._listing = self._state.compare(self._source.name, again=self._options.again)
         self._summary.unchanged += self._listing.unchanged
-        if self._options.sync and self._complete and not self._options.watched:
-            self._collector.may_delete(sum(1 for _ in self._state.gone(self._source.name)), "Nothing was published")
 
     async def _read(self, to: Transactions | None) -> None:
         """Fetch what changed, and publish it; with nowhere to publish to, what fails is known then."""

@@ -49,42 +49,38 @@ class Session:
     async def once(self, sources: Sequence[AnySource], report: Report, wait: Wait) -> Summary:
         """Ingest each source in turn. Makes the topics that are missing, but in a dry run.
 
-        Raises RefusedError when more would be deleted than may be, PenstockError when Kafka does not take it. What was
-        published before either stays, and is remembered.
+        Raises RefusedError where the sources name their documents otherwise than before, PenstockError when Kafka does
+        not take it. What was published before either stays, and is remembered.
         """
-        summary = Summary()
         state, told = await self._known()
+        run = self._run(state, report, wait)
         if self._options.dry_run or self._options.strict:
             await told.read_into(state)
             for source in sources:
                 require_same(state, source.name, self._options)
-                await self._work(source, state, summary, report, wait).try_out()
-        if self._topic is None or self._options.dry_run or summary.failed:
-            return summary
-        summary = Summary()
+                await _work(source, run).try_out()
+        if self._topic is None or self._options.dry_run or run.summary.failed or run.summary.refused:
+            return run.summary
+        run = self._run(state, report, wait)
         for source in sources:
             async with self._publishing(source, state, told, wait) as to:
-                await self._work(source, state, summary, report, wait).publish_all(to)
-                tell_left(state, source.name, self._options, summary)
-        return summary
+                await _work(source, run).publish_all(to)
+                tell_left(state, source.name, self._options, run.summary)
+        return run.summary
 
-    def _work(self, source: AnySource, state: State, summary: Summary, report: Report, wait: Wait) -> Work:
-        if isinstance(source, Crawled):
-            return source.work(
-                Run(state=state, options=self._options, summary=summary, report=report, limit=self._limit, wait=wait)
-            )
-        return Ingestion(source, state, self._options, summary, report, self._limit)
+    def _run(self, state: State, report: Report, wait: Wait) -> Run:
+        return Run(state=state, options=self._options, summary=Summary(), report=report, limit=self._limit, wait=wait)
 
     async def list_all(self, source: Source, topic: str, report: Report, wait: Wait) -> Summary:
         """Ingest all of a source, which covers every notification on this topic so far. Raises as `once`."""
-        summary = Summary()
         state, told = await self._known()
+        run = self._run(state, report, wait)
         place = await Notifications(self._reader, topic).end()
         async with self._publishing(source, state, told, wait) as to:
             row = state.place_row(source.name, topic, place)
-            await Ingestion(source, state, self._options, summary, report, self._limit).publish_all(to, row)
+            await Ingestion(source, run).publish_all(to, row)
         self._heard[source.name] = place
-        return summary
+        return run.summary
 
     async def may_have_news(self, source: Told, topic: str) -> bool:
         """Whether notifications came since the last time, or there was none. Two small requests."""
@@ -97,21 +93,21 @@ class Session:
         """
         notifications = Notifications(self._reader, topic)
         state, told = await self._known()
-        summary = Summary()
+        run = self._run(state, report, wait)
         async with self._publishing(source, state, told, wait) as to:
             place = state.place(source.name, topic)
             if place is None or await notifications.missed(place):
                 raise MissedError(f"not all that {topic} told of {source.name} can be read: it is listed")
             heard = await notifications.since(place)
             if heard:
-                ingestion = Ingestion(source, state, self._options, summary, report, self._limit)
+                ingestion = Ingestion(source, run)
                 names = sorted(name for name in heard.names if source.concerns(name))
                 row = state.place_row(source.name, topic, heard.place)
                 await ingestion.publish_some(source, names, to, row, deleted_lately=self._lately(source))
-                self._deletions[source.name].append((time.monotonic(), summary.deleted))
-                summary.strange = heard.strange
+                self._deletions[source.name].append((time.monotonic(), run.summary.deleted))
+                run.summary.strange = heard.strange
         self._heard[source.name] = heard.place if heard else place
-        return summary if heard else None
+        return run.summary if heard else None
 
     def _lately(self, source: Source) -> int:
         """Documents that notifications deleted within an hour: one by one they might be more than may go at once."""
@@ -144,6 +140,10 @@ class Session:
             self.close()
             self._topic, self._told, self._state = found, told, State(found.log if found else "")
         return self._state, self._told
+
+
+def _work(source: AnySource, run: Run) -> Work:
+    return source.work(run) if isinstance(source, Crawled) else Ingestion(source, run)
 
 
 @asynccontextmanager

@@ -17,9 +17,10 @@ from aiohttp import web
 
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
-from agents.sources.collecting import Options, Summary
+from agents.sources.collecting import Options
 from agents.sources.run import Ingestion
 from agents.sources.state import State
+from tests.agents.sources.test_run import run_of
 from tests.agents.sources.test_s3 import of
 from tests.kit.harness import World, until
 from tests.kit.stores import GATEWAY, go_binary, running
@@ -185,16 +186,16 @@ def test_ten_thousand_objects_are_listed_in_the_memory_of_two_thousand(monkeypat
         async with many_objects(pages) as url:
             with State("log") as state:
                 source = of(url, "s3://many")
-                summary, options = Summary(), Options(dry_run=True)
-                await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()  # the first costs more
+                run = run_of(state, Options(dry_run=True))
+                await Ingestion(source, run).try_out()  # the first costs more
                 tracemalloc.start()
                 try:
-                    await Ingestion(source, state, options, summary, lambda *_: None, 0).try_out()
+                    await Ingestion(source, run).try_out()
                     most = tracemalloc.get_traced_memory()[1]
                 finally:
                     tracemalloc.stop()
                 await source.close()
-            assert summary.changed == 2 * pages * 1000
+            assert run.summary.changed == 2 * pages * 1000
         return most
 
     assert asyncio.run(scenario(10)) < 1.3 * asyncio.run(scenario(2))

@@ -114,13 +114,17 @@ def test_what_changed_is_published_and_what_is_gone_deleted(world: World, tmp_pa
     assert ingest(world, folder, "--sync")["deleted"] == 1
     for number in range(3, 9):
         (folder / f"{number}.md").unlink()
+    (folder / "9.md").write_text("Edited meanwhile.")
+    found = ingest(world, folder, "--sync", "--strict", code=3)
+    assert (found["published"], found["deleted"], found["gone"]) == (0, 0, 6)
     found = ingest(world, folder, "--sync", code=3)
-    assert "6 of 30 documents" in found["stderr"]
+    assert (found["published"], found["deleted"], found["gone"]) == (1, 0, 6)
+    assert "6 of 30 documents" in found["refused"][0]
     assert "--sync --max-deletes 6`" in found["stderr"]
     assert ingest(world, folder, "--sync", "--max-deletes", "6")["deleted"] == 6
     assert ingest(world, folder, "--sync")["deleted"] == 0
     made = asyncio.run(records(world))
-    assert len(made) == 30 + 2 + 1 + 6
+    assert len(made) == 30 + 2 + 1 + 1 + 6
     last = {record.key: record.value for record in sorted(made, key=lambda one: (one.partition, one.offset))}
     left = sorted(key.decode().rpartition("/")[2] for key, value in last.items() if key and value)
     assert left == sorted([f"{n}.md" for n in (0, 1, *range(9, 20))] + [f"line-{n}" for n in range(10)] + ["new"])

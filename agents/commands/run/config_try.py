@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from rich.text import Text
 
-from agents.commands.run.output import console, counted, print_json
+from agents.commands.run.output import console, print_json
 from agents.operations.try_out import Tried, missing, rejected, try_out
 from agents.settings import Settings
 from agents.stopping import finish
-from agents.terminal import in_short
+from agents.terminal import counted, in_short
 
 SHOWN = 200
 """Characters of a value."""

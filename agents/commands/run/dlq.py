@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.commands.common import say
-from agents.commands.run.output import console, counted, print_json, when
+from agents.commands.run.output import console, print_json, when
 from agents.commands.run.progress import progress_bar
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -19,7 +19,7 @@ from agents.operations.letters import Filter, Listed, listed, pages, purgeable, 
 from agents.operations.status import identity_or_problem
 from agents.settings import Settings
 from agents.stopping import finish
-from agents.terminal import in_line, in_short
+from agents.terminal import counted, in_line, in_short
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
 

@@ -1,14 +1,14 @@
 """`penstock ingest`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.commands.common import say
-from agents.commands.run.output import counted, print_json
-from agents.commands.run.watch import PAGE, line_of, named, row_of, shown, watch
+from agents.commands.run.output import print_json
+from agents.commands.run.watch import PAGE, line_of, named, passed_over, row_of, shown, watch
+from agents.extras import importing
 from agents.settings import Settings
 from agents.sources import Source
 from agents.sources.collecting import AnySource, Deletes, Options, Summary
@@ -17,12 +17,11 @@ from agents.sources.patterns import Patterns, patterns
 from agents.sources.reading import Ids
 from agents.sources.session import run
 from agents.stopping import finish
+from agents.terminal import counted
 from streams.errors import ConfigError, PenstockError
 
 SHOWN = 20
 """Failures that are told one by one; `--json` has them all."""
-KINDS_SHOWN = 4
-"""Kinds of what was passed over; `--json` has them all."""
 
 
 def files(
@@ -42,21 +41,21 @@ def files(
 
 def s3(settings: Settings, uris: Sequence[str], *, endpoint: str | None, region: str | None, **rest: Any) -> None:
     """Publish what changed in these buckets."""
-    with _extra("s3"):
+    with importing("s3"):
         from agents.sources.s3 import bucket_sources
     _stores(settings, partial(bucket_sources, uris, endpoint=endpoint, region=region), **rest)
 
 
 def gcs(settings: Settings, uris: Sequence[str], *, endpoint: str | None, **rest: Any) -> None:
     """Publish what changed in these buckets of Google's."""
-    with _extra("obstore"):
+    with importing("obstore"):
         from agents.sources.obstores import gcs_sources
     _stores(settings, partial(gcs_sources, uris, endpoint=endpoint), **rest)
 
 
 def azure(settings: Settings, uris: Sequence[str], *, account: str | None, endpoint: str | None, **rest: Any) -> None:
     """Publish what changed in these containers of Azure's."""
-    with _extra("obstore"):
+    with importing("obstore"):
         from agents.sources.obstores import azure_sources
     _stores(settings, partial(azure_sources, uris, account=account, endpoint=endpoint), **rest)
 
@@ -73,7 +72,7 @@ def web(
     **rest: Any,
 ) -> None:
     """Publish what changed on these sites."""
-    with _extra("web"):
+    with importing("web"):
         from agents.sources.web.aim import Plan
         from agents.sources.web.site import Manners, site_sources
     names = ("depth", "max_pages", "delay_s", "concurrency", "sitemaps", "ignored")
@@ -82,15 +81,6 @@ def web(
     ids = Ids(prefix=prefix)
     sources = site_sources(urls, ids, patterns(include, exclude), plan, manners)
     _ingest(settings, sources, ids=ids, **rest)
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Around an import: what is missing comes with an extra."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        raise ConfigError(f"{exc.name} is missing: `pip install '.[{name}]'` in the checkout brings it") from exc
 
 
 def _stores(
@@ -118,7 +108,7 @@ def _ingest(
     metrics_port: int | None = None,
     **rest: Any,
 ) -> None:
-    """With a bar, and what came of it. Raises PenstockError when anything failed."""
+    """With a bar, and what came of it. Raises PenstockError when anything failed, RefusedError for deletions."""
     deletes = Deletes(count=max_deletes) if isinstance(max_deletes, int) else Deletes(share=max_deletes)
     watched = every_s is not None or events is not None
     options = Options(max_deletes=deletes, watched=watched, **rest)
@@ -137,8 +127,13 @@ def _ingest(
         print_json(row_of(summary))
     else:
         _print(summary, options, settings.source.topic, named(sources))
+    problems: list[PenstockError] = [*summary.refused]
     if summary.failed:
-        raise PenstockError(_failed(summary, options))
+        problems.append(PenstockError(_failed(summary, options)))
+    for problem in problems[:-1]:
+        say(str(problem), err=True)
+    if problems:
+        raise problems[-1]
 
 
 def _print(summary: Summary, options: Options, topic: str, what: str) -> None:
@@ -149,16 +144,12 @@ def _print(summary: Summary, options: Options, topic: str, what: str) -> None:
         say(line_of(summary, topic, what))
     if summary.gone and not options.sync:
         say(f"{counted(summary.gone, 'document')} gone from where they came from: `--sync` deletes them")
-    elif summary.gone and options.dry_run:
+    elif summary.gone and options.dry_run and not summary.refused:
         say(f"{counted(summary.gone, 'document')} gone from where they came from would be deleted")
     for name in summary.incomplete if options.sync else []:
         say(f"not all of {name} could be listed, or is of a kind that can be read here: what is missing is not deleted")
-    if summary.passed_over:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(KINDS_SHOWN))
-        more = ", … (`--json` has them all)" if len(summary.passed_over) > KINDS_SHOWN else ""
-        say(f"passed over {summary.passed_over.total()}: {kinds}{more}")
-    for option in list(summary.options.values())[:KINDS_SHOWN]:
-        say(option)
+    for line in passed_over(summary):
+        say(line)
 
 
 def _tried(summary: Summary, options: Options, what: str) -> str:

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from agents.commands.common import say
 from agents.commands.run.metrics_port import metrics_served
-from agents.commands.run.output import console, counted, print_json, when
+from agents.commands.run.output import console, print_json, when
 from agents.commands.run.progress import EVERY_S, progress_bar
+from agents.extras import importing
 from agents.settings import Settings
 from agents.sources.kinesis import Missed, Stream, Summary
 from agents.sources.kinesis.bridge import Options
@@ -20,7 +21,8 @@ from agents.sources.kinesis.documents import Naming
 from agents.sources.kinesis.run import Standing, run, standing
 from agents.sources.metrics import Metrics
 from agents.stopping import Stopped, cancellable, finish
-from streams.errors import ConfigError, PenstockError
+from agents.terminal import counted
+from streams.errors import PenstockError
 
 SHOWN = 20
 """Missed stretches that are told one by one; `--json` has them all."""
@@ -41,10 +43,8 @@ def kinesis(
     **rest: Any,
 ) -> None:
     """Publish what comes, until a signal, which is no failure but with `once`; or say how far it is."""
-    try:
+    with importing("kinesis"):
         from agents.sources.kinesis.client import kinesis as connected
-    except ModuleNotFoundError as exc:
-        raise ConfigError(f"{exc.name} is missing: `pip install '.[kinesis]'` in the checkout brings it") from exc
     options = Options(naming=Naming(by=by, prefix=prefix), **rest)
     summary, metrics = Summary(), Metrics([stream])
 

@@ -22,11 +22,6 @@ def when(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def counted(count: int, what: str) -> str:
-    """`1 record`, `2 records`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 def print_json(data: Any) -> None:
     """Indented JSON on stdout."""
     click.echo(in_json(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from agents.commands.common import say
 from agents.commands.run.metrics_port import metrics_served
-from agents.commands.run.output import counted, print_json_line, when
+from agents.commands.run.output import print_json_line, when
 from agents.commands.run.progress import EVERY_S, progress_bar, reporter
 from agents.progress import Report
 from agents.settings import Settings
@@ -21,12 +21,15 @@ from agents.sources.publish import Wait
 from agents.sources.session import session
 from agents.sources.watch import Watch
 from agents.stopping import Stopped, finish
+from agents.terminal import counted
 from streams.errors import ConfigError, PenstockError
 
 PAGE = "page"
 """What an object of a site is called."""
 SHOWN = 20
 """Failures of a pass that are told one by one; `--json` has them all."""
+KINDS_SHOWN = 4
+"""Kinds of what was passed over; `--json` has them all."""
 
 
 @contextmanager
@@ -106,11 +109,11 @@ class Teller:
             say(f"{begin}: … and {len(failures) - SHOWN} more failed (`--json` lists them)", err=True)
         if summary.strange:
             say(f"{begin}: {summary.strange} records of the notifications' topic are none", err=True)
-        left = (summary.gone, summary.refused, summary.options)
+        left = (summary.gone, [*map(str, summary.refused)], summary.options)
         if summary.published or summary.deleted or self._last.get(source) != left:
             line = line_of(summary, self._topic, named([source]))
             say(f"{begin}: {line}" + (f", {summary.gone} gone" if summary.gone else ""))
-            for word in (*summary.refused, *summary.options.values()):
+            for word in (*map(str, summary.refused), *summary.options.values()):
                 say(f"{begin}: {word}", err=True)
         self._last[source] = left
 
@@ -129,6 +132,16 @@ def line_of(summary: Summary, topic: str, what: str) -> str:
     return f"{published} of {changed} published to the topic {topic}; {unchanged} unchanged, {deleted} deleted"
 
 
+def passed_over(summary: Summary) -> list[str]:
+    """Lines: what was, by kind, and which options would take it; nothing where nothing was."""
+    if not summary.passed_over:
+        return []
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summary.passed_over.most_common(KINDS_SHOWN))
+    more = ", … (`--json` has them all)" if len(summary.passed_over) > KINDS_SHOWN else ""
+    told = f"passed over {summary.passed_over.total()}: {kinds}{more}"
+    return [told, *list(summary.options.values())[:KINDS_SHOWN]]
+
+
 def row_of(summary: Summary) -> dict[str, object]:
     """For programs."""
     return {
@@ -140,6 +153,6 @@ def row_of(summary: Summary) -> dict[str, object]:
         "passed_over": dict(summary.passed_over.most_common()),
         "options": summary.options,
         "incomplete": summary.incomplete,
-        "refused": summary.refused,
+        "refused": [str(one) for one in summary.refused],
         "strange": summary.strange,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from agents.extras import brought_by
 from agents.sources.convert import ConversionError, Converted, Linked
 from agents.sources.convert.kinds import EXTRA, HTML, KINDS, is_there
 from streams.sections import Section
@@ -29,7 +30,7 @@ FILES = 500
 
 def install(kind: str) -> str:
     """How the library of a kind comes."""
-    return f"{kind} needs {KINDS[kind][1]}: `pip install '.[{EXTRA}]'` in the checkout brings it"
+    return f"{kind} needs {KINDS[kind][1]}: {brought_by(EXTRA)}"
 
 
 class Converter:

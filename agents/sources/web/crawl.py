@@ -57,7 +57,7 @@ class Crawl:
         self._run = run
         self._summary = run.summary
         self._pages = run.state.pages
-        self._collector = Collector(aim.seed, run.state, run.options, run.summary, run.report, run.limit)
+        self._collector = Collector(aim.seed, run)
         self._hosts = Hosts(
             delay_s=aim.plan.delay_s, concurrency=aim.plan.concurrency, backoff_s=aim.plan.backoff_s, now=clock
         )
@@ -400,7 +400,7 @@ class Crawl:
         elif not self._run.options.delete_excluded:
             state.leave_out(seed, lambda url: not self._aim.includes(url))
         if self._to is None:
-            self._summary.gone += sum(1 for _ in state.gone(seed))
+            self._collector.may_delete(complete=True)
             return
         await self._collector.mend_others(self._to, complete=self._over and self._complete)
         await self._flush(now=True)
@@ -409,6 +409,8 @@ class Crawl:
                 self._keep(self._pages.page_row(seed, url, None))
                 self._keep(self._pages.visit_row(seed, url, None))
                 await self._flush()
-        ends = self._over or not self._progress
-        last = self._pages.crawl_row(seed, Number(self._number, over=True)) if ends else None
-        await self._collector.delete_gone(self._to, last, complete=True)
+        await self._collector.delete_gone(self._to, complete=True)
+        waits = self._collector.refused and not self._run.options.watched  # the next run does not visit it all again
+        if (self._over or not self._progress) and not waits:
+            self._keep(self._pages.crawl_row(seed, Number(self._number, over=True)))
+            await self._flush(now=True)

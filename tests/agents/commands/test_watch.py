@@ -16,7 +16,7 @@ from agents.sources import Failure
 from agents.sources.collecting import Summary
 from agents.sources.metrics import Metrics
 from agents.sources.session import MissedError
-from streams.errors import ConfigError, PenstockError
+from streams.errors import ConfigError, PenstockError, RefusedError
 from tests.agents.sources.test_run import MemorySource
 
 BAD = Failure(origin="bad.txt", reason="no text")
@@ -34,8 +34,8 @@ def test_only_what_is_new_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(Summary(unchanged=2)) == (0, 0)
     assert said(Summary(unchanged=2, failed=1, failures=[BAD])) == (0, 1)
     assert said(Summary(unchanged=2, failed=1, failures=[BAD])) == (0, 0)
-    assert said(Summary(unchanged=2, gone=3, refused=["3 of 5 are gone"])) == (1, 1)
-    assert said(Summary(unchanged=2, gone=3, refused=["3 of 5 are gone"])) == (0, 0)
+    assert said(Summary(unchanged=2, gone=3, refused=[RefusedError("3 of 5 are gone")])) == (1, 1)
+    assert said(Summary(unchanged=2, gone=3, refused=[RefusedError("3 of 5 are gone")])) == (0, 0)
     assert said(Summary(unchanged=2, failed=30, failures=[Failure(origin=str(n), reason="") for n in range(30)])) == (
         1,
         21,

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing
-from agents.sources.collecting import Summary
 from agents.sources.run import Ingestion
 from agents.sources.state import Row, State
 from streams.dead_letter import Failed
-from tests.agents.sources.test_run import ANY, KilledError, MemorySource, Objects, Topic, apart, kills
+from tests.agents.sources.test_run import ANY, KilledError, MemorySource, Objects, Topic, apart, kills, run_of
 
 
 def standing(written: Sequence[Row]) -> set[str]:
@@ -130,7 +129,7 @@ def test_where_nothing_is_published_no_letter_is_written() -> None:
     with State("log") as state:
         source = MemorySource({"A": {"a": "x"}, "B": {"b": "x"}}, bad="a", unlistable="B")
         for options in (replace(ANY, strict=True), replace(ANY, dry_run=True)):
-            asyncio.run(Ingestion(source, state, options, Summary(), lambda *_: None, 0).try_out())
+            asyncio.run(Ingestion(source, run_of(state, options)).try_out())
         assert state._db.execute("SELECT * FROM failures").fetchall() == []
 
 

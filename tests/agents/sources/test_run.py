@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
-from agents.sources.collecting import Deletes, Options, Summary
+from agents.sources.collecting import Deletes, Options, Run, Summary
 from agents.sources.naming import require_same, tell_left
 from agents.sources.patterns import EXCLUDED
 from agents.sources.publish import Change, Passed
@@ -91,6 +92,12 @@ class MemorySource:
         """Nothing."""
 
 
+def run_of(state: State, options: Options, summary: Summary | None = None) -> Run:
+    """A run into a topic without a limit, of which nobody is told anything."""
+    summary = summary or Summary()
+    return Run(state=state, options=options, summary=summary, report=lambda *_: None, limit=0, wait=lambda _: None)
+
+
 class MemoryTransactions:
     """`Transactions` of a log in memory, which ends the process after so many."""
 
@@ -151,7 +158,7 @@ class Topic:
             to = MemoryTransactions(state, many, left, after=after)
             try:
                 require_same(state, source.name, options)
-                ingestion = Ingestion(source, state, options, summary, lambda *_: None, 0)
+                ingestion = Ingestion(source, run_of(state, options, summary))
                 if names is None:
                     asyncio.run(ingestion.publish_all(to))
                     tell_left(state, source.name, options, summary)
@@ -243,23 +250,38 @@ def test_what_fails_deletes_nothing_and_says_so(steps: list[tuple[Objects, set[s
         assert topic.ingest(MemorySource(there, sorted(bad)), ANY).failed >= len(unread), "looked at again"
 
 
-def test_too_many_deletions_are_refused_before_anything_is_published() -> None:
+def test_too_many_deletions_are_refused_and_all_else_goes_on() -> None:
     topic = Topic()
     topic.ingest(MemorySource({name: {name.lower(): "x"} for name in "ABCDEFGHIJKL"}), ANY)
     few = MemorySource({"A": {"a": "y"}})
-    with pytest.raises(RefusedError, match="11 of 12 documents of memory:/ are gone .* --max-deletes 11`"):
-        topic.ingest(few, Options(sync=True))
-    assert len(topic.log) == 12
-    with pytest.raises(RefusedError, match="more than --max-deletes allows \\(10\\)"):
-        topic.ingest(few, Options(sync=True, max_deletes=Deletes(count=10)))
+    summary = topic.ingest(few, Options(sync=True))
+    assert re.search("11 of 12 documents of memory:/ are gone .* --max-deletes 11`", str(summary.refused[0]))
+    assert topic.log[12:] == [("a", "y")]
+    summary = topic.ingest(few, Options(sync=True, max_deletes=Deletes(count=10)))
+    assert "more than --max-deletes allows (10)" in str(summary.refused[0])
+    assert (summary.deleted, summary.gone, len(topic.log)) == (0, 11, 13)
     assert topic.ingest(few, Options(sync=True, max_deletes=Deletes(count=11))).deleted == 11
+
+
+def test_deletions_that_would_be_refused_are_told_before() -> None:
+    """In a dry run, and with `strict`, which publishes nothing then."""
+    topic = Topic()
+    topic.ingest(MemorySource({"A": {"a": "x"}, "B": {"b": "x"}, "C": {"c": "x"}}), ANY)
+    for options in (Options(sync=True, dry_run=True), Options(sync=True, strict=True)):
+        with State("log") as state:
+            state.take(topic.rows)
+            run = run_of(state, options)
+            asyncio.run(Ingestion(MemorySource({"A": {"a": "y"}}), run).try_out())
+        assert "2 of 3 documents" in str(run.summary.refused[0])
+        assert run.summary.gone == 2
 
 
 def test_what_an_object_has_not_any_more_counts_as_a_deletion() -> None:
     topic = Topic()
     topic.ingest(MemorySource({"A": dict.fromkeys("abcdef", "x")}), ANY)
-    with pytest.raises(RefusedError, match="5 of 6 documents .* 1 documents were published"):
-        topic.ingest(MemorySource({"A": {"a": "y"}}), Options(sync=True))
+    summary = topic.ingest(MemorySource({"A": {"a": "y"}}), Options(sync=True))
+    assert "5 of 6 documents" in str(summary.refused[0])
+    assert summary.published == 1
     assert topic.documents.keys() == set("abcdef")
     source = MemorySource({"A": {"a": "y"}})
     assert topic.ingest(source, Options(sync=True, max_deletes=Deletes(count=5))).deleted == 5
@@ -384,7 +406,7 @@ def test_deletions_by_notifications_are_bounded_together() -> None:
     assert topic.ingest(left, few, names=["A"]).deleted == 1
     summary = topic.ingest(left, few, names=["B", "C", "J"], lately=1)
     assert (summary.deleted, summary.gone, summary.published) == (0, 2, 1)
-    assert "3 of 9 documents of memory:/ are gone" in summary.refused[0]
+    assert "3 of 9 documents of memory:/ are gone" in str(summary.refused[0])
     assert topic.rows[-1][0] == PLACE
 
 
@@ -393,13 +415,13 @@ def test_what_fails_again_and_again_is_fetched_ever_more_seldom() -> None:
     with State("log") as state:
         to = MemoryTransactions(state, 3)
         for number in range(20):
-            asyncio.run(Ingestion(source, state, WATCHED, Summary(), lambda *_: None, 0).publish_all(to))
+            asyncio.run(Ingestion(source, run_of(state, WATCHED)).publish_all(to))
             fetched += [number] if source.fetched else []
             source.fetched.clear()
         assert fetched == [0, 1, 3, 7, 15]
         source.objects["A"] = {"a": "y"}
         source.bad = ()
-        asyncio.run(Ingestion(source, state, WATCHED, Summary(), lambda *_: None, 0).publish_all(to))
+        asyncio.run(Ingestion(source, run_of(state, WATCHED)).publish_all(to))
         assert to.log == [("a", "y")]
 
 
@@ -471,8 +493,8 @@ def test_what_gets_new_ids_is_no_deletion_that_has_to_be_allowed() -> None:
     topic.ingest(MemorySource(named(there, "old/")), naming("old/"))
     options = naming("new/", again=True, sync=True, max_deletes=Deletes(count=0))
     there["B"] = {}
-    with pytest.raises(RefusedError, match="1 of 3 documents"):
-        topic.ingest(MemorySource(named(there, "new/")), options)
+    summary = topic.ingest(MemorySource(named(there, "new/")), options)
+    assert ("1 of 3 documents" in str(summary.refused[0]), summary.failed) == (True, 0)
     assert topic.documents == {"new/a": "x", "new/b": "x", "old/c": "x"}
 
 

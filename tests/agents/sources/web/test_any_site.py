@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agents.sources.collecting import Run, Summary
+from agents.sources.collecting import Summary
 from agents.sources.convert import Converted, Linked
 from agents.sources.patterns import Patterns
 from agents.sources.reading import Ids
@@ -20,7 +20,7 @@ from agents.sources.web.aim import Aim, Plan
 from agents.sources.web.crawl import Crawl
 from agents.sources.web.fetching import Answer, Asked, Broken, Fetched, Missing, Moved, Unchanged
 from agents.sources.web.urls import scope_of
-from tests.agents.sources.test_run import KilledError, MemoryTransactions
+from tests.agents.sources.test_run import KilledError, MemoryTransactions, run_of
 from tests.agents.sources.web.crawling import SYNC
 
 HOST = "http://h"
@@ -28,6 +28,9 @@ NAMES = "abcdef"
 Site = dict[str, Any]
 """By name: a text with links, perhaps a `copy` of another one, or `none` at all; `{"to": name}` for a redirect;
 `{"fails": True}`; what is missing is missing."""
+
+Steps = list[tuple[Site, list[tuple[int, bool]]]]
+"""A site, and the runs over it that are killed: at which transaction, and whether after it."""
 
 
 class MemoryServer:
@@ -83,14 +86,21 @@ class Topic:
         with State("log") as state:
             state.take(self.rows)
             to = MemoryTransactions(state, many, left, after=after)
-            run = Run(state=state, options=SYNC, summary=summary, report=lambda *_: None, limit=0, wait=lambda _: None)
             fake: Any = server
             try:
-                asyncio.run(Crawl(aim, fake, fake, run).publish_all(to))
+                asyncio.run(Crawl(aim, fake, fake, run_of(state, SYNC, summary)).publish_all(to))
             finally:
                 self.log += to.log
                 self.rows += to.rows
         return summary
+
+    def crawl_killed(self, steps: Steps, many: int) -> Site:
+        """Runs over one site after the other, each killed at a transaction, or after it. Returns the last site."""
+        for site, killed in steps:
+            for left, after in killed:
+                with suppress(KilledError):
+                    self.crawl(MemoryServer(site), many=many, left=left, after=after)
+        return site
 
     @property
     def texts(self) -> dict[str, str]:
@@ -150,14 +160,9 @@ def goes_round(site: Site) -> bool:
 
 @hypothesis_settings(max_examples=60)
 @given(STEPS, st.integers(1, 3))
-def test_after_any_edits_and_kills_all_that_is_reachable_is_there(
-    steps: list[tuple[Site, list[tuple[int, bool]]]], many: int
-) -> None:
+def test_after_any_edits_and_kills_all_that_is_reachable_is_there(steps: Steps, many: int) -> None:
     topic = Topic()
-    for site, killed in steps:
-        for left, after in killed:
-            with suppress(KilledError):
-                topic.crawl(MemoryServer(site), many=many, left=left, after=after)
+    site = topic.crawl_killed(steps, many)
     if goes_round(site):
         return
     topic.crawl(MemoryServer(site), many=many)  # one that was killed before an edit
@@ -174,9 +179,7 @@ def test_after_any_edits_and_kills_all_that_is_reachable_is_there(
 
 @hypothesis_settings(max_examples=60)
 @given(STEPS, st.sets(names, min_size=1), st.integers(1, 3))
-def test_what_fails_deletes_only_what_is_missing(
-    steps: list[tuple[Site, list[tuple[int, bool]]]], failing: set[str], many: int
-) -> None:
+def test_what_fails_deletes_only_what_is_missing(steps: Steps, failing: set[str], many: int) -> None:
     topic = Topic()
     for site, _ in steps[:-1]:
         topic.crawl(MemoryServer(site), many=many)
@@ -196,15 +199,10 @@ def test_what_fails_deletes_only_what_is_missing(
 
 @hypothesis_settings(max_examples=60)
 @given(st.lists(st.tuples(COPIES, st.lists(kills, max_size=2)), min_size=1, max_size=4), st.integers(1, 3))
-def test_what_says_that_it_is_a_copy_is_there_or_elsewhere(
-    steps: list[tuple[Site, list[tuple[int, bool]]]], many: int
-) -> None:
+def test_what_says_that_it_is_a_copy_is_there_or_elsewhere(steps: Steps, many: int) -> None:
     """Whatever copies and redirects lead to, and in which order it is visited and edited."""
     topic = Topic()
-    for site, killed in steps:
-        for left, after in killed:
-            with suppress(KilledError):
-                topic.crawl(MemoryServer(site), many=many, left=left, after=after)
+    site = topic.crawl_killed(steps, many)
     if goes_round(site):
         return
     for _ in range(2):
