@@ -39,7 +39,6 @@ LONG = (
     "test_logs",
     "test_generations",
     "test_rebuilds",
-    "test_restored",
     "test_salvage",
     "test_process_faults",
     "test_epochs",

@@ -278,6 +278,18 @@ class LogReader:
                     raise silent(topic, partition, offset, self._patience_s)
         return Page(records=[], position=end, start=start)
 
+    async def pages(self, topic: str, partitions: int, last: int | None = None) -> AsyncIterator[tuple[Page, int]]:
+        """All that is in a topic now, page by page, partition after partition, and how many offsets were passed.
+
+        `last`: only so many offsets of each partition. Raises as `page`.
+        """
+        for partition, bound in (await self.bounds(topic, range(partitions))).items():
+            offset = bound.begin if last is None else max(bound.begin, bound.end - last)
+            while offset < bound.end:
+                page = await self.page(topic, partition, offset, bound.end)
+                yield page, page.position - offset
+                offset = page.position
+
     async def _fetch(
         self, tps: list[TopicPartition], *, timeout_ms: int, max_records: int | None = None
     ) -> tuple[dict[TopicPartition, list[Any]], dict[TopicPartition, int]]:

@@ -80,14 +80,9 @@ async def rows_of(
     partition.
     """
     topic, form = settings.dead_letter_topic, form_of(settings)
-    bounds = await reader.bounds(topic, range(await reader.partitions(topic) or 0))
-    for partition, bound in bounds.items():
-        offset = bound.begin if last is None else max(bound.begin, bound.end - last)
-        while offset < bound.end:
-            page = await reader.page(topic, partition, offset, bound.end)
-            await form.ready(page.records)
-            yield [(_letter(record, settings, form), record) for record in page.records], page.position - offset
-            offset = page.position
+    async for page, passed in reader.pages(topic, await reader.partitions(topic) or 0, last):
+        await form.ready(page.records)
+        yield [(_letter(record, settings, form), record) for record in page.records], passed
 
 
 async def pages(

@@ -58,15 +58,10 @@ async def try_out(settings: Settings, count: int) -> list[Tried]:
 
 
 async def _newest(reader: LogReader, topic: str, count: int) -> list[Record]:
-    bounds = await reader.bounds(topic, range(await reader.require_partitions(topic)))
     found = list[Record]()
-    for partition, bound in bounds.items():
-        offset, there = max(bound.begin, bound.end - MANY * count), list[Record]()
-        while offset < bound.end:
-            page = await reader.page(topic, partition, offset, bound.end)
-            there, offset = [*there, *page.records][-count:], page.position
-        found += there
-    return sorted(found, key=lambda record: (record.timestamp_ms, record.partition, record.offset))[-count:]
+    async for page, _ in reader.pages(topic, await reader.require_partitions(topic), last=MANY * count):
+        found = sorted([*found, *page.records], key=lambda one: (one.timestamp_ms, one.partition, one.offset))[-count:]
+    return found
 
 
 class _Splitter:

@@ -153,8 +153,8 @@ class Collector:
         if before and before.source != name:
             return Failure(
                 origin=outgoing.origin,
-                reason=f"the document {doc} belongs to the source {before.source}: give this one ids of its own "
-                "(`--prefix`)",
+                reason=f"the document {doc} belongs to the source {before.source}: leave it out here (`--exclude`), or "
+                "give what this source has ids of its own (`--prefix`)",
             )
         owner = self._state.see(doc, object_id)
         if before and before.object != object_id == owner:

@@ -84,16 +84,12 @@ async def standing(reader: LogReader, topic: str) -> Mapping[tuple[str, str], st
     count = await reader.partitions(topic)
     if count is None:
         return None
-    for partition, bound in (await reader.bounds(topic, range(count))).items():
-        offset = bound.begin
-        while offset < bound.end:
-            page = await reader.page(topic, partition, offset, bound.end)
-            offset = page.position
-            for record in page.records:
-                if not (record.key or b"").startswith(KEY):
-                    continue
-                _, source, name = orjson.loads(record.key or b"")
-                found.pop((source, name), None)
-                if record.value is not None:
-                    found[source, name] = orjson.loads(record.value)["log"]
+    async for page, _ in reader.pages(topic, count):
+        for record in page.records:
+            if not (record.key or b"").startswith(KEY):
+                continue
+            _, source, name = orjson.loads(record.key or b"")
+            found.pop((source, name), None)
+            if record.value is not None:
+                found[source, name] = orjson.loads(record.value)["log"]
     return found

@@ -418,7 +418,9 @@ class Assignment:
                 return
         expected = partition.ledger.expected
         partition.seeks_at_expected += 1
-        logger.info("seeking back", extra={"partition": partition.number, "offset": expected})
+        logger.info(
+            "seeking back to the next expected record", extra={"partition": partition.number, "offset": expected}
+        )
         await self._seek({partition.number: expected})
 
     async def _step_over_hole(self, partition: Partition) -> None:

@@ -1,6 +1,6 @@
 """Chunks, registry and claims set back or lost, beside a log that forgets: what of it others still know.
 
-The quick suite has a case of each side (`tests/stack/test_salvage.py`, `tests/stack/test_restored.py`).
+The quick suite has a case (`tests/stack/test_salvage.py`).
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import pytest
 from agents.elastic.client import connect
 from agents.kafka.reader import log_reader
 from agents.operations.judge import ACCEPT
+from tests.chaos.test_restored import lose_registry
 from tests.kit.harness import COMPACTED, World, again_and_again, read_topic, snapshot, until
 from tests.stack.test_dlq import BROKEN
 from tests.stack.test_epochs import bump, grow, grow_into_an_epoch
 from tests.stack.test_logs import documents, new_log
-from tests.stack.test_restored import lose_registry
 from tests.stack.test_salvage import NEW, OLD, POISON, SHORT, drop, problem, restore, retention, set_back, texts
 from tests.stack.test_verify import Damage, verified
 

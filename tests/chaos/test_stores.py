@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -26,11 +27,13 @@ from tests.kit.harness import World, until
 from tests.kit.stores import GATEWAY, go_binary, running
 from tests.stack.test_sources import records
 from tests.stack.test_stores import total, watching
+from tests.stack.test_web import newest
 
 MODEL_SPEED = "fast"
 LOGIN = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NAMES = ["a", "with space", "ümläut", "plus+and%25", "b/c", "d&e=f"]
 MANY = 10_000
+KILLS = 100
 PAGE = """<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
 <Name>many</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>
 <IsTruncated>{more}</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>{rows}</ListBucketResult>"""
@@ -141,6 +144,63 @@ def test_ten_thousand_objects(
             found = orjson.loads(done.stdout)
             assert (found["published"], found["objects"]["unchanged"]) == (published, MANY - published)
             summary[f"{MANY} objects, {published} of them new: s"] = round(time.monotonic() - begun, 1)
+
+
+def test_a_hundred_kills_over_a_bucket_that_changes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: dict[str, Any]
+) -> None:
+    """0 lost, 0 twice, 0 stale; a run after that fetches nothing."""
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    chance = random.Random(11)
+    texts = {f"{number % 100:02d}/{number:05d}.txt": f"Text {number}." for number in range(MANY)}
+    edits = dict.fromkeys(texts, 0)
+    there = dict(texts)
+
+    async def change(client: Any) -> None:
+        """Objects come, go, come back and become others."""
+        for key in chance.sample(sorted(texts), 20):
+            edits[key] += 1
+            there[key] = f"{texts[key]} Edit {edits[key]}."
+            await client.put_object(Bucket="handbook", Key=key, Body=there[key].encode())
+        gone = chance.sample(sorted(there), 8)
+        await client.delete_objects(Bucket="handbook", Delete={"Objects": [{"Key": key} for key in gone]})
+        for key in gone:
+            del there[key]
+
+    async def scenario(url: str, folder: Path) -> None:
+        words = ("ingest", "s3", "s3://handbook", "--endpoint", url, "--sync", "--max-deletes", "100%")
+        arguments = (*words, "--max-lag", "1000000", "--json")
+        killed = over = 0
+        async with get_session().create_client("s3", endpoint_url=url) as client:
+            await client.create_bucket(Bucket="handbook")
+            for key, text in texts.items():
+                (folder / key).parent.mkdir(exist_ok=True)
+                (folder / key).write_text(text)
+            while killed < KILLS:
+                log = tmp_path / f"ingest-{killed + over}.log"
+                process = world.start(*arguments, output=log, errors=log, extra=LOGIN)
+                await asyncio.sleep(chance.uniform(0.3, 6.0))
+                ran = process.poll() is None
+                process.kill()
+                process.wait()
+                killed, over = killed + ran, over + (not ran)
+                await change(client)
+
+        def run() -> dict[str, Any]:
+            done = world.command(*arguments, extra=LOGIN)
+            assert done.returncode == 0, done.stderr
+            return dict(orjson.loads(done.stdout))
+
+        await asyncio.to_thread(run)
+        found = await newest(world)
+        assert found == {f"s3://handbook/{key}": text for key, text in there.items()}
+        found = (await asyncio.to_thread(run))["objects"]
+        assert found == {"changed": 0, "unchanged": len(there), "failed": 0}
+        summary["bucket: kills, runs that ended, edits, objects"] = [killed, over, sum(edits.values()), len(there)]
+
+    with gateway(world, f"{world.name}-events", tmp_path) as (url, folder):
+        asyncio.run(scenario(url, folder))
 
 
 AT_ONCE = """

@@ -3,7 +3,10 @@
 import asyncio
 import random
 import time
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from tests.kit.harness import World, until
 from tests.kit.website import generated, path_of, serving
@@ -12,6 +15,9 @@ from tests.stack.test_web import FAST, crawl, newest
 MODEL_SPEED = "fast"
 PAGES = 5_500
 KILLS = 100
+LARGE = 40_000
+"""Pages of a large site."""
+ROOM_MIB = 64
 
 
 def test_a_hundred_kills_over_a_site_that_changes(world: World, summary: dict[str, Any]) -> None:
@@ -73,3 +79,29 @@ def test_pages_a_second(world: World, summary: dict[str, Any]) -> None:
             found = crawl(world, site, "--max-lag", "1000000", "--concurrency", "8")
             assert found["published"] == (PAGES if what == "new" else 0)
             summary[f"web: {what} pages/s"] = round(PAGES / (time.monotonic() - begun))
+
+
+def test_a_site_ten_times_as_large_takes_no_more_memory(world: World, summary: dict[str, Any]) -> None:
+    """What is to be visited, and what was, is on disk. Both crawls are new ones: of a folder of the site each."""
+
+    async def most(url: str, number: int) -> int:
+        """Bytes of resident memory, of the process that crawls."""
+        log = world.tmp / f"large-{number}.log"
+        words = ("ingest", "web", url, *FAST, "--max-lag", "1000000", "--concurrency", "8", "--json")
+        process, found = await asyncio.to_thread(world.start, *words, output=log, errors=log), 0
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                found = max(found, psutil.Process(process.pid).memory_info().rss)
+            await asyncio.sleep(0.1)
+        assert process.wait() == 0, log.read_text()[-3000:]
+        return found
+
+    held = []
+    for number, pages in enumerate((LARGE // 10, LARGE)):
+        with serving() as site:
+            site.pages = generated(pages)
+            held.append(asyncio.run(most(site.url, number)))
+    assert len(asyncio.run(newest(world))) == LARGE // 10 + LARGE
+    small, large = (rss / 1024**2 for rss in held)
+    summary[f"web: MiB for {LARGE // 10} and {LARGE} pages"] = [round(small), round(large)]
+    assert large - small < ROOM_MIB

@@ -1,6 +1,6 @@
 """What a process under test imports: done once, in the process that the others are forked from.
 
-It opens nothing: sessions of the model, event loops and connections are made after the fork.
+It opens nothing but tokenizers: sessions of the model, event loops and connections are made after the fork.
 """
 
 import gc
@@ -18,7 +18,7 @@ LATER = ("assignor.leader_assignor", "assignor.partition_assignor", "fixups.djan
 
 for name in LATER:
     importlib.import_module(f"faust.{name}")
-importlib.import_module("tests.kit.memo")
+importlib.import_module("tests.kit.memo").preload()
 for module in pkgutil.walk_packages(agents.__path__, "agents."):
     importlib.import_module(module.name)
 

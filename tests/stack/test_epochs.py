@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,13 +9,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from agents.elastic.client import connect
-from agents.elastic.index import Index
 from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from models.onnx.embedder import OnnxEmbedder
 from streams.epochs import Cut, Epochs, from_contract
 from streams.record import Record
-from tests.kit.harness import Worker, World, again_and_again, snapshot
+from tests.kit.harness import Worker, World, snapshot
 from tests.kit.oracle import assert_true
 from tests.stack.test_faults import text
 from tests.stack.test_verify import verified
@@ -264,63 +262,6 @@ def test_the_index_is_set_back_under_an_idle_worker(world: World, embedder: Onnx
         assert await worker.ended() == 3
         assert "was restored" in worker.log.read_text()
         await world.settled(worker=world.start_worker())
-        await assert_true(world, embedder)
-
-    asyncio.run(scenario())
-
-
-def test_chunks_that_went_alone_are_told_until_they_are_back(world: World, embedder: OnnxEmbedder) -> None:
-    """Fault 37: an empty primary, or the chunk index restored by itself: its registry has everything as written."""
-
-    def problem() -> str | None:
-        told: str | None = json.loads(world.command("status", "--json").stdout)["problem"]
-        return told
-
-    async def scenario() -> None:
-        await world.create(partitions=2)
-        async with connect(world.settings.elasticsearch) as client:
-            both = await snapshot(world, client)
-            await world.produce((f"doc-{i}".encode(), {"text": text(i, 60)}) for i in range(250))
-            worker = world.start_worker()
-            await world.settled(worker=worker)
-            index = both.partition(",")[0]
-            await client.indices.close(index=index)
-            await client.snapshot.restore(
-                repository=world.name, snapshot="one", indices=index, wait_for_completion=True
-            )
-        assert await worker.ended() == 3
-        assert "`penstock index verify --repair`" in worker.log.read_text()
-        for _ in range(2):
-            worker = world.start_worker()
-            await worker.said("nobody has verified it since")
-            await world.ready(worker)
-            await world.settled(worker=worker)
-            worker.terminate()
-        assert "`penstock index verify --repair`, once the workers have caught up" in (problem() or "")
-        assert world.command("index", "verify").returncode == 1
-        async with connect(world.settings.elasticsearch) as client:
-            found = Index(client, world.settings)
-            identity = await found.identity(await found.generation())
-            await found.verified(replace(identity, shards=("of a verification", "that ran while they changed")), {})
-        assert problem()
-        assert not any(key.startswith("doc-0#") for key in await world.chunks())
-        worker = world.start_worker()
-        await world.produce([(b"doc-0", {"text": text(0, 60)})])  # the same again
-        await world.settled(worker=worker)
-        assert any(key.startswith("doc-0#") for key in await world.chunks())
-
-        async def produce(turn: int) -> None:
-            await world.produce((f"more-{i}".encode(), {"text": text(i)}) for i in range(20 * turn, 20 * turn + 20))
-
-        async with again_and_again(produce, 0.2):  # a topic is never at rest
-            done = await asyncio.to_thread(world.command, "index", "verify", "--repair")
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        assert problem() is None
-        await world.settled(worker=worker)
-        assert await asyncio.to_thread(worker.terminate) == 0
-        worker = world.start_worker()
-        await world.ready(worker)
-        assert "nobody has verified it since" not in worker.log.read_text()
         await assert_true(world, embedder)
 
     asyncio.run(scenario())
