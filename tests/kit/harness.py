@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from elasticsearch import AsyncElasticsearch
@@ -43,6 +44,7 @@ from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError
 from streams.record import Record
+from tests.kit import memo
 from tests.kit.forks import Forked, completed
 from tests.kit.pace import sitecustomize as pace
 
@@ -580,7 +582,9 @@ def world_on(servers: Servers, model_folder: Path, tmp: Path, speed: str = "") -
         servers.restart()
     made = World(servers, model_folder, tmp, speed)
     try:
-        yield made
+        with pytest.MonkeyPatch.context() as patch:
+            memo.install(Path(os.environ["TEST_SERVERS"]), patch.setattr)
+            yield made
     finally:
         made.end_workers()
         missing = servers.missing()

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
 
@@ -43,8 +43,8 @@ def preload() -> None:
         KeptTokenizer.from_file(str(path))
 
 
-def install(folder: Path) -> None:
-    """In this process. `folder`: of the run."""
+def install(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """In this process. `folder`: of the run. `put`: such as one that can be undone."""
 
     def sha256_file(path: Path) -> str:
         return _once(folder, [_key_of(path)], _sha256_file, path)
@@ -54,9 +54,9 @@ def install(folder: Path) -> None:
         (key,) = (key for key, kept in _tokenizers.items() if kept is tokens._tokenizer)
         return _once(folder, [repr(rules), tokens._prefix, key], _probe, rules, encode)
 
-    manifest.sha256_file = sha256_file
-    vars(configured)["probe"] = probe
-    vars(tokens_module)["Tokenizer"] = KeptTokenizer
+    put(manifest, "sha256_file", sha256_file)
+    put(configured, "probe", probe)
+    put(tokens_module, "Tokenizer", KeptTokenizer)
 
 
 def _key_of(path: Path) -> str:
