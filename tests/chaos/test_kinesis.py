@@ -169,3 +169,58 @@ def test_a_topic_that_is_deleted_under_a_bridge_is_made_anew_and_filled(world: W
             assert "Traceback" not in errors.read_text()
 
     asyncio.run(scenario())
+
+
+def test_a_second_bridge_takes_over_and_nothing_is_there_twice(world: World, endpoint: str) -> None:
+    """Two schedulers, say, start one each, in turn: the later one goes on, and the other says why it ends."""
+    arguments = ("ingest", "kinesis", world.name, "--endpoint", endpoint, "--max-lag", "100000")
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 2, {})
+        async with stream(endpoint, world.name, 2) as opened:
+            producer, bridges = Producer(opened), list[Forked]()
+
+            async def all_there() -> bool:
+                return sum(map(len, (await published(world)).values())) >= producer.count
+
+            try:
+                for number in range(4):
+                    errors = world.tmp / f"bridge-{number}.err"
+                    bridges.append(world.start(*arguments, output=errors, errors=errors, extra=LOGIN))
+                    for _ in range(5):
+                        await producer.put(60)
+                        await asyncio.sleep(0.3)
+                    await until(all_there)
+                    for earlier in bridges[:-1]:
+                        assert await asyncio.to_thread(earlier.wait, PATIENCE_S) == 1
+                    assert bridges[-1].poll() is None, errors.read_text()
+            finally:
+                for one in bridges:
+                    one.kill()
+        for number in range(3):
+            said = (world.tmp / f"bridge-{number}.err").read_text()
+            assert "somebody else has begun" in said, said
+            assert "Traceback" not in said, said
+        assert await published(world) == producer.made
+
+    asyncio.run(scenario())
+
+
+def test_shards_that_were_split_and_merged_while_it_was_stopped_are_read_in_their_order(
+    world: World, endpoint: str
+) -> None:
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 2, {})
+        async with stream(endpoint, world.name, 2) as opened:
+            producer = Producer(opened)
+            for _ in range(3):
+                for change in (opened.split, opened.merge, opened.split, opened.split, opened.merge):
+                    await producer.put(80)
+                    await change()
+                await producer.put(80)
+                await asyncio.to_thread(bridge, world, endpoint, "--once")
+                assert await published(world) == producer.made
+
+    asyncio.run(scenario())
