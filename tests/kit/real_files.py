@@ -26,7 +26,7 @@ HERE = (
 )
 PACKAGES = ("debian-policy", "developers-reference", "debian-history", "maint-guide")
 """Of documentation: PDF, EPUB, HTML, text, in many languages."""
-SOURCES = ("pandoc", "python-odf", "unrtf", "pdf.js", "python-xlrd", "openpyxl", "r-cran-readxl")
+SOURCES = ("pandoc", "python-odf", "unrtf", "pdf.js")
 """With documents to test by, of word processors of all kinds: EPUB, RTF, DOCX, PPTX, ODT, ODS, ODP, CSV, PDF."""
 SUITE = """Types: deb deb-src
 URIs: http://deb.debian.org/debian

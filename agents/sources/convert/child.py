@@ -44,7 +44,8 @@ def _checked(path: Path, kind: str) -> Converted:
     found: Converted = getattr(import_module(f"agents.sources.convert.{module}"), name)(path)
     size = path.stat().st_size
     if not found.text.strip() and size > SUSPECT_BYTES:
-        raise ConversionError(f"no text in {size} bytes: pages that are pictures need a text layer (OCR)")
+        pictures = "pages that are pictures need a text layer (OCR)"
+        raise ConversionError(f"no text in {size} bytes: {pictures if kind == '.pdf' else 'is it all pictures?'}")
     return _bounded(found)
 
 
