@@ -23,7 +23,7 @@ from tests.stack.test_sources import records
 MODEL_SPEED = "fast"
 FILES, KINDS, MOST = 500, 12, 60
 MIB = 1024**2
-INGESTOR_BYTES, WORKER_BYTES = 600 * MIB, 1500 * MIB
+INGESTOR_BYTES, WORKER_BYTES = 300 * MIB, 600 * MIB
 """Of resident memory, at most; the process that converts has a bound of its own."""
 GRAM = 8
 """Characters by which the text of a chunk and that of a page are held against each other."""
