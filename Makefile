@@ -50,7 +50,7 @@ demo: .venv/.demo  ## Index the Python documentation, or FOLDER=…, on real ser
 	@$(BIN)/penstock demo $(if $(KEEP),--keep) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(ASK),--ask "$(ASK)")
 
 test: .venv/.dev  ## Run the tests, those on the real broker and Elasticsearch included (the long ones: chaos)
-	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder --durations 10
+	@$(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: .venv/.dev  ## Style, types, import layers, the Dockerfile
 	@$(BIN)/ruff check .

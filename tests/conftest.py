@@ -70,7 +70,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first: six processes share the work, and none should wait for the others at the end.
+    """What takes long comes first: eight processes share the work, and none should wait for the others at the end.
 
     Where servers and the model have to be fetched, which takes minutes, two begin with that, and the others with what
     needs neither.
