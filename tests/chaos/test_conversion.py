@@ -66,6 +66,6 @@ def test_conversion_does_not_starve_a_worker_beside_it(world: World, tmp_path: P
             round(beside, 1),
             round(files, 1),
         ]
-        assert beside > 0.6 * alone
+        assert beside > 0.5 * alone, (alone, beside)  # a core of two at most; mostly it is a fifth of them
 
     asyncio.run(scenario())
