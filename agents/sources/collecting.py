@@ -198,10 +198,10 @@ class Collector:
 
         None of them when more would go than may: documents that an object does not have any more count too.
         """
-        if not self.may_delete(complete=complete):
+        gone = self.to_delete(complete=complete)
+        if gone is None:
             await self.flush(to, last)
             return
-        gone = sum(1 for _ in self._state.gone(self._source))
         for number, doc in enumerate(self._state.gone(self._source)):
             self._report(f"deleting {self._source}", number, gone)
             self._changes.append(deletion(doc))
@@ -211,8 +211,8 @@ class Collector:
             await self.flush_when_full(to)
         await self.flush(to, last)
 
-    def may_delete(self, *, complete: bool) -> bool:
-        """Whether what is gone is to go. If not, it is counted, and told where there is too much of it.
+    def to_delete(self, *, complete: bool) -> int | None:
+        """How much of what is gone is to go; None where it stays: it is counted then, and told where it is too much.
 
         What was deleted lately counts, too, by one notification after the other.
         """
@@ -221,7 +221,7 @@ class Collector:
         documents = self._state.documents(self._source) if wanted and gone else 0
         may = self._options.max_deletes.of(documents)
         if wanted and gone + lately <= may:
-            return True
+            return gone
         self._summary.gone += gone
         if wanted:
             examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source), range(3), strict=False))
@@ -231,7 +231,7 @@ class Collector:
                 f"`penstock ingest … --sync --max-deletes {gone + lately}`"
             )
             self._summary.refused.append(self.refused)
-        return False
+        return None
 
     def fail(self, name: str, failure: Failure, *, tag: str = "", others: int = 0) -> None:
         """An object failed, at first for this: a dead letter, unless that stands so. `others`: more of them."""

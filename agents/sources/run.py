@@ -35,7 +35,7 @@ class Ingestion:
             await self._read(None)
         self._summary.changed += self._listing.changed
         if self._complete:
-            self._collector.may_delete(complete=True)
+            self._collector.to_delete(complete=True)
 
     async def publish_all(self, to: Transactions, last: Row | None = None) -> None:
         """Fetch what changed, and publish it; then delete what is gone. `last`: a row that is written after all."""

@@ -400,7 +400,7 @@ class Crawl:
         elif not self._run.options.delete_excluded:
             state.leave_out(seed, lambda url: not self._aim.includes(url))
         if self._to is None:
-            self._collector.may_delete(complete=True)
+            self._collector.to_delete(complete=True)
             return
         await self._collector.mend_others(self._to, complete=self._over and self._complete)
         await self._flush(now=True)
