@@ -51,7 +51,7 @@ def test_debezium_envelopes_are_documents(world: World, embedder: OnnxEmbedder, 
         lacking = world.command("config", "try", "-n", "4")
         assert "missing in 1 of 4 records: team (metadata)" in lacking.stdout, lacking.stdout
         await world.produce([(key(9), event(9))])
-        bad = world.command("config", "try", "-n", "3")
+        bad = world.command("config", "try", "-n", "4")
         assert (bad.returncode, "a dead letter" in bad.stdout, "`op` is 't'" in bad.stdout) == (1, True, True)
         worker = world.start_worker()
         await world.settled(worker=worker)
