@@ -12,6 +12,10 @@ from typing import Any, Self
 from streams.errors import PenstockError
 
 
+CACHE_KIB = 64 * 1024
+"""What a database keeps in memory, at most."""
+
+
 class Scratch:
     """`self._db`, with these tables. One thread; close it, or use it as a context.
 
@@ -21,8 +25,8 @@ class Scratch:
     def __init__(self, tables: str) -> None:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=_Database)
         self._db.executescript(
-            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
-            + tables
+            "PRAGMA temp_store=FILE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; "
+            f"PRAGMA cache_size=-{CACHE_KIB}; {tables}"
         )
         self._db.execute("BEGIN")
 

@@ -10,6 +10,9 @@ _DANGEROUS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 _IN_TEXT = re.compile(f"[{_DANGEROUS}]")
 _IN_LINE = re.compile(f"[{_DANGEROUS}\t\n]")
 
+LONGEST_WORD = 24
+"""Characters; what is longer is cut where it must be."""
+
 
 def shown(text: str) -> str:
     """For people; line breaks and tabs stay."""
@@ -22,9 +25,12 @@ def in_line(text: str) -> str:
 
 
 def in_short(text: str, most: int) -> str:
-    """As `in_line`, so many characters of it."""
+    """As `in_line`, so many characters of it at most; cut between words where one ends near."""
     text = in_line(text[: most + 1])
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= most:
+        return text
+    words = text[:most].rpartition(" ")[0].rstrip()
+    return (words if len(words) >= most - LONGEST_WORD else text[: most - 1]) + "…"
 
 
 def in_json(text: str) -> str:

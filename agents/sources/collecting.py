@@ -202,7 +202,7 @@ class Collector:
         if gone is None:
             await self.flush(to, last)
             return
-        for number, doc in enumerate(self._state.gone(self._source)):
+        for number, doc in enumerate(self._state.gone(self._source), 1):
             self._report(f"deleting {self._source}", number, gone)
             self._changes.append(deletion(doc))
             await self.flush_when_full(to)

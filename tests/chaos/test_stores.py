@@ -23,7 +23,7 @@ from agents.sources.run import Ingestion
 from agents.sources.state import State
 from tests.agents.sources.test_run import run_of
 from tests.agents.sources.test_s3 import of
-from tests.kit.harness import World, until
+from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.stores import GATEWAY, go_binary, running
 from tests.stack.test_sources import records
 from tests.stack.test_stores import total, watching
@@ -34,6 +34,18 @@ LOGIN = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
 NAMES = ["a", "with space", "ümläut", "plus+and%25", "b/c", "d&e=f"]
 MANY = 10_000
 KILLS = 100
+TELL_DELETIONS = """
+from pathlib import Path
+from agents.sources import collecting
+make = collecting.deletion
+
+def deletion(doc):
+    Path("{mark}").touch()
+    return make(doc)
+
+collecting.deletion = deletion
+"""
+"""So that a run can be killed when it comes to its deletions, however long it took to come there."""
 PAGE = """<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
 <Name>many</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>
 <IsTruncated>{more}</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>{rows}</ListBucketResult>"""
@@ -149,7 +161,7 @@ def test_ten_thousand_objects(
 def test_a_hundred_kills_over_a_bucket_that_changes(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: dict[str, Any]
 ) -> None:
-    """0 lost, 0 twice, 0 stale; a run after that fetches nothing."""
+    """0 lost, 0 twice, 0 stale; a run after that fetches nothing. A third of the kills falls into deletions."""
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
     chance = random.Random(11)
@@ -171,20 +183,27 @@ def test_a_hundred_kills_over_a_bucket_that_changes(
     async def scenario(url: str, folder: Path) -> None:
         words = ("ingest", "s3", "s3://handbook", "--endpoint", url, "--sync", "--max-deletes", "100%")
         arguments = (*words, "--max-lag", "1000000", "--json")
-        killed = over = 0
+        killed = over = deleting = 0
         async with get_session().create_client("s3", endpoint_url=url) as client:
             await client.create_bucket(Bucket="handbook")
             for key, text in texts.items():
                 (folder / key).parent.mkdir(exist_ok=True)
                 (folder / key).write_text(text)
             while killed < KILLS:
-                log = tmp_path / f"ingest-{killed + over}.log"
-                process = world.start(*arguments, output=log, errors=log, extra=LOGIN)
-                await asyncio.sleep(chance.uniform(0.3, 6.0))
+                log, mark = tmp_path / f"ingest-{killed + over}.log", tmp_path / f"deletes-{killed + over}"
+                change = TELL_DELETIONS.format(mark=mark)
+                process = world.start(*arguments, output=log, errors=log, extra=LOGIN, change=change)
+                if (killed + over) % 3:
+                    await asyncio.sleep(chance.uniform(0.3, 6.0))
+                else:
+                    async with asyncio.timeout(PATIENCE_S):
+                        while not mark.exists() and process.poll() is None:
+                            await asyncio.sleep(0.005)
+                    await asyncio.sleep(chance.uniform(0.0, 0.2))
                 ran = process.poll() is None
                 process.kill()
                 process.wait()
-                killed, over = killed + ran, over + (not ran)
+                killed, over, deleting = killed + ran, over + (not ran), deleting + (ran and mark.exists())
                 await change(client)
 
         def run() -> dict[str, Any]:
@@ -197,7 +216,9 @@ def test_a_hundred_kills_over_a_bucket_that_changes(
         assert found == {f"s3://handbook/{key}": text for key, text in there.items()}
         found = (await asyncio.to_thread(run))["objects"]
         assert found == {"changed": 0, "unchanged": len(there), "failed": 0}
-        summary["bucket: kills, runs that ended, edits, objects"] = [killed, over, sum(edits.values()), len(there)]
+        counts = [killed, deleting, over, sum(edits.values()), len(there)]
+        summary["bucket: kills, of them while it deletes, runs that ended, edits, objects"] = counts
+        assert deleting > KILLS // 10
 
     with gateway(world, f"{world.name}-events", tmp_path) as (url, folder):
         asyncio.run(scenario(url, folder))

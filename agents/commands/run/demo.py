@@ -148,7 +148,7 @@ async def _answer(settings: Settings, questions: Sequence[str]) -> None:
                 for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
                     metadata = hit["metadata"]
                     name = in_short(metadata.get("title") or metadata["doc_id"], 60) + place_in_text(metadata)
-                    line = f"    {hit['score']:.3f}  {name:<60}  " + " ".join(hit["text"].split())[:80]
+                    line = f"    {hit['score']:.3f}  {name:<60}  " + in_short(" ".join(hit["text"].split()), 80)
                     out.print(Text(line), soft_wrap=True)
     out.print()
 

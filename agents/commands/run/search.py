@@ -17,6 +17,8 @@ from agents.terminal import in_short
 
 NAME = 200
 """Characters of a title or id that are shown."""
+EXCERPT = 240
+"""Characters of a chunk."""
 
 
 def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
@@ -33,7 +35,7 @@ def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
         out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}", style="dim"))
-        out.print(Text("   " + " ".join(hit["text"].split())[:240]))
+        out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
 

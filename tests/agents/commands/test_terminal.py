@@ -23,7 +23,7 @@ from agents.log import setup_logging
 from agents.operations.letters import Listed
 from agents.settings import Settings
 from agents.settings.sections import LogSettings
-from agents.terminal import in_line
+from agents.terminal import in_line, in_short
 from streams.dead_letter import Letter
 from streams.errors import PenstockError
 from streams.record import Record
@@ -50,6 +50,23 @@ def test_a_text_keeps_its_lines_and_a_line_is_one(capsys: pytest.CaptureFixture[
     say("a\n\tb\u2028c")
     assert capsys.readouterr().out == "a\n\tb\\u2028c\n"
     assert in_line("a\n\tb") == r"a\n\tb"
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "told"),
+    [
+        ("as it is", 8, "as it is"),
+        ("between two words", 12, "between two…"),
+        ("between two words", 13, "between two…"),
+        ("between two words", 11, "between…"),
+        ("a" * 40, 30, "a" * 29 + "…"),
+        ("word " + "a" * 40, 40, "word " + "a" * 34 + "…"),
+        ("", 3, ""),
+    ],
+)
+def test_what_is_too_long_is_cut_between_words(text: str, most: int, told: str) -> None:
+    assert in_short(text, most) == told
+    assert len(told) <= most
 
 
 def test_json_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
