@@ -14,11 +14,15 @@ from typing import Any, Literal
 
 import orjson
 
+from streams.record import epoch_of
+
 KEY = "key"
 UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")
 """What Debezium has in place of a large column that an update did not touch, as text, and as bytes."""
 MAX_AROUND = 20
 """Characters of a template in a message."""
+EXACT = 2**53
+"""From here on several whole numbers are read as one float; JSON's integers are exact up to 64 bits."""
 MAX_SHOWN = 12
 """Names of fields in a message."""
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -137,6 +141,8 @@ class Template:
             return value
         if isinstance(value, dict | list):
             raise MappingError(f"`{self._name}`: {_shown(part)} is an object, name a field inside of it")
+        if self._name == "id":
+            _require_exact(value, _shown(part))
         return "" if value is None else _json_text(value)
 
 
@@ -217,8 +223,7 @@ class Mapper:
             fields = _payload(key.fields)
             if isinstance(fields, dict):
                 leaves = [leaf for one in fields.values() for leaf in _leaves(one) if not isinstance(leaf, dict)]
-                texts = (leaf if isinstance(leaf, str) else _json_text(leaf) for leaf in leaves)
-                key = Key("/".join(texts), fields)
+                key = Key(_joined(leaves), fields)
             value, deleted = _unwrapped(value)
         if value is not None and not isinstance(value, dict):
             raise MappingError("the value is no JSON object: fields are looked for in one")
@@ -232,6 +237,8 @@ class Mapper:
         return (found if isinstance(found, str) else _json_text(found)) in wanted
 
     def _timestamp(self, found: object) -> object:
+        if isinstance(found, str) and (number := epoch_of(found)) is not None:
+            found = number
         if isinstance(found, int | float) and not isinstance(found, bool):
             try:
                 return round(found * _UNITS[self.rules.timestamp_unit])
@@ -335,6 +342,21 @@ def _one(node: Any, path: str) -> Any:
 
 def _leaves(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _joined(leaves: Sequence[Any]) -> str:
+    """An id made of the columns of a key. No two keys have the same one: of several columns each is escaped."""
+    for leaf in leaves:
+        _require_exact(leaf, "{key}")
+    texts = [leaf if isinstance(leaf, str) else _json_text(leaf) for leaf in leaves]
+    if len(texts) == 1:
+        return texts[0]
+    return "/".join(text.replace("%", "%25").replace("/", "%2F") for text in texts)
+
+
+def _require_exact(value: object, what: str) -> None:
+    if isinstance(value, float) and abs(value) >= EXACT:
+        raise MappingError(f"`id`: {what} is a number of more digits than are read of one ({value}): send it as a text")
 
 
 def _json_text(value: Any) -> str:

@@ -6,6 +6,7 @@ leaves the older version of its document as it was. The wire format is described
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ MAX_METADATA_DEPTH = 20  # Elasticsearch's depth_limit of a flattened field
 MAX_HEADING_CHARS = 1024  # every chunk of a section has a copy of it
 MAX_PAGE = 2**31 - 1  # an integer of Elasticsearch
 SECTION_VALUES = 5  # that a section counts for: itself and what it has
+_EPOCH = re.compile(r"[0-9]{9,18}")
+COMPACT_DIGITS = 14
 _FIELDS = ("id", "text", "chunks", "sections", "title", "url", "author", "timestamp", "metadata")
 _CHUNK_FIELDS = ("text", "metadata")
 _SECTION_FIELDS = ("start", "end", "page", "heading")
@@ -292,10 +295,20 @@ def _string(body: dict[str, Any], name: str, where: str = "") -> str | None:
     return value
 
 
+def epoch_of(text: str) -> int | None:
+    """The number that a text is, where that is a time since 1970: 8 digits are a date, 14 a date and a time.
+
+    ISO 8601 without separators would read 1712050612345, of the year 2024, as a moment of the year 1712.
+    """
+    return int(text) if _EPOCH.fullmatch(text) and len(text) != COMPACT_DIGITS else None
+
+
 def _timestamp(value: object) -> str | None:
     """Normalise ISO 8601 or epoch milliseconds to UTC with milliseconds; a time without a zone is UTC."""
     if value is None:
         return None
+    if isinstance(value, str) and (number := epoch_of(value)) is not None:
+        value = number
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)

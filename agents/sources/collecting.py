@@ -142,6 +142,8 @@ class Collector:
         self.deleted_lately = 0
         self.refused: RefusedError | None = None
         self._changes: list[Change] = []
+        self._waiting: dict[str, Published] = {}
+        """Of these changes, what each document is published as: an object may tell of it twice, and the last counts."""
         self._rows: dict[bytes, bytes | None] = {}
         self._failed: list[Failed] = []
         self._bytes = 0
@@ -149,7 +151,7 @@ class Collector:
     def take(self, object_id: str, outgoing: Outgoing, *, keep: bool) -> Failure | None:
         """To publish it, where it is not what was published last."""
         doc, name = outgoing.key.decode(), self._source
-        before = self._state.published(doc)
+        before = self._waiting.get(doc) or self._state.published(doc)
         if before and before.source != name:
             return Failure(
                 origin=outgoing.origin,
@@ -176,6 +178,7 @@ class Collector:
         now = Published(source=name, object=object_id, hash=hash_of(value), named=self._options.ids.told)
         if before is None or before.hash != now.hash or self._options.again:
             self._changes.append(Change(outgoing=outgoing, published=now))
+            self._waiting[doc] = now
             self._rows.pop(document_key(doc), None)  # that it left another object: the record's own row says so
             self._bytes += len(value)
         elif before.object != object_id:
@@ -266,7 +269,7 @@ class Collector:
         if last:
             self.keep(*last)
         changes, rows, failed = self._changes, self._rows, self._failed
-        self._changes, self._rows, self._failed, self._bytes = [], {}, [], 0
+        self._changes, self._waiting, self._rows, self._failed, self._bytes = [], {}, {}, [], 0
         if changes or rows or failed:
             await to.publish(changes, list(rows.items()), failed)
         deleted = sum(change.published is None for change in changes)

@@ -1,6 +1,7 @@
 """Documents of any JSON: what the rules say, for every record, and a reason where they say nothing."""
 
-from typing import Any
+import json
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -162,6 +163,32 @@ def test_what_no_time_and_what_is_nested_too_deep_is_an_error() -> None:
     for rules in (Rules(text="{a}", deleted="t"), Rules(text="{a}", deleted="t", deleted_values=["x"])):
         with pytest.raises(MappingError, match="nested too deep"):
             made(rules, {"a": "b", "t": deep})
+
+
+@pytest.mark.parametrize("number", [12345678901234567890123, 2.5e20])
+def test_an_id_of_more_digits_than_are_read_is_an_error(number: float) -> None:
+    """As JSON readers have them, two such numbers are one: the second document would replace the first."""
+    value, key = orjson.loads(json.dumps({"n": number, "b": "t"})), json.dumps({"n": number}).encode()
+    for rules in (Rules(text="{b}", id="{n}"), Rules(text="{b}", id="{key.n}"), Rules(text="{b}", preset="debezium")):
+        with pytest.raises(MappingError, match="send it as a text"):
+            made(rules, value, key)
+    assert made(Rules(text="{b}", id="{n}"), {"n": 2**64 - 1, "b": "t"})[0] == str(2**64 - 1)
+
+
+def test_no_two_keys_of_several_columns_make_one_id() -> None:
+    rules = Rules(text="{b}", preset="debezium")
+    columns = [("x/y", "z"), ("x", "y/z"), ("x%2Fy", "z"), ("x", "y")]
+    ids = [made(rules, {"b": "t"}, json.dumps({"a": a, "b": b}).encode())[0] for a, b in columns]
+    assert ids == ["x%2Fy/z", "x/y%2Fz", "x%252Fy/z", "x/y"]
+    assert made(rules, {"b": "t"}, b'{"a": "x/y"}')[0] == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "time"), [("1712050612345", "ms", 1712050612345), ("1712050612", "s", 1712050612000)]
+)
+def test_digits_are_a_time_since_1970(text: str, unit: Literal["s", "ms"], time: int) -> None:
+    body = made(Rules(text="{a}", timestamp="t", timestamp_unit=unit), {"a": "b", "t": text})[1]
+    assert body == {"text": "b", "timestamp": time}
 
 
 paths = st.sampled_from(["a", "a.b", "b", "key", "key.a", "", "c.d.e"])

@@ -48,6 +48,12 @@ def test_whole_document() -> None:
     assert document.metadata == {"lang": "en", "tags": ["a", "b"]}
 
 
+@pytest.mark.parametrize("when", [1712050612345, "1712050612345", "2024-04-02T09:36:52.345", "20240402T093652.345Z"])
+def test_a_time_in_any_form(when: object) -> None:
+    """Digits alone are milliseconds: as ISO 8601 without separators these would be a day of the year 1712."""
+    assert accepted({"text": "a", "timestamp": when}).timestamp == "2024-04-02T09:36:52.345Z"
+
+
 def test_given_chunks() -> None:
     document = accepted({"chunks": [{"text": "one"}, {"text": "two", "metadata": {"page": 2}}]})
     assert document.chunks is not None
@@ -76,6 +82,7 @@ def test_tombstone_has_neither_text_nor_chunks() -> None:
         ({"text": "a", "timestamp": "yesterday"}, "not a date"),
         ({"text": "a", "timestamp": True}, "JSON boolean"),
         ({"text": "a", "timestamp": 10**18}, "not a date"),
+        ({"text": "a", "timestamp": "20240102030405"}, "not a date"),
         ({"text": "a", "metadata": [1]}, "JSON list"),
         ({"text": "a", "metadata": {"": 1}}, "empty key"),
         ({"text": "a", "metadata": {"k": "a\0b"}}, "NUL"),

@@ -25,6 +25,7 @@ from agents.sources.http.log import Log
 from agents.sources.http.metrics import Metrics
 from agents.sources.http.problems import SERVER, ProblemError, too_large
 from agents.sources.http.room import Room
+from agents.sources.media import media_type
 from agents.sources.reading import of_line
 
 TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -57,7 +58,7 @@ class Lines:
     async def post(self, call: Call) -> web.StreamResponse:
         """Publish them. Raises ProblemError where nothing was read."""
         request = call.request
-        if request.content_type not in TYPES:
+        if media_type(request.headers).name not in TYPES:
             raise ProblemError(415, f"send {TYPES[0]}: one document a line, each with its `id`", close=True)
         if "wait" in request.rel_url.query:
             raise ProblemError(400, "`wait` is for single documents: `PUT /documents/{id}?wait=searchable`", close=True)

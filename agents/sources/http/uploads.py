@@ -16,6 +16,7 @@ from agents.sources.http.body import parts, require_length
 from agents.sources.http.call import Call
 from agents.sources.http.problems import ProblemError, too_large
 from agents.sources.http.room import Room
+from agents.sources.media import UNKNOWN, media_type
 from agents.sources.reading import of_file, stem_of
 
 JSON = "application/json"
@@ -47,7 +48,7 @@ def kind_in(call: Call) -> str | None:
 
     Raises ProblemError (415) for another kind, and one whose library is not installed.
     """
-    content_type = call.request.content_type
+    content_type = media_type(call.request.headers).name or UNKNOWN
     if content_type == JSON:
         return None
     name = call.request.rel_url.query.get("filename", "")

@@ -18,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from agents.sources.convert.kinds import HTML, kind_of
+from agents.sources.media import media_type
 from agents.sources.web.addresses import REFUSED, socket_factory
 from agents.sources.web.urls import name_of
 
@@ -212,9 +213,10 @@ class Client:
             return Denied(status)
         if status not in (200, 203):
             return Broken(f"it answers {status}", passes=status >= 500 or status == 408)
-        kind = _kind(answer.content_type if "Content-Type" in headers else "", asked.url)
+        media = media_type(headers)
+        kind = _kind(media.name, asked.url)
         if asked.kinds and kind is None:
-            told = _plain(answer.content_type) if "Content-Type" in headers else None
+            told = _plain(media.name)
             etag, modified = _plain(headers.get("ETag")), _plain(headers.get("Last-Modified"))
             return Other(type=told or "without a type", etag=etag, modified=modified)
         body = await _read(asked, answer, path)
@@ -223,7 +225,7 @@ class Client:
         return Fetched(
             kind=kind or "",
             body=body,
-            charset=answer.charset,
+            charset=media.charset,
             etag=_plain(headers.get("ETag")),
             modified=_plain(headers.get("Last-Modified")),
             changed=changed_at(headers.get("Last-Modified"), headers.get("Date")),

@@ -441,6 +441,37 @@ def test_an_object_that_comes_back_as_it_was_has_its_documents_again() -> None:
     assert topic.documents == {"a": "y", "b": "x"}
 
 
+class LineSource(MemorySource):
+    """One object of lines, which may tell of a document more than once."""
+
+    def __init__(self, lines: Sequence[tuple[str, str]]) -> None:
+        super().__init__({"A": {repr(lines): ""}})
+        self.lines = lines
+
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure | Listed]:
+        """Line by line."""
+        yield self._listed(listed.id)
+        for doc, text in self.lines:
+            yield Outgoing(key=doc.encode(), value=text.encode(), origin=doc)
+
+
+lines = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=6)
+
+
+@given(st.lists(st.tuples(lines, st.lists(kills, max_size=2)), min_size=1, max_size=4), st.integers(1, 5))
+def test_the_last_line_about_a_document_counts_however_often_it_changes(
+    steps: list[tuple[list[tuple[str, str]], list[tuple[int, bool]]]], many: int
+) -> None:
+    topic, there = Topic(), list[tuple[str, str]]()
+    for more, killed in steps:
+        there = there + more
+        for left, after in killed:
+            with contextlib.suppress(KilledError):
+                topic.ingest(LineSource(there), ANY, many=many, left=left, after=after)
+        topic.ingest(LineSource(there), ANY, many=many)
+        assert topic.documents == dict(there)
+
+
 def named(objects: Objects, prefix: str) -> Objects:
     return {name: {prefix + doc: text for doc, text in documents.items()} for name, documents in objects.items()}
 

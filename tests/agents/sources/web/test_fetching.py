@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.sources.web.fetching import Answer, Asked, Broken, Client, changed_at
+from agents.sources.convert.kinds import HTML
+from agents.sources.web.fetching import Answer, Asked, Broken, Client, Fetched, changed_at
 from tests.kit.website import page, serving
 
 DATE = "Mon, 30 Nov 2026 12:00:00 GMT"
@@ -26,6 +27,23 @@ DATE = "Mon, 30 Nov 2026 12:00:00 GMT"
 )
 def test_when_a_page_was_changed(modified: str | None, wanted: str | None) -> None:
     assert changed_at(modified, DATE) == wanted
+
+
+@pytest.mark.parametrize("told", ["text/html;charset*", 'text/html; charset="', "text/html; charset=x\u00ff"])
+def test_a_strange_type_is_what_can_be_read_of_it(told: str, tmp_path: Path) -> None:
+    async def ask() -> Answer:
+        client = Client(contact=None, allow_private=True)
+        try:
+            return await client.get(Asked(url=f"{site.url}/"), tmp_path / "body")
+        finally:
+            await client.close()
+
+    with serving() as site:
+        site.pages["/"] = page("Title", "Text.")
+        site.headers["/"] = {"Content-Type": told}
+        answer = asyncio.run(ask())
+    assert isinstance(answer, Fetched)
+    assert answer.kind == HTML
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
