@@ -3,19 +3,23 @@
 # docker run --read-only --tmpfs /tmp -v models:/models:ro -v cache:/var/cache/penstock \
 #   -e PENSTOCK_KAFKA__BOOTSTRAP_SERVERS=… penstock worker
 # EXTRA: the runtime: gpu, openvino or cpu; auto: OpenVINO's on x86-64, where it is faster, else ONNX Runtime's own
+# EXTRAS: what else an image is for: --build-arg EXTRAS="avro" for a worker on a topic in Avro, "documents s3" for an ingest
 ARG EXTRA=auto
+ARG EXTRAS=""
 FROM python:3.12-slim-bookworm AS build
 ARG EXTRA
+ARG EXTRAS
 ENV UV_PROJECT_ENVIRONMENT=/opt/penstock UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN test "${EXTRA}" != auto || { test "$(uname -m)" = x86_64 && EXTRA=openvino || EXTRA=cpu; }; echo "${EXTRA}" > /extra && \
-    uv sync --locked --no-install-project --extra "${EXTRA}"
+RUN test "${EXTRA}" != auto || { test "$(uname -m)" = x86_64 && EXTRA=openvino || EXTRA=cpu; }; \
+    for extra in ${EXTRA} ${EXTRAS}; do printf -- '--extra %s ' "${extra}"; done > /extras && \
+    xargs uv sync --locked --no-install-project < /extras
 COPY streams streams
 COPY models models
 COPY agents agents
-RUN uv sync --locked --no-editable --extra "$(cat /extra)"
+RUN xargs uv sync --locked --no-editable < /extras
 
 FROM python:3.12-slim-bookworm AS runtime
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin penstock && \

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from streams.errors import PenstockError
 
-
 CACHE_KIB = 64 * 1024
 """What a database keeps in memory, at most."""
 
