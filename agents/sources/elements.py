@@ -35,14 +35,17 @@ class NoElementsError(ValueError):
         self.more = more
 
 
-def elements(opened: IO[bytes], largest: int) -> Iterator[Element]:
+def elements(opened: IO[bytes], largest: int) -> Iterator[Element | None]:
     """Of a file in UTF-8, none of a file of white space. No value has more than `largest` bytes, or need be JSON.
 
+    None after each `BLOCK_BYTES`, whatever was in them: for whoever has something else to do, too.
     Raises NoElementsError, of an array perhaps after some of it.
     """
     root, depth, index = b"", 0, 0
     kept, whole = bytearray(), True
     for piece, mark in _pieces(opened):
+        if not mark:
+            yield None
         if root and not depth and piece.strip(SPACE):
             raise NoElementsError("more follows behind its end", more=True)
         depth += DEEPER.get(mark, 0)

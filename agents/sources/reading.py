@@ -4,6 +4,7 @@ A JSON line is UTF-8 and ends with a line feed, and with nothing else: the other
 in its strings. How other files become text: `agents.sources.convert`.
 """
 
+import asyncio
 import gzip
 import os
 import zlib
@@ -18,7 +19,7 @@ from agents.sources import LARGEST_BYTES, Failure, Outgoing, PassedOver
 from agents.sources.convert import ConversionError, Converted
 from agents.sources.convert.convert import Converter, install
 from agents.sources.convert.kinds import GZIP, KINDS, is_there, kind_of
-from agents.sources.elements import BOM, NoElementsError, elements
+from agents.sources.elements import BLOCK_BYTES, BOM, NoElementsError, elements
 from streams.record import Record, Rejected, decode, why_no_json
 
 LINES = (".jsonl", ".ndjson")
@@ -73,7 +74,10 @@ class Reading:
         kind = kind_of(path.name)
         if kind is None:
             for found in self._read_json(path, origin):
-                yield found
+                if found is None:
+                    await asyncio.sleep(0)  # a file may be unpacked into any length: signals are heard meanwhile
+                else:
+                    yield found
             return
         try:
             converted = await self._converter.convert(path, kind)
@@ -83,7 +87,8 @@ class Reading:
         except ConversionError as exc:
             yield Failure(origin=origin.shown, reason=str(exc), error=type(exc).__name__)
 
-    def _read_json(self, path: Path, origin: Origin) -> Iterator[Outgoing | Failure]:
+    def _read_json(self, path: Path, origin: Origin) -> Iterator[Outgoing | Failure | None]:
+        """What it has; None now and then."""
         read = self._elements if path.name.lower().removesuffix(GZIP).endswith(JSON) else self._lines
         try:
             with path.open("rb") as raw, gzip.open(raw) if path.suffix.lower() == GZIP else raw as opened:
@@ -91,10 +96,13 @@ class Reading:
         except (OSError, EOFError, zlib.error) as exc:
             yield Failure(origin=origin.shown, reason=cannot(exc))
 
-    def _elements(self, opened: IO[bytes], origin: Origin) -> Iterator[Outgoing | Failure]:
+    def _elements(self, opened: IO[bytes], origin: Origin) -> Iterator[Outgoing | Failure | None]:
         """Where the first is no document none is read: it is JSON of something else."""
         try:
             for found in elements(opened, LARGEST_BYTES):
+                if found is None:
+                    yield None
+                    continue
                 alone = found.index is None
                 shown = origin.shown if alone else f"{origin.shown}[{found.index}]"
                 if found.value is None:
@@ -108,15 +116,19 @@ class Reading:
             lines = " (JSON lines have a name that ends with .jsonl)" if exc.more else ""
             yield Failure(origin=origin.shown, reason=f"{exc}{lines}: {OTHER_JSON}")
 
-    def _lines(self, opened: IO[bytes], of: Origin) -> Iterator[Outgoing | Failure]:
-        number = 0
+    def _lines(self, opened: IO[bytes], of: Origin) -> Iterator[Outgoing | Failure | None]:
+        number = passed = 0
         while line := opened.readline(LARGEST_BYTES + 1):
-            number += 1
+            number, passed = number + 1, passed + len(line)
+            if passed > BLOCK_BYTES:
+                passed = 0
+                yield None
             origin = f"{of.shown}:{number}"
             if len(line) > LARGEST_BYTES:
                 yield Failure(origin=origin, reason=f"longer than {LARGEST_BYTES} bytes: divide it", line=number)
                 while line and not line.endswith(b"\n"):
                     line = opened.readline(LARGEST_BYTES)
+                    yield None
             elif value := (line.removeprefix(BOM) if number == 1 else line).strip():
                 found = of_line(value, origin, self._ids.prefix)
                 yield replace(found, line=number) if isinstance(found, Failure) else found

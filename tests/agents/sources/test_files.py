@@ -88,6 +88,40 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (one.key, orjson.loads(one.value or b"")["id"]) == (b"p:1", "p:1")
 
 
+@pytest.mark.parametrize(
+    ("name", "begin", "end"),
+    [
+        ("a.jsonl.gz", b'{"id": "a", "text": "A."}', b""),
+        ("a.json.gz", b'[{"id": "a", "text": "A."}', b"]"),
+    ],
+)
+def test_all_else_goes_on_while_a_file_is_read_that_has_nothing_more(
+    tmp_path: Path, name: str, begin: bytes, end: bytes
+) -> None:
+    """Of some MB, packed into some KB, as it may be of any length: a signal would be heard."""
+    (tmp_path / name).write_bytes(gzip.compress(begin + b"\n" * 4 * 1024**2 + end, 1))
+
+    async def count() -> int:
+        turns, over = 0, asyncio.Event()
+
+        async def take() -> None:
+            source = Files(tmp_path, BY_URI)
+            async for listed in source.listing():
+                assert isinstance(listed, Listed)
+                assert len([found async for found in source.fetch(listed)]) == 1
+            await source.close()
+            over.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(take())
+            while not over.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(count()) > 3
+
+
 def test_json_is_a_document_or_an_array_of_them(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"id": "a", "text": "A."}')
     (tmp_path / "b.json").write_text('\ufeff{"text": "B."}\n')
