@@ -25,7 +25,7 @@ def dir_option(function: F) -> F:
         "folder",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help="Folder of this stack's data and logs.  [default: `local` in the cache, ~/.cache/penstock]",
+        help="Folder of this stack's data and logs.  [default: `local` in PENSTOCK_CACHE_DIR, ~/.cache/penstock]",
     )(function)
 
 

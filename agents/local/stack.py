@@ -10,7 +10,10 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,8 @@ def up(options: StackOptions, report: Report) -> dict[str, float]:
     """
     running = {server.name: server for server in status(options.folder)}
     _same_place(running, options)
+    for server in running.values():  # whoever started it may have been ended meanwhile
+        _wait(server, partial(_is_at_its_port, server), partial(_is_gone, server), time.monotonic())
     plans = {
         "kafka": (servers.kafka, options.kafka_port, options.kafka_version, "--kafka-port"),
         "elasticsearch": (
@@ -88,7 +93,7 @@ def up(options: StackOptions, report: Report) -> dict[str, float]:
             running[name] = _noted(launch, process, port, version, secure=options.secure)
             _write(options.folder, list(running.values()))
         for name, launch in launches.items():
-            _wait_ready(launch, started[name], begun)
+            _wait(running[name], partial(_is_ready, launch, running[name]), partial(_has_ended, started[name]), begun)
             seconds[name] = time.monotonic() - begun
             started[name].returncode = 0  # it outlives this object: `down` stops it, by pid
     except BaseException:
@@ -113,11 +118,13 @@ def down(folder: Path) -> list[str]:
 
 def status(folder: Path) -> list[Server]:
     """The servers of this folder that are alive."""
+    return [server for server in noted(folder) if _group_alive(server)]
+
+
+def noted(folder: Path) -> list[Server]:
+    """Those that were started, and not stopped since: alive or not."""
     path = folder / STATE
-    if not path.exists():
-        return []
-    stored = [Server(**item) for item in json.loads(path.read_text())]
-    return [server for server in stored if _group_alive(server)]
+    return [Server(**item) for item in json.loads(path.read_text())] if path.exists() else []
 
 
 def wipe(folder: Path) -> None:
@@ -169,13 +176,42 @@ def _noted(launch: Launch, process: "subprocess.Popen[bytes]", port: int, versio
     )
 
 
-def _wait_ready(launch: Launch, process: subprocess.Popen[bytes], begun: float) -> None:
-    while not launch.ready():
-        if process.poll() is not None:
-            raise PenstockError(f"{launch.name} ended at once (exit code {process.returncode})\n{_tail(launch.log)}")
+def _is_ready(launch: Launch, server: Server) -> bool:
+    return launch.ready() and _is_at_its_port(server)
+
+
+def _is_gone(server: Server) -> bool:
+    return not _group_alive(server)
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is not None
+
+
+def _wait(server: Server, is_ready: Callable[[], bool], has_ended: Callable[[], bool], begun: float) -> None:
+    while not is_ready():
+        if has_ended():
+            raise PenstockError(f"{server.name} ended at once\n{_tail(Path(server.log))}")
         if time.monotonic() - begun > START_TIMEOUT_S:
-            raise PenstockError(f"{launch.name} did not answer within {START_TIMEOUT_S} s\n{_tail(launch.log)}")
+            late = f"{server.name} did not answer on port {server.port} within {START_TIMEOUT_S} s"
+            raise PenstockError(f"{late}\n{_tail(Path(server.log))}")
         time.sleep(0.1)
+
+
+def _is_at_its_port(server: Server) -> bool:
+    """Whether it is this server that listens there, and not another that was quicker. True where nobody tells."""
+    import psutil
+
+    try:
+        found = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    except psutil.AccessDenied:
+        return True
+    pids = [one.pid for one in found if one.laddr and one.laddr.port == server.port]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            if pid is None or os.getpgid(pid) == server.pid:
+                return True
+    return False
 
 
 def _tail(log: Path) -> str:

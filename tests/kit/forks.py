@@ -106,6 +106,7 @@ def _run(arguments: list[str], environment: dict[str, str], output: Path, errors
         os.dup2(file, stream.fileno())
         os.close(file)
     signal.signal(signal.SIGUSR1, _print_where)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in a shell's background, which ignores it
     memo.install(Path(os.environ["TEST_SERVERS"]))
     os.environ.clear()
     os.environ.update(environment)

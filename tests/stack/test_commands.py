@@ -271,7 +271,13 @@ def test_local_port_in_use_and_too_little_disk(world_names: World, tmp_path: Pat
     port = world_names.servers.kafka_port
     done = world_names.command("local", "up", "--dir", str(tmp_path / "s"), "--kafka-port", str(port))
     assert_message(done, 1, f"port {port} on 127.0.0.1 is in use", "--kafka-port")
-    assert world_names.command("local", "status", "--dir", str(tmp_path / "s")).stdout.startswith("nothing runs")
+    status = ("local", "status", "--dir", str(tmp_path / "s"))
+    assert world_names.command(*status).stdout.startswith("nothing runs")
+    (tmp_path / "s").mkdir()
+    ended = {"name": "kafka", "version": "4.1.1", "port": port, "pid": 2**22, "started_at": 1.0, "log": "/x/server.log"}
+    (tmp_path / "s" / "state.json").write_text(json.dumps([ended]))
+    done = world_names.command(*status)
+    assert (done.returncode, "has ended by itself (log /x/server.log)" in done.stdout) == (1, True)
 
 
 def assert_message(done: "object", code: int, *parts: str) -> None:

@@ -5,10 +5,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agents.local import stack
@@ -47,6 +49,47 @@ def test_a_reused_pid_is_never_touched(tmp_path: Path) -> None:
         time.sleep(0)
         assert stranger.poll() is None
         os.kill(stranger.pid, signal.SIGKILL)
+
+
+def test_who_listens_at_a_port_is_not_taken_for_ones_own_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack whose start was ended goes on to start, and another one was quicker to take its port."""
+    ports = [free_port(), free_port()]
+    options = stack.StackOptions(
+        folder=tmp_path,
+        cache=cache_dir(),
+        kafka_port=ports[0],
+        elasticsearch_port=ports[1],
+        kafka_version="4.1.1",
+        elasticsearch_version="9.2.4",
+    )
+
+    def start(*command: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(list(map(str, command)), start_new_session=True, stderr=subprocess.DEVNULL)
+
+    def note(*processes: "subprocess.Popen[bytes]") -> None:
+        log, rows = tmp_path / "server.log", []
+        log.write_text("bind failed")
+        names = (("kafka", "4.1.1"), ("elasticsearch", "9.2.4"))
+        for (name, version), port, process in zip(names, ports, processes, strict=True):
+            row = {"name": name, "version": version, "port": port, "pid": process.pid, "log": str(log)}
+            rows.append(row | {"started_at": psutil.Process(process.pid).create_time()})
+        (tmp_path / stack.STATE).write_text(json.dumps(rows))
+
+    serve = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1")
+    idle, *serving = start("sleep", 600), *(start(*serve, port) for port in ports)
+    try:
+        note(*serving)
+        assert stack.up(options, lambda *_: None) == {"kafka": 0.0, "elasticsearch": 0.0}
+        note(serving[0], idle)
+        monkeypatch.setattr(stack, "START_TIMEOUT_S", 1)
+        with pytest.raises(PenstockError, match=f"(?s)elasticsearch did not answer on port {ports[1]}.*bind failed"):
+            stack.up(options, lambda *_: None)
+    finally:
+        for process in (idle, *serving):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,5 +1,6 @@
 """`penstock local up|down|status|wipe`. A folder of None is `local`, in the cache."""
 
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -70,17 +71,22 @@ def down(folder: Path | None) -> None:
 
 
 def status(folder: Path | None, *, as_json: bool) -> None:
-    """A line a server."""
+    """A line a server. Exits with 1 when one of them ended that nobody stopped."""
     place = _place(folder)
-    running = stack.status(place)
+    running, noted = stack.status(place), stack.noted(place)
     if as_json:
-        print_json([asdict(server) for server in running])
-        return
-    for server in running:
-        say(f"{server.name} {server.version} on 127.0.0.1:{server.port} (pid {server.pid}; log {server.log})")
-    if not running:
+        print_json([{**asdict(server), "running": server in running} for server in noted])
+        sys.exit(1 if len(running) < len(noted) else 0)
+    for server in noted:
+        where = f"{server.name} {server.version} on 127.0.0.1:{server.port}"
+        if server in running:
+            say(f"{where} (pid {server.pid}; log {server.log})")
+        else:
+            say(f"{where} has ended by itself (log {server.log}): `penstock local up` starts it again")
+    if not noted:
         say(f"nothing runs in {place}")
     _tell_of_demo(folder)
+    sys.exit(1 if len(running) < len(noted) else 0)
 
 
 def _tell_of_demo(folder: Path | None) -> None:
