@@ -88,6 +88,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _plain(message: Any) -> Any:
     from google.protobuf import json_format
 
+    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
+        return _any(message)
     if message.DESCRIPTOR.file.package == "google.protobuf":
         try:
             return json_format.MessageToDict(message)
@@ -106,6 +108,20 @@ def _plain(message: Any) -> Any:
         else:
             made[field.name] = _scalar(field, value)
     return made
+
+
+def _any(message: Any) -> Any:
+    """Beside the fields of its message their type, as in JSON; of a type that no schema here has, its bytes."""
+    from google.protobuf import message_factory
+    from google.protobuf.message import DecodeError
+
+    told = {"@type": message.type_url}
+    try:
+        kind = message.DESCRIPTOR.file.pool.FindMessageTypeByName(message.type_url.rpartition("/")[2])
+        made = _plain(message_factory.GetMessageClass(kind).FromString(message.value))
+    except (KeyError, DecodeError):
+        return told | {"value": base64.b64encode(message.value).decode()}
+    return told | (made if isinstance(made, dict) else {"value": made})
 
 
 def _scalar(field: Any, value: Any) -> Any:

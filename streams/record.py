@@ -192,6 +192,10 @@ def _document(record: Record, doc_id: str, body: dict[str, Any] | None) -> Docum
     if given_id is not None and given_id != doc_id:
         raise _InvalidError(f"`id` in the body ({_short(given_id)}) is not the record's key ({_short(doc_id)})")
     text, chunks = body.get("text"), body.get("chunks")
+    if text is not None and chunks == []:
+        chunks = None  # encodings without null, such as proto3, have the one of both that is not meant empty
+    elif text == "" and chunks is not None:
+        text = None
     if (text is None) == (chunks is None):
         raise _InvalidError("exactly one of `text` and `chunks` is needed")
     _string(body, "text")
@@ -304,8 +308,8 @@ def epoch_of(text: str) -> int | None:
 
 
 def _timestamp(value: object) -> str | None:
-    """Normalise ISO 8601 or epoch milliseconds to UTC with milliseconds; a time without a zone is UTC."""
-    if value is None:
+    """Normalise ISO 8601 or epoch milliseconds to UTC with milliseconds; a time without a zone is UTC, "" is none."""
+    if value is None or value == "":
         return None
     if isinstance(value, str) and (number := epoch_of(value)) is not None:
         value = number

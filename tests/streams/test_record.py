@@ -1,5 +1,7 @@
 """The wire format: what is taken, what is rejected, and that nothing raises."""
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pytest
@@ -54,6 +56,15 @@ def test_a_time_in_any_form(when: object) -> None:
     assert accepted({"text": "a", "timestamp": when}).timestamp == "2024-04-02T09:36:52.345Z"
 
 
+@pytest.mark.parametrize("empty", [{"chunks": []}, {"chunks": [], "sections": []}, {"timestamp": "", "title": ""}])
+def test_what_encodings_without_null_have_in_place_of_nothing(empty: dict[str, Any]) -> None:
+    document = accepted({"text": "a", **empty})
+    assert (document.text, document.chunks, document.timestamp) == ("a", None, None)
+    document = accepted({"text": "", "chunks": [{"text": "one"}]})
+    assert document.text is None
+    assert [chunk.text for chunk in document.chunks or ()] == ["one"]
+
+
 def test_given_chunks() -> None:
     document = accepted({"chunks": [{"text": "one"}, {"text": "two", "metadata": {"page": 2}}]})
     assert document.chunks is not None
@@ -75,7 +86,7 @@ def test_tombstone_has_neither_text_nor_chunks() -> None:
         (b"[1]", "JSON list"),
         (b"null", "JSON null"),
         ({}, "exactly one of `text` and `chunks`"),
-        ({"text": "a", "chunks": []}, "exactly one"),
+        ({"text": "a", "chunks": [{"text": "b"}]}, "exactly one"),
         ({"text": 3}, "`text` is a JSON number"),
         ({"text": "a", "titel": "b"}, "did you mean `title`?"),
         ({"text": "a", "id": "other"}, "is not the record's key"),

@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 import orjson
 import pytest
-from google.protobuf import descriptor_pb2, timestamp_pb2
+from google.protobuf import any_pb2, descriptor_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,6 +169,25 @@ def test_protobuf_by_descriptors() -> None:
     assert read(b"\x00") == {}, "the first message"
     inner = page_message().inner.SerializeToString()
     assert read(b"\x04\x02\x00" + inner) == {"name": "A. Keeper"}
+
+
+def test_a_protobuf_value_of_any_type() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="any.proto", package="org", syntax="proto3")
+    file.dependency.append("google/protobuf/any.proto")
+    extra = file.message_type.add(name="Doc").field.add(name="extra", number=1, label=1)
+    extra.type, extra.type_name = extra.TYPE_MESSAGE, ".google.protobuf.Any"
+    note = file.message_type.add(name="Note").field.add(name="note", number=1, label=1)
+    note.type = note.TYPE_STRING
+    read = protobuf_reader(base64.b64encode(file.SerializeToString()).decode())
+    for url, value, made in [
+        ("type.googleapis.com/org.Note", b"\x0a\x01n", {"note": "n"}),
+        ("type.googleapis.com/google.protobuf.Timestamp", b"\x08\x01", {"value": "1970-01-01T00:00:01Z"}),
+        ("type.googleapis.com/other.Thing", b"\x08\x01", {"value": "CAE="}),
+        ("type.googleapis.com/org.Note", b"\xff", {"value": "/w=="}),
+        ("", b"", {"value": ""}),
+    ]:
+        any_ = any_pb2.Any(type_url=url, value=value).SerializeToString()
+        assert read(b"\x00\x0a" + bytes([len(any_)]) + any_) == {"extra": {"@type": url, **made}}
 
 
 @given(st.binary(max_size=60))
