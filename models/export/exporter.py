@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -55,6 +56,8 @@ from streams.split import TokenIds
 ENVIRONMENT_BYTES = 7 * 1024**3  # measured: 5.8 GiB installed, most of it torch's CUDA libraries
 CALIBRATION_TEXTS = 300
 NEIGHBOURS = 10
+TELL_S = 20.0
+"""That a step goes on is told so often."""
 PrecisionName = Literal["fp32", "fp16", "int8"]
 Say = Callable[[str], None]
 
@@ -186,19 +189,29 @@ def _export_graph(folder: Path, made: Path, python: Path, say: Say) -> dict[str,
     texts = made / "texts.json"
     texts.write_text(json.dumps(GOLDEN_TEXTS))
     script = str(files("models.export").joinpath("export_script.py"))
-    _run(f"the export of {folder}", [python, script, folder, made, texts])
+    _run(f"the export of {folder}", [python, script, folder, made, texts], say)
     reference: dict[str, Any] = json.loads((made / "reference.json").read_text())
     (made / "reference.json").unlink()
     texts.unlink()
     return reference
 
 
-def _run(step: str, command: list[str | Path]) -> None:
-    """In the export environment. `CI` keeps its libraries from reporting what they are used for."""
-    done = subprocess.run(command, env={**os.environ, "CI": "true"}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = "\n".join((done.stderr or done.stdout).splitlines()[-12:])
-        raise PenstockError(f"{step} failed with exit code {done.returncode}:\n{lines}")
+def _run(step: str, command: list[str | Path], say: Say, hint: str = "") -> None:
+    """To its end, which may take minutes. `CI` keeps an export's libraries from reporting what they are used for."""
+    env, pipe, begun = {**os.environ, "CI": "true"}, subprocess.PIPE, time.monotonic()
+    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) as process:
+        while True:
+            try:
+                out, err = process.communicate(timeout=TELL_S)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"{step}: {time.monotonic() - begun:.0f} s so far")
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode != 0:
+        lines = "\n".join((err or out).splitlines()[-12:])
+        raise PenstockError(f"{step} failed with exit code {process.returncode}{hint}:\n{lines}")
 
 
 def _finish(made: Path, manifest: Manifest, reference: dict[str, Any] | None) -> Manifest:
@@ -232,7 +245,7 @@ def _convert(
     ids_file, converted = made / "ids.json", made / "converted.onnx"
     ids_file.write_text(json.dumps([row.tolist() for row in calibrating]))
     script = str(files("models.export").joinpath("quantize_script.py"))
-    _run(f"the conversion to {precision}", [python, script, made / ONNX, converted, kind, ids_file])
+    _run(f"the conversion to {precision}", [python, script, made / ONNX, converted, kind, ids_file], say)
     for file in (ids_file, *made.glob(f"{ONNX}*")):
         file.unlink()
     converted.rename(made / ONNX)
@@ -336,14 +349,11 @@ def make_environment(cache: Path, purpose: str, lock: bytes, say: Say) -> Path:
         requirements.flush()
         commands: tuple[list[str | Path], ...] = (
             [uv, "venv", "--quiet", "--python", sys.executable, home],
-            [uv, "pip", "install", "--python", python, "--require-hashes", "-r", requirements.name],
+            [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", requirements.name],
         )
         for command in commands:
-            if subprocess.run(command, check=False).returncode != 0:
-                raise PenstockError(
-                    f"the {purpose} environment could not be made in {home}: the lines above say why; "
-                    "check the network and the disk, then run the command again"
-                )
+            hint = "; check the network and the disk, then run it again"
+            _run(f"making the {purpose} environment in {home}", command, say, hint)
     (home / ".complete").touch()
     return python
 

@@ -246,6 +246,23 @@ def test_too_little_disk_is_said_before_anything_is_downloaded(tmp_path: Path, m
         exporter.environment(tmp_path, print)
 
 
+def test_a_step_of_minutes_says_that_it_goes_on_and_why_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\n[ $1 = venv ] || { sleep 0.5; echo no route to the index >&2; exit 2; }\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(exporter, "find_uv", lambda: str(uv))
+    monkeypatch.setattr(exporter, "require_space", lambda *_: None)
+    monkeypatch.setattr(exporter, "TELL_S", 0.1)
+    told = list[str]()
+    with pytest.raises(PenstockError, match="(?s)exit code 2; check the network.*no route to the index"):
+        exporter.make_environment(tmp_path, "export", b"", told.append)
+    assert "making the export environment" in told[-1]
+    assert told[-1].endswith("s so far")
+    assert not list(tmp_path.glob("export-*/.complete"))
+
+
 def test_export_lock_is_the_lock_files(tmp_path: Path) -> None:
     """models/export/export-requirements.txt is made from uv.lock; this fails when one is newer than the other."""
     root = Path(__file__).parents[2]
