@@ -42,7 +42,7 @@ class ClaimTable:
             sent = self._table.send_changelog(partition, claim_key(partition), to_bytes(claim))
             await asyncio.wait_for(sent, WRITE_TIMEOUT_S)
         except (TimeoutError, KafkaError) as exc:
-            reason, check = str(exc) or type(exc).__name__, "that topic"
+            reason, check = str(exc) or type(exc).__name__, "that it has min.insync.replicas of its replicas in sync"
             if isinstance(exc, InvalidTimestampError):
                 check = "this machine's clock, and the topic's message.timestamp.type: LogAppendTime needs none"
             elif isinstance(exc, REFUSALS):
