@@ -23,7 +23,7 @@ COMMANDS = {
     for name, help in {
         "completion": "Print the script with which a shell completes commands and options.",
         "config": "Validate and show the settings, and try them on records.",
-        "demo": "Index the Python documentation on real servers and answer three questions; leaves nothing behind.",
+        "demo": "Index the Python documentation on real servers, answer three questions, take it down again.",
         "dlq": "Look at the records that could not be processed, and process them again.",
         "index": "Create and inspect the vector index.",
         "ingest": "Publish documents to the source topic: what changed since the last time, or is sent over HTTP.",

@@ -14,7 +14,7 @@ import click
 )
 @click.option("--ask", "questions", multiple=True, metavar="TEXT", help="A question; may be given several times.")
 def demo(keep: bool, folder: Path | None, questions: tuple[str, ...]) -> None:
-    """Index the Python documentation on real servers and answer three questions; then stop them and delete their data.
+    """Index the Python documentation on real servers, answer three questions, take it down again.
 
     What an earlier --keep left is used, and left as it was. With --folder, without --ask, the questions are the titles
     of the first documents. Downloads and the model stay in PENSTOCK_CACHE_DIR, ~/.cache/penstock.

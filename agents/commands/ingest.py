@@ -69,7 +69,7 @@ def crawled_options(function: F) -> F:
                 type=_DeletesType(),
                 default="10%",
                 show_default=True,
-                help="Refuse to delete more documents of a source than that.",
+                help="Refuse to delete more documents of a source than that; of a share, one may always go.",
             ),
             click.option("--again", is_flag=True, help="Publish what is unchanged, too."),
             dry_run_option,

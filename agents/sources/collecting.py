@@ -227,9 +227,10 @@ class Collector:
             return gone
         self._summary.gone += gone
         if wanted:
-            examples = ", ".join(doc for doc, _ in zip(self._state.gone(self._source), range(3), strict=False))
+            named = [doc for doc, _ in zip(self._state.gone(self._source), range(3), strict=False)]
+            examples = ", ".join(named) + ("…" if gone > len(named) else "")
             self.refused = RefusedError(
-                f"{gone + lately} of {documents} documents of {self._source} are gone ({examples}…), more than "
+                f"{gone + lately} of {documents} documents of {self._source} are gone ({examples}), more than "
                 f"--max-deletes allows ({may}): none was deleted. If they are to go, run "
                 f"`penstock ingest … --sync --max-deletes {gone + lately}`"
             )

@@ -25,7 +25,10 @@ def file_sources(paths: Sequence[Path], ids: Ids, patterns: Patterns = Patterns(
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist") from None
+            raise ConfigError(
+                f"{path} does not exist. To delete the document of a file that is gone, ingest its folder with --sync, "
+                "or send DELETE to `penstock ingest serve`"
+            ) from None
         except (OSError, ValueError) as exc:
             raise ConfigError(f"{path} {cannot(exc)}") from exc
         if not stat.S_ISDIR(mode) and (why := why_passed_over(path.name)):
@@ -86,10 +89,17 @@ class Files:
             unreadable.clear()
         yield from (_failed(Path(exc.filename), exc) for exc in unreadable)
 
-    def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
+    async def fetch(self, listed: Listed) -> AsyncIterator[Outgoing | Failure]:
         """As `Reading.documents`."""
         path = _path_of(listed.id)
-        return self._reading.documents(path, Origin(uri=listed.id, shown=str(path), relative=self._relative(path)))
+        try:
+            path.stat()
+        except OSError as exc:
+            yield Failure(origin=str(path), reason=cannot(exc))
+            return
+        origin = Origin(uri=listed.id, shown=str(path), relative=self._relative(path))
+        async for found in self._reading.documents(path, origin):
+            yield found
 
 
 def _path_of(uri: str) -> Path:
@@ -100,7 +110,7 @@ def _failed(path: Path, exc: OSError) -> Failure:
     return Failure(origin=str(path), reason=cannot(exc), object=path.as_uri())
 
 
-def _listed(file: Path) -> Listed | Failure | PassedOver | None:
+def _listed(file: Path) -> Listed | PassedOver | None:
     if file.name.startswith(LOCKS):
         return PassedOver(kind="lock file")
     try:
@@ -108,7 +118,7 @@ def _listed(file: Path) -> Listed | Failure | PassedOver | None:
     except OSError as exc:  # a link that leads nowhere, or a folder that may be listed and not entered
         if not os.path.lexists(file):
             return None  # it went since it was seen
-        return _failed(file, exc)
+        return Listed(id=file.as_uri(), tag=type(exc).__name__)  # reading it says why; all else is known
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for somebody to write
         return PassedOver(kind="no regular file")
     return Listed(id=file.as_uri(), tag=f"{found.st_mtime_ns}-{found.st_size}", size=found.st_size)

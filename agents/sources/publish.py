@@ -163,8 +163,8 @@ class Publisher:
         except (KafkaError, TimeoutError) as exc:
             if _is_fenced(exc):
                 raise PenstockError(
-                    "somebody else has begun to ingest the same source, and goes on; or replicas are not in sync, and the "
-                    "broker gave this transaction up. Nothing is lost or there twice: run it again if it is alone"
+                    "somebody else has begun to ingest the same source, and goes on; or replicas are not in sync, and "
+                    "the broker gave this transaction up. Nothing is lost or there twice: run it again if it is alone"
                 ) from exc
             kind = AwayError if isinstance(exc, TimeoutError) or passes(exc) else PenstockError
             raise kind(

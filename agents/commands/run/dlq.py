@@ -141,7 +141,8 @@ def show(settings: Settings, place: str, *, raw: bool, as_json: bool) -> None:
         print_json(data | {"value_base64": base64.b64encode(value).decode()})
         return
     for name, content in data.items():
-        say(f"{name:>14}  {in_line(str(content))}")
+        if content is not None:
+            say(f"{name:>14}  {in_line(str(content))}")
     say("\n" + value.decode(errors="backslashreplace"))
 
 

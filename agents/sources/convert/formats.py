@@ -161,6 +161,19 @@ def add_html(built: Builder, top: "LexborNode") -> None:
     end(block)
 
 
+CORE_PROPERTIES = "http://schemas.openxmlformats.org/package/2006/relationships/metadata/core-properties"
+
+
+def _core_properties(document: Any) -> dict[str, str | None]:
+    """What a DOCX or PPTX says of itself. Where it says nothing, its library would tell what its own templates say."""
+    try:
+        document.part.package.part_related_by(CORE_PROPERTIES)
+    except KeyError:
+        return {}
+    told = document.core_properties
+    return {"title": told.title, "author": told.author, "timestamp": iso(told.created)}
+
+
 def docx(path: Path) -> Converted:
     """Paragraphs and tables in their order; styles named Heading are headings."""
     import docx as library
@@ -175,8 +188,7 @@ def docx(path: Path) -> Converted:
             built.heading(int(found[1]), block.text)
         else:
             built.add(block.text)
-    told = document.core_properties
-    return built.built(title=told.title, author=told.author, timestamp=iso(told.created))
+    return built.built(**_core_properties(document))
 
 
 def pptx(path: Path) -> Converted:
@@ -195,8 +207,7 @@ def pptx(path: Path) -> Converted:
         if slide.has_notes_slide and slide.notes_slide.notes_text_frame:
             texts.append(slide.notes_slide.notes_text_frame.text)
         built.add("\n".join(text for text in texts if text.strip()), page=number)
-    told = document.core_properties
-    return built.built(title=told.title, author=told.author, timestamp=iso(told.created))
+    return built.built(**_core_properties(document))
 
 
 def sheets(path: Path) -> Converted:

@@ -38,6 +38,7 @@ from agents.sources.web.robots import Robots
 from agents.sources.web.sitemap import is_sitemap
 from agents.sources.web.sitemaps import entries
 from agents.sources.web.urls import host_of, title_of
+from agents.terminal import counted
 from streams.sections import BELOW
 
 FLUSH_S = 1.0
@@ -192,7 +193,7 @@ class Crawl:
             left = self._frontier.drop(host)
             self._over = self._over and not self._hosts.of(host).answered
             later = "" if REFUSED in why else f", run it again later {HELP}"
-            self._fail(host, f"{why}: the crawl is blocked; {left} pages are left{later}")
+            self._fail(host, f"{why}: the crawl is blocked; {counted(left, 'page')} left{later}")
         return bool(why)
 
     async def _start_one(self, host: str, entry: Entry) -> None:
@@ -209,7 +210,9 @@ class Crawl:
             self._run.wait(f"the robots.txt of {host} wants {rules.delay_s:.0f} s between two requests")
         if rules.unreachable:
             self._frontier.put_off(entry, 0.0)
-            self._hosts.of(host).given_up = f"its robots.txt cannot be read ({rules.unreachable})"
+            refused = REFUSED in rules.unreachable
+            why = rules.unreachable if refused else f"its robots.txt cannot be read ({rules.unreachable})"
+            self._hosts.of(host).given_up = why
         elif not rules.allow(url):
             self._disallowed(entry, known)
         elif not entry.again and self._frontier.visited + len(self._tasks) >= self._plan.max_pages:

@@ -195,7 +195,9 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             if isinstance(exc, OSError) and exc.errno in FULL:
                 return no_copy(path, exc)
-            reason = " ".join(str(exc).split())[:300] or type(exc).__name__
+            reason = " ".join(str(exc).split())[:300].replace(" ssl:default", "") or type(exc).__name__
+            if REFUSED in reason:  # said by us, inside of what the client says
+                reason = reason[reason.rfind("[") + 1 :].removesuffix("]")
             passes = REFUSED not in reason and not isinstance(exc, ValueError)
             return Broken(reason, passes=passes, alive=not isinstance(exc, aiohttp.ClientConnectorError))
 

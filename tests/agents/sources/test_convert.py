@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+import re
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_html_in_its_own_encoding_and_as_xml(tmp_path: Path) -> None:
     assert convert(tmp_path / "a.xhtml").text == "A"
 
 
+def _without_core_properties(path: Path, to: Path) -> None:
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(to, "w") as made:
+        for name in archive.namelist():
+            raw = archive.read(name)
+            if name in ("_rels/.rels", "[Content_Types].xml"):
+                raw = re.sub(rb"<(Relationship|Override) [^>]*docProps/core[^>]*>", b"", raw)
+            if name != "docProps/core.xml":
+                made.writestr(name, raw)
+
+
 def test_office(tmp_path: Path) -> None:
     import docx
     import odfdo
@@ -112,6 +123,10 @@ def test_office(tmp_path: Path) -> None:
     found = convert(tmp_path / "a.docx")
     assert (found.author, found.text) == ("A. Keeper", "Sluices\n\nA paragraph.\n\ngate | open")
     assert found.sections[0].heading == "Sluices"
+
+    _without_core_properties(tmp_path / "a.docx", tmp_path / "b.docx")
+    found = convert(tmp_path / "b.docx")
+    assert (found.title, found.author, found.timestamp) == (None, None, None), "not those of the library's template"
 
     slides = pptx.Presentation()
     for title in ("First", "Second"):

@@ -249,7 +249,7 @@ def test_a_crawl_that_gets_no_farther_is_over(site: Website) -> None:
     crawled, plan = Crawled(), replace(FAST, concurrency=1)
     for asked in (200, None, 304):
         site.asked.clear()
-        assert "the crawl is blocked; 2 pages are left" in reasons(crawled.crawl(site.url, plan=plan).failures)
+        assert "the crawl is blocked; 2 pages left" in reasons(crawled.crawl(site.url, plan=plan).failures)
         assert site.asked["/", asked or 0] == (asked is not None)
         assert not site.asked["/b", 200]
 
