@@ -767,6 +767,20 @@ MUTATIONS = [
         "test_a_document_belongs_to_one_source_and_one_object",
     ),
     Mutation(
+        "what waits to be published of a document is not looked at",
+        "agents/sources/collecting.py",
+        "before = self._waiting.get(doc) or self._state.published(doc)",
+        "before = self._state.published(doc)",
+        "test_the_last_line_about_a_document_counts",
+    ),
+    Mutation(
+        "numbers that are read alike make one id",
+        "streams/mapping.py",
+        "if isinstance(value, float) and abs(value) >= EXACT:",
+        "if False:",
+        "test_an_id_of_more_digits_than_are_read_is_an_error",
+    ),
+    Mutation(
         "an object counts as published before all of it is",
         "agents/sources/run.py",
         "            if whole and to:\n",
