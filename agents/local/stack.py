@@ -97,8 +97,13 @@ def up(options: StackOptions, report: Report) -> dict[str, float]:
             seconds[name] = time.monotonic() - begun
             started[name].returncode = 0  # it outlives this object: `down` stops it, by pid
     except BaseException:
-        for name, process in started.items():  # an interrupted start may have noted nothing yet
-            server = running.pop(name) if name in running else _noted(launches[name], process, 0, "", secure=False)
+        stopped = [  # an interrupted start may have noted nothing yet
+            running.pop(name) if name in running else _noted(launches[name], process, 0, "", secure=False)
+            for name, process in started.items()
+        ]
+        for server in stopped:  # each is told first: a second signal may end the waiting
+            _signal(server, signal.SIGTERM)
+        for server in stopped:
             _stop(server)
         _write(options.folder, list(running.values()))
         raise
