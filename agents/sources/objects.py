@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agents.sources import Failure, Listed, Outgoing, PassedOver
+from agents.sources.convert.decoded import PACKED
 from agents.sources.convert.kinds import GZIP
 from agents.sources.patterns import EXCLUDED, Patterns
 from agents.sources.reading import Ids, Origin, Reading, why_passed_over
@@ -128,9 +129,17 @@ class Objects:
                 yield Failure(origin=listed.id, reason=f"no copy can be made in {folder}: {exc.strerror or exc}")
                 return
             yield self._listed(found)
+            path = _named_as_packed(path)
             origin = Origin(uri=listed.id, shown=listed.id, relative=self._relative(key))
             async for document in self._reading.documents(path, origin):
                 yield document
+
+
+def _named_as_packed(path: Path) -> Path:
+    """Stores give objects with `Content-Encoding: gzip` as they have them, whose names say nothing of it."""
+    with path.open("rb") as opened:
+        packed = opened.read(len(PACKED)) == PACKED
+    return path.rename(path.with_name(path.name + GZIP)) if packed and path.suffix != GZIP else path
 
 
 def tag_of(etag: str | None, changed: datetime, size: int) -> str:

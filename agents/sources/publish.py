@@ -155,10 +155,11 @@ class Publisher:
                 sent = [await self._producer.send(topic, key=key, value=value) for key, value in written]
                 await asyncio.gather(*sent)
         except MessageSizeTooLargeError as exc:
-            largest = max((change.outgoing for change in changes), key=size_of)
+            largest = max((change.outgoing for change in changes), key=size_of, default=None)
+            what = f"{largest.origin} ({size_of(largest)} bytes)" if largest else "what is remembered of an object"
             raise PenstockError(
-                f"the broker takes none so large as {largest.origin} ({size_of(largest)} bytes): raise "
-                "max.message.bytes of the topic, or divide the document"
+                f"the broker takes none so large as {what}: raise max.message.bytes of {self._settings.source.topic} "
+                f"and {self._settings.sources_topic}, or divide the document"
             ) from exc
         except (KafkaError, TimeoutError) as exc:
             if _is_fenced(exc):

@@ -147,6 +147,18 @@ def test_what_the_broker_refuses_is_said_and_not_remembered(producer: Producer, 
         assert (producer.committed, producer.stopped, state.published("k0")) == (0, 1, None)
 
 
+def test_a_row_that_is_too_large_is_said(producer: Producer) -> None:
+    producer.error = MessageSizeTooLargeError()
+
+    async def keep(state: State) -> None:
+        reader: Any = None
+        async with publish.publisher(Settings(), reader, state, "source", 1, 100, lambda _: None) as to:
+            await to.publish([], [(b"key", b"a row that is long")])
+
+    with State("log") as state, pytest.raises(PenstockError, match=r"what is remembered .* documents\.sources"):
+        asyncio.run(keep(state))
+
+
 def test_a_producer_that_is_stopped_while_it_connects_is_closed(producer: Producer) -> None:
     """Else its own complaint follows the user's Ctrl-C."""
     producer.answers = False

@@ -93,6 +93,7 @@ def test_what_is_below_a_prefix_by_kind(endpoint: str) -> None:
                 "docs/a.md": b"# Title\n\ntext",
                 "docs/b.csv.gz": gzip.compress(b"name,metres\nNorth,3\n"),
                 "docs/lines.jsonl.gz": lines,
+                "docs/page.html": gzip.compress(b"<p>As web servers want it, with Content-Encoding."),
                 "docs/picture.png": b"\x89PNG",
                 "docs/broken.pdf": b"%PDF",
                 "other/c.txt": b"not asked for",
@@ -100,7 +101,14 @@ def test_what_is_below_a_prefix_by_kind(endpoint: str) -> None:
         )
         rows, documents = await read(of(endpoint, "s3://kinds/docs/", Ids(by="relative", prefix="k:")))
         assert [row for row in rows if isinstance(row, PassedOver)] == [PassedOver(kind=".png")]
-        assert [row.key for row in documents if isinstance(row, Outgoing)] == [b"k:a.md", b"k:b.csv.gz", b"k:one"]
+        assert [row.key for row in documents if isinstance(row, Outgoing)] == [
+            b"k:a.md",
+            b"k:b.csv.gz",
+            b"k:one",
+            b"k:page.html",
+        ]
+        body = next(row.value for row in documents if isinstance(row, Outgoing) and row.key == b"k:page.html")
+        assert orjson.loads(body or b"")["text"] == "As web servers want it, with Content-Encoding."
         assert [row.origin for row in documents if isinstance(row, Failure)] == [
             "s3://kinds/docs/broken.pdf",
             "s3://kinds/docs/lines.jsonl.gz:2",
