@@ -31,8 +31,8 @@ def test_an_object_that_fails_is_a_dead_letter_until_it_is_published(world: Worl
     (folder / "bad.txt").write_bytes(BAD)
     (folder / "lines.jsonl").write_text('{"id": "a", "text": "A."}\n{\n[]\n')
     (folder / "broken.txt").symlink_to(folder / "nowhere")
-    for option in ("--strict", "--dry-run"):
-        ingest(world, folder, option, code=1)
+    for options in (["--strict"], ["--strict", "--dry-run"]):
+        ingest(world, folder, *options, code=1)
     assert listed(world) == {}
     assert ingest(world, folder, code=1)["published"] == 3
     found = listed(world)
