@@ -16,6 +16,8 @@ class MemoryEmbedder:
     """`Embedder`: a token is a byte, and a vector a function of the text, so that a wrong one shows."""
 
     dims = 2
+    progressed = 0.0
+    waits = None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode()) for text in texts]

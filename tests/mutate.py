@@ -33,6 +33,70 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "a refused batch is at fault as a whole",
+        "models/api/asking.py",
+        "        if len(members) == 1:\n            return await self._alone(batch, members[0], outcome)\n",
+        "        for place in members:\n            batch.made.failed[place] = _failure(outcome)\n"
+        "        if members:\n            return 1\n",
+        "test_only_what_is_at_fault_has_no_vector",
+    ),
+    Mutation(
+        "a service that refuses everything has found a bad text",
+        "models/api/asking.py",
+        "                        await self._require_control(outcome)\n",
+        "",
+        "test_a_service_that_refuses_everything_is_nobodys_fault",
+    ),
+    Mutation(
+        "a text is blamed that the service takes without the control beside it",
+        "models/api/asking.py",
+        "            return await self._alone(batch, members[0], outcome)\n",
+        "            batch.made.failed[members[0]] = _failure(outcome)\n            return 1\n",
+        "test_a_text_that_is_taken_alone_and_not_beside_the_control_is_not_at_fault",
+    ),
+    Mutation(
+        "nobody looks at the control",
+        "models/api/asking.py",
+        "    if cosine < GOLDEN[SERVICE]:",
+        "    if False:",
+        "test_a_worker_waits_for_a_service_and_for_its_quota_and_refuses_another_model",
+    ),
+    Mutation(
+        "each worker takes the whole fleet's limits",
+        "models/api/pace.py",
+        "return 0.0 if limit is None else cost * 60 / (limit * HEADROOM * share)",
+        "return 0.0 if limit is None else cost * 60 / (limit * HEADROOM)",
+        "test_a_fleet_uses_what_it_may_and_no_more_in_any_minute",
+    ),
+    Mutation(
+        "what was not used may be made up for without end",
+        "models/api/pace.py",
+        "        return max(clock, now) + _seconds(cost, limit, self.share)",
+        "        return max(clock, 0.0) + _seconds(cost, limit, self.share)",
+        "test_a_worker_that_was_idle_makes_up_for_little",
+    ),
+    Mutation(
+        "what a service asks for is not waited for",
+        "models/api/pace.py",
+        "self._tokens_at - SPARE_S, self._held_until)",
+        "self._tokens_at - SPARE_S)",
+        "test_a_quota_that_is_used_up_is_waited_for_and_told",
+    ),
+    Mutation(
+        "texts that are cut off without a word are found out by nobody",
+        "models/api/add.py",
+        "            await service.require_whole_texts()\n",
+        "",
+        "test_a_service_that_cuts_texts_off_is_found_out",
+    ),
+    Mutation(
+        "a worker has the whole fleet's part",
+        "agents/worker/app.py",
+        "            self.checked.embedder.take_share(len(numbers) / self.checked.partitions)\n",
+        "",
+        "test_a_worker_takes_the_part_of_its_partitions",
+    ),
+    Mutation(
         "what is on its way to the topic counts in no lag",
         "agents/sources/http/admission.py",
         "self.max_lag - self.lag) - unseen - taken",

@@ -9,8 +9,8 @@ from agents.configured import split_rules
 from agents.kafka.reader import LogReader, log_reader
 from agents.schemas.form import form_of
 from agents.settings import Settings
-from models.manifest import TOKENIZER, read_manifest
-from models.onnx.tokens import Tokens
+from models.manifest import manifest_of
+from models.tokens import tokens_of
 from streams.errors import PenstockError
 from streams.form import Form
 from streams.record import Document, Record, Rejected
@@ -68,9 +68,9 @@ class _Splitter:
     """How many chunks a document has, with a model's tokenizer."""
 
     def __init__(self, settings: Settings) -> None:
-        manifest = read_manifest(settings.model_folder)
+        manifest = manifest_of(settings.model_folder)
         self._rules = split_rules(settings, manifest)
-        self._tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
+        self._tokens = tokens_of(settings.model_folder, manifest)
 
     def chunks(self, document: Document) -> int | Rejected:
         """Of it; or why it has none."""

@@ -21,6 +21,7 @@ from agents.settings.sections import (
     LifecycleSettings,
     LogSettings,
     ModelSettings,
+    ServiceSettings,
     SourceSettings,
     SplitSettings,
 )
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     source: SourceSettings = SourceSettings()
     split: SplitSettings = SplitSettings()
     model: ModelSettings = Field(default_factory=ModelSettings)
+    service: ServiceSettings = ServiceSettings()
     batch: BatchSettings = BatchSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     delivery: DeliverySettings = DeliverySettings()

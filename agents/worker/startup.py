@@ -7,7 +7,8 @@ from dataclasses import replace
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.elastic.requests import backoff_s
-from agents.indexing.preflight import Checked, check_servers, load_model
+from agents.indexing.embedders import load_model
+from agents.indexing.preflight import Checked, check_servers
 from agents.metrics import Metrics
 from agents.settings import Settings
 from agents.worker.health import Admin
@@ -23,7 +24,7 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     """All checks; then the index is noted as this group's. Meanwhile `/livez` is 200, and `/readyz` 503 with what is
     waited for.
 
-    Kafka or Elasticsearch may be away, however long: a restart would change nothing. Raises as
+    Kafka, Elasticsearch or an embedding service may be away, however long: a restart would change nothing. Raises as
     `agents.indexing.preflight.check` for everything else, and PenstockError when the admin port is taken.
     """
     reasons = ["the model is being loaded"]
@@ -36,8 +37,8 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     )
     await admin.start()
     try:
-        embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
-        reasons[:] = ["Kafka and Elasticsearch are being asked"]
+        embedder = await asyncio.to_thread(load_model, settings, metrics)  # seconds, in which probes are answered
+        reasons[:] = ["Kafka, Elasticsearch and the embedding service, if there is one, are being asked"]
         try:
             attempt = 0
             while True:

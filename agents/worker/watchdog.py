@@ -114,9 +114,7 @@ class Watchdog:
         reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
         if self._elasticsearch_away:
             reasons.append("Elasticsearch does not answer, or refuses everything")
-        if self._pipeline.waits:
-            reasons.append("the schema registry does not answer")
-        return reasons
+        return reasons + self._pipeline.waits
 
     @property
     def _elasticsearch_away(self) -> bool:

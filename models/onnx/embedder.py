@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +19,12 @@ import numpy as np
 
 from models.cosines import GOLDEN as GOLDEN_COSINE
 from models.cosines import cosines
-from models.embedder import Embedding
-from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
+from models.embedder import Embedding, Failure, Told
+from models.manifest import GOLDEN, ONNX, TOKENIZER, Manifest, read_manifest, verify_files
 from models.onnx.choose import Constraints, Say, Verdict, choose
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.errors import RefusedError
 from streams.shapes import Run, Shapes
 from streams.split import TokenIds
@@ -33,7 +34,9 @@ T = TypeVar("T")
 
 
 class OnnxEmbedder:
-    """`Embedder` of an exported model. Made by `load_embedder`."""
+    """`Model` of an exported model. Made by `load_embedder`."""
+
+    waits = None
 
     def __init__(self, manifest: Manifest, tokens: Tokens, session: Session, shapes: Shapes, verdict: Verdict) -> None:
         self.manifest = manifest
@@ -41,6 +44,7 @@ class OnnxEmbedder:
         self.session = session
         self.shapes = shapes
         self.verdict = verdict
+        self.progressed = 0.0
         self._lane = threading.local()
         lanes = session.setup.lanes
         self._tokenizers = tokenizer_threads(session.setup, usable_cores())
@@ -83,6 +87,7 @@ class OnnxEmbedder:
         except BaseException:
             self.shapes.dropped(run)
             raise
+        self.progressed = time.monotonic()
         made.busy_s += seconds
         made.idle_s += idle_s
         if short:
@@ -105,12 +110,35 @@ class OnnxEmbedder:
                 if half:
                     waiting += [members[half:], members[:half]]
                 else:
-                    made.failed[members[0]] = str(exc)
+                    made.failed[members[0]] = Failure("OutOfMemory", f"alone does not fit: {exc}")
         self._lane.ended = time.monotonic()
         return self._lane.ended - begun, idle_s, short
 
-    def embed_query(self, text: str) -> list[float]:
-        """Vector of one search text, with the query prefix. Blocks."""
+    def told(self) -> Told:
+        """Setup, what was measured, and budgets of runs as they are now."""
+        setup, refused = self.session.setup, self.verdict.proof.refused
+        return Told(
+            how=str(setup),
+            provider=setup.provider,
+            precision=setup.precision,
+            sha256=self.manifest.files[ONNX],
+            refused_widths=list(refused),
+            details={
+                "setup": asdict(setup),
+                "measured": self.verdict.measured,
+                "refused_widths": {str(width): cosine for width, cosine in refused.items()},
+                "budgets": {str(width): tokens for width, tokens in self.shapes.budgets.items()},
+            },
+        )
+
+    async def prove(self) -> None:
+        """It was, when it was loaded."""
+
+    def take_share(self, share: float) -> None:
+        """Its cores are its own."""
+
+    async def embed_query(self, text: str) -> list[float]:
+        """Vector of one search text, with the query prefix. Blocks for some milliseconds."""
         ids = self.tokens.encode([text], prefix=self.manifest.query_prefix)
         if len(ids[0]) > self.manifest.max_tokens:
             raise ValueError(f"the text has {len(ids[0])} tokens, the model takes {self.manifest.max_tokens}")

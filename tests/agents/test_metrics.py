@@ -33,6 +33,10 @@ CONTRACT = {
     "penstock_rebalances": ("counter", set()),
     "penstock_model_info": ("gauge", {"name", "sha256", "provider", "precision"}),
     "penstock_model_shapes_refused": ("gauge", {"width"}),
+    "penstock_service_requests": ("counter", {"outcome"}),
+    "penstock_service_tokens": ("counter", set()),
+    "penstock_service_request_seconds": ("histogram", set()),
+    "penstock_service_wait_seconds": ("gauge", set()),
     "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }

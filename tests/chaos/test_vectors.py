@@ -18,7 +18,7 @@ from models.onnx.proof import prove
 from models.onnx.reference import reference_of, singly
 from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
 from models.onnx.session import Session, available_providers
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from tests.conftest import MODEL
 
 MODELS: dict[str, PrecisionName] = {MODEL: "fp32", f"{MODEL}-fp16": "fp16", f"{MODEL}-int8": "int8"}

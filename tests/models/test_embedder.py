@@ -24,7 +24,7 @@ from models.onnx.proof import Proof
 from models.onnx.runtime import Setup
 from models.onnx.session import Session
 from models.onnx.setups import SETUPS
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.contract import differences
 from streams.errors import PenstockError
 from streams.shapes import Shapes

@@ -14,6 +14,9 @@ from agents.operations import repair
 from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
+from models.api import asking
+from models.api.asking import Asking
+from models.embedder import Failure
 from streams import contract, plan, protocol, registry
 from streams.epochs import Epochs
 from streams.ledger import Admission, Ledger
@@ -21,6 +24,7 @@ from streams.memory import MemoryLog
 from streams.ports import Next
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
+from tests.simulation.service import AT_FAULT
 from tests.simulation.world import Scenario, SimulatedStore, World
 
 FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
@@ -55,6 +59,25 @@ REFUSALS = Scenario(
     faults=FAULTS,
 )
 """The server takes some chunks of a record and refuses another."""
+
+SERVED = Scenario(
+    records=(
+        ("a", ("a1", "a2", "a3")),
+        ("b", ("b1",)),
+        ("c", (AT_FAULT,)),
+        ("d", ("d1", "d2")),
+        ("a", ("a4", "a5")),
+        ("e", ("e1", "e2", "e3", "e4")),
+        ("b", None),
+    ),
+    windows=WINDOWS,
+    workers=3,
+    batch_chunks=3,
+    zombies=False,
+    service=True,
+    faults={"crash": 2, "lost": 1, "order": 1, "busy": 2, "unanswered": 1, "wrong": 2},
+)
+"""Vectors come from a service that refuses one of the texts, is busy, loses answers, and gives wrong ones."""
 
 RANDOM = {
     "life of two documents": LIFE,
@@ -130,6 +153,7 @@ RANDOM = {
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "retention overtakes": replace(LIFE, holes=frozenset({3}), faults={**FAULTS, "retention": 2}),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
+    "a service that fails": SERVED,
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
         windows=(1, 2, 4),
@@ -415,6 +439,26 @@ def _letters_of_any_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(world, "placed", lambda letter, _: letter)
 
 
+def _batch_at_fault(patch: pytest.MonkeyPatch) -> None:
+    async def divide(_: Asking, batch: Any, members: list[int], outcome: Any) -> int:
+        for place in members:
+            batch.made.failed[place] = Failure("RefusedByService", "")
+        return len(members)
+
+    patch.setattr(Asking, "_divide", divide)
+
+
+def _control_unseen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(asking, "GOLDEN", {"service": -2.0})
+
+
+def _nothing_is_read_back(patch: pytest.MonkeyPatch) -> None:
+    async def read(*_: Any) -> dict[str, Any]:
+        return {}
+
+    patch.setattr(ChunkIndex, "read", read)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -443,5 +487,8 @@ MUTATIONS = [
     Mutation("the log's identity", "topic and claims are replaced, and nobody says so", _any_log),
     Mutation("versions beyond the log's end", "a shorter log, and no topic ids", _versions_beyond_the_log),
     Mutation("a letter belongs to an index", "letters of an index that was made anew", _letters_of_any_index),
+    Mutation("only the text at fault is refused", "a service that fails", _batch_at_fault),
+    Mutation("a text whose vector is known rides along", "a service that fails", _control_unseen),
+    Mutation("what is durable is not paid for again", "a service that fails", _nothing_is_read_back),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -1,16 +1,28 @@
 """`penstock model verify`."""
 
+from contextlib import closing
+
 from agents.commands.common import say
-from agents.indexing.preflight import wanted_setup
-from agents.settings import Settings
-from models.manifest import GOLDEN
-from models.onnx.embedder import golden_cosine, load_embedder
+from agents.indexing.embedders import load_exported, service_options
+from agents.settings import Settings, with_model
+from agents.stopping import finish
+from models.api.embedder import load_service
+from models.manifest import GOLDEN, ServiceManifest, manifest_of
 
 
 def verify(settings: Settings, name: str) -> None:
     """Files, then vectors."""
-    folder = settings.model.dir / name
-    embedder = load_embedder(folder, wanted=wanted_setup(settings), say=lambda line: say(line, err=True))
-    least = golden_cosine(embedder, folder / GOLDEN)
-    embedder.close()
-    say(f"ok: {name} on {embedder.session.setup}, files unchanged, least golden cosine {least:.6f}")
+    chosen = with_model(settings, name)
+    if isinstance(manifest_of(chosen.model_folder), ServiceManifest):
+        how, least = finish(_verify_service(chosen))
+    else:
+        from models.onnx.embedder import golden_cosine
+
+        with closing(load_exported(chosen, say=lambda line: say(line, err=True))) as embedder:
+            how, least = embedder.told().how, golden_cosine(embedder, chosen.model_folder / GOLDEN)
+    say(f"ok: {name} on {how}, files unchanged, least golden cosine {least:.6f}")
+
+
+async def _verify_service(settings: Settings) -> tuple[str, float]:
+    with closing(load_service(settings.model_folder, service_options(settings))) as embedder:
+        return embedder.told().how, await embedder.golden_cosine()

@@ -8,7 +8,7 @@ from rich.text import Text
 from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.indexing.preflight import load_model
+from agents.indexing.embedders import load_model
 from agents.operations.search import embed_query, with_model_of
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
@@ -42,4 +42,4 @@ async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
         with closing(load_model(with_model_of(settings, generation))) as embedder:
-            return await search_generation(client, settings, generation, embed_query(embedder, text), k)
+            return await search_generation(client, settings, generation, await embed_query(embedder, text), k)

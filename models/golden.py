@@ -1,4 +1,4 @@
-"""Texts whose vectors are stored at export and compared at every load: short, long, and outside English."""
+"""Texts whose vectors are stored with a model and compared with it later: short, long, and outside English."""
 
 GOLDEN_TEXTS = (
     "Hello, world.",
