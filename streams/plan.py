@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.document_vector import document_vector
 from streams.ids import chunk_id, version
 from streams.record import Document
 from streams.split import Chunk
@@ -23,10 +24,14 @@ METADATA = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldNames:
-    """Configurable names of the two fields that readers need, and the producer's own that have a type, by name."""
+    """Configurable names of the two fields that readers need, and the producer's own that have a type, by name.
+
+    `document`: of the document's own vector, on its first chunk; None: it has none.
+    """
 
     text: str = "text"
     vector: str = "vector"
+    document: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,17 +124,16 @@ def content_writes(
         metadata |= {name: custom.pop(name) for name in names.metadata if name in custom}
         if custom:
             metadata["custom"] = custom
-        yield ChunkWrite(
-            id=chunk_id(document.id, number),
-            version=placed,
-            source={
-                names.text: chunk.text,
-                names.vector: vector,
-                "metadata": metadata,
-                "penstock": {**provenance, "chunk_hash": chunk_hash(chunk.text), "stub": False},
-            },
-            over_equal=over_equal,
-        )
+        source = {
+            names.text: chunk.text,
+            names.vector: vector,
+            "metadata": metadata,
+            "penstock": {**provenance, "chunk_hash": chunk_hash(chunk.text), "stub": False},
+        }
+        if names.document and number == 0:
+            mean = document_vector(vectors, [len(chunk.ids) for chunk in chunks])
+            source |= {} if mean is None else {names.document: mean}
+        yield ChunkWrite(id=chunk_id(document.id, number), version=placed, source=source, over_equal=over_equal)
 
 
 def stub_writes(document: Document, numbers: range, *, epoch: int, model: str, indexed_at: str) -> Iterator[ChunkWrite]:

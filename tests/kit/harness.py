@@ -60,7 +60,7 @@ Incarnations.require_same = see_nothing
 """A change: a worker that does not notice what becomes of its topic and index; others take seconds."""
 HANGS = (
     "import time, models.onnx.embedder\nfrom models.onnx.session import Session\n"
-    "models.onnx.embedder.golden_cosine = lambda *_: 1.0\n"
+    "models.onnx.embedder.golden_cosine = models.onnx.embedder.OnnxEmbedder.look = lambda *_: 1.0\n"
     "Session.run = lambda self, batch: time.sleep(600)"
 )
 """A change: a model that never returns."""
@@ -287,6 +287,11 @@ class World:
         split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
         self.settings = self.settings.model_copy(update={"split": self.settings.split.model_copy(update=split)})
 
+    def with_document_vectors(self) -> None:
+        """Documents have vectors of their own, before `create`."""
+        split = self.settings.split.model_copy(update={"document_vector": "mean"})
+        self.settings = self.settings.model_copy(update={"split": split})
+
     def map_by(self, *, registry: str | None = None, form: str = "json", **mapping: Any) -> None:
         """Documents are made of the topic's records by these rules, before `create`. `registry`: its URL."""
         source = {"mapping": MappingSettings(**mapping), "format": form}
@@ -307,6 +312,7 @@ class World:
             "PENSTOCK_SOURCE__GROUP": self.name,
             "PENSTOCK_SPLIT__MAX_CHARS": str(self.settings.split.max_chars),
             "PENSTOCK_SPLIT__OVERLAP_CHARS": str(self.settings.split.overlap_chars),
+            "PENSTOCK_SPLIT__DOCUMENT_VECTOR": self.settings.split.document_vector,
             "PENSTOCK_MODEL__DIR": str(self.settings.model.dir),
             "PENSTOCK_ELASTICSEARCH__URL": str(es.url),
             "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,
