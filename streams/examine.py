@@ -6,14 +6,16 @@ one document at a time (`examine`).
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.epochs import Epochs
+from streams.flags import Flag, Verdict
 from streams.form import OWN_FORM, Form
 from streams.ids import chunk_id, version
-from streams.plan import chunk_hash
+from streams.plan import chunk_hash, language_of
+from streams.quality import judged, refusal
 from streams.record import Document, Record, Rejected
 from streams.registry import Entry, from_source
 from streams.split import Chunk, Encode, SplitRules, chunk_document
@@ -23,6 +25,10 @@ Place = tuple[int, int]
 Where = tuple[int | None, int | None, int | None, int | None, str | None]
 """Of a chunk in its text: start, end, page, last page, heading."""
 WHERE = tuple(f"metadata.{name}" for name in ("start", "end", "page", "page_end", "heading"))
+"""Fields of a row that have it."""
+Told = tuple[str | None, tuple[str, ...], str | None]
+"""Of a chunk's text: its language, its flags, and of the first chunk the document's signature."""
+TOLD = ("metadata.language", "penstock.flags", "penstock.signature")
 """Fields of a row that have it."""
 
 
@@ -35,6 +41,7 @@ class Newest:
     content_hash: str
     hashes: tuple[str, ...]
     places: tuple[Where, ...]
+    told: tuple[Told, ...]
 
     @property
     def n(self) -> int:
@@ -51,6 +58,7 @@ class Row:
     text_hash: str | None = None
     chunk_hash: str | None = None
     place: Where = (None, None, None, None, None)
+    told: Told = (None, (), None)
     model: str | None = None
     partition: int | None = None
     """Of the record that it was written for; None where it does not say."""
@@ -90,8 +98,8 @@ class Expected:
         }
 
 
-def newest_of(document: Document, chunks: list[Chunk], epoch: int) -> Newest:
-    """What the index has to hold of a document."""
+def newest_of(document: Document, chunks: list[Chunk], verdict: Verdict, epoch: int) -> Newest:
+    """What the index has to hold of a document. `verdict`: on its text."""
     return Newest(
         partition=document.record.partition,
         version=version(epoch, document.record.offset),
@@ -100,13 +108,17 @@ def newest_of(document: Document, chunks: list[Chunk], epoch: int) -> Newest:
         places=tuple(
             (chunk.start, chunk.end, chunk.place.page, chunk.place.page_end, chunk.place.heading) for chunk in chunks
         ),
+        told=tuple(
+            (language_of(document, chunk, verdict), verdict.of(number), None if number else verdict.signature)
+            for number, chunk in enumerate(chunks)
+        ),
     )
 
 
 def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "text") -> Row:
     """A row of the chunk index as `examine` takes it."""
     own, metadata = source.get("penstock") or {}, source.get("metadata") or {}  # others may have written it
-    text = source.get(text_field)
+    text, flags = source.get(text_field), own.get("flags")
     return Row(
         version=found_version,
         stub=bool(own.get("stub")),
@@ -119,6 +131,7 @@ def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "tex
             metadata.get("page_end"),
             metadata.get("heading"),
         ),
+        told=(metadata.get("language"), tuple(flags) if isinstance(flags, list | tuple) else (), own.get("signature")),
         model=own.get("model"),
         partition=own.get("partition"),
         chunks=metadata.get("chunks"),
@@ -187,6 +200,9 @@ def _chunk(
         yield Finding("wrong hash", key, "a hash that is not the text's")
     elif newest is not None and row.place != newest.places[number]:
         yield Finding("wrong place", key, f"{row.place}, not {newest.places[number]}")
+    elif newest is not None and row.told != newest.told[number]:
+        wrong = [name for name, is_, was in zip(TOLD, row.told, newest.told[number], strict=True) if is_ != was]
+        yield Finding("wrong flags", key, f"not its text's: {', '.join(wrong)}")
     elif model is not None and row.model != model:
         yield Finding("wrong model", key, f"made by {row.model}, not {model}")
     elif entry.content_version not in (None, row.record_version) and row.record_version <= entry.version:
@@ -213,8 +229,12 @@ def expected_of(
     encode: Encode,
     epochs: Epochs | None = None,
     form: Form = OWN_FORM,
+    reject: Collection[Flag] = (),
 ) -> Expected:
-    """Of all records of a log, in any order; within an epoch a key belongs to one partition."""
+    """Of all records of a log, in any order; within an epoch a key belongs to one partition.
+
+    `reject`: flags of texts that are not indexed.
+    """
     expected, epochs = Expected(), epochs or Epochs()
     numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
@@ -222,9 +242,13 @@ def expected_of(
         made = document if isinstance(document, Rejected) else chunk_document(document, rules, encode)
         if isinstance(made, Rejected) or isinstance(document, Rejected):
             expected.rejected.add((record.partition, record.offset))
+            continue
+        verdict = judged(document, made)
+        if refusal(document, made, verdict, reject):
+            expected.rejected.add((record.partition, record.offset))
         else:
             epoch = numbers[record.partition, record.offset]
-            expected.documents[document.id] = newest_of(document, made, epoch), made
+            expected.documents[document.id] = newest_of(document, made, verdict, epoch), made
     return expected
 
 

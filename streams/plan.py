@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.flags import Verdict
 from streams.ids import chunk_id, version
 from streams.record import Document
 from streams.split import Chunk
@@ -16,9 +17,11 @@ from streams.split import Chunk
 Vectors = NDArray[np.float32]
 METADATA = frozenset(
     {"source", "title", "author", "timestamp", "doc_id", "chunk", "chunks", "custom"}
-    | {"start", "end", "page", "page_end", "heading"}
+    | {"start", "end", "page", "page_end", "heading", "language"}
 )
 """Fields that every chunk's `metadata` may have; a producer's own typed fields have other names."""
+MAX_LANGUAGE = 35
+"""Characters of a language's tag (BCP 47): what is longer is no tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,12 @@ def chunk_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def language_of(document: Document, chunk: Chunk, verdict: Verdict) -> str | None:
+    """Of a chunk: what the producer says in `metadata.language`, else what the text looks like."""
+    told = {**document.metadata, **chunk.metadata}.get("language")
+    return told if isinstance(told, str) and 0 < len(told) <= MAX_LANGUAGE else verdict.language
+
+
 def content_writes(
     document: Document,
     chunks: list[Chunk],
@@ -88,11 +97,12 @@ def content_writes(
     model: str,
     indexed_at: str,
     names: FieldNames,
+    verdict: Verdict,
     over_equal: bool = False,
 ) -> Iterator[ChunkWrite]:
     """Writes of all chunks of a document. `vectors`: float32 (len(chunks), dims), finite, unit length.
 
-    `over_equal`: also over stubs of this very version.
+    `verdict`: on it and its chunks. `over_equal`: also over stubs of this very version.
 
     Raises ValueError for a zero or non-finite vector; the caller rejects the record before any write.
     """
@@ -115,10 +125,17 @@ def content_writes(
             metadata |= {"start": chunk.start, "end": chunk.end}
         place = {"page": chunk.place.page, "page_end": chunk.place.page_end, "heading": chunk.place.heading}
         metadata |= {name: value for name, value in place.items() if value is not None}
+        if language := language_of(document, chunk, verdict):
+            metadata["language"] = language
         custom = {**document.metadata, **chunk.metadata}
         metadata |= {name: custom.pop(name) for name in names.metadata if name in custom}
         if custom:
             metadata["custom"] = custom
+        own = {**provenance, "chunk_hash": chunk_hash(chunk.text), "stub": False}
+        if flags := verdict.of(number):
+            own["flags"] = flags
+        if number == 0 and verdict.signature is not None:
+            own["signature"] = verdict.signature
         yield ChunkWrite(
             id=chunk_id(document.id, number),
             version=placed,
@@ -126,7 +143,7 @@ def content_writes(
                 names.text: chunk.text,
                 names.vector: vector,
                 "metadata": metadata,
-                "penstock": {**provenance, "chunk_hash": chunk_hash(chunk.text), "stub": False},
+                "penstock": own,
             },
             over_equal=over_equal,
         )

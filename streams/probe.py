@@ -1,6 +1,6 @@
-"""What the installed splitter and tokenizer make of fixed texts: part of the index contract. Pure.
+"""What the installed libraries make of fixed texts: part of the index contract. Pure.
 
-Another version of either library may cut or count otherwise, and a version that does not may go on: so what they make
+Another version of one of them may cut or count otherwise, and a version that does not may go on: so what they make
 is compared, and not their versions.
 """
 
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
-from streams.split import Encode, SplitRules, split_text
+from streams.quality import judged
+from streams.record import Document, Record
+from streams.split import Chunk, Encode, SplitRules, split_text
 
 LONGEST = 20_000
 """Characters of a probe text: longer chunks than a third of it are not probed."""
@@ -34,6 +36,23 @@ def probe(rules: SplitRules, encode: Encode) -> dict[str, str]:
     places = [[(chunk.start, chunk.end) for chunk in split_text(text, rules, encode)] for text in texts]
     tokens = [np.asarray(ids).tolist() for ids in encode(PIECES)]
     return {"chunks": _digest(places), "tokens": _digest(tokens)}
+
+
+def probe_quality() -> dict[str, str]:
+    """`flags`, `languages`, `signatures`: of what is told of texts and stored with them. Milliseconds."""
+    texts = [*PIECES, *(piece.encode().decode("latin-1") for piece in PIECES), "".join(PIECES)]
+    verdicts = [judged(*_document(text)) for text in texts]
+    return {
+        "flags": _digest([verdict.flags for verdict in verdicts]),
+        "languages": _digest([verdict.language for verdict in verdicts]),
+        "signatures": _digest([verdict.signature for verdict in verdicts]),
+    }
+
+
+def _document(text: str) -> tuple[Document, list[Chunk]]:
+    record = Record(topic="", partition=0, offset=0, timestamp_ms=0, key=None, value=None)
+    chunk = Chunk(text=text, ids=(), start=0, end=len(text), metadata={})
+    return Document(record=record, id="", content_hash="", text=text), [chunk]
 
 
 def _texts(length: int) -> list[str]:

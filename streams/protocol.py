@@ -18,6 +18,7 @@ from itertools import islice
 import numpy as np
 
 from streams.errors import PenstockError
+from streams.flags import NOTHING, Verdict
 from streams.ids import chunk_id, version
 from streams.plan import (
     ChunkWrite,
@@ -68,13 +69,14 @@ class Work:
     `epoch`: the one that its record belongs to, see `streams.epochs`. `attempt`: above 1 when it comes from the dead
     letters. `repair`: whatever is there is written again. `intent`: the entry as swapped in, of a document that has to
     be written. `old`: chunk numbers below it may hold vectors worth reading. `vectors`: float32 (len(chunks), dims),
-    and `known` the rows that are filled already.
+    and `known` the rows that are filled already. `verdict`: on its text.
     """
 
     record: Record
     epoch: int
     document: Document | None = None
     chunks: list[Chunk] = field(default_factory=list)
+    verdict: Verdict = NOTHING
     rejected: Rejected | None = None
     attempt: int = 1
     repair: bool = False
@@ -312,6 +314,7 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             model=target.model,
             indexed_at=indexed_at,
             names=target.names,
+            verdict=work.verdict,
             over_equal=work.attempt > 1,
         )
     yield from _stubs(work, len(work.chunks), target, indexed_at)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agents.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
-STAGES = ("source", "decode", "split", "registry", "embed", "index")
+STAGES = ("source", "decode", "split", "quality", "registry", "embed", "index")
 
 
 def filter_options(function: F) -> F:

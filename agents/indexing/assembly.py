@@ -76,6 +76,7 @@ async def assemble(
                 metrics=metrics,
                 fail_points=points,
                 form=form_of(settings, metrics),
+                reject=settings.quality.reject,
             )
             yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:

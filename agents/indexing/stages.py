@@ -1,9 +1,10 @@
 """What is done with records at each stage, wherever they come from: the topic, or the dead letters."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
@@ -12,9 +13,11 @@ from agents.metrics import Metrics
 from models.embedder import Embedder
 from streams.batch_size import BatchSize
 from streams.epochs import Epochs
+from streams.flags import Flag
 from streams.form import OWN_FORM, Form
 from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, finish, reuse, write
+from streams.quality import judged, refusal
 from streams.record import TOO_LARGE, Record, Rejected
 from streams.size import room
 from streams.split import SplitRules, TokenIds, chunk_document
@@ -25,7 +28,8 @@ LARGEST_SHARE = 1 / 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the stages work with. `epochs`: of the records that are in the topic now."""
+    """What the stages work with. `epochs`: of the records that are in the topic now. `reject`: flags of texts that are
+    not indexed."""
 
     embedder: Embedder
     epochs: Epochs
@@ -39,6 +43,7 @@ class Parts:
     fail_points: FailPoints
     batch: BatchSize = field(default_factory=BatchSize)
     form: Form = OWN_FORM
+    reject: Collection[Flag] = ()
 
 
 class Stages:
@@ -54,7 +59,7 @@ class Stages:
         await self._parts.form.ready(records)
 
     def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False, epoch: int | None = None) -> Work:
-        """Decode and split. Blocks: call it on the tokenizers' threads. Never raises for bad input.
+        """Decode, split and judge. Blocks: call it on the tokenizers' threads. Never raises for bad input.
 
         `epoch`: of a record that is in the topic no more, or may not be.
         """
@@ -78,8 +83,12 @@ class Stages:
         chunks = chunk_document(decoded, self._parts.rules, self._encode, space)
         if isinstance(chunks, Rejected):
             work.rejected = chunks
-        else:
-            work.document, work.chunks = replace(decoded, text=None) if decoded.text else decoded, chunks
+            return work
+        verdict = judged(decoded, chunks)
+        work.rejected = refusal(decoded, chunks, verdict, self._parts.reject)
+        if work.rejected is None:
+            work.document = replace(decoded, text=None) if decoded.text else decoded
+            work.chunks, work.verdict = chunks, verdict
         return work
 
     def _encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:
@@ -129,6 +138,7 @@ class Stages:
                 work.outcome = "dead_lettered"
         # 3
         await finish(works, parts.registry)
+        self._count_flags(works)
         parts.fail_points.passing("after_done")
 
     async def _embed_slice(self, rows: list[tuple[Work, int]]) -> None:
@@ -151,6 +161,12 @@ class Stages:
             metrics.padding_tokens.inc(run.padding)
             metrics.batch_tokens.observe(run.tokens + run.padding)
         self._progress()
+
+    def _count_flags(self, works: Sequence[Work]) -> None:
+        for work in begun(works):
+            if not work.rejected:
+                for flag, count in Counter(chain.from_iterable(work.verdict.flags)).items():
+                    self._parts.metrics.quality_flags.labels(flag).inc(count)
 
     def _count_skipped(self, works: Sequence[Work]) -> None:
         for work in works:

@@ -144,15 +144,16 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _to_body(newest: Newest) -> bytes:
-    return orjson.dumps([newest.content_hash, newest.hashes, newest.places])
+    return orjson.dumps([newest.content_hash, newest.hashes, newest.places, newest.told])
 
 
 def _from_body(body: bytes, partition: int, version: int) -> Newest:
-    content_hash, hashes, places = orjson.loads(body)
+    content_hash, hashes, places, told = orjson.loads(body)
     return Newest(
         partition=partition,
         version=version,
         content_hash=content_hash,
         hashes=tuple(hashes),
         places=tuple((start, end, page, last, heading) for start, end, page, last, heading in places),
+        told=tuple((language, tuple(flags), signature) for language, flags, signature in told),
     )

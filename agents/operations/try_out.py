@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal
 
 from agents.configured import split_rules
@@ -12,7 +13,10 @@ from agents.settings import Settings
 from models.manifest import TOKENIZER, read_manifest
 from models.onnx.tokens import Tokens
 from streams.errors import PenstockError
+from streams.flags import Flag
 from streams.form import Form
+from streams.plan import language_of
+from streams.quality import judged, refusal, repaired
 from streams.record import Document, Record, Rejected
 from streams.split import chunk_document
 
@@ -24,7 +28,9 @@ REGISTRY_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand.
+    """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand, as are
+    `language` and `flags`, with how many chunks have each. `repaired`: what a chunk that was decoded wrongly may have
+    been.
 
     `missing`: fields that the mapping names and the record does not have, each with its rules: `team (metadata)`.
     """
@@ -41,7 +47,10 @@ class Tried:
     timestamp: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     chunks: int | None = None
+    language: str | None = None
+    flags: dict[Flag, int] | None = None
     text: str | None = None
+    repaired: str | None = None
     missing: list[str] = field(default_factory=list)
 
 
@@ -65,17 +74,31 @@ async def _newest(reader: LogReader, topic: str, count: int) -> list[Record]:
 
 
 class _Splitter:
-    """How many chunks a document has, with a model's tokenizer."""
+    """The chunks that a document has, with a model's tokenizer."""
 
     def __init__(self, settings: Settings) -> None:
         manifest = read_manifest(settings.model_folder)
         self._rules = split_rules(settings, manifest)
         self._tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
+        self._reject = settings.quality.reject
 
-    def chunks(self, document: Document) -> int | Rejected:
-        """Of it; or why it has none."""
+    def add(self, tried: Tried, document: Document) -> Tried:
+        """What its chunks tell."""
         made = chunk_document(document, self._rules, self._tokens.encode)
-        return made if isinstance(made, Rejected) else len(made)
+        if isinstance(made, Rejected):
+            return replace(tried, becomes="rejected", reason=made.message)
+        verdict = judged(document, made)
+        refused = refusal(document, made, verdict, self._reject)
+        garbled = next((chunk for number, chunk in enumerate(made) if "mojibake" in verdict.of(number)), None)
+        return replace(
+            tried,
+            becomes="rejected" if refused else tried.becomes,
+            reason=refused.message if refused else None,
+            chunks=len(made),
+            language=language_of(document, made[0], verdict) if made else None,
+            flags=dict(Counter(chain.from_iterable(verdict.flags))),
+            repaired=repaired(garbled.text) if garbled else None,
+        )
 
 
 def _splitter(settings: Settings) -> _Splitter | None:
@@ -93,10 +116,7 @@ def _tried(record: Record, form: Form, split: _Splitter | None) -> Tried:
     document = form.decode(record)
     if isinstance(document, Rejected):
         return replace(tried, id=form.doc_id(record), reason=document.message)
-    chunks = split.chunks(document) if split else None
-    if isinstance(chunks, Rejected):
-        return replace(tried, id=document.id, reason=chunks.message)
-    return replace(
+    tried = replace(
         tried,
         becomes="document" if document.chunks or (document.text or "").strip() else "deletion",
         id=document.id,
@@ -105,9 +125,9 @@ def _tried(record: Record, form: Form, split: _Splitter | None) -> Tried:
         author=document.author,
         timestamp=document.timestamp,
         metadata=document.metadata,
-        chunks=chunks,
         text=_text(document),
     )
+    return split.add(tried, document) if split else tried
 
 
 def _text(document: Document) -> str | None:

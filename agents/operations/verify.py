@@ -40,7 +40,7 @@ from agents.progress import Report
 from agents.settings import Settings
 from streams.epochs import offset_of_version
 from streams.errors import PenstockError, RefusedError
-from streams.examine import WHERE, Finding, Place, Row, newest_of, row_of
+from streams.examine import TOLD, WHERE, Finding, Place, Row, newest_of, row_of
 from streams.generations import serving_one
 from streams.ids import chunk_id
 from streams.protocol import Work
@@ -379,7 +379,8 @@ class Verifier:
                 if not has_letter:
                     unlettered.append(work)
                 continue
-            known = Known(newest=newest_of(work.document, work.chunks, self._epochs.of(*place)), place=place)
+            newest = newest_of(work.document, work.chunks, work.verdict, self._epochs.of(*place))
+            known = Known(newest=newest, place=place)
             (lettered if has_letter else plain).append((work.document.id, known))
         self._spool.add_records(plain, dead_lettered=False)
         self._spool.add_records(lettered, dead_lettered=True)
@@ -463,7 +464,7 @@ class Verifier:
 
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
         names = self._assembly.parts.target.names
-        fields = f"{names.text},{','.join(WHERE)},metadata.chunks"
+        fields = f"{names.text},{','.join((*WHERE, *TOLD))},metadata.chunks"
         fields += ",penstock.stub,penstock.chunk_hash,penstock.model"
         fields += ",penstock.partition,penstock.epoch,penstock.offset"
         found: dict[str, dict[int, Row]] = {}

@@ -21,6 +21,7 @@ from agents.settings.sections import (
     LifecycleSettings,
     LogSettings,
     ModelSettings,
+    QualitySettings,
     SourceSettings,
     SplitSettings,
 )
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     source: SourceSettings = SourceSettings()
     split: SplitSettings = SplitSettings()
+    quality: QualitySettings = QualitySettings()
     model: ModelSettings = Field(default_factory=ModelSettings)
     batch: BatchSettings = BatchSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()

@@ -27,6 +27,7 @@ _WRITTEN_AS = {
     ("elasticsearch", "metadata_fields"): '{"year": "integer"}',
     ("source", "mapping.metadata"): '["team", "lang"]',
     ("source", "mapping.deleted_values"): '["archived"]',
+    ("quality", "reject"): '["mojibake", "base64"]',
 }
 """Tables and lists, in the environment."""
 

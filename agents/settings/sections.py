@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from agents.settings.environment import cache_dir
+from streams.flags import Flag
 from streams.mapping import Mapper, Rules
 from streams.plan import METADATA
 
@@ -172,6 +173,13 @@ class SplitSettings(Section):
         return self
 
 
+class QualitySettings(Section):
+    """`reject`: documents of which more than half has one of these flags become dead letters. Part of the index
+    contract."""
+
+    reject: tuple[Flag, ...] = ()
+
+
 class ModelSettings(Section):
     """Which exported model, and how it is run: unset or `auto`: what is fastest on this machine, measured once.
 
@@ -275,7 +283,8 @@ class ElasticsearchSettings(Section):
     @classmethod
     def _not_ours(cls, value: dict[str, MetadataType]) -> dict[str, MetadataType]:
         if ours := sorted(value.keys() & METADATA):
-            raise ValueError(f"{', '.join(ours)}: Penstock has a field of that name in every index: rename yours")
+            told = "; what records say there is in it" if ours == ["language"] else ": rename yours"
+            raise ValueError(f"{', '.join(ours)}: Penstock has a field of that name in every index{told}")
         return value
 
 

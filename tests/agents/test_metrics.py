@@ -28,6 +28,7 @@ CONTRACT = {
     "penstock_breaker_state": ("gauge", {"target"}),
     "penstock_retries": ("counter", {"target", "reason"}),
     "penstock_dead_letters": ("counter", {"stage"}),
+    "penstock_quality_flags": ("counter", {"flag"}),
     "penstock_held_back_records": ("gauge", {"topic", "partition"}),
     "penstock_records_lost": ("counter", {"topic", "partition"}),
     "penstock_rebalances": ("counter", set()),

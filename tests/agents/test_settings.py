@@ -76,6 +76,12 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             "title: Penstock has a field of that name in every index: rename yours",
         ),
         ("[elasticsearch]\nmetadata_fields = {year = 'number'}", "elasticsearch.metadata_fields.year"),
+        (
+            "[elasticsearch]\nmetadata_fields = {language = 'keyword'}",
+            "language: Penstock has a field of that name in every index; what records say there is in it",
+        ),
+        ("[quality]\nreject = ['garbled']", "quality.reject.0: Input should be 'mojibake', 'replacement'"),
+        ("[quality]\nreject = 'base64'", "quality.reject: Input should be a valid tuple"),
         ("[kafka\n", "is not TOML"),
         (
             "[kafka]\nsecurity_protocol = 'SASL_SSL'\nsasl_username = 'u'",

@@ -39,10 +39,11 @@ from agents.local.stack import StackOptions
 from agents.settings import Settings
 from agents.settings.environment import cache_dir
 from agents.settings.loading import load_settings
-from agents.settings.sections import MappingSettings, SchemaRegistrySettings
+from agents.settings.sections import MappingSettings, QualitySettings, SchemaRegistrySettings
 from models.manifest import read_manifest
 from streams.contract import Described
 from streams.errors import PenstockError
+from streams.flags import Flag
 from streams.record import Record
 from tests.kit import memo
 from tests.kit.forks import Forked, completed
@@ -287,6 +288,10 @@ class World:
         split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
         self.settings = self.settings.model_copy(update={"split": self.settings.split.model_copy(update=split)})
 
+    def reject(self, *flags: Flag) -> None:
+        """Texts with these are not indexed; before `create`."""
+        self.settings = self.settings.model_copy(update={"quality": QualitySettings(reject=flags)})
+
     def map_by(self, *, registry: str | None = None, form: str = "json", **mapping: Any) -> None:
         """Documents are made of the topic's records by these rules, before `create`. `registry`: its URL."""
         source = {"mapping": MappingSettings(**mapping), "format": form}
@@ -296,7 +301,7 @@ class World:
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The settings as environment variables, for a process."""
-        es, kafka = self.settings.elasticsearch, self.settings.kafka
+        es, kafka, reject = self.settings.elasticsearch, self.settings.kafka, self.settings.quality.reject
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
             "PYTHONPATH": str(PACE),
@@ -313,6 +318,7 @@ class World:
             "PENSTOCK_ELASTICSEARCH__REPLICAS": "0",
             "PENSTOCK_ADMIN__PORT": "0",
             **self._mapping(),
+            **({"PENSTOCK_QUALITY__REJECT": json.dumps(reject)} if reject else {}),
             **(extra or {}),
         }
 

@@ -18,6 +18,7 @@ from agents.settings.environment import cache_dir
 from models import manifest
 from models.onnx import tokens as tokens_module
 from streams.probe import probe as _probe
+from streams.probe import probe_quality as _probe_quality
 from streams.split import Encode, SplitRules
 
 T = TypeVar("T")
@@ -54,8 +55,12 @@ def install(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> Non
         (key,) = (key for key, kept in _tokenizers.items() if kept is tokens._tokenizer)
         return _once(folder, [repr(rules), tokens._prefix, key], _probe, rules, encode)
 
+    def probe_quality() -> dict[str, str]:
+        return _once(folder, [], _probe_quality)
+
     put(manifest, "sha256_file", sha256_file)
     put(configured, "probe", probe)
+    put(configured, "probe_quality", probe_quality)
     put(tokens_module, "Tokenizer", KeptTokenizer)
 
 

@@ -35,7 +35,14 @@ async def assert_true(
     it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
     """
     rules = split_rules(world.settings, embedder.manifest)
-    want = expected_of(world.produced, rules, embedder.tokens.encode, epochs, form_of(world.settings))
+    want = expected_of(
+        world.produced,
+        rules,
+        embedder.tokens.encode,
+        epochs,
+        form_of(world.settings),
+        world.settings.quality.reject,
+    )
     want.rejected.update(also_rejected)
     chunks, registry = await world.chunks(), await world.registry()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}

@@ -9,6 +9,7 @@ from models.cosines import cosines
 from models.embedder import Embedder
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
+from streams.flags import NOTHING
 from streams.plan import ChunkWrite, Conflict, FieldNames, Written, chunk_hash, content_writes, stub_writes
 from streams.ports import Bounds, Chunks, Claims, DeadLetters, Entries, Log
 from streams.record import Document, Record, Rejected, decode
@@ -154,5 +155,7 @@ def _document(offset: int) -> Document:
 
 def _content(offset: int, names: FieldNames) -> ChunkWrite:
     chunk = Chunk(text=f"Record {offset}.", ids=[1], start=None, end=None, metadata={})
-    made = content_writes(_document(offset), [chunk], VECTOR[None], epoch=0, model="m", indexed_at=AT, names=names)
+    made = content_writes(
+        _document(offset), [chunk], VECTOR[None], epoch=0, model="m", indexed_at=AT, names=names, verdict=NOTHING
+    )
     return next(iter(made))

@@ -48,7 +48,7 @@ CONSTANT = 200 * 1024**2
 """What a worker may take above its size at rest and `batch.max_inflight_bytes`."""
 LIMITS = frozenset({"DocumentTooLarge", "ChunkTooLong", "TokenizerFailed"})
 """Errors of records that are valid, and too large for the settings."""
-WHOLE = ("text", "metadata.doc_id", "metadata.chunk", *WHERE, "penstock")
+WHOLE = ("text", "metadata.doc_id", "metadata.chunk", *WHERE, "metadata.language", "penstock")
 NULL = """
 import numpy as np
 import models.onnx.embedder

@@ -25,6 +25,7 @@ from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
 from streams.errors import RefusedError
 from streams.plan import Refused, Written, content_writes
+from streams.quality import judged
 from streams.record import Document, Record, decode
 from streams.split import Chunk
 from tests.kit.harness import Servers, World, world_on
@@ -196,6 +197,7 @@ def _operation(document: Document, world: World) -> Operation:
         model="m",
         indexed_at="2026-01-01T00:00:00.000Z",
         names=field_names(world.settings),
+        verdict=judged(document, [chunk]),
     )
     meta = {"_id": write.id, "version": write.version, "version_type": "external_gte"}
     return Operation(action="index", meta=meta, source=write.source)

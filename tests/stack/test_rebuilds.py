@@ -16,8 +16,13 @@ from tests.kit.two_models import SECOND, of_group, rows
 from tests.stack.test_faults import text
 
 MODEL_SPEED = "fast"
-FORMER = "import agents.configured\nagents.configured.FORMAT = 1\n"
-"""A change: the release before chunks had pages and headings. What it wrote is what is written of a text without."""
+FORMER = """
+import agents.configured, agents.indexing.stages
+from streams.flags import NOTHING
+agents.configured.FORMAT = 2
+agents.indexing.stages.judged = lambda *_: NOTHING
+"""
+"""A change: the release before chunks had flags, a language and a signature."""
 
 
 def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
@@ -171,13 +176,14 @@ def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
 ) -> None:
     def former_mappings(*arguments: Any, **options: Any) -> dict[str, Any]:
         mappings = chunk_mappings(*arguments, **options)
-        for name in ("page", "page_end", "heading"):
-            del mappings["properties"]["metadata"]["properties"][name]
+        del mappings["properties"]["metadata"]["properties"]["language"]
+        for name in ("flags", "signature"):
+            del mappings["properties"]["penstock"]["properties"][name]
         return mappings
 
     async def scenario() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("agents.configured.FORMAT", 1)
+            patch.setattr("agents.configured.FORMAT", 2)
             patch.setattr("agents.elastic.index.chunk_mappings", former_mappings)
             await world.create(partitions=1)
         await world.produce((f"doc-{n}".encode(), {"text": text(n)}) for n in range(30))
@@ -190,11 +196,14 @@ def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
         assert await later.ended() == 3
         first = f"{world.name}-all-minilm-l6-v2-000001"
         assert (
-            f"{first} was made by an earlier release of Penstock (format 1, this one writes 2)" in later.log.read_text()
+            f"{first} was made by an earlier release of Penstock (format 2, this one writes 3)" in later.log.read_text()
         )
         assert "`penstock index rebuild`" in later.log.read_text()
         assert "an earlier release" in world.command("index", "create").stderr
         assert world.command("search", "anything", "--json").returncode == 0, "readers go on"
+        for words in (("index", "duplicates"), ("search", "anything", "--distinct")):
+            told = world.command(*words)
+            assert (told.returncode, "`penstock index rebuild`" in told.stderr) == (3, True), told.stderr
 
         names = {"penstock-2": f"{world.name}-2", "documents-all-minilm-l6-v2-000001": first}
         section, group = "Upgrade to a release with another index format", of_group(world, f"{world.name}-2")
@@ -227,6 +236,6 @@ def test_an_index_of_the_former_format_is_filled_anew_beside_its_workers(
         assert [letter.key for letter in await world.dead_letters()] == [b"bad"]
         backwards = world.start_worker(group, change=FORMER)
         assert await backwards.ended() == 3
-        assert "was made by a later release of Penstock (format 2, this one writes 1)" in backwards.log.read_text()
+        assert "was made by a later release of Penstock (format 3, this one writes 2)" in backwards.log.read_text()
 
     asyncio.run(scenario())

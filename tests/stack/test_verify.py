@@ -25,6 +25,7 @@ EXPECTED = {
     "wrong text": 1,
     "wrong hash": 1,
     "wrong place": 2,
+    "wrong flags": 3,
     "wrong model": 1,
     "wrong vector": 2,  # another text has another vector, too
     "left writing": 1,
@@ -74,6 +75,9 @@ class Damage:
         await self.chunk("d-5#0", penstock__chunk_hash="0" * 64)
         await self.chunk("d-6#0", metadata__start=1)
         await self.chunk("d-16#0", metadata__heading="B")
+        await self.chunk("d-17#0", penstock__flags=["mojibake"])
+        await self.chunk("d-18#0", metadata__language="de")
+        await self.chunk("d-19#0", penstock__signature="AAA=")
         await self.chunk("d-7#0", penstock__model="another")
         await self.chunk("d-8#0", vector=row["_source"]["vector"][::-1])
         await self.entry("d-9", state="writing")

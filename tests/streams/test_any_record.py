@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streams.dead_letter import Home, headers_of, pointer_to, read_letter
 from streams.plan import FieldNames, content_writes
+from streams.quality import judged
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
 from tests.kit.records import PARTS, Baked, Recipe, bake
@@ -75,7 +76,14 @@ def through(given: Record) -> str:
         assert kept >= len("".join(document.text.split()))
     vectors = np.full((len(chunks), 4), 0.5, dtype=np.float32)
     writes = content_writes(
-        document, chunks, vectors, epoch=0, model="m", indexed_at="2026-01-01T00:00:00.000Z", names=NAMES
+        document,
+        chunks,
+        vectors,
+        epoch=0,
+        model="m",
+        indexed_at="2026-01-01T00:00:00.000Z",
+        names=NAMES,
+        verdict=judged(document, chunks),
     )
     for write in writes:
         assert len(write.id.encode()) <= 512

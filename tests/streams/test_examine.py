@@ -35,7 +35,7 @@ def row(doc: str, chunk: int, offset: int, text: str | None) -> dict[str, Any]:
     metadata = {"doc_id": doc, "chunk": chunk}
     if text is None:
         return {"metadata": metadata, "penstock": {"stub": True}, "_version": version(0, offset)}
-    penstock = {"stub": False, "chunk_hash": chunk_hash(text)}
+    penstock = {"stub": False, "chunk_hash": chunk_hash(text), "flags": ["short"]}
     return {"text": text, "metadata": metadata, "penstock": penstock, "_version": version(0, offset)}
 
 
@@ -87,6 +87,9 @@ DAMAGE: list[tuple[str, Callable[[Index], object]]] = [
     ("wrong text", lambda made: made[0]["a#0"].update(text="old")),
     ("wrong hash", lambda made: made[0]["a#0"]["penstock"].update(chunk_hash="x")),
     ("wrong place", lambda made: made[0]["a#0"]["metadata"].update(start=1)),
+    ("wrong flags", lambda made: made[0]["a#0"]["penstock"].pop("flags")),
+    ("wrong flags", lambda made: made[0]["a#0"]["metadata"].update(language="de")),
+    ("wrong flags", lambda made: made[0]["a#0"]["penstock"].update(signature="AAA=")),
     ("left writing", lambda made: made[1]["b"].update(state="writing")),
     ("wrong entry", lambda made: made[1]["a"].update(hi=2)),
     ("wrong entry", lambda made: made[1]["a"].update(content_hash="x")),

@@ -13,6 +13,7 @@ from streams.agreement import agreement, summary
 from streams.generations import Generation, fed_beside, fed_by, name_of, next_number, number_of
 from streams.ids import version
 from streams.plan import FieldNames, content_writes
+from streams.quality import judged
 from streams.record import Document, Record, decode
 from streams.recover import record_from_chunks
 from streams.registry import Entry
@@ -119,7 +120,14 @@ def indexed(body: dict[str, Any]) -> tuple[Document, Entry, list[dict[str, Any]]
     assert isinstance(chunks, list)
     names = FieldNames(metadata={"lang": "keyword"})
     made = content_writes(
-        document, chunks, np.ones((len(chunks), 2), np.float32), epoch=1, model="m", indexed_at="now", names=names
+        document,
+        chunks,
+        np.ones((len(chunks), 2), np.float32),
+        epoch=1,
+        model="m",
+        indexed_at="now",
+        names=names,
+        verdict=judged(document, chunks),
     )
     entry = Entry(
         doc_id="doc",

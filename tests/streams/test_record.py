@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agents.elastic.bulk import encode
 from agents.elastic.store import Operation
+from streams.flags import NOTHING
 from streams.plan import FieldNames, content_writes
 from streams.record import MAX_ID_CHARS, MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
 from streams.split import Chunk
@@ -172,7 +173,9 @@ def written(document: Document) -> bytes:
     """The document's first chunk as the body of a bulk request."""
     chunks = [Chunk(text="text", ids=[1], start=0, end=4, metadata=document.metadata)]
     vectors = np.ones((1, 2), dtype=np.float32)
-    (write,) = content_writes(document, chunks, vectors, epoch=0, model="m", indexed_at="", names=FieldNames())
+    (write,) = content_writes(
+        document, chunks, vectors, epoch=0, model="m", indexed_at="", names=FieldNames(), verdict=NOTHING
+    )
     return encode(Operation(action="index", meta={"_id": write.id}, source=write.source))
 
 

@@ -13,7 +13,7 @@ from agents.terminal import counted, in_short
 
 SHOWN = 200
 """Characters of a value."""
-FIELDS = ("title", "url", "author", "timestamp", "metadata")
+FIELDS = ("title", "url", "author", "timestamp", "language", "metadata")
 
 
 def try_(settings: Settings, count: int, *, as_json: bool) -> None:
@@ -42,5 +42,9 @@ def _show(row: Tried) -> None:
     for field in FIELDS:
         if value := getattr(row, field):
             out.print(Text(f"   {field}: {in_short(str(value), SHOWN)}", style="dim"))
+    for flag, count in (row.flags or {}).items():
+        out.print(Text(f"   {flag}: {count} of {counted(row.chunks or 0, 'chunk')}"))
     if row.text:
         out.print(Text(f"   {in_short(' '.join(row.text.split()), SHOWN)}"))
+    if row.repaired:
+        out.print(Text(f"   was it this? {in_short(' '.join(row.repaired.split()), SHOWN)}"))

@@ -86,7 +86,7 @@ def test_a_help_text_loads_click_and_no_command(arguments: list[str], told: str)
         ("penstock st", {"status"}),
         ("penstock index ep", {"epoch"}),
         ("penstock status --", {"--config", "--json", "--watch", "--help"}),
-        ("penstock dlq list --stage ", {"source", "decode", "split", "registry", "embed", "index"}),
+        ("penstock dlq list --stage ", {"source", "decode", "split", "quality", "registry", "embed", "index"}),
         ("penstock local up --dir /tmp --kafka", {"--kafka-port"}),
     ],
 )
