@@ -1,4 +1,4 @@
-"""`penstock index create|list|status|verify|vacuum|rebuild|epoch`; the swaps are in `generations`."""
+"""`penstock index create|list|status|duplicates|verify|vacuum|rebuild|epoch`; the swaps are in `generations`."""
 
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,31 @@ def rebuild(
         run.in_place(settings, offset, at_ms, as_json=as_json)
     else:
         run.beside(settings, offset, at_ms, rate, model, as_json=as_json)
+
+
+@index.command("duplicates")
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0.5, 1),
+    default=0.8,
+    show_default=True,
+    help="What two documents have in common, of all that either has.",
+)
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many groups to show.")
+@settings_option
+@json_option
+def duplicates_command(similarity: float, limit: int, settings: "Settings", as_json: bool) -> None:
+    """List groups of documents that are nearly the same, in the index that readers see.
+
+    Compares what documents say, without case and white space, by signatures that are stored with them. That is an
+    estimate: nearly all pairs that are so similar are found, and some that are a little less so. Nothing is changed.
+
+    \b
+    Example: penstock index duplicates --similarity 0.9
+    """
+    from agents.commands.run.index_duplicates import duplicates as run
+
+    run(settings, similarity, limit, as_json=as_json)
 
 
 @index.group()

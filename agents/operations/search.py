@@ -11,6 +11,9 @@ from streams.contract import differences
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.generations import Generation
 
+Hit = dict[str, Any]
+"""`score`, `id`, `text`, `metadata`, `penstock`."""
+
 
 def with_model_of(settings: Settings, generation: Generation) -> Settings:
     """The settings with a model whose vectors a generation has: the configured one, else the one that it names.
@@ -42,17 +45,17 @@ def embed_query(embedder: OnnxEmbedder, text: str) -> list[float]:
         raise ConfigError(f"the search text is too long: {exc}") from exc
 
 
-async def search(
-    client: Client, settings: Settings, generation: Generation, vector: list[float], k: int
-) -> list[dict[str, Any]]:
-    """The k nearest chunks of a generation: `{score, id, text, metadata, penstock}`, best first.
+async def search(client: Client, settings: Settings, generation: Generation, vector: list[float], k: int) -> list[Hit]:
+    """The k nearest chunks of a generation, best first.
 
     The index itself is asked and not the alias, which may point at another model's vectors a moment later.
     """
     text, field = generation.contract["fields"]["text"], generation.contract["fields"]["vector"]
     knn = {"field": field, "query_vector": vector, "k": k, "num_candidates": max(100, 10 * k)}
     with translated(settings.elasticsearch.url):
-        answer = await client.search(index=generation.index, knn=knn, source_excludes=[field], size=k)
+        answer = await client.search(
+            index=generation.index, knn=knn, source_excludes=[field, "penstock.signature"], size=k
+        )
     return [
         {
             "score": hit["_score"],

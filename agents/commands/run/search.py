@@ -1,7 +1,6 @@
 """`penstock search`."""
 
 from contextlib import closing
-from typing import Any
 
 from rich.text import Text
 
@@ -9,7 +8,8 @@ from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import load_model
-from agents.operations.search import embed_query, with_model_of
+from agents.operations.duplicates import search_distinct
+from agents.operations.search import Hit, embed_query, with_model_of
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
 from agents.stopping import finish
@@ -21,9 +21,9 @@ EXCERPT = 240
 """Characters of a chunk."""
 
 
-def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
-    """The hits, best first."""
-    hits = finish(_search(settings, text, k))
+def search(settings: Settings, text: str, k: int, *, distinct: bool, as_json: bool) -> None:
+    """The hits, best first. `distinct`: of documents that are nearly the same the best one only."""
+    hits = finish(_search(settings, text, k, distinct=distinct))
     if as_json:
         print_json(hits)
         return
@@ -34,14 +34,16 @@ def search(settings: Settings, text: str, k: int, *, as_json: bool) -> None:
             in_short(metadata.get(name) or metadata.get("doc_id") or hit["id"], NAME) for name in ("title", "source")
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
-        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}", style="dim"))
+        flags = f", {', '.join(hit['penstock']['flags'])}" if hit["penstock"].get("flags") else ""
+        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}{flags}", style="dim"))
         out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
 
 
-async def _search(settings: Settings, text: str, k: int) -> list[dict[str, Any]]:
+async def _search(settings: Settings, text: str, k: int, *, distinct: bool) -> list[Hit]:
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
         with closing(load_model(with_model_of(settings, generation))) as embedder:
-            return await search_generation(client, settings, generation, embed_query(embedder, text), k)
+            ask = search_distinct if distinct else search_generation
+            return await ask(client, settings, generation, embed_query(embedder, text), k)
