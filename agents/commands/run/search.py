@@ -34,11 +34,17 @@ def search(settings: Settings, text: str, k: int, *, distinct: bool, as_json: bo
             in_short(metadata.get(name) or metadata.get("doc_id") or hit["id"], NAME) for name in ("title", "source")
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
-        flags = f", {', '.join(hit['penstock']['flags'])}" if hit["penstock"].get("flags") else ""
-        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}{flags}", style="dim"))
+        place = place_in_text(metadata) + _flags(hit)
+        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place}", style="dim"))
         out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
+
+
+def _flags(hit: Hit) -> str:
+    """After a comma; nothing where nothing is wrong."""
+    flags = hit["penstock"].get("flags")
+    return f", {in_short(', '.join(map(str, flags)), NAME)}" if isinstance(flags, list) else ""
 
 
 async def _search(settings: Settings, text: str, k: int, *, distinct: bool) -> list[Hit]:

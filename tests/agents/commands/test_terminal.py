@@ -20,6 +20,7 @@ from agents.commands.common import say
 from agents.commands.run.dlq import _tables
 from agents.commands.run.output import console, print_json
 from agents.log import setup_logging
+from agents.operations.duplicates import Duplicates, Group
 from agents.operations.letters import Listed
 from agents.settings import Settings
 from agents.settings.sections import LogSettings
@@ -148,6 +149,8 @@ LETTER = Letter(
 )
 OBJECT = replace(LETTER, stage="source", source=KEY, tag=KEY, doc_id=KEY)
 HIT = {"score": 1.0, "id": KEY, "text": KEY, "metadata": {"doc_id": KEY, "title": KEY, "source": KEY, "chunk": 0}}
+HIT["penstock"] = {"flags": [KEY]}
+ALIKE = Duplicates(index=KEY, documents=2, groups=[Group(documents=[KEY, KEY], similarity=1.0)])
 STATUS = {
     "lag": 0,
     "partitions": [],
@@ -178,6 +181,7 @@ async def _given(what: Any, *_: object, **__: object) -> Any:
         (["dlq", "list"], "dlq._list", ([Listed(letter=OBJECT, standing="open", serves_older=False)], None)),
         (["dlq", "list"], "dlq._list", ([Listed(letter=LETTER, standing="open", serves_older=True)], KEY)),
         (["search", "x"], "search._search", [HIT]),
+        (["index", "duplicates"], "index_duplicates._duplicates", ALIKE),
         (["status"], "status._status", STATUS),
         (["index", "status"], "index_status._status", (STATUS["generations"], {})),
     ],
