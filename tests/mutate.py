@@ -658,7 +658,7 @@ MUTATIONS = [
         "commands that write beside workers reject nothing",
         "agents/indexing/assembly.py",
         "reject=settings.quality.reject,",
-        "reject=settings.quality.reject if metrics else (),",
+        "reject=settings.quality.reject if budget else (),",
         "test_what_is_listed_is_rejected_whoever_processes_it",
     ),
     Mutation(
