@@ -6,6 +6,7 @@ from typing import Any
 from agents.settings import Settings
 from models.manifest import TOKENIZER, Manifest
 from models.onnx.tokens import Tokens
+from streams import document_vector
 from streams.contract import Described
 from streams.plan import FieldNames
 from streams.probe import probe, probe_quality
@@ -30,8 +31,13 @@ def contract_in(mappings: dict[str, Any]) -> dict[str, Any] | None:
 
 def field_names(settings: Settings) -> FieldNames:
     """Configured names of the text and the vector field, and types of the producer's own fields."""
-    es = settings.elasticsearch
-    return FieldNames(text=es.text_field, vector=es.vector_field, metadata=es.metadata_fields)
+    es, document = settings.elasticsearch, settings.split.document_vector != "none"
+    return FieldNames(
+        text=es.text_field,
+        vector=es.vector_field,
+        document=document_vector.FIELD if document else None,
+        metadata=es.metadata_fields,
+    )
 
 
 def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
@@ -58,7 +64,8 @@ def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dic
             "max_chars": settings.split.max_chars,
             "overlap_chars": settings.split.overlap_chars,
             "max_tokens": manifest.max_tokens,
-        },
+        }
+        | ({"document_vector": settings.split.document_vector} if names.document else {}),
         "probe": probe(split_rules(settings, manifest), tokens.encode) | probe_quality(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "fields": {"text": names.text, "vector": names.vector}

@@ -108,21 +108,23 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options: dict[str, Any]) -> dict[str, Any]:
-    """Strict mapping of the chunk index; `contract["model"]["dims"]` is the width of the vector."""
+    """Strict mapping of the chunk index; `contract["model"]["dims"]` is the width of its vectors."""
     keyword = {"type": "keyword", "ignore_above": KEYWORD_IGNORE_ABOVE}
     integer, date = {"type": "integer"}, {"type": "date"}
+    vector = {
+        "type": "dense_vector",
+        "dims": contract["model"]["dims"],
+        "index": True,
+        "similarity": contract["similarity"],
+        "index_options": index_options,
+    }
     return {
         "dynamic": "strict",
         "_meta": {"penstock": contract},
         "properties": {
             names.text: {"type": "text"},
-            names.vector: {
-                "type": "dense_vector",
-                "dims": contract["model"]["dims"],
-                "index": True,
-                "similarity": contract["similarity"],
-                "index_options": index_options,
-            },
+            names.vector: vector,
+            **({names.document: vector} if names.document else {}),
             "metadata": {
                 "properties": {
                     "source": keyword,

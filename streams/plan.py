@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.document_vector import document_vector
 from streams.flags import Verdict
 from streams.ids import chunk_id, version
 from streams.record import Document
@@ -26,10 +27,14 @@ MAX_LANGUAGE = 35
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldNames:
-    """Configurable names of the two fields that readers need, and the producer's own that have a type, by name."""
+    """Configurable names of the two fields that readers need, and the producer's own that have a type, by name.
+
+    `document`: of the document's own vector, on its first chunk; None: it has none.
+    """
 
     text: str = "text"
     vector: str = "vector"
+    document: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -136,17 +141,11 @@ def content_writes(
             own["flags"] = flags
         if number == 0 and verdict.signature is not None:
             own["signature"] = verdict.signature
-        yield ChunkWrite(
-            id=chunk_id(document.id, number),
-            version=placed,
-            source={
-                names.text: chunk.text,
-                names.vector: vector,
-                "metadata": metadata,
-                "penstock": own,
-            },
-            over_equal=over_equal,
-        )
+        source = {names.text: chunk.text, names.vector: vector, "metadata": metadata, "penstock": own}
+        if names.document and number == 0:
+            mean = document_vector(vectors, [len(chunk.ids) for chunk in chunks])
+            source |= {} if mean is None else {names.document: mean}
+        yield ChunkWrite(id=chunk_id(document.id, number), version=placed, source=source, over_equal=over_equal)
 
 
 def stub_writes(document: Document, numbers: range, *, epoch: int, model: str, indexed_at: str) -> Iterator[ChunkWrite]:

@@ -5,7 +5,7 @@ Credentials are not sent over a connection that is not encrypted, unless `allow_
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from agents.settings.environment import cache_dir
+from streams import document_vector
 from streams.flags import Flag
 from streams.mapping import Mapper, Rules
 from streams.plan import METADATA
@@ -42,6 +43,15 @@ class Section(BaseModel):
     """A section of the settings: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_a_word(cls, data: Any) -> Any:
+        """Where `none` is one of a key's own values: of the environment it comes as no value."""
+        if not isinstance(data, dict):
+            return data
+        words = {name: "none" for name, field in cls.model_fields.items() if field.default == "none"}
+        return {**data, **{name: word for name, word in words.items() if data.get(name, word) is None}}
 
 
 class KafkaSettings(Section):
@@ -158,10 +168,14 @@ class SourceSettings(Section):
 
 
 class SplitSettings(Section):
-    """How texts are split; part of the index contract."""
+    """How texts are split; part of the index contract.
+
+    `document_vector`: of a document itself, on its first chunk; `mean`: that of its chunks, weighed by their tokens.
+    """
 
     max_chars: int = Field(1000, ge=16, le=100_000)
     overlap_chars: int = Field(100, ge=0)
+    document_vector: Literal["none", "mean"] = "none"
 
     @model_validator(mode="after")
     def _less_than_a_chunk(self) -> Self:
@@ -271,6 +285,13 @@ class ElasticsearchSettings(Section):
         if self.ca_certs or self.ssl_fingerprint:
             raise ValueError("elasticsearch.ca_certs and ssl_fingerprint are for https, elasticsearch.url is http")
         return self
+
+    @field_validator("text_field", "vector_field")
+    @classmethod
+    def _not_of_documents(cls, value: str) -> str:
+        if value == document_vector.FIELD:
+            raise ValueError("Penstock has a field of that name in indices with document vectors: choose another")
+        return value
 
     @field_validator("vector_field")
     @classmethod

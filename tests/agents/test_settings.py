@@ -173,6 +173,25 @@ def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings()
 
 
+def test_none_is_a_value_where_it_is_one_of_them_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_SPLIT__DOCUMENT_VECTOR", "none")
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__TEXT", "{body}")
+    monkeypatch.setenv("PENSTOCK_SOURCE__MAPPING__PRESET", "none")
+    monkeypatch.setenv("PENSTOCK_MODEL__THREADS", "none")
+    found = load_settings()
+    assert found.source.mapping is not None
+    assert (found.split.document_vector, found.source.mapping.preset, found.model.threads) == ("none", "none", None)
+    monkeypatch.setenv("PENSTOCK_SPLIT__DOCUMENT_VECTOR", "mean")
+    assert load_settings().split.document_vector == "mean"
+
+
+@pytest.mark.parametrize("field", ["text_field", "vector_field"])
+def test_a_field_of_documents_is_nobody_elses(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setenv(f"PENSTOCK_ELASTICSEARCH__{field.upper()}", "document_vector")
+    with pytest.raises(ConfigError, match=f"elasticsearch.{field}: .*choose another"):
+        load_settings()
+
+
 def test_a_table_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_ELASTICSEARCH__METADATA_FIELDS", '{"year": "integer"}')
     assert load_settings().elasticsearch.metadata_fields == {"year": "integer"}

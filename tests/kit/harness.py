@@ -292,6 +292,11 @@ class World:
         """Texts with these are not indexed; before `create`."""
         self.settings = self.settings.model_copy(update={"quality": QualitySettings(reject=flags)})
 
+    def with_document_vectors(self) -> None:
+        """Documents have vectors of their own, before `create`."""
+        split = self.settings.split.model_copy(update={"document_vector": "mean"})
+        self.settings = self.settings.model_copy(update={"split": split})
+
     def map_by(self, *, registry: str | None = None, form: str = "json", **mapping: Any) -> None:
         """Documents are made of the topic's records by these rules, before `create`. `registry`: its URL."""
         source = {"mapping": MappingSettings(**mapping), "format": form}
@@ -312,6 +317,7 @@ class World:
             "PENSTOCK_SOURCE__GROUP": self.name,
             "PENSTOCK_SPLIT__MAX_CHARS": str(self.settings.split.max_chars),
             "PENSTOCK_SPLIT__OVERLAP_CHARS": str(self.settings.split.overlap_chars),
+            "PENSTOCK_SPLIT__DOCUMENT_VECTOR": self.settings.split.document_vector,
             "PENSTOCK_MODEL__DIR": str(self.settings.model.dir),
             "PENSTOCK_ELASTICSEARCH__URL": str(es.url),
             "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,

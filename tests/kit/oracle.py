@@ -1,7 +1,8 @@
-"""The oracle on real servers: `streams.examine` over a full scan, and a sample of vectors embedded again."""
+"""The oracle on real servers: `streams.examine` over a full scan, a sample of vectors embedded again, and, where
+documents have vectors of their own, each held against the mean of its chunks'."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -11,8 +12,12 @@ from agents.configured import split_rules
 from agents.elastic.client import connect
 from agents.schemas.form import form_of
 from models.onnx.embedder import OnnxEmbedder
+from streams.document_vector import FIELD, document_vector
 from streams.epochs import Epochs
 from streams.examine import Place, examine_all, expected_of
+from streams.ids import chunk_id
+from streams.plan import Vectors
+from streams.split import Chunk
 from tests.kit.harness import World, meanwhile
 
 SAMPLE = 40
@@ -55,6 +60,33 @@ async def assert_true(
     )
     assert not findings, (len(findings), findings[:10])
     await _assert_vectors(world, embedder, want.texts())
+    if world.settings.split.document_vector != "none":
+        await _assert_document_vectors(world, {doc: chunks for doc, (_, chunks) in want.documents.items()})
+
+
+async def stored_vectors(world: World, ids: Sequence[str], field: str = "vector") -> dict[str, Vectors]:
+    """Of these rows, by id; of those that have none nothing."""
+    found: dict[str, Vectors] = {}
+    async with connect(world.settings.elasticsearch) as client:
+        for start in range(0, len(ids), 256):
+            part = list(ids[start : start + 256])
+            answer = await client.mget(index=world.name, ids=part, source_includes=field)
+            rows = {row["_id"]: row.get("_source", {}) for row in answer["docs"]}
+            found |= {key: np.asarray(row[field], np.float32) for key, row in rows.items() if field in row}
+    return found
+
+
+async def _assert_document_vectors(world: World, documents: Mapping[str, Sequence[Chunk]]) -> None:
+    """The first chunk of each document has it, and no other row."""
+    ids = {doc: [chunk_id(doc, number) for number in range(len(chunks))] for doc, chunks in documents.items()}
+    rows = sorted(await world.chunks())
+    own, vectors = await stored_vectors(world, rows, FIELD), await stored_vectors(world, rows)
+    assert own.keys() == {keys[0] for keys in ids.values() if keys}
+    for doc, keys in ids.items():
+        if keys:
+            mean = document_vector(np.stack([vectors[key] for key in keys]), [len(one.ids) for one in documents[doc]])
+            assert mean is not None
+            assert own[keys[0]] @ mean > 0.99999, doc
 
 
 @asynccontextmanager
