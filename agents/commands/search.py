@@ -11,20 +11,31 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("text")
-@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many chunks.")
+@click.argument("text", required=False)
+@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many chunks, or documents.")
+@click.option("--documents", is_flag=True, help="Whole documents, by their own vectors (split.document_vector).")
+@click.option("--like", metavar="ID", help="More documents like this one, instead of TEXT.")
 @click.option("--distinct", is_flag=True, help="Of documents that are nearly the same, the best hit only.")
 @settings_option
 @json_option
-def search(text: str, k: int, distinct: bool, settings: "Settings", as_json: bool) -> None:
+def search(
+    text: str | None, k: int, documents: bool, like: str | None, distinct: bool, settings: "Settings", as_json: bool
+) -> None:
     """Show the chunks nearest to TEXT, in the index that serves and with its model.
+
+    With --documents, or --like and the id of a document, the nearest documents, each once. That needs an index whose
+    documents have vectors of their own: `split.document_vector = "mean"`.
 
     \b
     Example: penstock search "run code at the same time in several processes" -k 3
     Example: penstock search "holiday policy" --distinct
+    Example: penstock search --documents "concurrency"
+    Example: penstock search --like library/asyncio.rst
     """
-    if not text.strip():
-        raise click.UsageError("TEXT is empty: what is to be searched for?")
+    if like is not None and text is not None:
+        raise click.UsageError("--like ID is searched for instead of TEXT: leave one of them out")
+    if not (text or "").strip() and not like:
+        raise click.UsageError("TEXT is empty: what is to be searched for? (or --like ID)")
     from agents.commands.run.search import search as run
 
-    run(settings, text, k, distinct=distinct, as_json=as_json)
+    run(settings, text, k, documents=documents, like=like, distinct=distinct, as_json=as_json)

@@ -39,7 +39,7 @@ async def compare(
 ) -> Agreements:
     """Top k of each question in both. Chunks are compared where both were split alike, else documents."""
     first, second = generations
-    by_chunk = first.contract["split"] == second.contract["split"]
+    by_chunk = _cuts(first) == _cuts(second)
     chosen = [with_model_of(settings, one) for one in generations]
     embedders: dict[str, OnnxEmbedder] = {}
     try:
@@ -58,6 +58,11 @@ async def compare(
         for embedder in embedders.values():
             embedder.close()
     return summary(rows)
+
+
+def _cuts(generation: Generation) -> dict[str, Any]:
+    """What decides where its texts are cut."""
+    return {name: value for name, value in generation.contract["split"].items() if name != "document_vector"}
 
 
 def _ids(hits: Sequence[dict[str, Any]], *, by_chunk: bool) -> list[str]:

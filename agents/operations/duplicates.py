@@ -9,7 +9,7 @@ import numpy as np
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.elastic.requests import scan
-from agents.operations.search import Hit, search
+from agents.operations.search import Ask, Hit
 from agents.progress import Report
 from agents.settings import Settings
 from streams.errors import RefusedError
@@ -85,11 +85,9 @@ async def find_duplicates(
     return result
 
 
-async def search_distinct(
-    client: Client, settings: Settings, generation: Generation, vector: list[float], k: int
-) -> list[Hit]:
-    """As `search`, without what says nearly the same as a better hit: the same chunk, or a chunk of a document that is
-    nearly the same as that hit's.
+async def search_distinct(client: Client, settings: Settings, generation: Generation, ask: Ask, k: int) -> list[Hit]:
+    """What `ask` finds, without what says nearly the same as a better hit: the same chunk, or a chunk of a document
+    that is nearly the same as that hit's. `ask` is called again for more where too few are left.
 
     Raises RefusedError for an index without signatures.
     """
@@ -97,7 +95,7 @@ async def search_distinct(
     wanted = k
     while True:
         wanted = min(MOST_HITS, 4 * wanted)
-        hits = await search(client, settings, generation, vector, wanted)
+        hits = await ask(wanted)
         found = await _distinct(client, settings, generation, hits, k)
         if len(found) == k or len(hits) < wanted or wanted == MOST_HITS:
             return found

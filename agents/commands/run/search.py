@@ -9,7 +9,14 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import load_model
 from agents.operations.duplicates import search_distinct
-from agents.operations.search import Hit, embed_query, with_model_of
+from agents.operations.search import (
+    Hit,
+    embed_query,
+    require_document_vectors,
+    search_documents,
+    vector_of_document,
+    with_model_of,
+)
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
 from agents.stopping import finish
@@ -21,9 +28,20 @@ EXCERPT = 240
 """Characters of a chunk."""
 
 
-def search(settings: Settings, text: str, k: int, *, distinct: bool, as_json: bool) -> None:
-    """The hits, best first. `distinct`: of documents that are nearly the same the best one only."""
-    hits = finish(_search(settings, text, k, distinct=distinct))
+def search(
+    settings: Settings,
+    text: str | None,
+    k: int,
+    *,
+    documents: bool,
+    like: str | None,
+    distinct: bool,
+    as_json: bool,
+) -> None:
+    """The hits, best first. One of `text` and `like`, the id of a document, is there. `distinct`: of documents that are
+    nearly the same the best one only."""
+    documents = documents or like is not None
+    hits = finish(_search(settings, text or "", k, documents=documents, like=like, distinct=distinct))
     if as_json:
         print_json(hits)
         return
@@ -34,8 +52,10 @@ def search(settings: Settings, text: str, k: int, *, distinct: bool, as_json: bo
             in_short(metadata.get(name) or metadata.get("doc_id") or hit["id"], NAME) for name in ("title", "source")
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
-        place = place_in_text(metadata) + _flags(hit)
-        out.print(Text(f"   {source} chunk {metadata.get('chunk', '?')}{place}", style="dim"))
+        place = f"chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}"
+        if documents:
+            place = f"{in_short(hit['id'], NAME)}, {metadata.get('chunks', '?')} chunks"
+        out.print(Text(f"   {source} {place}{_flags(hit)}", style="dim"))
         out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
     if not hits:
         out.print("nothing found: is the index filled? `penstock status` shows the lag")
@@ -47,9 +67,18 @@ def _flags(hit: Hit) -> str:
     return f", {in_short(', '.join(map(str, flags)), NAME)}" if isinstance(flags, list) else ""
 
 
-async def _search(settings: Settings, text: str, k: int, *, distinct: bool) -> list[Hit]:
+async def _search(
+    settings: Settings, text: str, k: int, *, documents: bool, like: str | None, distinct: bool
+) -> list[Hit]:
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
-        with closing(load_model(with_model_of(settings, generation))) as embedder:
-            ask = search_distinct if distinct else search_generation
-            return await ask(client, settings, generation, embed_query(embedder, text), k)
+        if documents:
+            require_document_vectors(generation)
+        if like is None:
+            with closing(load_model(with_model_of(settings, generation))) as embedder:
+                vector = embed_query(embedder, text)
+        else:  # needs no model
+            vector = await vector_of_document(client, settings, generation, like)
+        asked = partial(search_documents, but=like) if documents else search_generation
+        ask = partial(asked, client, settings, generation, vector)
+        return await search_distinct(client, settings, generation, ask, k) if distinct else await ask(k)
