@@ -42,7 +42,8 @@ class Vector:
 class StoredVectors:
     """Of one index, by a model whose own runs are proved. `seen`: chunks that were embedded again.
 
-    `widths`: of these, by tokens of their class at most: how many, and how many had a wrong vector.
+    `documents`: those of the sample. `widths`: of the chunks, by tokens of their class at most: how many, and how many
+    had a wrong vector.
     """
 
     def __init__(self, checked: Checked, assembly: Assembly) -> None:
@@ -52,6 +53,7 @@ class StoredVectors:
         self._needed = IN_ONE_INDEX[checked.embedder.manifest.contract()["precision"]]
         self._wrong: dict[str, Vector] = {}
         self.seen = 0
+        self.documents: set[str] = set()
         self.widths: dict[int, tuple[int, int]] = {}
 
     @property
@@ -103,7 +105,7 @@ class StoredVectors:
             return
         ids = evenly([(key, self._class(tokens)) for key, tokens in (await self._pool(POOL * sample)).items()], sample)
         for start in range(0, len(ids), PAGE):
-            await self._hold(ids[start : start + PAGE])
+            self.documents |= await self._hold(ids[start : start + PAGE])
             report("embedding a sample again", min(len(ids), start + PAGE), len(ids))
         suspicious = {bound for bound, (_, wrong) in self.widths.items() if wrong}
         if suspicious:
@@ -120,15 +122,17 @@ class StoredVectors:
             passed += len(hits)
             report("embedding all chunks of the widths that are wrong", passed, total)
 
-    async def _hold(self, ids: Sequence[str]) -> None:
-        """Remember which vectors are wrong."""
-        for key, vector in (await self._vectors(ids)).items() if ids else ():
+    async def _hold(self, ids: Sequence[str]) -> set[str]:
+        """Remember which vectors are wrong. Returns their documents."""
+        found = await self._vectors(ids) if ids else {}
+        for key, vector in found.items():
             bound = self._class(vector.tokens)
             count, wrong = self.widths.get(bound, (0, 0))
             self.widths[bound] = count + 1, wrong + self._is_wrong(vector)
             self.seen += 1
             if self._is_wrong(vector):
                 self._wrong[key] = vector
+        return {vector.doc for vector in found.values()}
 
     async def _vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """Stored vectors held against those of their texts, by chunk id; of what is there."""
@@ -144,7 +148,7 @@ class StoredVectors:
             row["_id"]: Vector(
                 doc=row["_source"]["metadata"]["doc_id"],
                 tokens=len(ids),
-                cosine=_cosine(row["_source"].get(names.vector, []), vector),
+                cosine=cosine_of(row["_source"].get(names.vector, []), vector),
             )
             for row, ids, vector in zip(rows, tokens, vectors, strict=True)
         }
@@ -179,6 +183,7 @@ class StoredVectors:
         return {hit["_id"]: len(ids) for hit, ids in zip(hits, tokens, strict=True)}
 
 
-def _cosine(stored: Sequence[float], again: np.ndarray[Any, Any]) -> float:
+def cosine_of(stored: Sequence[float] | np.ndarray[Any, Any], again: np.ndarray[Any, Any]) -> float:
+    """Of a stored vector to another one; `NO_VECTOR` where it has not its length."""
     found = np.asarray(stored, dtype=np.float32)
     return float(cosines(found, again)) if found.shape == again.shape else NO_VECTOR

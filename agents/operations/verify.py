@@ -5,6 +5,7 @@
 3. the topic's documents that no entry names
 4. the chunk index, ids only                chunks that no entry knows of
 5. a sample of the chunks, of all widths    embedded again; where one is wrong, all others of its width, too
+6. vectors of their documents, if any       held against the means of the chunks'; and every document without one
 
 What a pass finds suspicious is read again, realtime and of one moment, before it counts. Only records below the
 settled offsets count: what workers write meanwhile is newer, and left alone. Where chunks may be missing without
@@ -30,6 +31,7 @@ from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.document_vectors import DocumentVectors
 from agents.operations.groups import groups
 from agents.operations.judge import NOTES, OF_THE_CHUNKS, Judge, Seen
 from agents.operations.letters import pages
@@ -70,7 +72,8 @@ class Verified:
     `fed_by`: the group whose workers fill it; None: nobody's. `serving`: what readers see, where that is another index,
     with the group that fills it.
 
-    `widths`: of the embedded chunks, by tokens of their class at most: how many, and how many had a wrong vector.
+    `document_vectors`: documents whose own vector was held against the mean of their chunks'. `widths`: of the embedded
+    chunks, by tokens of their class at most: how many, and how many had a wrong vector.
     """
 
     index: str = ""
@@ -78,6 +81,7 @@ class Verified:
     deleted: int = 0
     chunks: int = 0
     vectors: int = 0
+    document_vectors: int = 0
     unsettled: int = 0
     held_back: int = 0
     not_compared: int = 0
@@ -147,6 +151,7 @@ class Verifier:
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
         self._vectors = StoredVectors(checked, assembly)
+        self._means = DocumentVectors(checked, assembly)
 
     async def run(self, result: Verified, report: Report, sample: int, *, whole: bool) -> None:
         """All passes. What was found is in `result`, and what to repair in the spool.
@@ -165,7 +170,9 @@ class Verifier:
             await self._check_chunks(result, report)
             await self._vectors.check(report, sample)
             result.vectors, result.widths = self._vectors.seen, self._vectors.widths
-            for doc in self._vectors.damaged:
+            await self._means.check(report, self._vectors.documents)
+            result.document_vectors = self._means.seen
+            for doc in self._vectors.damaged | self._means.damaged:
                 self._spool.suspect(doc)
             if whole and result.unsettled:
                 await self._catch_up(result, report)
@@ -186,6 +193,7 @@ class Verifier:
             done += len(part)
             report("looking again", done, self._spool.suspected)
         result.add(await self._vectors.still_wrong())
+        result.add(await self._means.still_wrong())
         await self._read_letters()
         for place in self._lost_letters:
             if not self._spool.has_letter(self._epochs.of(*place), place):
@@ -193,12 +201,12 @@ class Verifier:
 
     async def repair(self, repairer: Repairer, report: Report, *, accept_data_loss: bool) -> None:
         """Mend every suspect that is damaged. `accept_data_loss`: also by what is older, or by nothing."""
-        wrong_vectors, letters = self._vectors.damaged, set[tuple[int, Place]]()
+        wrong_vectors, letters = self._vectors.damaged | self._means.damaged, set[tuple[int, Place]]()
         await self._read_ends()
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
             found, known = await self.look(part), self._spool.known(list(part))
-            again, vectors = list[Place](), set[str]()
+            again, vectors, means = list[Place](), set[str](), set[str]()
             for doc, seen in found.items():
                 entry = self._judge.mine(seen.stored)
                 asked = self._judge.asked_for(doc, known[doc], seen)
@@ -208,8 +216,10 @@ class Verifier:
                 if asked and (kinds - {"orphan chunk"} or doc in wrong_vectors):
                     again.append(asked.place)
                 elif asked is None:
-                    vectors |= self._vectors.wrong_of(doc)
-                    vectors.update(finding.where for finding in findings if finding.kind == "wrong model")
+                    wrong = {finding.where for finding in findings if finding.kind == "wrong model"}
+                    wrong |= self._vectors.wrong_of(doc)
+                    vectors |= wrong
+                    means |= {doc} if wrong or doc in self._means.damaged else set()
                     if "deleted meanwhile" in kinds:
                         left = self._judge.deleted(doc, known[doc], seen)
                     elif kinds & OF_THE_CHUNKS:
@@ -224,6 +234,7 @@ class Verifier:
                     await self._stub(repairer, doc, asked, entry, seen)
             await repairer.documents(again)
             await self._vectors.mend(sorted(vectors))
+            await self._means.mend(sorted(means))
             done += len(part)
             report("repairing", done, self._spool.suspected)
         await repairer.letters(letters)
@@ -515,6 +526,7 @@ async def verify(
                     deleted=result.deleted,
                     chunks=result.chunks,
                     vectors=result.vectors,
+                    document_vectors=result.document_vectors,
                 )
                 await verifier.confirm(left, report)
             last = left or result

@@ -76,6 +76,7 @@ def _data(verified: Verified, limit: int) -> dict[str, Any]:
         "deleted": verified.deleted,
         "chunks": verified.chunks,
         "vectors": verified.vectors,
+        "document_vectors": verified.document_vectors,
         "widths": {str(width): dict(zip(("vectors", "wrong"), counts, strict=True)) for width, counts in widths},
         "unsettled": verified.unsettled,
         "held_back": verified.held_back,
