@@ -5,8 +5,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from models.cosines import cosines
 from models.embedder import Embedding
+from streams.errors import ModelChangedError
 from streams.split import TokenIds
+
+CANARY, NEEDED = "canary", 0.9999
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -17,6 +21,10 @@ class MemoryEmbedder:
 
     dims = 2
 
+    def __init__(self) -> None:
+        self.model = vector_of
+        """What makes a vector of a text; may become another one at any time."""
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode()) for text in texts]
 
@@ -24,8 +32,16 @@ class MemoryEmbedder:
         return [work(item) for item in items]
 
     async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
-        vectors = np.asarray([vector_of(bytes(ids).decode()) for ids in tokens], dtype=np.float32)
-        return Embedding(vectors=vectors.reshape(len(tokens), self.dims), runs=[])
+        vectors = np.asarray([self.model(bytes(ids).decode()) for ids in tokens], dtype=np.float32)
+        return Embedding(vectors=vectors.reshape(len(tokens), self.dims), runs=[], canary=await self.prove())
+
+    async def prove(self) -> float:
+        cosine = float(cosines(np.asarray(self.model(CANARY)), np.asarray(vector_of(CANARY))))
+        if cosine < NEEDED:
+            raise ModelChangedError(
+                f"the canary has another vector (cosine {cosine:.3f}): choose another model", cosine
+            )
+        return cosine
 
 
 def vector_of(text: str) -> tuple[float, ...]:

@@ -5,6 +5,7 @@
     ├── NoIndexError         1  there is no index yet, or none any more
     ├── ConfigError          2  wrong usage or settings: nothing was started
     └── RefusedError         3  would damage what is there (another model, another topic): nothing was touched
+        └── ModelChangedError   the model gives other vectors than it should: none of them was written
 
 A document that cannot be processed is not an error but a value: `streams.record.Rejected`.
 """
@@ -34,3 +35,11 @@ class RefusedError(PenstockError):
     """Going on could damage the index; the message names what differs and the command that resolves it."""
 
     exit_code = 3
+
+
+class ModelChangedError(RefusedError):
+    """The model, or the service behind it, gives other vectors than it should. `cosine`: of what it gave to that."""
+
+    def __init__(self, message: str, cosine: float) -> None:
+        super().__init__(message)
+        self.cosine = cosine

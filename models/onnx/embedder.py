@@ -3,28 +3,33 @@
     embed   shapes ─► runs, all queued at once ─► lanes take them as they become free ─► vectors in the order given
 
 Two calls of `embed` may be under way: the lanes go from the last runs of one straight to the first of the next.
+
+The lane that ends the last run of a call embeds the canary right behind it. If that has its vector, whatever has become
+of the model since, these runs were made before; if not, none of their vectors is returned.
 """
 
 import asyncio
-import json
+import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from models.cosines import AMONG_RUNS, cosines
 from models.cosines import GOLDEN as GOLDEN_COSINE
-from models.cosines import cosines
 from models.embedder import Embedding
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
 from models.onnx.choose import Constraints, Say, Verdict, choose
+from models.onnx.golden import Golden, read_golden
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
 from models.onnx.tokens import Tokens
-from streams.errors import RefusedError
+from streams.errors import ModelChangedError, PenstockError
+from streams.plan import Vectors
 from streams.shapes import Run, Shapes
 from streams.split import TokenIds
 
@@ -35,12 +40,24 @@ T = TypeVar("T")
 class OnnxEmbedder:
     """`Embedder` of an exported model. Made by `load_embedder`."""
 
-    def __init__(self, manifest: Manifest, tokens: Tokens, session: Session, shapes: Shapes, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokens: Tokens,
+        session: Session,
+        shapes: Shapes,
+        verdict: Verdict,
+        golden: Golden,
+    ) -> None:
         self.manifest = manifest
         self.tokens = tokens
         self.session = session
         self.shapes = shapes
         self.verdict = verdict
+        self.golden = golden
+        self._canary = golden.canary
+        self._first: Vectors | None = None
+        """The canary's vector when it was first embedded."""
         self._lane = threading.local()
         lanes = session.setup.lanes
         self._tokenizers = tokenizer_threads(session.setup, usable_cores())
@@ -70,28 +87,63 @@ class OnnxEmbedder:
             vectors=np.zeros((len(tokens), self.manifest.dims), dtype=np.float32),
             runs=self.shapes.plan([len(ids) for ids in tokens]),
         )
-        await asyncio.gather(*(self._run(run, tokens, made) for run in made.runs))
+        left = itertools.count(len(made.runs) - 1, -1)
+        await asyncio.gather(*(self._run(run, tokens, made, left) for run in made.runs))
         made.seconds = made.busy_s / self.session.setup.lanes
+        self._require(made.canary, AMONG_RUNS, "when it was loaded")
         return made
 
-    async def _run(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> None:
+    async def prove(self) -> float:
+        """Embed the golden texts on a lane, as when the model was loaded."""
+        try:
+            least = await asyncio.get_running_loop().run_in_executor(self._inferring, golden_cosine, self)
+        except MemoryError as exc:
+            raise PenstockError(f"there is no memory for the golden texts: {exc}") from exc
+        self._require(least, GOLDEN_COSINE, "at its export")
+        return least
+
+    def look(self) -> float:
+        """Cosine of the canary's vector to the first one that was looked at. Blocks: on a lane's own thread."""
+        try:
+            (vector,) = self.session.run([self._canary])
+        except MemoryError as exc:
+            raise PenstockError(f"there is no memory for a single short text: {exc}") from exc
+        if self._first is None:
+            self._first = vector
+        return float(cosines(vector, self._first))
+
+    def _require(self, cosine: float, bounds: Mapping[str, float], since: str) -> None:
+        """Raises ModelChangedError."""
+        setup, name = self.session.setup, self.manifest.name
+        if cosine < (needed := bounds[setup.precision]):
+            raise ModelChangedError(
+                f"model {name} on {setup} gives other vectors than {since} (least cosine {cosine:.5f}, needed "
+                f"{needed}), and none of them was written. Start again; where that is refused too, look with `penstock "
+                f"model verify {name}`, export it again, or choose another model.provider or model.precision",
+                cosine,
+            )
+
+    async def _run(self, run: Run, tokens: Sequence[TokenIds], made: Embedding, left: Iterator[int]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            seconds, idle_s, short = await loop.run_in_executor(
-                self._inferring, lambda: self._halving(run, tokens, made)
+            seconds, idle_s, short, behind_s = await loop.run_in_executor(
+                self._inferring, lambda: self._halving(run, tokens, made, left)
             )
         except BaseException:
             self.shapes.dropped(run)
             raise
-        made.busy_s += seconds
+        made.busy_s += seconds + behind_s
         made.idle_s += idle_s
         if short:
             self.shapes.failed(run)
         else:
             self.shapes.observe(run, seconds)
 
-    def _halving(self, run: Run, tokens: Sequence[TokenIds], made: Embedding) -> tuple[float, float, bool]:
-        """On a lane. Returns the seconds it took, those since the lane's last run, and whether memory was short."""
+    def _halving(
+        self, run: Run, tokens: Sequence[TokenIds], made: Embedding, left: Iterator[int]
+    ) -> tuple[float, float, bool, float]:
+        """On a lane. Returns the seconds it took, those since the lane's last run, whether memory was short, and those
+        of the canary. `left`: how many runs of the call have not ended when this one has."""
         begun = time.monotonic()
         idle_s = begun - getattr(self._lane, "ended", begun)
         waiting, short = [run.members], False
@@ -106,8 +158,11 @@ class OnnxEmbedder:
                     waiting += [members[half:], members[:half]]
                 else:
                     made.failed[members[0]] = str(exc)
+        ended = time.monotonic()
+        if next(left) == 0:  # one thread gets it: a step of an iterator in C is atomic
+            made.canary = self.look()
         self._lane.ended = time.monotonic()
-        return self._lane.ended - begun, idle_s, short
+        return ended - begun, idle_s, short, self._lane.ended - ended
 
     def embed_query(self, text: str) -> list[float]:
         """Vector of one search text, with the query prefix. Blocks."""
@@ -137,7 +192,7 @@ def load_embedder(
     """Read the manifest, verify every file, choose and prove the setup, warm up, compare the golden texts.
 
     Blocks for about a second, and for some twenty the first time on a machine. Raises PenstockError (no model, no
-    provider) or RefusedError (changed files, vectors that are not the exported model's).
+    provider), RefusedError (changed files) or ModelChangedError (vectors that are not the exported model's).
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
@@ -153,21 +208,20 @@ def load_embedder(
             )
     shapes = shapes or Shapes()
     shapes.bound(verdict.proof.most)
-    embedder = OnnxEmbedder(manifest, tokens, session, shapes, verdict)
-    least, needed = golden_cosine(embedder, folder / GOLDEN), GOLDEN_COSINE[verdict.setup.precision]
-    if least < needed:
-        raise RefusedError(
-            f"model {manifest.name} on {verdict.setup} gives other vectors than at its export (least cosine "
-            f"{least:.5f}, needed {needed}): export it again, or choose another model.provider or model.precision"
-        )
+    golden = read_golden(folder / GOLDEN, tokens.encode)
+    embedder = OnnxEmbedder(manifest, tokens, session, shapes, verdict, golden)
+    try:
+        embedder._require(golden_cosine(embedder), GOLDEN_COSINE, "at its export")
+        embedder.look()
+    except BaseException:
+        embedder.close()
+        raise
     return embedder
 
 
-def golden_cosine(embedder: OnnxEmbedder, golden: Path) -> float:
-    """Least cosine between the golden texts' vectors now and as stored. Also warms the session up."""
-    stored = json.loads(golden.read_text())
-    expected = np.asarray(stored["vectors"], dtype=np.float32)
-    found = embedder.session.embed(embedder.tokens.encode(stored["texts"]))
-    if found.shape != expected.shape:
+def golden_cosine(embedder: OnnxEmbedder) -> float:
+    """Least cosine between the golden texts' vectors now and as stored. Blocks; also warms the session up."""
+    found = embedder.session.embed(embedder.golden.texts)
+    if found.shape != embedder.golden.vectors.shape:
         return -1.0
-    return float(cosines(found, expected).min())
+    return float(cosines(found, embedder.golden.vectors).min())

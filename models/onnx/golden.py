@@ -1,5 +1,17 @@
-"""Texts whose vectors are stored at export and compared at every load: short, long, and outside English."""
+"""Texts whose vectors are stored at export and compared at every load, and while it runs: short, long, not English."""
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streams.plan import Vectors
+from streams.split import TokenIds
+
+CANARY_TOKENS = 16
+"""About as long as the one is that is embedded behind each batch: it costs a thousandth of a batch, and is no toy."""
 GOLDEN_TEXTS = (
     "Hello, world.",
     "offset",
@@ -18,3 +30,22 @@ GOLDEN_TEXTS = (
     "Exactly-once is a property of the state that a reader can see, not of the messages that were sent. " * 8,
     "SELECT id, title FROM documents WHERE updated_at > now() - interval '1 day' ORDER BY id;",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """`texts`: their tokens, as they are stored; `vectors`: float32 (texts, dims)."""
+
+    texts: Sequence[TokenIds]
+    vectors: Vectors
+
+    @property
+    def canary(self) -> TokenIds:
+        """The one that is embedded behind each batch."""
+        return min(self.texts, key=lambda ids: abs(len(ids) - CANARY_TOKENS))
+
+
+def read_golden(path: Path, encode: Callable[[Sequence[str]], Sequence[TokenIds]]) -> Golden:
+    """As stored beside a model, whose files were verified."""
+    stored = json.loads(path.read_text())
+    return Golden(texts=encode(stored["texts"]), vectors=np.asarray(stored["vectors"], dtype=np.float32))

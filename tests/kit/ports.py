@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from models.cosines import cosines
 from models.embedder import Embedder
 from streams.claim import Claim, Fingerprint
 from streams.epochs import History
+from streams.errors import ModelChangedError
 from streams.flags import NOTHING
 from streams.plan import ChunkWrite, Conflict, FieldNames, Written, chunk_hash, content_writes, stub_writes
 from streams.ports import Bounds, Chunks, Claims, DeadLetters, Entries, Log
@@ -125,8 +127,11 @@ async def holds_for_chunks(chunks: Chunks, names: FieldNames) -> None:
     assert list(await chunks.read([new.id])) == [key]
 
 
-async def holds_for_embedder(embedder: Embedder, least: float) -> None:
-    """Vectors in the order given, each whatever its neighbours are. `least`: cosine that equal texts have at least."""
+async def holds_for_embedder(embedder: Embedder, least: float, swap: Callable[[], None]) -> None:
+    """Vectors in the order given, each whatever its neighbours are; of another model none.
+
+    `least`: cosine that equal texts have at least. `swap`: puts another model in the place of this one.
+    """
     texts = [f"{'a penstock leads water ' * length}{length}" for length in (9, 0, 30, 1)]
     tokens = list(embedder.encode(texts))
     assert len({len(ids) for ids in tokens}) == len(texts), "of several widths"
@@ -141,6 +146,12 @@ async def holds_for_embedder(embedder: Embedder, least: float) -> None:
         distances = np.abs(made.vectors - alone).max(axis=1)
         assert int(distances.argmin()) == number, "that of no other text"
     assert (await embedder.embed([])).vectors.shape == (0, embedder.dims)
+    assert min(made.canary, await embedder.prove()) >= least
+    swap()
+    for asked in (embedder.embed(tokens), embedder.embed(tokens[:1]), embedder.prove()):
+        with pytest.raises(ModelChangedError) as caught:
+            await asked
+        assert caught.value.cosine < least
 
 
 AT = "2026-01-01T00:00:00.000Z"

@@ -1,10 +1,13 @@
 """Lanes, shortage of memory, and the choice of a setup: kept beside the model, never silent."""
 
 import asyncio
+import itertools
 import json
+import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +23,14 @@ from models.manifest import Manifest, read_manifest
 from models.onnx import choose as verdict_module
 from models.onnx.choose import Constraints, Verdict, choose, kept
 from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.golden import CANARY_TOKENS, Golden
 from models.onnx.proof import Proof
 from models.onnx.runtime import Setup
 from models.onnx.session import Session
 from models.onnx.setups import SETUPS
 from models.onnx.tokens import Tokens
 from streams.contract import differences
-from streams.errors import PenstockError
+from streams.errors import ModelChangedError, PenstockError
 from streams.shapes import Shapes
 from streams.split import TokenIds
 from tests.kit import ports
@@ -49,17 +53,81 @@ class SmallSession:
             raise MemoryError("Failed to allocate memory")
         return np.asarray([[len(ids), 1.0] for ids in batch], dtype=np.float32)
 
+    def embed(self, tokens: Sequence[TokenIds]) -> Any:
+        return np.vstack([self.run([ids]) for ids in tokens])
 
-def small(room: int, shapes: Shapes | None = None) -> OnnxEmbedder:
-    session, manifest = SmallSession(room), SimpleNamespace(dims=2)
-    verdict = Verdict(setup=SETUP, measured={})
-    return OnnxEmbedder(
-        cast(Manifest, manifest), cast(Tokens, None), cast(Session, session), shapes or Shapes(fixed=1024), verdict
+
+class SwappedSession(SmallSession):
+    """Another model from its `after`th run on; its runs take as long as they like."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(10**6)
+        self.after = after
+        self.runs = itertools.count()
+
+    def run(self, batch: Sequence[TokenIds]) -> Any:
+        right, number = super().run(batch), next(self.runs)
+        time.sleep(random.random() / 500)
+        return right if number < self.after else right[:, ::-1]
+
+
+def small(room: int, shapes: Shapes | None = None, session: SmallSession | None = None) -> OnnxEmbedder:
+    manifest = cast(Manifest, SimpleNamespace(dims=2, name="small"))
+    golden = Golden(
+        texts=[[1] * CANARY_TOKENS, [1] * 40], vectors=np.asarray([[CANARY_TOKENS, 1], [40, 1]], np.float32)
     )
+    used, verdict = cast(Session, session or SmallSession(room)), Verdict(setup=SETUP, measured={})
+    return OnnxEmbedder(manifest, cast(Tokens, None), used, shapes or Shapes(fixed=1024), verdict, golden)
 
 
-def test_the_real_one_keeps_what_is_said_of_the_port(embedder: OnnxEmbedder) -> None:
-    asyncio.run(ports.holds_for_embedder(embedder, IN_ONE_INDEX["float"]))
+def test_the_real_one_keeps_what_is_said_of_the_port(embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def swap() -> None:
+        real = embedder.session.run
+        monkeypatch.setattr(embedder.session, "run", lambda batch: real(batch)[:, ::-1])
+
+    asyncio.run(ports.holds_for_embedder(embedder, IN_ONE_INDEX["float"], swap))
+
+
+@pytest.mark.parametrize("after", range(1, 24))
+def test_no_vector_of_a_model_that_was_swapped_is_returned(after: int) -> None:
+    """At whichever run, though two lanes and two calls are at it."""
+    embedder = small(0, Shapes(fixed=64), SwappedSession(after))
+    embedder.look()
+    returned = list[float]()
+
+    async def call() -> None:
+        for _ in range(3):
+            returned.extend((await embedder.embed([[1] * 20] * 10)).vectors[:, 0])
+
+    async def both() -> None:
+        await asyncio.gather(call(), call(), return_exceptions=True)
+        with pytest.raises(ModelChangedError, match=r"small on cpu .* cosine 0\.\d+, needed 0\.9999") as caught:
+            await embedder.embed([[1] * 20] * 30)
+        assert caught.value.cosine < 0.5
+        with pytest.raises(ModelChangedError, match="at its export"):
+            await embedder.prove()
+
+    asyncio.run(both())
+    assert set(returned) <= {20}
+    embedder.close()
+
+
+def test_a_model_that_stays_what_it_is_is_proved_by_every_call(embedder: OnnxEmbedder) -> None:
+    async def calls() -> None:
+        for length in range(1, 60):
+            assert (await embedder.embed([[101, *range(2000, 2000 + length), 102]])).canary > 0.99999
+        assert await embedder.prove() > 0.999
+
+    asyncio.run(calls())
+
+
+def test_a_canary_without_memory_proves_nothing() -> None:
+    embedder = small(room=10)
+    with pytest.raises(PenstockError, match="no memory for a single short text"):
+        asyncio.run(embedder.embed([[1] * 8]))
+    with pytest.raises(PenstockError, match="no memory for the golden texts"):
+        asyncio.run(embedder.prove())
+    embedder.close()
 
 
 def test_a_run_out_of_memory_is_halved_and_its_size_not_tried_again() -> None:
@@ -87,7 +155,8 @@ def test_lanes_run_at_the_same_time() -> None:
     real = session.run
 
     def run(batch: Sequence[TokenIds]) -> Any:
-        session.together.wait()  # for the other lane
+        if len(batch) > 1:  # the canary is alone
+            session.together.wait()  # for the other lane
         return real(batch)
 
     session.run = run  # type: ignore[method-assign]

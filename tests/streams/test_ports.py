@@ -2,7 +2,7 @@
 
 import asyncio
 
-from models.memory import MemoryEmbedder
+from models.memory import MemoryEmbedder, vector_of
 from streams.memory import MemoryChunks, MemoryClaims, MemoryDeadLetters, MemoryEntries, MemoryLog
 from streams.plan import FieldNames
 from streams.record import Record
@@ -41,7 +41,12 @@ def test_entries() -> None:
 
 
 def test_embedder() -> None:
-    asyncio.run(ports.holds_for_embedder(MemoryEmbedder(), 0.99999))
+    embedder = MemoryEmbedder()
+
+    def swap() -> None:
+        embedder.model = lambda text: vector_of(text)[::-1]
+
+    asyncio.run(ports.holds_for_embedder(embedder, 0.9999, swap))
 
 
 def test_chunks() -> None:
