@@ -137,6 +137,26 @@ class Metrics:
             ["name", "sha256", "provider", "precision"],
             registry=r,
         )
+        # canary_cosine, model_changed: a worker that ends for them goes on showing them for some seconds first
+        self.canary_cosine = Gauge(
+            "penstock_canary_cosine",
+            "Least cosine of the texts that the model was last proved by to the vectors that they must have.",
+            ["model"],
+            registry=r,
+        )
+        self.model_changed = Gauge(
+            "penstock_model_changed",
+            "1 once the model gave other vectors than it should: nothing is written any more, and the worker ends.",
+            ["model"],
+            registry=r,
+        )
+        # statistic: centroid, spread, neighbours, identical; absent until there is a baseline and enough to compare
+        self.embedding_drift = Gauge(
+            "penstock_embedding_drift",
+            "How the vectors of late differ from the index's baseline, by statistic.",
+            ["model", "statistic"],
+            registry=r,
+        )
         # width: tokens of the widest run of a class; absent when every width is right
         self.shapes_refused = Gauge(
             "penstock_model_shapes_refused",

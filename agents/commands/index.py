@@ -1,4 +1,4 @@
-"""`penstock index create|list|status|duplicates|verify|vacuum|rebuild|epoch`; the swaps are in `generations`."""
+"""`penstock index create|list|status|duplicates|verify|vacuum|rebuild|baseline|epoch`; the swaps are in `generations`."""
 
 from typing import TYPE_CHECKING
 
@@ -177,6 +177,27 @@ def vacuum_command(before_ms: int, dry_run: bool, settings: "Settings", as_json:
     from agents.commands.run.index_vacuum import vacuum as run
 
     run(settings, before_ms, dry_run=dry_run, as_json=as_json)
+
+
+@index.command("baseline")
+@click.argument("name", metavar="[INDEX]", required=False)
+@click.option("--forget", is_flag=True, help="A new one is taken of what comes from now on.")
+@settings_option
+@json_option
+def baseline_command(name: str | None, forget: bool, settings: "Settings", as_json: bool) -> None:
+    """Show how the vectors of an index were spread at first: what `penstock_embedding_drift` is measured from.
+
+    Without INDEX of the one that serves. A worker takes the baseline once it has embedded 1,000 chunks, and all that
+    was in the topic at its start is settled; a rebuild takes it at its end.
+
+    With --forget it is forgotten: for when documents are others for good, and the drift is no fault.
+
+    \b
+    Example: penstock index baseline --forget
+    """
+    from agents.commands.run.index_baseline import baseline as run
+
+    run(settings, name, forget=forget, as_json=as_json)
 
 
 @index.command("list")

@@ -19,6 +19,7 @@ from agents.elastic.errors import EXISTS, kind_of, translated
 from agents.elastic.incarnation import CREATE, NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
     ALIAS_NOTE,
+    BASELINE_NOTE,
     BEFORE_NOTE,
     GROUP_NOTE,
     LOAD_NOTE,
@@ -159,9 +160,10 @@ class Index:
         )
         mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
-        # a registry that outlived its index says nothing of the shards of this one, nor one of a rebuild that did not
-        # come to its index
-        notes = {SHARDS_NOTE: None, UNVERIFIED_NOTE: None, REBUILD_NOTE: None, **(notes or {})}
+        # a registry that outlived its index says nothing of this one's shards and vectors, nor one of a rebuild that
+        # did not come to its index
+        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, BASELINE_NOTE)
+        notes = {**dict.fromkeys(gone), **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}

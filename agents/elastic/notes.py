@@ -21,6 +21,8 @@ BEFORE_NOTE = "penstock_before"
 """The index that served before this one was promoted."""
 REBUILD_NOTE = "penstock_rebuild"
 """From where a rebuild fills it, until that has ended."""
+BASELINE_NOTE = "penstock_baseline"
+"""How its vectors were spread at first: what drift is measured from."""
 LOG_NOTE = "penstock_log"
 """Which log it holds, where its contract was written before that was part of it."""
 

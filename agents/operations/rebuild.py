@@ -3,7 +3,7 @@
     1  the topic, from the start to its end             through the stages, claimed page by page
     2  open dead letters whose record the topic lost    written down again, or they would go with the serving index
     3  what the serving index has newer than all that   from the text there, at the records' own versions
-    4  the note that it is under way is taken away
+    4  the note that it is under way is taken away; how its vectors are spread is noted, as its baseline
 
 The third are documents that are older than the start, or whose record retention or compaction took; deleted ones too,
 whose tombstone is gone while an older record is still in the topic, or in a dead letter.
@@ -20,12 +20,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.clock import utc_now
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, half_rebuilt, settings_of
-from agents.elastic.notes import GROUP_NOTE, REBUILD_NOTE
+from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, ensure_topics, load_model
@@ -148,7 +149,9 @@ async def rebuild(
                     await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
                     await run.from_index(base, identity.chunk_index_uuid, ends, report)
                     await _require_unchanged(index, new, base, identity)
-            await index.note(new.index, **{REBUILD_NOTE: None})
+            profile = assembly.parts.moments.all
+            baseline = {BASELINE_NOTE: {**profile.to_note(), "taken_at": utc_now()}} if profile else {}
+            await index.note(new.index, **{REBUILD_NOTE: None, **baseline})
     result.seconds = round(time.monotonic() - began, 1)
     return result
 

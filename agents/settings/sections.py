@@ -198,6 +198,7 @@ class ModelSettings(Section):
     """Which exported model, and how it is run: unset or `auto`: what is fastest on this machine, measured once.
 
     `precision`: what an fp32 model is computed in. `threads`: cores that inference may use; unset: all usable ones.
+    `canary_s`: so often a running worker has the model embed all texts again whose vectors are known.
     """
 
     name: Name = "all-MiniLM-L6-v2"
@@ -205,6 +206,7 @@ class ModelSettings(Section):
     provider: Literal["auto", "cuda", "openvino", "cpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
+    canary_s: float = Field(60, ge=1, le=86_400)
 
 
 class BatchSettings(Section):

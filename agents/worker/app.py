@@ -48,11 +48,12 @@ from agents.worker.health import Admin
 from agents.worker.load_mode import end_when_filled
 from agents.worker.loop_watch import LoopWatch
 from agents.worker.membership import Membership
+from agents.worker.model_watch import ModelWatch
 from agents.worker.output import finish, never_wait
 from agents.worker.pipeline import EMBEDDING, Pipeline
-from agents.worker.startup import prepare
+from agents.worker.startup import SEEN_S, prepare
 from agents.worker.watchdog import Watchdog
-from streams.errors import PenstockError
+from streams.errors import ModelChangedError, PenstockError
 from streams.record import Record
 
 WATCH_EVERY_S = 2.0
@@ -135,6 +136,7 @@ class Running:
     pipeline: Pipeline
     incarnations: Incarnations
     watchdog: Watchdog
+    model_watch: ModelWatch
 
 
 class PenstockApp(faust.App):  # type: ignore[misc]
@@ -252,6 +254,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 incarnations=incarnations,
                 membership=Membership(settings, reader),
             ),
+            model_watch=ModelWatch(settings, checked, assembly, reader, pipeline),
         )
 
     async def _start_admin(self, running: Running) -> None:
@@ -277,6 +280,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         for stage in (
             *[running.pipeline.run_embedding] * EMBEDDING,
             running.pipeline.run_writing,
+            running.model_watch.run,
             self._watch,
             self._balance,
             self._watch_loop,
@@ -299,6 +303,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
         1. drain the stages  2. Faust stops consuming and commits  3. our own connections
         """
+        if self.running is not None and (changed := self.running.pipeline.changed):
+            self._crash(changed)  # if it has not yet: what is begun can't be finished
         if self.running is not None and not self.crashed:
             logger.info("draining: what is begun is finished, and nothing else is begun")
             self.drained = await self.running.pipeline.drain(
@@ -404,11 +410,17 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due))
 
     async def _supervised(self, stage: Any) -> None:
-        """The one supervisor: any error in a stage ends the process; the restart replays."""
+        """The one supervisor: any error in a stage ends the process; the restart replays.
+
+        One of the model some seconds later: its alert has to be scraped.
+        """
         try:
             await stage()
         except asyncio.CancelledError:
             raise
+        except ModelChangedError as exc:
+            await asyncio.sleep(SEEN_S)
+            await self.crash(exc)
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from agents.clock import Deadline
 from agents.indexing.stages import Parts, Stages
 from agents.worker.assignment import Assignment, Position
+from streams.errors import ModelChangedError
 from streams.protocol import Work
 from streams.record import Record
 from streams.size import made_bytes
@@ -89,6 +90,15 @@ class Pipeline:
     def progressed(self) -> float:
         """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
         return max(self._settled, self._stages.progressed)
+
+    @property
+    def changed(self) -> ModelChangedError | None:
+        """What is wrong with the model's vectors: nothing is written any more."""
+        return self._stages.changed
+
+    async def prove(self) -> None:
+        """Have the model prove itself. Raises ModelChangedError."""
+        await self._stages.prove()
 
     @property
     def waits(self) -> bool:

@@ -11,8 +11,11 @@ from agents.indexing.preflight import Checked, check_servers, load_model
 from agents.metrics import Metrics
 from agents.settings import Settings
 from agents.worker.health import Admin
-from streams.errors import AwayError
+from streams.errors import AwayError, ModelChangedError
 
+SEEN_S = 20.0
+"""That the model is not what it was is told for so long before the worker ends: Prometheus scrapes every 15 s
+(`ops/prometheus/prometheus.yml`)."""
 WAIT_MS = 500
 """The first wait for a server is half as long on average; later ones are up to 30 s."""
 
@@ -36,7 +39,15 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     )
     await admin.start()
     try:
-        embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
+        try:
+            embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
+        except ModelChangedError as exc:
+            reasons[:] = [str(exc)]
+            metrics.canary_cosine.labels(settings.model.name).set(exc.cosine)
+            metrics.model_changed.labels(settings.model.name).set(1)
+            logger.error("refusing to start", extra={"reason": str(exc)})
+            await asyncio.sleep(SEEN_S)
+            raise
         reasons[:] = ["Kafka and Elasticsearch are being asked"]
         try:
             attempt = 0

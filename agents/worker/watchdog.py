@@ -91,9 +91,10 @@ class Watchdog:
     def stalled(self) -> list[str]:
         """What stands still with lag while the targets answer: only a restart can help.
 
-        Elasticsearch being away is no stall, however long: the breaker says so, and the worker waits.
+        Elasticsearch being away is no stall, however long: the breaker says so, and the worker waits. Nor is a model
+        that changed: the worker is about to end for it.
         """
-        if self._elasticsearch_away:
+        if self._elasticsearch_away or self._pipeline.changed:
             return []
         limit, now = self._settings.lifecycle.stall_s, time.monotonic()
         if self._rebalance is not None:
@@ -116,6 +117,8 @@ class Watchdog:
             reasons.append("Elasticsearch does not answer, or refuses everything")
         if self._pipeline.waits:
             reasons.append("the schema registry does not answer")
+        if self._pipeline.changed:
+            reasons.append(str(self._pipeline.changed))
         return reasons
 
     @property

@@ -34,6 +34,9 @@ CONTRACT = {
     "penstock_rebalances": ("counter", set()),
     "penstock_model_info": ("gauge", {"name", "sha256", "provider", "precision"}),
     "penstock_model_shapes_refused": ("gauge", {"width"}),
+    "penstock_canary_cosine": ("gauge", {"model"}),
+    "penstock_model_changed": ("gauge", {"model"}),
+    "penstock_embedding_drift": ("gauge", {"model", "statistic"}),
     "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }

@@ -15,13 +15,18 @@ from agents.kafka.connection import connection
 from agents.kafka.reader import log_reader
 from agents.local.servers import free_port
 from agents.settings.environment import cache_dir
+from agents.sources.pydocs import real_texts
 from models.onnx.session import available_providers
 from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries
+from tests.stack.test_canary import SWAPPED
 from tests.stack.test_stores import watching as ingesting
 
 KILLS_SERVERS = True
 MODEL_SPEED = "fast"
+
+FEW_CHUNKS = "import streams.drift as drift\ndrift.ENOUGH, drift.ENOUGH_PAIRS, drift.HORIZON = 100, 20, 150"
+"""A change: so many are enough for a baseline, and to be held against it."""
 
 
 @pytest.mark.timeout(900)  # a dozen starts and stops, and the clocks of a real Prometheus
@@ -120,6 +125,16 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
         await fires("PenstockRecordsLost")
         assert await asyncio.to_thread(loses.terminate) == 0
 
+        await _drifts(world, watching, shown)
+        fired.add("PenstockEmbeddingsDrift")
+        swap = tmp_path / "swap"
+        swapped = world.start_worker({"PENSTOCK_MODEL__CANARY_S": "1"}, change=SWAPPED.format(swap=str(swap), after=0))
+        watching.scrape([swapped.admin_port])
+        await world.ready(swapped)
+        swap.touch()
+        await fires("PenstockModelChanged")
+        assert await swapped.ended() == 3
+
         folder = tmp_path / "docs"
         folder.mkdir()
         (folder / "good.md").write_text("# Good")
@@ -145,6 +160,36 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
     rest = {alert["alert"] for alert in alerts()} - fired
     assert rest <= ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
     assert set(queries()) - shown == set()
+
+
+async def _drifts(world: World, watching: Prometheus, shown: set[str]) -> None:
+    """Each statistic by its own cause."""
+
+    async def fires(*statistics: str) -> None:
+        async def check() -> bool:
+            return watching.firing("statistic", "PenstockEmbeddingsDrift") >= set(statistics)
+
+        await until(check)
+
+    worker = world.start_worker({"PENSTOCK_MODEL__CANARY_S": "1"}, change=FEW_CHUNKS)
+    watching.scrape([worker.admin_port])
+    await world.produce((f"usual-{i}".encode(), {"text": page}) for i, page in enumerate(real_texts(120)))
+    await world.settled(worker=worker)
+
+    async def has_baseline() -> bool:
+        return any(name.startswith("penstock_embedding_drift") for name in worker.metrics())
+
+    await until(has_baseline)
+    shown.update(_shown(watching))
+    assert watching.firing("statistic", "PenstockEmbeddingsDrift") == set()
+    login = "Sign in to continue. Your session has expired, or cookies are turned off in this browser. Request"
+    await world.produce((f"login-{i}".encode(), {"text": f"{login} {i}."}) for i in range(600))
+    await fires("centroid", "spread", "identical")
+    sentence = "The turbine turns the power of the water into rotation, and the generator turns that into current. "
+    await world.produce((f"again-{i}".encode(), {"text": f"{i} {sentence * 60}"}) for i in range(40))
+    await fires("neighbours")
+    shown.update(_shown(watching))
+    assert await asyncio.to_thread(worker.terminate) == 0
 
 
 def _shown(watching: Prometheus) -> set[str]:

@@ -1,5 +1,7 @@
 """At length: a text's vector does not depend on the batch that it is in, for every precision and provider here."""
 
+import asyncio
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,19 @@ from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from models.cosines import AMONG_RUNS, TO_FP32, cosines
 from models.export.exporter import PrecisionName, ensure_model
-from models.manifest import TOKENIZER, read_manifest
+from models.manifest import GOLDEN, TOKENIZER, read_manifest
+from models.onnx.choose import Verdict
+from models.onnx.embedder import OnnxEmbedder
+from models.onnx.golden import read_golden
 from models.onnx.proof import prove
 from models.onnx.reference import reference_of, singly
 from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
 from models.onnx.session import Session, available_providers
 from models.onnx.tokens import Tokens
+from streams.shapes import Shapes
 from tests.conftest import MODEL
 
+CANARIES = 1000
 MODELS: dict[str, PrecisionName] = {MODEL: "fp32", f"{MODEL}-fp16": "fp16", f"{MODEL}-int8": "int8"}
 
 
@@ -39,16 +46,7 @@ def setups() -> Iterator[tuple[str, Setup]]:
 @pytest.mark.parametrize(("name", "setup"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in setups()])
 def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary: dict[str, Any]) -> None:
     """400 runs of all widths, rows and mixtures by a setup that is used: proved, and not out."""
-    folder = cache_dir() / "models" / name
-    ensure_model(
-        str(bundled_model()),
-        name=name,
-        models=folder.parent,
-        cache=cache_dir(),
-        say=print,
-        precision=MODELS[name],
-        texts=real_texts() if MODELS[name] != "fp32" else (),
-    )
+    folder = exported(name)
     manifest = read_manifest(folder)
     session, reference = Session(folder, manifest, setup), reference_of(folder, manifest, usable_cores())
     if out := prove(session, reference).out:
@@ -68,6 +66,61 @@ def test_a_vector_does_not_depend_on_its_batch(name: str, setup: Setup, summary:
     least["to fp32"] = float(cosines(singly(session, reference.texts), reference.vectors).min())
     assert least["to fp32"] >= TO_FP32[setup.precision]
     summary[f"least cosines, {name} on {setup}"] = least
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "setup"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in setups()])
+def test_no_canary_is_a_false_alarm(name: str, setup: Setup, summary: dict[str, Any]) -> None:
+    """1,000 of them behind batches of all widths, two calls at a time; and all golden texts a hundred times."""
+    embedder = embedder_of(name, setup)
+    texts, rng, least = (
+        pool(exported(name), embedder.manifest.max_tokens),
+        random.Random(7),
+        {"canary": 1.0, "all": 1.0},
+    )
+
+    async def calls() -> None:
+        for number in range(CANARIES // 2):
+            made = await embedder.embed(rng.choices(texts, k=rng.randint(1, 4)))
+            least["canary"] = min(least["canary"], made.canary)
+            if number % 10 == 0:
+                least["all"] = min(least["all"], await embedder.prove())
+
+    async def both() -> None:
+        await asyncio.gather(calls(), calls())
+
+    asyncio.run(both())
+    embedder.close()
+    summary[f"least cosines of {CANARIES} canaries, {name} on {setup}"] = least
+
+
+def embedder_of(name: str, setup: Setup) -> OnnxEmbedder:
+    """In this very setup; skips the test where that is not used."""
+    folder = exported(name)
+    manifest, tokens = read_manifest(folder), Tokens(folder / TOKENIZER)
+    session = Session(folder, manifest, setup)
+    proof = prove(session, reference_of(folder, manifest, usable_cores()))
+    if proof.out:
+        pytest.skip(f"{setup} is not used here: {proof.out}")
+    verdict, golden = Verdict(setup=setup, measured={}, proof=proof), read_golden(folder / GOLDEN, tokens.encode)
+    embedder = OnnxEmbedder(manifest, tokens, session, Shapes(), verdict, golden)
+    embedder.look()
+    return embedder
+
+
+def exported(name: str) -> Path:
+    """Folder of one of `MODELS`."""
+    folder = cache_dir() / "models" / name
+    ensure_model(
+        str(bundled_model()),
+        name=name,
+        models=folder.parent,
+        cache=cache_dir(),
+        say=print,
+        precision=MODELS[name],
+        texts=real_texts() if MODELS[name] != "fp32" else (),
+    )
+    return folder
 
 
 def pool(folder: Path, limit: int) -> list[Any]:

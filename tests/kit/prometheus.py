@@ -119,9 +119,10 @@ class Prometheus:
         found: list[Any] = self._get("query", {"query": expression})["result"]
         return found
 
-    def firing(self) -> set[str]:
-        """Names of the alerts that fire now."""
-        return {alert["labels"]["alertname"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"}
+    def firing(self, label: str = "alertname", name: str = "") -> set[str]:
+        """Names of the alerts that fire now; or what another label of the one of this name says."""
+        labels = [alert["labels"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"]
+        return {one[label] for one in labels if name in ("", one["alertname"])}
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> Any:
         query = urllib.parse.urlencode(parameters or {})

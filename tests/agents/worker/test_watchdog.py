@@ -49,7 +49,7 @@ def made(*, elasticsearch: bool, found: PenstockError | None = None) -> Watchdog
     """Of a worker without partitions; `elasticsearch`: whether it answers."""
     parts: dict[str, Any] = {
         "assignment": SimpleNamespace(snapshot=list),
-        "pipeline": SimpleNamespace(progressed=0.0),
+        "pipeline": SimpleNamespace(progressed=0.0, changed=None),
         "requests": SimpleNamespace(closed=elasticsearch),
         "incarnations": Incarnations(found),
         "membership": Membership(Settings(), cast(Any, SimpleNamespace(group_members=no_members, is_gone=still_there))),

@@ -1,0 +1,90 @@
+"""Whether the model still is what it was, and its vectors like those that the index began with; while a worker runs.
+
+    every model.canary_s   all golden texts are embedded again        another vector ─► nothing is written, exit 3
+                           the vectors of late, against the baseline  gauges, for alerts
+
+The baseline is kept in the index. The first worker that has seen enough notes it, once all that was in the topic at its
+start is settled: a first fill comes in the order of its sources, and half of it is like none of the others.
+"""
+
+import asyncio
+import logging
+
+from agents.clock import utc_now
+from agents.elastic.errors import translated
+from agents.elastic.index import Index
+from agents.elastic.notes import BASELINE_NOTE
+from agents.indexing.assembly import Assembly
+from agents.indexing.preflight import Checked
+from agents.kafka.lag import partition_rows
+from agents.kafka.reader import LogReader
+from agents.settings import Settings
+from agents.worker.pipeline import Pipeline
+from streams.drift import Profile, drift, from_note
+from streams.errors import PenstockError
+
+logger = logging.getLogger(__name__)
+
+
+class ModelWatch:
+    """Of one worker."""
+
+    def __init__(
+        self, settings: Settings, checked: Checked, assembly: Assembly, reader: LogReader, pipeline: Pipeline
+    ) -> None:
+        self._settings = settings
+        self._checked = checked
+        self._parts = assembly.parts
+        self._index = Index(assembly.client, settings)
+        self._reader = reader
+        self._pipeline = pipeline
+        self._goal: dict[int, int] = {}
+        """The topic's ends at the first look, by partition."""
+
+    async def run(self) -> None:
+        """Until cancelled. Raises ModelChangedError where the model gives other vectors than it should."""
+        while True:
+            await self._pipeline.prove()
+            await self.compare()
+            await asyncio.sleep(self._settings.model.canary_s)
+
+    async def compare(self) -> None:
+        """Show the drift, where there is a baseline, and enough vectors; else note one. Twice is harmless.
+
+        Kafka and Elasticsearch being away is others' business.
+        """
+        moments = self._parts.moments
+        try:
+            with translated(self._settings.elasticsearch.url):
+                baseline = await self._baseline()
+        except PenstockError as exc:
+            logger.debug("the baseline could not be looked at", extra={"reason": str(exc)})
+            return
+        if baseline:
+            moments.restart()  # where somebody has it forgotten, the next one is of what comes then
+        now = moments.recent
+        gauge, model = self._parts.metrics.embedding_drift, self._parts.target.model
+        if baseline and now:
+            for statistic, value in drift(baseline, now).items():
+                gauge.labels(model, statistic).set(value)
+        else:
+            gauge.clear()
+
+    async def _baseline(self) -> Profile | None:
+        name = self._checked.identity.index
+        note = (await self._index.notes(name)).get(BASELINE_NOTE)
+        kept = from_note(note, self._checked.embedder.dims) if note else None
+        if kept or not await self._is_filled():
+            return kept
+        if (made := self._parts.moments.all) is None:
+            return None
+        await self._index.note(name, **{BASELINE_NOTE: {**made.to_note(), "taken_at": utc_now()}})
+        logger.info("how vectors are spread is kept as the baseline", extra={"index": name, "chunks": made.chunks})
+        return made
+
+    async def _is_filled(self) -> bool:
+        """Whether all that was in the topic at the first look is settled, in all partitions."""
+        sink = self._checked.identity.sink
+        rows = await partition_rows(self._reader, self._settings, self._checked.partitions, sink)
+        self._goal = self._goal or {row["partition"]: row["end_offset"] for row in rows}
+        return all(row["settled_offset"] >= self._goal[row["partition"]] for row in rows)
