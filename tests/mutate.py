@@ -33,6 +33,59 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "the canary is not looked at",
+        "models/onnx/embedder.py",
+        '        self._require(made.canary, AMONG_RUNS, "when it was loaded")\n',
+        "",
+        "test_a_model_that_is_swapped_under_load_writes_nothing_any_more",
+    ),
+    Mutation(
+        "the canary is embedded by the lane that ends the first run",
+        "models/onnx/embedder.py",
+        "if next(left) == 0:",
+        "if next(left) == len(made.runs) - 1:",
+        "test_no_vector_of_a_model_that_was_swapped_is_returned",
+    ),
+    Mutation(
+        "a worker proves its model with its batches alone",
+        "agents/worker/model_watch.py",
+        "            await self._pipeline.prove()\n",
+        "",
+        "test_an_idle_worker_notices",
+    ),
+    Mutation(
+        "what waits to be written is written though the model proved wrong",
+        "agents/indexing/stages.py",
+        """        parts = self._parts
+        if self.changed:
+            raise self.changed
+""",
+        "        parts = self._parts\n",
+        "test_a_batch_that_waits_to_be_written_is_not",
+    ),
+    Mutation(
+        "verify looks at no vector of a document",
+        "agents/operations/verify.py",
+        "            await self._means.check(report, self._vectors.documents)\n",
+        "",
+        "test_damage_is_found_and_mended_from_the_topic",
+    ),
+    Mutation(
+        "documents without a vector are found by the sample alone",
+        "agents/operations/document_vectors.py",
+        """            found |= {hit["_source"]["metadata"]["doc_id"] for hit in hits}
+""",
+        "            del hits\n",
+        "test_damage_is_found_and_mended_from_the_topic",
+    ),
+    Mutation(
+        "the mean stays what it was when a chunk is embedded again",
+        "agents/operations/verify.py",
+        "            await self._means.mend(sorted(means))\n",
+        "",
+        "test_damage_is_found_and_mended_from_the_topic",
+    ),
+    Mutation(
         "what is on its way to the topic counts in no lag",
         "agents/sources/http/admission.py",
         "self.max_lag - self.lag) - unseen - taken",

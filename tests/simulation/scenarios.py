@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agents.elastic.chunks import ChunkIndex
@@ -14,14 +15,17 @@ from agents.operations import repair
 from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
+from models.embedder import Embedding
+from models.memory import MemoryEmbedder
 from streams import contract, plan, protocol, registry
+from streams.document_vector import document_vector
 from streams.epochs import Epochs
 from streams.ledger import Admission, Ledger
 from streams.memory import MemoryLog
 from streams.ports import Next
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
-from tests.simulation.world import Scenario, SimulatedStore, World
+from tests.simulation.world import Scenario, SimulatedEmbedder, SimulatedStore, World
 
 FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
 WINDOWS = (1, 2, 3)
@@ -129,6 +133,7 @@ RANDOM = {
     ),
     "holes in the log": replace(LIFE, holes=frozenset({0, 3, 6})),
     "retention overtakes": replace(LIFE, holes=frozenset({3}), faults={**FAULTS, "retention": 2}),
+    "the model is swapped": replace(LIFE, faults={"crash": 1, "lost": 1, "order": 1, "rebalance": 1, "swap": 2}),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
@@ -415,6 +420,29 @@ def _letters_of_any_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(world, "placed", lambda letter, _: letter)
 
 
+def _vectors_unproved(patch: pytest.MonkeyPatch) -> None:
+    async def prove(_: Any) -> float:
+        return 1.0
+
+    patch.setattr(MemoryEmbedder, "prove", prove)
+
+
+def _proved_beforehand(patch: pytest.MonkeyPatch) -> None:
+    real = MemoryEmbedder.prove
+
+    async def embed(self: SimulatedEmbedder, tokens: Any) -> Embedding:
+        await self.process.step("canary", lambda: (None, None))
+        cosine = await real(self)
+        rows = [await self.one(bytes(ids).decode()) for ids in tokens]
+        return Embedding(vectors=np.asarray(rows, dtype=np.float32), runs=[], canary=cosine)
+
+    patch.setattr(SimulatedEmbedder, "embed", embed)
+
+
+def _mean_of_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "document_vector", lambda vectors, tokens: document_vector(vectors[:1], tokens[:1]))
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -443,5 +471,8 @@ MUTATIONS = [
     Mutation("the log's identity", "topic and claims are replaced, and nobody says so", _any_log),
     Mutation("versions beyond the log's end", "a shorter log, and no topic ids", _versions_beyond_the_log),
     Mutation("a letter belongs to an index", "letters of an index that was made anew", _letters_of_any_index),
+    Mutation("vectors are proved", "the model is swapped", _vectors_unproved),
+    Mutation("vectors are proved behind the last of them", "the model is swapped", _proved_beforehand),
+    Mutation("a document's vector is of all its chunks", "life of two documents", _mean_of_the_first_chunk),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -12,6 +12,7 @@ from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import orjson
 
 from agents.clock import Deadline
@@ -26,11 +27,13 @@ from agents.metrics import Metrics
 from agents.operations import repair
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
+from models.embedder import Embedding
 from models.memory import MemoryEmbedder, vector_of
 from streams import contract
 from streams.batch_size import BatchSize
 from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
+from streams.document_vector import FIELD, document_vector
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.examine import row_of
@@ -42,13 +45,13 @@ from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
 from streams.salvage import what_is_left
-from streams.split import SplitRules
+from streams.split import SplitRules, TokenIds
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
 from tests.simulation.explore import Choices
 from tests.simulation.loop import SimulatedLoop, Step
 
 TOPIC = "t"
-NAMES = FieldNames()
+NAMES = FieldNames(document=FIELD)
 RULES = SplitRules(max_chars=1000, overlap_chars=0, max_tokens=10**6)
 METRICS = Metrics()
 BUDGET = Budget(10**9)
@@ -79,7 +82,7 @@ class Scenario:
     anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
     """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew:
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew, swap:
     `World`."""
     epoch: int = 0
     """Of the index at the beginning."""
@@ -203,6 +206,8 @@ class World:
             if worker.alive and steps:
                 if self.left.get("crash"):
                     yield None, f"kill -9 {worker.name}", lambda worker=worker: self.crash(worker)  # type: ignore[misc]
+                if self.left.get("swap") and isinstance(worker, Worker):
+                    yield None, f"the model of {worker.name} is swapped", lambda worker=worker: self.swap(worker)  # type: ignore[misc]
                 if self.left.get("rebalance") and worker.assigned:
                     yield None, f"rebalance {worker.name}", lambda worker=worker: self.rebalance(worker)  # type: ignore[misc]
         if any(not timer.cancelled() for timer in self.loop.timers):
@@ -321,6 +326,12 @@ class World:
         """The partition is revoked and assigned again, to the same process."""
         self.left["rebalance"] -= 1
         worker.spawn(worker.reassign())
+
+    def swap(self, worker: "Process") -> None:
+        """From here on the model of this worker is another one, and nobody says so."""
+        self.left["swap"] -= 1
+        worker.embedder.model = swapped
+        worker.history = hash((worker.history, "swapped"))
 
     def redrive(self, offset: int) -> None:
         """Somebody replays a dead letter."""
@@ -533,7 +544,8 @@ class World:
     # what must be true
 
     def check_documents(self) -> None:
-        """Done means: exactly these chunks, always. No chunk's version goes back."""
+        """Done means: exactly these chunks, always, and the document's own vector their mean. No chunk's version goes
+        back."""
         held: dict[str, list[tuple[int, Row]]] = {key: [] for key in self.keys}
         for key, row in self.chunks.rows.items():
             best = self.newest.get(key, 0)
@@ -544,6 +556,8 @@ class World:
             self.newest[key] = row.version
             if not row.source["penstock"]["stub"]:
                 self.written[key, row.version] = row.source
+                if "swap" in self.scenario.faults and tuple(row.source["vector"]) != vector_of(row.source["text"]):
+                    self.fail(f"chunk {key} has a vector of another model")
             doc, _, number = key.rpartition("#")
             held[doc].append((int(number), row))
         for key in self.keys:
@@ -560,9 +574,12 @@ class World:
             if self.accepted.get(key, (0,))[0] == entry.version:
                 texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
-            wanted = {number: (text, vector_of(text)) for number, text in enumerate(texts)}
+            wanted = {
+                number: (text, vector_of(text), None if number else mean_of(tuple(texts)))
+                for number, text in enumerate(texts)
+            }
             found = {
-                number: (source["text"], tuple(source["vector"]))
+                number: (source["text"], tuple(source["vector"]), _tuple(source.get(FIELD)))
                 for number, source in ((number, row.source) for number, row in held[key])
                 if source is not None and not source["penstock"]["stub"]
                 if key not in self.loose or number < len(texts)
@@ -738,6 +755,7 @@ class Process:
         self.rebalances = 0
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
+        self.embedder = SimulatedEmbedder(self)
 
     def make_parts(self) -> Parts:
         """The real adapters over the simulated server, with what a process reads of the index at its start."""
@@ -747,7 +765,7 @@ class Process:
         unverified = self.world.scenario.unverified
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, unverified=unverified)
         return Parts(
-            embedder=MemoryEmbedder(),
+            embedder=self.embedder,
             epochs=self.world.epochs,
             rules=RULES,
             target=target,
@@ -779,6 +797,27 @@ class Process:
         if self.alive:
             self.world.pending.append(Step(self.name, label, run, future))
         return future
+
+
+class SimulatedEmbedder(MemoryEmbedder):
+    """The model of a process. Where it may be swapped, each text is a step, and so is the canary behind them."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.process = process
+
+    async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
+        if "swap" not in self.process.world.scenario.faults:
+            return await super().embed(tokens)
+        rows = [await self.one(bytes(ids).decode()) for ids in tokens]
+        await self.process.step("canary", lambda: (None, self.model is vector_of))
+        return Embedding(vectors=np.asarray(rows, dtype=np.float32), runs=[], canary=await self.prove())
+
+    async def one(self, text: str) -> Any:
+        def run() -> tuple[Any, Any]:
+            return (vector := self.model(text)), vector
+
+        return await self.process.step(f"embed {text}", run)
 
 
 class SimulatedStore:
@@ -1050,8 +1089,23 @@ def _partition(records: Sequence[tuple[str, tuple[str, ...] | None]], holes: fro
 
 def _stored(source: dict[str, Any]) -> dict[str, Any]:
     """As the server keeps it: vectors are lists."""
-    vector = source.get("vector")
-    return {**source, "vector": [float(x) for x in vector]} if vector is not None else source
+    return {**source, **{name: [float(x) for x in source[name]] for name in ("vector", FIELD) if name in source}}
+
+
+def _tuple(vector: Iterable[float] | None) -> tuple[float, ...] | None:
+    return None if vector is None else tuple(map(float, vector))
+
+
+@cache
+def mean_of(texts: tuple[str, ...]) -> tuple[float, ...] | None:
+    """A document's own vector: a token is a byte."""
+    vectors = np.asarray([vector_of(text) for text in texts], dtype=np.float32)
+    return _tuple(document_vector(vectors, [len(text.encode()) for text in texts]))
+
+
+def swapped(text: str) -> tuple[float, ...]:
+    """What another model gives."""
+    return vector_of(text)[::-1]
 
 
 def _text(source: dict[str, Any] | None) -> str | None:
