@@ -1,6 +1,5 @@
 """Time as a parameter: monotonic seconds for durations, aware UTC for timestamps."""
 
-import random
 import time
 from datetime import UTC, datetime
 
@@ -38,11 +37,3 @@ def age_s(timestamp_ms: int, now_ms: float | None = None) -> float | None:
     """
     age_ms = (time.time() * 1000 if now_ms is None else now_ms) - timestamp_ms
     return max(0.0, age_ms / 1000) if timestamp_ms >= 0 and age_ms > -DAY_MS else None
-
-
-def full_jitter_s(attempt: int, first_s: float, cap_s: float) -> float:
-    """Seconds to back off: uniform between 0 and first × 2^attempt, at most the cap.
-
-    M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-    """
-    return random.uniform(0, min(cap_s, first_s * 2.0 ** min(attempt, 20)))  # noqa: S311 - not a secret

@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.settings import Settings
 from models.manifest import TOKENIZER, Manifest
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams import document_vector
 from streams.contract import Described
 from streams.plan import FieldNames

@@ -19,7 +19,7 @@ from agents.commands import main
 from agents.worker.pipeline import Pipeline
 from bench import sampling
 from models.onnx.session import Session
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 
 IDS = np.ones(8, dtype=np.int32)
 

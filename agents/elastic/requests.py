@@ -10,10 +10,10 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, TransportError
 from elasticsearch.helpers import async_scan
 
-from agents.clock import full_jitter_s
 from agents.elastic.errors import kind_of, passes
 from agents.metrics import Metrics
 from agents.settings.sections import DeliverySettings
+from streams.backoff import full_jitter_s
 from streams.breaker import Breaker
 from streams.errors import PenstockError
 

@@ -11,7 +11,7 @@ from agents.kafka.reader import LogReader, log_reader
 from agents.schemas.form import form_of
 from agents.settings import Settings
 from models.manifest import TOKENIZER, read_manifest
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.errors import PenstockError
 from streams.flags import Flag
 from streams.form import Form

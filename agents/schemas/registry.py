@@ -17,9 +17,10 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from agents.clock import Deadline, full_jitter_s
+from agents.clock import Deadline
 from agents.metrics import Metrics
 from agents.settings.sections import SchemaRegistrySettings
+from streams.backoff import full_jitter_s
 from streams.errors import AwayError, PenstockError
 from streams.values import Reader
 

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.cosines import cosines
+from models.golden import GOLDEN_TEXTS
 from models.manifest import (
     FORMAT,
     GOLDEN,
@@ -43,11 +44,10 @@ from models.manifest import (
     write_manifest,
 )
 from models.onnx.embedder import OnnxEmbedder, load_embedder
-from models.onnx.golden import GOLDEN_TEXTS
 from models.onnx.reference import Reference, singly, texts_of_all_widths, write_reference
 from models.onnx.runtime import PROVIDERS, Setup, usable_cores
 from models.onnx.session import Session, available_providers
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.errors import ConfigError, PenstockError, RefusedError
 from streams.plan import Vectors
 from streams.runs import plan_runs

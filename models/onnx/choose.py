@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.golden import GOLDEN_TEXTS
 from models.manifest import ONNX, TOKENIZER, Manifest
-from models.onnx.golden import GOLDEN_TEXTS
 from models.onnx.proof import Proof, prove
 from models.onnx.reference import Reference, reference_of
 from models.onnx.runtime import (
@@ -35,7 +35,7 @@ from models.onnx.runtime import (
 )
 from models.onnx.session import Session, available_providers
 from models.onnx.setups import SETUPS, Kept
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.errors import PenstockError, RefusedError
 from streams.split import TokenIds
 

@@ -24,10 +24,10 @@ from models.cosines import GOLDEN as GOLDEN_COSINE
 from models.embedder import Embedding
 from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
 from models.onnx.choose import Constraints, Say, Verdict, choose
-from models.onnx.golden import Golden, read_golden
+from models.golden import Golden, read_golden
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.errors import ModelChangedError, PenstockError
 from streams.plan import Vectors
 from streams.shapes import Run, Shapes

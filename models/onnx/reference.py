@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.golden import GOLDEN_TEXTS
 from models.manifest import REFERENCE, TOKENIZER, Manifest
-from models.onnx.golden import GOLDEN_TEXTS
 from models.onnx.runtime import Setup
 from models.onnx.session import Session
-from models.onnx.tokens import Tokens
 from models.onnx.widths import bounds_up_to, classes
+from models.tokens import Tokens
 from streams.errors import RefusedError
 from streams.plan import Vectors
 from streams.split import TokenIds

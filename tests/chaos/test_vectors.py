@@ -18,12 +18,12 @@ from models.export.exporter import PrecisionName, ensure_model
 from models.manifest import GOLDEN, TOKENIZER, read_manifest
 from models.onnx.choose import Verdict
 from models.onnx.embedder import OnnxEmbedder
-from models.onnx.golden import read_golden
+from models.golden import read_golden
 from models.onnx.proof import prove
 from models.onnx.reference import reference_of, singly
 from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, usable_cores
 from models.onnx.session import Session, available_providers
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.shapes import Shapes
 from tests.conftest import MODEL
 

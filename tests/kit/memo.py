@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from agents import configured
 from agents.settings.environment import cache_dir
 from models import manifest
-from models.onnx import tokens as tokens_module
+from models import tokens as tokens_module
 from streams.probe import probe as _probe
 from streams.probe import probe_quality as _probe_quality
 from streams.split import Encode, SplitRules

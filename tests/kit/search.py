@@ -26,7 +26,7 @@ from agents.elastic.client import connect
 from agents.kafka.batches import text_of
 from agents.operations.status import read_status
 from models.manifest import Manifest, read_manifest
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
 from streams.examine import WHERE, Finding, Place, examine_all, expected_of
 from streams.ids import entry_id

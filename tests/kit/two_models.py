@@ -11,7 +11,7 @@ from models.manifest import GOLDEN, ONNX, read_manifest, sha256_file, write_mani
 from models.onnx.choose import Constraints, choose
 from models.onnx.embedder import load_embedder
 from models.onnx.session import Session
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from tests.kit.harness import World
 
 SECOND = "second"

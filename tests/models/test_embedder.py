@@ -23,12 +23,12 @@ from models.manifest import Manifest, read_manifest
 from models.onnx import choose as verdict_module
 from models.onnx.choose import Constraints, Verdict, choose, kept
 from models.onnx.embedder import OnnxEmbedder, load_embedder
-from models.onnx.golden import CANARY_TOKENS, Golden
+from models.golden import CANARY_TOKENS, Golden
 from models.onnx.proof import Proof
 from models.onnx.runtime import Setup
 from models.onnx.session import Session
 from models.onnx.setups import SETUPS
-from models.onnx.tokens import Tokens
+from models.tokens import Tokens
 from streams.contract import differences
 from streams.errors import ModelChangedError, PenstockError
 from streams.shapes import Shapes

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agents.clock import full_jitter_s
+from streams.backoff import full_jitter_s
 
 SHARD_BYTES_S = 2_000_000
 """That may be read of a shard, by all who do."""

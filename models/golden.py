@@ -1,4 +1,5 @@
-"""Texts whose vectors are stored at export and compared at every load, and while it runs: short, long, not English."""
+"""Texts whose vectors are stored with a model and compared with it at every load, and while it runs: short, long, not
+English."""
 
 import json
 from collections.abc import Callable, Sequence
