@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 from agents.settings import Settings
-from models.manifest import TOKENIZER, Manifest
-from models.tokens import Tokens
+from models.manifest import AnyManifest
+from models.tokens import tokens_of
 from streams import document_vector
 from streams.contract import Described
 from streams.plan import FieldNames
@@ -40,7 +40,7 @@ def field_names(settings: Settings) -> FieldNames:
     )
 
 
-def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
+def split_rules(settings: Settings, manifest: AnyManifest) -> SplitRules:
     """Configured splitting, within the model's limit."""
     return SplitRules(
         max_chars=settings.split.max_chars,
@@ -49,13 +49,13 @@ def split_rules(settings: Settings, manifest: Manifest) -> SplitRules:
     )
 
 
-def contract_of(settings: Settings, manifest: Manifest, topic: Described) -> dict[str, Any]:
+def contract_of(settings: Settings, manifest: AnyManifest, topic: Described) -> dict[str, Any]:
     """What these settings and this model would write. `topic`: as it is now. `cuts` begin empty: epoch 0.
 
     Reads the tokenizer: some 50 ms. Raises RefusedError when that cannot be read.
     """
     names = field_names(settings)
-    tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
+    tokens = tokens_of(settings.model_folder, manifest)
     return {
         "format": FORMAT,
         "model": manifest.contract(),

@@ -11,6 +11,7 @@ LABELS = {
     "session_seconds": ("busy", "idle"),
     "dead_letters": ("decode", "split", "quality", "registry", "embed", "index"),
     "quality_flags": FLAGS,
+    "service_requests": ("answered", "refused", "limited", "wrong", "failed"),
 }
 """Counters with one label, and all its values: they are there, as 0, from the start."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -112,11 +113,11 @@ class Metrics:
             registry=r,
         )
         self.paused = Gauge("penstock_paused", "1 while fetching is paused: over budget, or breaker open.", registry=r)
-        # breaker_state: target elasticsearch; 0 closed, 1 half open, 2 open
+        # breaker_state: target elasticsearch, schema_registry or service; 0 closed, 1 half open, 2 open
         self.breaker_state = Gauge(
             "penstock_breaker_state", "0 closed, 1 half open, 2 open, by target.", ["target"], registry=r
         )
-        # retries: target elasticsearch, reason the HTTP status or the exception
+        # retries: target elasticsearch or service, reason the HTTP status or the exception
         self.retries = Counter(
             "penstock_retries_total", "Retries, by target and reason.", ["target", "reason"], registry=r
         )
@@ -162,6 +163,29 @@ class Metrics:
             "penstock_model_shapes_refused",
             "1 for each width of runs that this machine computes wrongly; texts of that width are padded past it.",
             ["width"],
+            registry=r,
+        )
+        # limited: 429, or 402; wrong: 200 with something that cannot be used; failed: 5xx, or no answer
+        self.service_requests = Counter(
+            "penstock_service_requests_total",
+            "Requests to the embedding service, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
+        self.service_tokens = Counter(
+            "penstock_service_tokens_total",
+            "Tokens that the embedding service counted in what it answered.",
+            registry=r,
+        )
+        self.service_seconds = Histogram(
+            "penstock_service_request_seconds",
+            "One request to the embedding service, seconds.",
+            registry=r,
+            buckets=_SECONDS,
+        )
+        self.service_wait = Gauge(
+            "penstock_service_wait_seconds",
+            "How long the embedding service asked to wait for its quota, seconds; 0 when it answers.",
             registry=r,
         )
         self.worker_info = Gauge(

@@ -13,9 +13,10 @@ rows, whatever else is in it. fp32 on other hardware differs by about 1e-6. Cali
 that it was tried on, and 0.74 to 0.97 where a kernel is wrong (ADR 11)."""
 AMONG_RUNS = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.995}
 """Of one text in two runs of one session, whatever else is in them."""
-GOLDEN = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99}
-"""Of the golden texts to their stored vectors: int8 kernels differ between processors."""
-IN_ONE_INDEX = {"float": 0.999, "int8": 0.995}
+GOLDEN = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99, "service": 0.99}
+"""Of the golden texts to their stored vectors: int8 kernels differ between processors, and nobody knows what a service
+computes in, today and on its next machine."""
+IN_ONE_INDEX = {"float": 0.999, "int8": 0.995, "service": 0.99}
 """Of a stored vector to that of its text now, by the precision in the index's contract: `float` may hold fp32, bf16 and
 fp16 vectors side by side."""
 

@@ -20,6 +20,8 @@ class MemoryEmbedder:
     """`Embedder`: a token is a byte, and a vector a function of the text, so that a wrong one shows."""
 
     dims = 2
+    progressed = 0.0
+    waits = None
 
     def __init__(self) -> None:
         self.model = vector_of

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from streams.control import SAME_MODEL, agreement_of
 from streams.plan import FieldNames
 from streams.record import MAX_ID_CHARS
 
@@ -39,12 +40,16 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
 
     Cuts, the id and the libraries' versions belong to the index alone, and a model's name is only a name. A probe is
     compared where both have one, and where nothing else says why it must differ. The log has a check of its own.
+    Controls of one service's model are alike, not equal.
     """
     left, right = _flat(index), _flat(worker)
     named = sorted(left.keys() | right.keys())
     names = [name for name in named if left.get(name) != right.get(name) and name not in IGNORED]
+    names = [name for name in names if name != CONTROL or _agreement(left, right) < SAME_MODEL]
     rows = [
-        f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
+        f"{name}: {_control(left, right)}"
+        if name == CONTROL
+        else f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
         for name in names
         if not name.startswith(("probe.", "libraries."))
     ]
@@ -56,6 +61,21 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
         if name in _LIBRARIES and left.get(name) and right.get(name)
         if not (split_otherwise and name in ("probe.chunks", "probe.tokens"))
     ]
+
+
+CONTROL = "model.control"
+
+
+def _agreement(left: dict[str, Any], right: dict[str, Any]) -> float:
+    """Cosine between the controls of two contracts that are flat."""
+    return agreement_of(left.get(CONTROL, ""), right.get(CONTROL, ""))
+
+
+def _control(left: dict[str, Any], right: dict[str, Any]) -> str:
+    """What differs, without the vectors themselves."""
+    if CONTROL in left and CONTROL in right:
+        return f"one text has another vector (cosine {_agreement(left, right):.3f}): the service's model was changed"
+    return f"index {'a' if CONTROL in left else 'no'} service's, worker {'a' if CONTROL in right else 'no'} service's"
 
 
 _LIBRARIES = {

@@ -38,18 +38,20 @@ CLEARLY = 1.01
 class Run:
     """Texts that go through the model together: indices into the lengths given, longest first.
 
-    `width`: tokens of the longest; `tokens`: of all, without padding; `budget`: what the run was filled up to.
+    `width`: tokens of the longest; `tokens`: of all, without padding; `budget`: what the run was filled up to;
+    `padded`: whether the others are filled up to the longest.
     """
 
     members: list[int]
     width: int
     tokens: int
     budget: int
+    padded: bool = True
 
     @property
     def padding(self) -> int:
         """Tokens that are computed for nothing."""
-        return self.width * len(self.members) - self.tokens
+        return self.width * len(self.members) - self.tokens if self.padded else 0
 
 
 class _Class:

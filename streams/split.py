@@ -6,7 +6,7 @@ split again by tokens. No token is ever truncated.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Any
@@ -20,8 +20,10 @@ from streams.sections import NOWHERE, Place, place_of, ranges
 from streams.spans import spans
 
 TokenIds = Sequence[int] | NDArray[np.int32]
-Encode = Callable[[Sequence[str]], Sequence[TokenIds]]
-"""Token ids of each text, the model's special tokens and prefix included, nothing cut off."""
+Input = Sized
+"""What a model is given of a text, prefix included and nothing cut off: its token ids, or, where it is a service, the
+text. As long as that has tokens, special ones included."""
+Encode = Callable[[Sequence[str]], Sequence[Input]]
 
 
 Chunks = list["Chunk"] | Rejected
@@ -63,11 +65,11 @@ class SplitRules:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """One piece of a document. `start` and `end` are character offsets with `document[start:end] == text`;
-    both are None for a chunk that the producer split off. `place`: in which sections that is. `ids`: its tokens, as the
-    model gets them."""
+    both are None for a chunk that the producer split off. `place`: in which sections that is. `ids`: what the model is
+    given of it."""
 
     text: str
-    ids: TokenIds = field(repr=False, compare=False)
+    ids: Input = field(repr=False, compare=False)
     start: int | None
     end: int | None
     place: Place = NOWHERE
@@ -148,7 +150,7 @@ def _split(text: str, rules: SplitRules, encode: Encode) -> Iterator[Chunk]:
             yield from _split_by_tokens(start, piece, ids, rules.max_tokens, encode)
 
 
-def _split_by_tokens(start: int, text: str, ids: TokenIds, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
+def _split_by_tokens(start: int, text: str, ids: Input, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
     if text.isascii() and len(text.split()) == 1:
         yield from _split_evenly(start, text, ids, max_tokens, encode)  # base64 and its like have no better bounds
         return
@@ -160,7 +162,7 @@ def _split_by_tokens(start: int, text: str, ids: TokenIds, max_tokens: int, enco
             yield from _split_evenly(start + inner, piece, ids, max_tokens, encode)
 
 
-def _split_evenly(start: int, text: str, ids: TokenIds, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
+def _split_evenly(start: int, text: str, ids: Input, max_tokens: int, encode: Encode) -> Iterator[Chunk]:
     """Parts of one length, and again those that are still too long: a part may have more tokens than it had inside."""
     if len(text) == 1:
         raise EncodeError(f"one character has {len(ids)} tokens, the model takes {max_tokens}")
@@ -181,7 +183,7 @@ def _count(text: str, max_tokens: int, encode: Encode) -> int:
     return count if count > max_tokens or len(head) == len(text) else len(encode([text])[0])
 
 
-def _encoded(pieces: Iterable[tuple[int, str]], encode: Encode) -> Iterator[tuple[int, str, TokenIds]]:
+def _encoded(pieces: Iterable[tuple[int, str]], encode: Encode) -> Iterator[tuple[int, str, Input]]:
     """With their tokens, so many at a time: what a tokenizer returns takes far more memory than the tokens."""
     waiting = iter(pieces)
     while part := list(islice(waiting, ENCODED_AT_ONCE)):
@@ -189,7 +191,7 @@ def _encoded(pieces: Iterable[tuple[int, str]], encode: Encode) -> Iterator[tupl
             yield start, piece, ids
 
 
-def _chunk(start: int, text: str, ids: TokenIds) -> Chunk:
+def _chunk(start: int, text: str, ids: Input) -> Chunk:
     return Chunk(text=text, ids=ids, start=start, end=start + len(text), metadata={})
 
 

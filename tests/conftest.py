@@ -50,6 +50,7 @@ LONG = (
     "test_web",
     "test_serve",
     "test_source_letters",
+    "test_services",
     "test_verify",
     "test_simulation",
 )

@@ -28,7 +28,7 @@ COMMANDS = {
         "index": "Create and inspect the vector index.",
         "ingest": "Publish documents to the source topic: what changed since the last time, or is sent over HTTP.",
         "local": "A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK.",
-        "model": "Export, list and verify embedding models.",
+        "model": "Export, add, list and verify embedding models.",
         "search": "Show the chunks nearest to TEXT, in the index that serves and with its model.",
         "status": "Show the lag by partition, the index, the model and the workers; needs no running worker.",
         "worker": "Read, embed and index until stopped.",

@@ -14,7 +14,7 @@ from agents.elastic.errors import kind_of, passes
 from agents.metrics import Metrics
 from agents.settings.sections import DeliverySettings
 from streams.backoff import full_jitter_s
-from streams.breaker import Breaker
+from streams.breaker import Breaker, State
 from streams.errors import PenstockError
 
 BACKOFF_CAP_S = 30.0
@@ -26,7 +26,7 @@ SILENT_S = 1.0
 """How long to leave it alone after a request that it did not answer at all."""
 PAGE = 500
 """Rows of a scan that are handled together."""
-STATES = {"closed": 0, "half_open": 1, "open": 2}
+STATES: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from agents.elastic.requests import Requests
 from agents.elastic.store import Store
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
+from agents.indexing.embedders import batch_size
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Parts
 from agents.kafka.dead_letters import DeadLetterTopic
@@ -75,6 +76,7 @@ async def assemble(
                 budget=budget or Budget(settings.batch.max_inflight_bytes),
                 metrics=metrics,
                 fail_points=points,
+                batch=batch_size(checked.embedder),
                 form=form_of(settings, metrics),
                 reject=settings.quality.reject,
             )

@@ -9,22 +9,20 @@ from agents.elastic.client import connect
 from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
+from agents.indexing.embedders import load_model
 from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import read_claims, too_many_rejected
 from agents.kafka.dead_letters import BROKERS_TIME, DEAD_LETTER_CONFIG, LEAST_BYTES, make_dead_letter_topic
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
-from agents.settings.environment import cache_dir
-from models.manifest import read_manifest
-from models.onnx.choose import Constraints
-from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.embedder import Model
+from models.manifest import manifest_of
 from streams.claim import Claim, history_known
 from streams.contract import Described
 from streams.dead_letter import Home
 from streams.epochs import History, begin_epoch, to_contract
 from streams.errors import AwayError, PenstockError, RefusedError
 from streams.generations import Generation
-from streams.shapes import START, Shapes
 from streams.share import Share
 
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000", **BROKERS_TIME}
@@ -41,7 +39,7 @@ KEEPING = ("cleanup.policy", "retention.ms")
 class Checked:
     """What the checks found."""
 
-    embedder: OnnxEmbedder
+    embedder: Model
     topic: Described
     identity: IndexIdentity
     unverified: bool = False
@@ -65,25 +63,6 @@ class Checked:
         return replace(self.identity.home(settings.source.group), log=self.topic.log)
 
 
-def wanted_setup(settings: Settings) -> Constraints:
-    """How the model should be run."""
-    model = settings.model
-    return Constraints(provider=model.provider, precision=model.precision, threads=model.threads, cache=cache_dir())
-
-
-def load_model(settings: Settings) -> OnnxEmbedder:
-    """The configured model, verified and warm. Blocks for about a second, the first time on a machine for twenty."""
-    batch = settings.batch
-    return load_embedder(
-        settings.model_folder,
-        wanted=wanted_setup(settings),
-        shapes=Shapes(longest_run_s=batch.linger_ms / 1000, most=batch.max_tokens)
-        if batch.adaptive
-        else Shapes(fixed=batch.max_tokens or START),
-        say=logger.info,
-    )
-
-
 async def check(settings: Settings, *, any_log: bool = False) -> Checked:
     """All checks, in order; makes the changelog and dead-letter topics when they are missing.
 
@@ -99,8 +78,13 @@ async def check(settings: Settings, *, any_log: bool = False) -> Checked:
         raise
 
 
-async def check_servers(settings: Settings, embedder: OnnxEmbedder, *, any_log: bool = False) -> Checked:
-    """The checks that need Kafka and Elasticsearch. Raises AwayError while one of them does not answer."""
+async def check_servers(settings: Settings, embedder: Model, *, any_log: bool = False) -> Checked:
+    """The checks that need Kafka, Elasticsearch and the embedding service, if it is one.
+
+    Raises AwayError while one of them does not answer.
+    """
+    if not embedder.proved:
+        await embedder.prove()
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic = await reader.require_topic(settings.source.topic)
         claims, index = await read_claims(reader, settings), Index(client, settings)
@@ -133,7 +117,7 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
     `load`: in load mode, see `agents.worker.load_mode`. `beside`: a further one when there is one with another
     contract.
     """
-    manifest = read_manifest(settings.model_folder)
+    manifest = manifest_of(settings.model_folder)
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic, index = await reader.require_topic(settings.source.topic), Index(client, settings)
         await require_own_group(reader, index, settings.source.topic, topic.log)

@@ -24,7 +24,7 @@ from streams.protocol import Target, Work, begin, begun, finish, reuse, write
 from streams.quality import judged, refusal
 from streams.record import TOO_LARGE, Record, Rejected
 from streams.size import room
-from streams.split import SplitRules, TokenIds, chunk_document
+from streams.split import Input, SplitRules, chunk_document
 
 LARGEST_SHARE = 1 / 4
 """Of the budget, that one record may take."""
@@ -100,7 +100,7 @@ class Stages:
             work.chunks, work.verdict = chunks, verdict
         return work
 
-    def _encode(self, texts: Sequence[str]) -> Sequence[TokenIds]:
+    def _encode(self, texts: Sequence[str]) -> Sequence[Input]:
         ids = self._parts.embedder.encode(texts)
         self._progress()
         return ids
@@ -175,8 +175,8 @@ class Stages:
         for place, (work, number) in enumerate(rows):
             if work.vectors is not None:
                 work.vectors[number] = made.vectors[place]
-            if place in made.failed:
-                work.reject("embed", "OutOfMemory", f"chunk {number} alone does not fit: {made.failed[place]}")
+            if failure := made.failed.get(place):
+                work.reject("embed", failure.error, f"chunk {number} {failure.reason}")
         metrics.embedded.inc(len(rows))
         metrics.batch_size.observe(len(rows))
         metrics.session_seconds.labels("busy").inc(made.busy_s)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.elastic.client import Client
-from agents.indexing.preflight import load_model
+from agents.indexing.embedders import load_model
 from agents.operations.search import embed_query, search, with_model_of
 from agents.progress import Report
 from agents.settings import Settings
-from models.onnx.embedder import OnnxEmbedder
+from models.embedder import Model
 from streams.agreement import Agreements, agreement, summary
 from streams.errors import ConfigError
 from streams.generations import Generation
@@ -41,7 +41,7 @@ async def compare(
     first, second = generations
     by_chunk = _cuts(first) == _cuts(second)
     chosen = [with_model_of(settings, one) for one in generations]
-    embedders: dict[str, OnnxEmbedder] = {}
+    embedders: dict[str, Model] = {}
     try:
         for own in chosen:
             if own.model.name not in embedders:
@@ -50,7 +50,7 @@ async def compare(
         for number, query in enumerate(queries, 1):
             found = []
             for own, generation in zip(chosen, generations, strict=True):
-                vector = embed_query(embedders[own.model.name], query)
+                vector = await embed_query(embedders[own.model.name], query)
                 found.append(_ids(await search(client, own, generation, vector, k), by_chunk=by_chunk))
             rows.append(agreement(query, *found))
             report("canary queries", number, len(queries))

@@ -29,7 +29,8 @@ from agents.elastic.index import Index, half_rebuilt, settings_of
 from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
-from agents.indexing.preflight import Checked, ensure_topics, load_model
+from agents.indexing.embedders import load_model
+from agents.indexing.preflight import Checked, ensure_topics
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
@@ -107,6 +108,8 @@ async def rebuild(
     """
     began, result = time.monotonic(), Rebuilt()
     with closing(load_model(settings)) as embedder, translated(settings.elasticsearch.url, "; run it again to go on"):
+        if not embedder.proved:
+            await embedder.prove()
         async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
             index = Index(client, settings)
             topic = await reader.require_topic(settings.source.topic)

@@ -1,13 +1,13 @@
 """Search an index with the model that it was filled with."""
 
-from typing import Any
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.settings import Settings, with_model
-from models.manifest import read_manifest
-from models.onnx.embedder import OnnxEmbedder
+from models.embedder import Model
+from models.manifest import manifest_of
 from streams.contract import differences
 from streams.document_vector import FIELD
 from streams.errors import ConfigError, PenstockError, RefusedError
@@ -29,7 +29,7 @@ def with_model_of(settings: Settings, generation: Generation) -> Settings:
     for name in dict.fromkeys((settings.model.name, wanted["name"])):
         chosen = with_model(settings, name)
         try:
-            here = read_manifest(chosen.model_folder).contract()
+            here = manifest_of(chosen.model_folder).contract()
         except PenstockError:
             if name == wanted["name"]:
                 raise
@@ -42,10 +42,10 @@ def with_model_of(settings: Settings, generation: Generation) -> Settings:
     )
 
 
-def embed_query(embedder: OnnxEmbedder, text: str) -> list[float]:
-    """The vector of a question. Raises ConfigError when it has too many tokens."""
+async def embed_query(embedder: Model, text: str) -> list[float]:
+    """The vector of a question. Raises ConfigError when it has too many tokens, and as `Model.embed_query`."""
     try:
-        return embedder.embed_query(text)
+        return await embedder.embed_query(text)
     except ValueError as exc:
         raise ConfigError(f"the search text is too long: {exc}") from exc
 

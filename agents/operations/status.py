@@ -8,14 +8,15 @@ from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.indexing.preflight import require_few_rejected, wanted_setup
+from agents.indexing.embedders import wanted_setup
+from agents.indexing.preflight import require_few_rejected
 from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import listed, read_letters
 from agents.settings import Settings
-from models.manifest import read_manifest
-from models.onnx.choose import kept
+from models.api.wire import shown_url
+from models.manifest import ServiceManifest, manifest_of
 from streams.contract import Described
 from streams.errors import NoIndexError, PenstockError, RefusedError
 
@@ -74,7 +75,12 @@ async def _dead_letters(reader: LogReader, settings: Settings, identity: IndexId
 def _setup(settings: Settings) -> str | None:
     """How a worker runs the model on this machine; None before that was measured here."""
     try:
-        verdict = kept(settings.model_folder, read_manifest(settings.model_folder), wanted_setup(settings))
+        manifest = manifest_of(settings.model_folder)
+        if isinstance(manifest, ServiceManifest):
+            return f"{manifest.model} at {shown_url(manifest.url)}"
+        from models.onnx.choose import kept
+
+        verdict = kept(settings.model_folder, manifest, wanted_setup(settings))
     except PenstockError:
         return None
     return str(verdict.setup) if verdict else None
@@ -114,7 +120,7 @@ async def identity_or_problem(
 ) -> tuple[IndexIdentity | None, PenstockError | None]:
     """The index that these settings write into, or why there is none."""
     try:
-        manifest = read_manifest(settings.model_folder)
+        manifest = manifest_of(settings.model_folder)
         async with connect(settings.elasticsearch) as client:
             return await Index(client, settings).identify(contract_of(settings, manifest, topic)), None
     except PenstockError as exc:

@@ -10,8 +10,8 @@ from agents.configured import split_rules
 from agents.kafka.reader import LogReader, log_reader
 from agents.schemas.form import form_of
 from agents.settings import Settings
-from models.manifest import TOKENIZER, read_manifest
-from models.tokens import Tokens
+from models.manifest import manifest_of
+from models.tokens import tokens_of
 from streams.errors import PenstockError
 from streams.flags import Flag
 from streams.form import Form
@@ -77,9 +77,9 @@ class _Splitter:
     """The chunks that a document has, with a model's tokenizer."""
 
     def __init__(self, settings: Settings) -> None:
-        manifest = read_manifest(settings.model_folder)
+        manifest = manifest_of(settings.model_folder)
         self._rules = split_rules(settings, manifest)
-        self._tokens = Tokens(settings.model_folder / TOKENIZER, prefix=manifest.document_prefix)
+        self._tokens = tokens_of(settings.model_folder, manifest)
         self._reject = settings.quality.reject
 
     def add(self, tried: Tried, document: Document) -> Tried:

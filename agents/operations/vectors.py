@@ -17,7 +17,7 @@ from models.cosines import IN_ONE_INDEX, cosines
 from models.onnx.widths import bounds_up_to
 from streams.examine import Finding, evenly
 from streams.plan import ChunkWrite
-from streams.split import TokenIds
+from streams.split import Input
 
 STUB, OURS = {"term": {"penstock.stub": True}}, {"exists": {"field": "penstock.chunk_hash"}}
 ALIVE = {"bool": {"filter": OURS, "must_not": STUB}}
@@ -27,7 +27,7 @@ OF_OTHERS = {"bool": {"must_not": [OURS, STUB]}}
 POOL, MOST = 8, 10_000
 """The sample is taken from so many times as many chunks, at random, and at most so many: rare widths are in it."""
 NO_VECTOR = -1.0
-"""Its cosine."""
+"""Its cosine; also of a text that is longer than the model takes, which is not ours, and nor is its vector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,15 @@ class StoredVectors:
     async def mend(self, ids: Sequence[str]) -> None:
         """Embed these chunks again as they are, in their places: for when no record has their text. Twice is harmless.
 
-        A text that does not fit the device alone stays as it was.
+        A text that the model does not take stays as it was.
         """
         target, embedder = self._assembly.parts.target, self._assembly.parts.embedder
         for start in range(0, len(ids), PAGE):
             rows = await self._assembly.store.get(self._checked.identity.write_alias, ids[start : start + PAGE])
             rows = [row for row in rows if target.names.text in row.get("_source", {})]
-            made = await embedder.embed(await self._inputs([row["_source"][target.names.text] for row in rows]))
+            inputs = await self._inputs([row["_source"][target.names.text] for row in rows])
+            rows = [row for row, one in zip(rows, inputs, strict=True) if self._is_taken(one)]
+            made = await embedder.embed([one for one in inputs if self._is_taken(one)])
             writes = []
             for place, (row, vector) in enumerate(zip(rows, made.vectors, strict=True)):
                 own = {**row["_source"]["penstock"], "model": target.model, "indexed_at": utc_now()}
@@ -95,6 +97,8 @@ class StoredVectors:
         return findings
 
     def _what(self, vector: Vector) -> str:
+        if vector.tokens > (limit := self._limit):
+            return f"its text has {vector.tokens} tokens, and the model takes {limit}"
         if vector.cosine == NO_VECTOR:
             return "there is none, or it has not the model's length"
         return f"not its text's: cosine {vector.cosine:.3f}, needed {self._needed}, at {vector.tokens} tokens"
@@ -116,8 +120,8 @@ class StoredVectors:
         names = self._assembly.parts.target.names
         passed = 0
         async for hits, total in scan(self._assembly.client, self._checked.identity.index, ALIVE, [names.text]):
-            tokens = await self._tokens([hit["_source"][names.text] for hit in hits])
-            found = [hit["_id"] for hit, ids in zip(hits, tokens, strict=True) if self._class(len(ids)) in classes]
+            inputs = await self._inputs([hit["_source"][names.text] for hit in hits])
+            found = [hit["_id"] for hit, one in zip(hits, inputs, strict=True) if self._class(len(one)) in classes]
             await self._hold([key for key in found if key not in seen])
             passed += len(hits)
             report("embedding all chunks of the widths that are wrong", passed, total)
@@ -142,23 +146,28 @@ class StoredVectors:
         alias = self._checked.identity.write_alias
         found = await self._assembly.store.get(alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
-        tokens = await self._inputs([row["_source"][names.text] for row in rows])
-        vectors = (await parts.embedder.embed(tokens)).vectors
+        inputs = await self._inputs([row["_source"][names.text] for row in rows])
+        vectors = iter((await parts.embedder.embed([one for one in inputs if self._is_taken(one)])).vectors)
         return {
             row["_id"]: Vector(
                 doc=row["_source"]["metadata"]["doc_id"],
-                tokens=len(ids),
-                cosine=cosine_of(row["_source"].get(names.vector, []), vector),
+                tokens=len(one),
+                cosine=cosine_of(row["_source"].get(names.vector, []), next(vectors))
+                if self._is_taken(one)
+                else NO_VECTOR,
             )
-            for row, ids, vector in zip(rows, tokens, vectors, strict=True)
+            for row, one in zip(rows, inputs, strict=True)
         }
 
-    async def _inputs(self, texts: Sequence[str]) -> list[TokenIds]:
-        """What the model is given; a text that is longer than it takes is not ours, and nor is its vector."""
-        limit = self._checked.embedder.manifest.max_tokens
-        return [ids[:limit] for ids in await self._tokens(texts)]
+    @property
+    def _limit(self) -> int:
+        return self._checked.embedder.manifest.max_tokens
 
-    async def _tokens(self, texts: Sequence[str]) -> list[TokenIds]:
+    def _is_taken(self, text: Input) -> bool:
+        return len(text) <= self._limit
+
+    async def _inputs(self, texts: Sequence[str]) -> list[Input]:
+        """What the model is given of them."""
         embedder = self._assembly.parts.embedder
         return await embedder.on_tokenizers(lambda text: embedder.encode([text])[0], texts)
 
@@ -179,8 +188,8 @@ class StoredVectors:
             index=self._checked.identity.index, query=query, size=min(size, MOST), source={"includes": [text]}
         )
         hits = answer["hits"]["hits"]
-        tokens = await self._tokens([hit["_source"][text] for hit in hits])
-        return {hit["_id"]: len(ids) for hit, ids in zip(hits, tokens, strict=True)}
+        inputs = await self._inputs([hit["_source"][text] for hit in hits])
+        return {hit["_id"]: len(one) for hit, one in zip(hits, inputs, strict=True)}
 
 
 def cosine_of(stored: Sequence[float] | np.ndarray[Any, Any], again: np.ndarray[Any, Any]) -> float:

@@ -22,6 +22,7 @@ from agents.settings.sections import (
     LogSettings,
     ModelSettings,
     QualitySettings,
+    ServiceSettings,
     SourceSettings,
     SplitSettings,
 )
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     split: SplitSettings = SplitSettings()
     quality: QualitySettings = QualitySettings()
     model: ModelSettings = Field(default_factory=ModelSettings)
+    service: ServiceSettings = ServiceSettings()
     batch: BatchSettings = BatchSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     delivery: DeliverySettings = DeliverySettings()

@@ -209,6 +209,24 @@ class ModelSettings(Section):
     canary_s: float = Field(60, ge=1, le=86_400)
 
 
+class ServiceSettings(Section):
+    """How the service of a model that was added with `penstock model add` is reached, and what it may be asked.
+
+    `key_file`: holds its key. `ca_certs`: whom to trust, unset: whom the system trusts. `requests_per_minute`,
+    `tokens_per_minute`: of all workers together; unset: no limit but the service's own. `max_concurrent`: requests of a
+    worker at a time; `max_texts`, `max_tokens`: of one request; `timeout_s`: for its answer.
+    """
+
+    key_file: Path | None = None
+    ca_certs: Path | None = None
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    max_concurrent: int = Field(4, ge=1, le=256)
+    max_texts: int = Field(32, ge=2, le=8192)
+    max_tokens: int = Field(8192, ge=16)
+    timeout_s: float = Field(60, gt=0, le=3600)
+
+
 class BatchSettings(Section):
     """`linger_ms`: wait for a fuller window, and the longest that a run of the model should take.
 

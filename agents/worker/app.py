@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -267,11 +267,9 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         )
         await admin.start()
         self._open.push_async_callback(admin.stop)
-        manifest, setup = self.checked.embedder.manifest, self.checked.embedder.session.setup
-        self.metrics.model_info.labels(
-            manifest.name, manifest.files["model.onnx"], setup.provider, setup.precision
-        ).set(1)
-        for width in self.checked.embedder.verdict.proof.refused:
+        name, told = self.checked.embedder.manifest.name, self.checked.embedder.told()
+        self.metrics.model_info.labels(name, told.sha256, told.provider, told.precision).set(1)
+        for width in told.refused_widths:
             self.metrics.shapes_refused.labels(str(width)).set(1)
         source = self.settings.source
         self.metrics.worker_info.labels(source.group, source.topic, self.checked.identity.index).set(1)
@@ -293,8 +291,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 "topic": self.settings.source.topic,
                 "index": self.checked.identity.index,
                 "model": self.checked.embedder.manifest.name,
-                "setup": str(self.checked.embedder.session.setup),
-                "measured": self.checked.embedder.verdict.measured,
+                "setup": (told := self.checked.embedder.told()).how,
+                "measured": told.details.get("measured"),
             },
         )
 
@@ -347,6 +345,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
             await running.incarnations.require_same(idle=not numbers)
             await running.assignment.assign(numbers)
+            self.checked.embedder.take_share(len(numbers) / self.checked.partitions)
             await self._compare_committed(running, numbers)
             running.pipeline.resume()
 
@@ -429,10 +428,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             "group": self.settings.source.group,
             "index": self.checked.identity.index,
             "model": self.checked.embedder.manifest.name,
-            "setup": asdict(self.checked.embedder.session.setup),
-            "measured": self.checked.embedder.verdict.measured,
-            "refused_widths": {str(width): cos for width, cos in self.checked.embedder.verdict.proof.refused.items()},
-            "budgets": {str(width): tokens for width, tokens in self.checked.embedder.shapes.budgets.items()},
+            **self.checked.embedder.told().details,
             "partitions": self.running.assignment.snapshot() if self.running else [],
         }
 

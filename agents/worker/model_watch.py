@@ -21,7 +21,7 @@ from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from agents.worker.pipeline import Pipeline
 from streams.drift import Profile, drift, from_note
-from streams.errors import PenstockError
+from streams.errors import AwayError, PenstockError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,10 @@ class ModelWatch:
     async def run(self) -> None:
         """Until cancelled. Raises ModelChangedError where the model gives other vectors than it should."""
         while True:
-            await self._pipeline.prove()
+            try:
+                await self._pipeline.prove()
+            except AwayError as exc:  # a batch waits for it, too, and tells
+                logger.debug("the model could not be asked", extra={"reason": str(exc)})
             await self.compare()
             await asyncio.sleep(self._settings.model.canary_s)
 

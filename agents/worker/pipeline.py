@@ -89,7 +89,7 @@ class Pipeline:
     @property
     def progressed(self) -> float:
         """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
-        return max(self._settled, self._stages.progressed)
+        return max(self._settled, self._stages.progressed, self._parts.embedder.progressed)
 
     @property
     def changed(self) -> ModelChangedError | None:
@@ -101,9 +101,10 @@ class Pipeline:
         await self._stages.prove()
 
     @property
-    def waits(self) -> bool:
-        """Whether it waits for schemas that do not come."""
-        return self._parts.form.waits
+    def waits(self) -> list[str]:
+        """What it waits for outside of this process, beside Elasticsearch."""
+        schemas = "the schema registry does not answer" if self._parts.form.waits else None
+        return [reason for reason in (schemas, self._parts.embedder.waits) if reason]
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
         """Take admitted records, in order. Blocks while the stages are full: that is the back-pressure.

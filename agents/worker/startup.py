@@ -7,7 +7,8 @@ from dataclasses import replace
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.elastic.requests import backoff_s
-from agents.indexing.preflight import Checked, check_servers, load_model
+from agents.indexing.embedders import load_model
+from agents.indexing.preflight import Checked, check_servers
 from agents.metrics import Metrics
 from agents.settings import Settings
 from agents.worker.health import Admin
@@ -26,7 +27,7 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     """All checks; then the index is noted as this group's. Meanwhile `/livez` is 200, and `/readyz` 503 with what is
     waited for.
 
-    Kafka or Elasticsearch may be away, however long: a restart would change nothing. Raises as
+    Kafka, Elasticsearch or an embedding service may be away, however long: a restart would change nothing. Raises as
     `agents.indexing.preflight.check` for everything else, and PenstockError when the admin port is taken.
     """
     reasons = ["the model is being loaded"]
@@ -39,33 +40,37 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
     )
     await admin.start()
     try:
-        try:
-            embedder = await asyncio.to_thread(load_model, settings)  # seconds, in which probes are answered
-        except ModelChangedError as exc:
-            reasons[:] = [str(exc)]
-            metrics.canary_cosine.labels(settings.model.name).set(exc.cosine)
-            metrics.model_changed.labels(settings.model.name).set(1)
-            logger.error("refusing to start", extra={"reason": str(exc)})
-            await asyncio.sleep(SEEN_S)
-            raise
-        reasons[:] = ["Kafka and Elasticsearch are being asked"]
-        try:
-            attempt = 0
-            while True:
-                try:
-                    checked = await check_servers(settings, embedder)
-                    async with connect(settings.elasticsearch) as client:  # which may be read-only
-                        index = Index(client, settings)
-                        await index.bind(checked.identity.index, checked.topic.log)
-                        unverified = await index.watch_shards(checked.identity)
-                    return replace(checked, unverified=unverified)
-                except AwayError as exc:
-                    reasons[:] = [str(exc)]
-                    logger.warning("waiting for a server that is away", extra={"reason": str(exc)})
-                await asyncio.sleep(backoff_s(attempt, WAIT_MS))
-                attempt += 1
-        except BaseException:
-            embedder.close()
-            raise
+        return await _checked(settings, metrics, reasons)
+    except ModelChangedError as exc:
+        reasons[:] = [str(exc)]
+        metrics.canary_cosine.labels(settings.model.name).set(exc.cosine)
+        metrics.model_changed.labels(settings.model.name).set(1)
+        logger.error("refusing to start", extra={"reason": str(exc)})
+        await asyncio.sleep(SEEN_S)
+        raise
     finally:
         await admin.stop()
+
+
+async def _checked(settings: Settings, metrics: Metrics, reasons: list[str]) -> Checked:
+    """`reasons`: what is waited for, as it is now."""
+    embedder = await asyncio.to_thread(load_model, settings, metrics)  # seconds, in which probes are answered
+    reasons[:] = ["Kafka, Elasticsearch and the embedding service, if there is one, are being asked"]
+    try:
+        attempt = 0
+        while True:
+            try:
+                checked = await check_servers(settings, embedder)
+                async with connect(settings.elasticsearch) as client:  # which may be read-only
+                    index = Index(client, settings)
+                    await index.bind(checked.identity.index, checked.topic.log)
+                    unverified = await index.watch_shards(checked.identity)
+                return replace(checked, unverified=unverified)
+            except AwayError as exc:
+                reasons[:] = [str(exc)]
+                logger.warning("waiting for a server that is away", extra={"reason": str(exc)})
+            await asyncio.sleep(backoff_s(attempt, WAIT_MS))
+            attempt += 1
+    except BaseException:
+        embedder.close()
+        raise

@@ -115,8 +115,7 @@ class Watchdog:
         reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
         if self._elasticsearch_away:
             reasons.append("Elasticsearch does not answer, or refuses everything")
-        if self._pipeline.waits:
-            reasons.append("the schema registry does not answer")
+        reasons += self._pipeline.waits
         if self._pipeline.changed:
             reasons.append(str(self._pipeline.changed))
         return reasons

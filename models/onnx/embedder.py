@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,10 +22,10 @@ import numpy as np
 
 from models.cosines import AMONG_RUNS, cosines
 from models.cosines import GOLDEN as GOLDEN_COSINE
-from models.embedder import Embedding
-from models.manifest import GOLDEN, TOKENIZER, Manifest, read_manifest, verify_files
-from models.onnx.choose import Constraints, Say, Verdict, choose
+from models.embedder import Embedding, Failure, Told
 from models.golden import Golden, read_golden
+from models.manifest import GOLDEN, ONNX, TOKENIZER, Manifest, read_manifest, verify_files
+from models.onnx.choose import Constraints, Say, Verdict, choose
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
 from models.tokens import Tokens
@@ -38,7 +39,11 @@ T = TypeVar("T")
 
 
 class OnnxEmbedder:
-    """`Embedder` of an exported model. Made by `load_embedder`."""
+    """`Model` of an exported model. Made by `load_embedder`."""
+
+    waits = None
+    proved = True
+    """When it was loaded."""
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class OnnxEmbedder:
         self._canary = golden.canary
         self._first: Vectors | None = None
         """The canary's vector when it was first embedded."""
+        self.progressed = 0.0
         self._lane = threading.local()
         lanes = session.setup.lanes
         self._tokenizers = tokenizer_threads(session.setup, usable_cores())
@@ -132,6 +138,7 @@ class OnnxEmbedder:
         except BaseException:
             self.shapes.dropped(run)
             raise
+        self.progressed = time.monotonic()
         made.busy_s += seconds + behind_s
         made.idle_s += idle_s
         if short:
@@ -157,15 +164,35 @@ class OnnxEmbedder:
                 if half:
                     waiting += [members[half:], members[:half]]
                 else:
-                    made.failed[members[0]] = str(exc)
+                    made.failed[members[0]] = Failure("OutOfMemory", f"alone does not fit: {exc}")
         ended = time.monotonic()
         if next(left) == 0:  # one thread gets it: a step of an iterator in C is atomic
             made.canary = self.look()
         self._lane.ended = time.monotonic()
         return ended - begun, idle_s, short, self._lane.ended - ended
 
-    def embed_query(self, text: str) -> list[float]:
-        """Vector of one search text, with the query prefix. Blocks."""
+    def told(self) -> Told:
+        """Setup, what was measured, and budgets of runs as they are now."""
+        setup, refused = self.session.setup, self.verdict.proof.refused
+        return Told(
+            how=str(setup),
+            provider=setup.provider,
+            precision=setup.precision,
+            sha256=self.manifest.files[ONNX],
+            refused_widths=list(refused),
+            details={
+                "setup": asdict(setup),
+                "measured": self.verdict.measured,
+                "refused_widths": {str(width): cosine for width, cosine in refused.items()},
+                "budgets": {str(width): tokens for width, tokens in self.shapes.budgets.items()},
+            },
+        )
+
+    def take_share(self, share: float) -> None:
+        """Its cores are its own."""
+
+    async def embed_query(self, text: str) -> list[float]:
+        """Vector of one search text, with the query prefix. Blocks for some milliseconds."""
         ids = self.tokens.encode([text], prefix=self.manifest.query_prefix)
         if len(ids[0]) > self.manifest.max_tokens:
             raise ValueError(f"the text has {len(ids[0])} tokens, the model takes {self.manifest.max_tokens}")

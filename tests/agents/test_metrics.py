@@ -37,6 +37,10 @@ CONTRACT = {
     "penstock_canary_cosine": ("gauge", {"model"}),
     "penstock_model_changed": ("gauge", {"model"}),
     "penstock_embedding_drift": ("gauge", {"model", "statistic"}),
+    "penstock_service_requests": ("counter", {"outcome"}),
+    "penstock_service_tokens": ("counter", set()),
+    "penstock_service_request_seconds": ("histogram", set()),
+    "penstock_service_wait_seconds": ("gauge", set()),
     "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }

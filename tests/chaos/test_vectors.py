@@ -15,10 +15,10 @@ from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from models.cosines import AMONG_RUNS, TO_FP32, cosines
 from models.export.exporter import PrecisionName, ensure_model
+from models.golden import read_golden
 from models.manifest import GOLDEN, TOKENIZER, read_manifest
 from models.onnx.choose import Verdict
 from models.onnx.embedder import OnnxEmbedder
-from models.golden import read_golden
 from models.onnx.proof import prove
 from models.onnx.reference import reference_of, singly
 from models.onnx.runtime import PROVIDERS, Setup, computes_bf16, usable_cores

@@ -40,7 +40,7 @@ from agents.settings import Settings
 from agents.settings.environment import cache_dir
 from agents.settings.loading import load_settings
 from agents.settings.sections import MappingSettings, QualitySettings, SchemaRegistrySettings
-from models.manifest import read_manifest
+from models.manifest import manifest_of
 from streams.contract import Described
 from streams.errors import PenstockError
 from streams.flags import Flag
@@ -283,6 +283,12 @@ class World:
         kafka = {"bootstrap_servers": f"127.0.0.1:{other.kafka_port}"}
         self.settings = self.settings.model_copy(update={"kafka": self.settings.kafka.model_copy(update=kafka)})
 
+    def use_model(self, name: str) -> None:
+        """Another one of the same folder, before `create`."""
+        model = self.settings.model.model_copy(update={"name": name})
+        self.model_folder = self.settings.model.dir / name
+        self.settings = self.settings.model_copy(update={"model": model})
+
     def split_at(self, max_chars: int, overlap_chars: int) -> None:
         """Chunks of this size, before `create`: as many of them as a test needs, and a quick run of the model."""
         split = {"max_chars": max_chars, "overlap_chars": overlap_chars}
@@ -319,6 +325,7 @@ class World:
             "PENSTOCK_SPLIT__OVERLAP_CHARS": str(self.settings.split.overlap_chars),
             "PENSTOCK_SPLIT__DOCUMENT_VECTOR": self.settings.split.document_vector,
             "PENSTOCK_MODEL__DIR": str(self.settings.model.dir),
+            "PENSTOCK_MODEL__NAME": self.settings.model.name,
             "PENSTOCK_ELASTICSEARCH__URL": str(es.url),
             "PENSTOCK_ELASTICSEARCH__ALIAS": self.name,
             "PENSTOCK_ELASTICSEARCH__REPLICAS": "0",
@@ -498,7 +505,7 @@ class World:
         """Of the settings as they are; made once, which takes a tokenizer and its probe."""
         key = self.settings.model_dump_json(), topic.partitions, topic.log
         if key not in self._contracts:
-            self._contracts[key] = contract_of(self.settings, read_manifest(self.settings.model_folder), topic)
+            self._contracts[key] = contract_of(self.settings, manifest_of(self.settings.model_folder), topic)
         return self._contracts[key]
 
     async def lag(self) -> int:

@@ -51,8 +51,9 @@ def install(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> Non
         return _once(folder, [_key_of(path)], _sha256_file, path)
 
     def probe(rules: SplitRules, encode: Encode) -> dict[str, str]:
-        tokens = encode.__self__  # type: ignore[attr-defined]  # a method of Tokens
-        (key,) = (key for key, kept in _tokenizers.items() if kept is tokens._tokenizer)
+        tokens = encode.__self__  # type: ignore[attr-defined]  # a method of Tokens, or of ByteBound
+        file = getattr(tokens, "_tokenizer", None)
+        key = next((key for key, kept in _tokenizers.items() if kept is file), "bytes")
         return _once(folder, [repr(rules), tokens._prefix, key], _probe, rules, encode)
 
     def probe_quality() -> dict[str, str]:

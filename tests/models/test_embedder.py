@@ -19,11 +19,11 @@ import pytest
 
 from models.cosines import IN_ONE_INDEX
 from models.export.exporter import compare_vectors
+from models.golden import CANARY_TOKENS, Golden
 from models.manifest import Manifest, read_manifest
 from models.onnx import choose as verdict_module
 from models.onnx.choose import Constraints, Verdict, choose, kept
 from models.onnx.embedder import OnnxEmbedder, load_embedder
-from models.golden import CANARY_TOKENS, Golden
 from models.onnx.proof import Proof
 from models.onnx.runtime import Setup
 from models.onnx.session import Session

@@ -104,7 +104,7 @@ def test_no_token_is_ever_truncated(embedder: OnnxEmbedder, text: str, max_chars
         assert chunk.end is not None
         assert text[chunk.start : chunk.end] == chunk.text
         (ids,) = embedder.tokens.encode([chunk.text])
-        assert list(ids) == list(chunk.ids)
+        assert np.array_equal(ids, np.asarray(chunk.ids))
         assert len(ids) <= embedder.manifest.max_tokens
         covered[chunk.start : chunk.end] = [True] * len(chunk.text)
     assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))

@@ -15,7 +15,9 @@ from agents.operations import repair
 from agents.worker import assignment
 from agents.worker.assignment import Assignment
 from agents.worker.pipeline import Batch
-from models.embedder import Embedding
+from models.api import asking
+from models.api.asking import Asking
+from models.embedder import Embedding, Failure
 from models.memory import MemoryEmbedder
 from streams import contract, plan, protocol, registry
 from streams.document_vector import document_vector
@@ -25,6 +27,7 @@ from streams.memory import MemoryLog
 from streams.ports import Next
 from streams.registry import Entry, Stored
 from tests.simulation.elastic import REFUSED
+from tests.simulation.service import AT_FAULT
 from tests.simulation.world import Scenario, SimulatedEmbedder, SimulatedStore, World
 
 FAULTS = {"crash": 2, "gap": 1, "lost": 2, "late": 2, "order": 2, "rebalance": 1, "reopen": 1}
@@ -59,6 +62,25 @@ REFUSALS = Scenario(
     faults=FAULTS,
 )
 """The server takes some chunks of a record and refuses another."""
+
+SERVED = Scenario(
+    records=(
+        ("a", ("a1", "a2", "a3")),
+        ("b", ("b1",)),
+        ("c", (AT_FAULT,)),
+        ("d", ("d1", "d2")),
+        ("a", ("a4", "a5")),
+        ("e", ("e1", "e2", "e3", "e4")),
+        ("b", None),
+    ),
+    windows=WINDOWS,
+    workers=3,
+    batch_chunks=3,
+    zombies=False,
+    service=True,
+    faults={"crash": 2, "lost": 1, "order": 1, "busy": 2, "unanswered": 1, "wrong": 2},
+)
+"""Vectors come from a service that refuses one of the texts, is busy, loses answers, and gives wrong ones."""
 
 RANDOM = {
     "life of two documents": LIFE,
@@ -135,6 +157,7 @@ RANDOM = {
     "retention overtakes": replace(LIFE, holes=frozenset({3}), faults={**FAULTS, "retention": 2}),
     "the model is swapped": replace(LIFE, faults={"crash": 1, "lost": 1, "order": 1, "rebalance": 1, "swap": 2}),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
+    "a service that fails": SERVED,
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
         windows=(1, 2, 4),
@@ -443,6 +466,26 @@ def _mean_of_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "document_vector", lambda vectors, tokens: document_vector(vectors[:1], tokens[:1]))
 
 
+def _batch_at_fault(patch: pytest.MonkeyPatch) -> None:
+    async def divide(_: Asking, batch: Any, members: list[int], outcome: Any) -> int:
+        for place in members:
+            batch.made.failed[place] = Failure("RefusedByService", "")
+        return len(members)
+
+    patch.setattr(Asking, "_divide", divide)
+
+
+def _control_unseen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(asking, "GOLDEN", {"service": -2.0})
+
+
+def _nothing_is_read_back(patch: pytest.MonkeyPatch) -> None:
+    async def read(*_: Any) -> dict[str, Any]:
+        return {}
+
+    patch.setattr(ChunkIndex, "read", read)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -474,5 +517,8 @@ MUTATIONS = [
     Mutation("vectors are proved", "the model is swapped", _vectors_unproved),
     Mutation("vectors are proved behind the last of them", "the model is swapped", _proved_beforehand),
     Mutation("a document's vector is of all its chunks", "life of two documents", _mean_of_the_first_chunk),
+    Mutation("only the text at fault is refused", "a service that fails", _batch_at_fault),
+    Mutation("a text whose vector is known rides along", "a service that fails", _control_unseen),
+    Mutation("what is durable is not paid for again", "a service that fails", _nothing_is_read_back),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -49,6 +49,8 @@ from streams.split import SplitRules, TokenIds
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
 from tests.simulation.explore import Choices
 from tests.simulation.loop import SimulatedLoop, Step
+from tests.simulation.service import AT_FAULT, CONTROL, MOST_TEXTS, Server, SimulatedService
+from tests.simulation.service import vector_of as served_vector_of
 
 TOPIC = "t"
 NAMES = FieldNames(document=FIELD)
@@ -90,6 +92,8 @@ class Scenario:
     """Whether the broker gives topics ids; without, only what is beyond the log's end tells it from another one."""
     unverified: bool = False
     """Whether workers know that chunks may be missing, or others than their entries say."""
+    service: bool = False
+    """Whether the model is a service: faults busy, unanswered, wrong. No text is in two of the records."""
 
 
 class World:
@@ -114,6 +118,9 @@ class World:
         """What retention took since the first claim."""
         self.counted = lost_total()
         self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew)})
+        self.service = Server(self)
+        self.in_vain = 0
+        """Texts that were paid for and whose vectors went with a worker."""
         self.registry = MemoryIndex("registry", "r0")
         self.chunks = MemoryIndex("chunks", "c0")
         self.changelog: Claim | None = None
@@ -318,6 +325,8 @@ class World:
         if not why:
             self.left["crash"] -= 1
         worker.alive = False
+        if isinstance(worker, Worker) and isinstance(worker.parts.embedder, SimulatedService):
+            self.check_in_flight(worker.parts.embedder.paid)
         self.pending = [step for step in self.pending if step.actor != worker.name]
         for task in worker.tasks:
             task.cancel()
@@ -574,8 +583,9 @@ class World:
             if self.accepted.get(key, (0,))[0] == entry.version:
                 texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
+            made_of = served_vector_of if self.scenario.service else vector_of
             wanted = {
-                number: (text, vector_of(text), None if number else mean_of(tuple(texts)))
+                number: (text, made_of(text), None if number else mean_of(tuple(texts), made_of))
                 for number, text in enumerate(texts)
             }
             found = {
@@ -596,6 +606,29 @@ class World:
         document = made and decode(made)
         if not isinstance(document, Document) or [chunk.text for chunk in document.chunks or ()] != list(texts):
             self.fail(f"{entry.doc_id} is done at version {entry.version} and cannot be made again from its chunks")
+
+    def check_in_flight(self, paid: Sequence[str]) -> None:
+        """What a worker has paid for in vain is of two batches at most, when it is killed."""
+        unsettled = {
+            text
+            for offset, record in self.log.items()
+            if not self.is_settled(offset, record)
+            for text in self.texts(offset)
+        }
+        durable = {row.source.get("text") for row in self.chunks.rows.values() if row.source is not None}
+        lost = Counter(text for text in paid if text in unsettled - durable)
+        self.in_vain += lost.total()
+        most = 2 * max(self.scenario.batch_chunks, MOST_CHUNKS)
+        if len(lost) > most:
+            self.fail(f"{len(lost)} texts were paid for in vain, and {most} may be in flight")
+
+    def check_paid(self) -> None:
+        """Each text is paid for once, and again only where its vector went with a worker, or its answer was no good."""
+        paid = {text: count for text, count in self.service.paid.items() if text != CONTROL}
+        again = sum(count - 1 for count in paid.values())
+        no_good = sum(self.scenario.faults.get(fault, 0) for fault in ("unanswered", "wrong")) * MOST_TEXTS
+        if again > self.in_vain + no_good:
+            self.fail(f"{again} texts were paid for again, and {self.in_vain} went with workers: {paid}")
 
     def check_claim(self, claim: Claim) -> None:
         """Every record up to a claim is settled in the index that the claim is about."""
@@ -687,6 +720,8 @@ class World:
     def check_end(self) -> None:
         """The oracle: each document's newest valid record, and nothing else. What retention took unread is counted."""
         self.check_documents()
+        if self.scenario.service:
+            self.check_paid()
         lost = {offset for offset, record in self.gone.items() if not self.is_settled(offset, record)}
         if lost_total() - self.counted < len(lost):
             self.fail(f"{lost} were lost, and {lost_total() - self.counted} are counted")
@@ -704,7 +739,7 @@ class World:
             if not valid:
                 continue
             entry, last = self.entry(key), max(valid)
-            states = ["rejected"] if REFUSED in self.texts(last) else ["done"]
+            states = ["rejected"] if {REFUSED, AT_FAULT} & set(self.texts(last)) else ["done"]
             if self.chunks.mended and states == ["rejected"]:
                 states.append("done")
             if entry is None and key in self.vacuumed and not self.texts(last):
@@ -765,7 +800,7 @@ class Process:
         unverified = self.world.scenario.unverified
         target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, unverified=unverified)
         return Parts(
-            embedder=self.embedder,
+            embedder=SimulatedService(self) if self.world.scenario.service else self.embedder,
             epochs=self.world.epochs,
             rules=RULES,
             target=target,
@@ -1097,9 +1132,9 @@ def _tuple(vector: Iterable[float] | None) -> tuple[float, ...] | None:
 
 
 @cache
-def mean_of(texts: tuple[str, ...]) -> tuple[float, ...] | None:
-    """A document's own vector: a token is a byte."""
-    vectors = np.asarray([vector_of(text) for text in texts], dtype=np.float32)
+def mean_of(texts: tuple[str, ...], made_of: Callable[[str], tuple[float, ...]]) -> tuple[float, ...] | None:
+    """A document's own vector, of its chunks'. A token is a byte."""
+    vectors = np.asarray([made_of(text) for text in texts], dtype=np.float32)
     return _tuple(document_vector(vectors, [len(text.encode()) for text in texts]))
 
 

@@ -41,7 +41,7 @@ def test_offsets_slice_back_and_limits_hold(text: str) -> None:
         assert chunk.end is not None
         assert text[chunk.start : chunk.end] == chunk.text
         assert len(chunk.text) <= RULES.max_chars
-        assert list(chunk.ids) == encode([chunk.text])[0]
+        assert chunk.ids == encode([chunk.text])[0]
         assert len(chunk.ids) <= RULES.max_tokens
         covered[chunk.start : chunk.end] = [True] * (chunk.end - chunk.start)
     assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))

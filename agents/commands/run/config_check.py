@@ -12,5 +12,5 @@ def check(settings: Settings) -> None:
     checked.embedder.close()
     say(
         f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "
-        f"model {checked.embedder.manifest.name} on {checked.embedder.session.setup}"
+        f"model {checked.embedder.manifest.name} on {checked.embedder.told().how}"
     )

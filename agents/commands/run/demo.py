@@ -17,7 +17,8 @@ from agents.commands.run.progress import progress_bar
 from agents.commands.run.watch import passed_over
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.indexing.preflight import create_index, load_model
+from agents.indexing.embedders import load_model
+from agents.indexing.preflight import create_index
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
     DEFAULT_KAFKA_PORT,
@@ -145,7 +146,8 @@ async def _answer(settings: Settings, questions: Sequence[str]) -> None:
         with closing(load_model(settings)) as embedder:
             for question in questions:
                 out.print(Text(f"\n  “{question}”", style="bold"))
-                for hit in await search(client, settings, generation, embed_query(embedder, question), 3):
+                vector = await embed_query(embedder, question)
+                for hit in await search(client, settings, generation, vector, 3):
                     metadata = hit["metadata"]
                     name = in_short(metadata.get("title") or metadata["doc_id"], 60) + place_in_text(metadata)
                     line = f"    {hit['score']:.3f}  {name:<60}  " + in_short(" ".join(hit["text"].split()), 80)

@@ -7,7 +7,7 @@ from rich.text import Text
 from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.indexing.preflight import load_model
+from agents.indexing.embedders import load_model
 from agents.operations.duplicates import search_distinct
 from agents.operations.search import (
     Hit,
@@ -76,7 +76,7 @@ async def _search(
             require_document_vectors(generation)
         if like is None:
             with closing(load_model(with_model_of(settings, generation))) as embedder:
-                vector = embed_query(embedder, text)
+                vector = await embed_query(embedder, text)
         else:  # needs no model
             vector = await vector_of_document(client, settings, generation, like)
         asked = partial(search_documents, but=like) if documents else search_generation

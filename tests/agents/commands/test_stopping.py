@@ -119,7 +119,7 @@ def silent() -> Iterator[tuple[int, threading.Event]]:
     [
         (signal.SIGINT, 130, ["--help"], "click"),
         (signal.SIGTERM, 143, ["status"], "pydantic"),
-        (signal.SIGINT, 130, ["search", "x"], "onnxruntime"),
+        (signal.SIGINT, 130, ["search", "x"], "numpy"),
     ],
 )
 def test_a_command_that_is_stopped_while_it_is_imported_says_nothing(
