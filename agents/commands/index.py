@@ -1,4 +1,4 @@
-"""`penstock index create|list|status|duplicates|verify|vacuum|rebuild|baseline|epoch`; the swaps are in `generations`."""
+"""`penstock index create|status|duplicates|verify|vacuum|rebuild|baseline|epoch`; the swaps are in `generations`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,7 @@
 """`penstock search`."""
 
 from contextlib import closing
+from functools import partial
 
 from rich.text import Text
 
