@@ -81,7 +81,7 @@ def answer(port: int, path: str) -> tuple[int, list[str]]:
     ("command", "number", "doing"),
     [
         ([str(PENSTOCK), "worker"], signal.SIGTERM, ""),
-        (FAUST, signal.SIGINT, "Kafka and Elasticsearch are being asked"),
+        (FAUST, signal.SIGINT, "Kafka, Elasticsearch and the embedding service, if there is one, are being asked"),
     ],
     ids=["penstock", "faust"],
 )

@@ -42,9 +42,13 @@ def loaded(folder: Path, options: ServiceOptions | None = None) -> Iterator[Serv
 def test_it_keeps_what_is_said_of_the_port(served: Service, tmp_path: Path) -> None:
     added(served, tmp_path, document_prefix="passage: ")
     with loaded(tmp_path / "served") as embedder:
-        asyncio.run(ports.holds_for_embedder(embedder, 0.9999))
         made = asyncio.run(embedder.embed(embedder.encode(["a"])))
         assert np.allclose(made.vectors[0], vector_of("passage: a"), atol=1e-6)
+
+        def swap() -> None:
+            served.vectors = lambda texts: np.stack([vector_of(text, model="another") for text in texts])
+
+        asyncio.run(ports.holds_for_embedder(embedder, 0.9999, swap))
     assert all(text.startswith("passage: ") for text in served.paid)
 
 
