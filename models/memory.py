@@ -16,6 +16,11 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+def vector_of(text: str) -> tuple[float, ...]:
+    """Tells texts apart; exact in float32."""
+    return 1.0, float(sum(text.encode()) % 1000 + 1)
+
+
 class MemoryEmbedder:
     """`Embedder`: a token is a byte, and a vector a function of the text, so that a wrong one shows."""
 
@@ -23,9 +28,10 @@ class MemoryEmbedder:
     progressed = 0.0
     waits = None
 
-    def __init__(self) -> None:
-        self.model = vector_of
-        """What makes a vector of a text; may become another one at any time."""
+    def __init__(self, right: Callable[[str], tuple[float, ...]] = vector_of) -> None:
+        """`right`: the vector of a text, as it has to be."""
+        self.right = self.model = right
+        """What makes a vector of a text; `model` may become another one at any time."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode()) for text in texts]
@@ -38,14 +44,9 @@ class MemoryEmbedder:
         return Embedding(vectors=vectors.reshape(len(tokens), self.dims), runs=[], canary=await self.prove())
 
     async def prove(self) -> float:
-        cosine = float(cosines(np.asarray(self.model(CANARY)), np.asarray(vector_of(CANARY))))
+        cosine = float(cosines(np.asarray(self.model(CANARY)), np.asarray(self.right(CANARY))))
         if cosine < NEEDED:
             raise ModelChangedError(
                 f"the canary has another vector (cosine {cosine:.3f}): choose another model", cosine
             )
         return cosine
-
-
-def vector_of(text: str) -> tuple[float, ...]:
-    """Tells texts apart; exact in float32."""
-    return 1.0, float(sum(text.encode()) % 1000 + 1)

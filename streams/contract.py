@@ -1,13 +1,15 @@
 """The index contract: what an index was built with. A worker whose own differs must not write into it."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from streams.control import SAME_MODEL, agreement_of
-from streams.plan import FieldNames
+from streams.document_vector import field_beside
+from streams.plan import FieldNames, Space
 from streams.record import MAX_ID_CHARS
 
 KEYWORD_IGNORE_ABOVE = MAX_ID_CHARS  # Lucene's terms hold 32,766 bytes, a character up to 4
@@ -44,38 +46,44 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
     """
     left, right = _flat(index), _flat(worker)
     named = sorted(left.keys() | right.keys())
-    names = [name for name in named if left.get(name) != right.get(name) and name not in IGNORED]
-    names = [name for name in names if name != CONTROL or _agreement(left, right) < SAME_MODEL]
+    names = [name for name in named if left.get(name) != right.get(name) and _plain(name) not in IGNORED]
+    names = [name for name in names if _plain(name) != CONTROL or _agreement(left, right, name) < SAME_MODEL]
     rows = [
-        f"{name}: {_control(left, right)}"
-        if name == CONTROL
+        f"{name}: {_control(left, right, name)}"
+        if _plain(name) == CONTROL
         else f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
         for name in names
-        if not name.startswith(("probe.", "libraries."))
+        if not _plain(name).startswith(("probe.", "libraries."))
     ]
-    split_otherwise = any(name.startswith(("split.", "model.")) for name in names)
+    split_otherwise = any(_plain(name).startswith(("split.", "model.", "vector")) for name in names)
     return rows + [
-        f"{name}: {_LIBRARIES[name]} {_at(right, name)} here makes other {name.partition('.')[2]} of the same texts "
-        f"than {_at(left, name)}, which the index was made with: install that one"
+        f"{name}: {_LIBRARIES[_plain(name)]} {_at(right, name)} here makes other {name.rpartition('.')[2]} of the same "
+        f"texts than {_at(left, name)}, which the index was made with: install that one"
         for name in names
-        if name in _LIBRARIES and left.get(name) and right.get(name)
-        if not (split_otherwise and name in ("probe.chunks", "probe.tokens"))
+        if _plain(name) in _LIBRARIES and left.get(name) and right.get(name)
+        if not (split_otherwise and _plain(name) in ("probe.chunks", "probe.tokens"))
     ]
 
 
 CONTROL = "model.control"
 
 
-def _agreement(left: dict[str, Any], right: dict[str, Any]) -> float:
-    """Cosine between the controls of two contracts that are flat."""
-    return agreement_of(left.get(CONTROL, ""), right.get(CONTROL, ""))
+def _plain(name: str) -> str:
+    """Of a route's model what is told of the default one under the same name."""
+    return re.sub(r"^routes\.\d+\.", "", name)
 
 
-def _control(left: dict[str, Any], right: dict[str, Any]) -> str:
+def _agreement(left: dict[str, Any], right: dict[str, Any], name: str) -> float:
+    """Cosine between two controls of contracts that are flat."""
+    return agreement_of(left.get(name, ""), right.get(name, ""))
+
+
+def _control(left: dict[str, Any], right: dict[str, Any], name: str) -> str:
     """What differs, without the vectors themselves."""
-    if CONTROL in left and CONTROL in right:
-        return f"one text has another vector (cosine {_agreement(left, right):.3f}): the service's model was changed"
-    return f"index {'a' if CONTROL in left else 'no'} service's, worker {'a' if CONTROL in right else 'no'} service's"
+    if name in left and name in right:
+        cosine = _agreement(left, right, name)
+        return f"one text has another vector (cosine {cosine:.3f}): the service's model was changed"
+    return f"index {'a' if name in left else 'no'} service's, worker {'a' if name in right else 'no'} service's"
 
 
 _LIBRARIES = {
@@ -88,7 +96,7 @@ _LIBRARIES = {
 
 
 def _at(flat: dict[str, Any], name: str) -> str:
-    return str(flat.get(f"libraries.{_LIBRARIES[name]}", "of an unknown version"))
+    return str(flat.get(f"libraries.{_LIBRARIES[_plain(name)]}", "of an unknown version"))
 
 
 def same_log(first: str | None, second: str | None) -> bool:
@@ -122,29 +130,61 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(one, dict) for one in value) and name != "cuts":
+            flat |= _flat({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
 
 
-def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options: dict[str, Any]) -> dict[str, Any]:
-    """Strict mapping of the chunk index; `contract["model"]["dims"]` is the width of its vectors."""
+def spaces_of(contract: dict[str, Any]) -> list[Space]:
+    """The default one, then those of the routes, in their order; each once."""
+    fields, own_vectors = contract["fields"], contract["split"].get("document_vector", "none") != "none"
+    found: dict[str, Space] = {}
+    for one in ({"model": contract["model"], "vector": fields["vector"]}, *contract.get("routes", ())):
+        vector = one["vector"]
+        names = FieldNames(
+            text=fields["text"],
+            vector=vector,
+            document=field_beside(None if vector == fields["vector"] else vector) if own_vectors else None,
+            metadata=fields.get("metadata", {}),
+        )
+        found.setdefault(vector, Space(model=one["model"]["name"], dims=one["model"]["dims"], names=names))
+    return list(found.values())
+
+
+def models_in(contract: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models of an index, as its contract has them, in the order of `spaces_of`."""
+    found = {contract["fields"]["vector"]: contract["model"]}
+    for route in contract.get("routes", ()):
+        found.setdefault(route["vector"], route["model"])
+    return list(found.values())
+
+
+def chunk_mappings(contract: dict[str, Any], *, index_options: dict[str, Any]) -> dict[str, Any]:
+    """Strict mapping of the chunk index, with a field for the vectors of each model."""
+    spaces = spaces_of(contract)
+    names = spaces[0].names
     keyword = {"type": "keyword", "ignore_above": KEYWORD_IGNORE_ABOVE}
     integer, date = {"type": "integer"}, {"type": "date"}
-    vector = {
-        "type": "dense_vector",
-        "dims": contract["model"]["dims"],
-        "index": True,
-        "similarity": contract["similarity"],
-        "index_options": index_options,
+    vectors = {
+        field: {
+            "type": "dense_vector",
+            "dims": space.dims,
+            "index": True,
+            "similarity": contract["similarity"],
+            "index_options": index_options,
+        }
+        for space in spaces
+        for field in (space.names.vector, space.names.document)
+        if field
     }
     return {
         "dynamic": "strict",
         "_meta": {"penstock": contract},
         "properties": {
             names.text: {"type": "text"},
-            names.vector: vector,
-            **({names.document: vector} if names.document else {}),
+            **vectors,
             "metadata": {
                 "properties": {
                     "source": keyword,
@@ -174,6 +214,7 @@ def chunk_mappings(contract: dict[str, Any], *, names: FieldNames, index_options
                     "model": keyword,
                     "indexed_at": date,
                     "stub": {"type": "boolean"},
+                    "route": keyword,
                     "flags": keyword,
                     "signature": {"type": "binary"},
                 }

@@ -7,10 +7,17 @@ from numpy.typing import NDArray
 
 FIELD = "document_vector"
 """Of a document's first chunk."""
+BESIDE = "{}_document"
+"""The same beside another vector field than the default one."""
 LEAST = 1e-6
 """Length of a mean below which its direction is rounding: chunks that point away from each other."""
 
 Vectors = NDArray[np.float32]
+
+
+def field_beside(vector: str | None) -> str:
+    """The field of documents' own vectors. `vector`: the field of their chunks' where that is not the default one."""
+    return FIELD if vector is None else BESIDE.format(vector)
 
 
 def document_vector(vectors: Vectors, tokens: Sequence[int]) -> Vectors | None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from streams.plan import Vectors
 
+STATISTICS = ("centroid", "spread", "neighbours", "identical")
 HORIZON = 2000
 """Chunks: what came so long ago counts for 1/e of what comes now."""
 ENOUGH = 1000

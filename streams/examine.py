@@ -14,10 +14,11 @@ from streams.epochs import Epochs
 from streams.flags import Flag, Verdict
 from streams.form import OWN_FORM, Form
 from streams.ids import chunk_id, version
-from streams.plan import chunk_hash, language_of
+from streams.plan import Space, chunk_hash, language_of
 from streams.quality import judged, refusal
 from streams.record import Document, Record, Rejected
 from streams.registry import Entry, from_source
+from streams.routes import Routing
 from streams.split import Chunk, Encode, SplitRules, chunk_document
 
 Place = tuple[int, int]
@@ -42,6 +43,8 @@ class Newest:
     hashes: tuple[str, ...]
     places: tuple[Where, ...]
     told: tuple[Told, ...]
+    model: str
+    """Whose vectors its chunks have."""
 
     @property
     def n(self) -> int:
@@ -98,8 +101,8 @@ class Expected:
         }
 
 
-def newest_of(document: Document, chunks: list[Chunk], verdict: Verdict, epoch: int) -> Newest:
-    """What the index has to hold of a document. `verdict`: on its text."""
+def newest_of(document: Document, chunks: list[Chunk], verdict: Verdict, epoch: int, space: Space) -> Newest:
+    """What the index has to hold of a document. `verdict`: on its text. `space`: where its vectors belong."""
     return Newest(
         partition=document.record.partition,
         version=version(epoch, document.record.offset),
@@ -112,6 +115,7 @@ def newest_of(document: Document, chunks: list[Chunk], verdict: Verdict, epoch: 
             (language_of(document, chunk, verdict), verdict.of(number), None if number else verdict.signature)
             for number, chunk in enumerate(chunks)
         ),
+        model=space.model,
     )
 
 
@@ -140,13 +144,13 @@ def row_of(source: Mapping[str, Any], found_version: int, text_field: str = "tex
 
 
 def examine(
-    doc_id: str, newest: Newest | None, entry: Entry | None, rows: Mapping[int, Row], *, model: str | None = None
+    doc_id: str, newest: Newest | None, entry: Entry | None, rows: Mapping[int, Row], *, models: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Everything that is wrong with one document. All three must be of one moment.
 
     `newest`: None when the log has no record of it any more; what is there must then agree with itself. `entry`:
-    None without one, or when it is about another chunk index. `rows`: chunks and stubs by number. `model`: whose
-    vectors they have to be.
+    None without one, or when it is about another chunk index. `rows`: chunks and stubs by number. `models`: those of
+    the index: one of them made the vectors of what the log has no record of; nothing is said of that without any.
     """
     alive = {number: row for number, row in rows.items() if not row.stub}
     if entry is None:
@@ -169,11 +173,11 @@ def examine(
     elif entry.state == "rejected":
         yield from _orphans(doc_id, alive, "a chunk of a record that was refused")
     else:
-        yield from _settled(doc_id, newest, entry, rows, model)
+        yield from _settled(doc_id, newest, entry, rows, [newest.model] if newest else models)
 
 
 def _settled(
-    doc_id: str, newest: Newest | None, entry: Entry, rows: Mapping[int, Row], model: str | None
+    doc_id: str, newest: Newest | None, entry: Entry, rows: Mapping[int, Row], models: Collection[str]
 ) -> Iterator[Finding]:
     if newest is not None:
         found = entry.n, entry.hi, entry.content_hash
@@ -186,13 +190,13 @@ def _settled(
             kind, what = ("missing chunk", "no chunk is there") if row is None else ("stubbed chunk", "an empty stub")
             yield Finding(kind, chunk_id(doc_id, number), what)
         else:
-            yield from _chunk(chunk_id(doc_id, number), number, newest, entry, row, model)
+            yield from _chunk(chunk_id(doc_id, number), number, newest, entry, row, models)
     late = {number: row for number, row in rows.items() if number >= n and not row.stub}
     yield from _orphans(doc_id, late, f"the document has {n} chunks")
 
 
 def _chunk(
-    key: str, number: int, newest: Newest | None, entry: Entry, row: Row, model: str | None
+    key: str, number: int, newest: Newest | None, entry: Entry, row: Row, models: Collection[str]
 ) -> Iterator[Finding]:
     if newest is not None and row.text_hash != newest.hashes[number]:
         yield Finding("wrong text", key, "another text than the record's")
@@ -203,8 +207,8 @@ def _chunk(
     elif newest is not None and row.told != newest.told[number]:
         wrong = [name for name, is_, was in zip(TOLD, row.told, newest.told[number], strict=True) if is_ != was]
         yield Finding("wrong flags", key, f"not its text's: {', '.join(wrong)}")
-    elif model is not None and row.model != model:
-        yield Finding("wrong model", key, f"made by {row.model}, not {model}")
+    elif models and row.model not in models:
+        yield Finding("wrong model", key, f"made by {row.model}, not {' or '.join(models)}")
     elif entry.content_version not in (None, row.record_version) and row.record_version <= entry.version:
         yield Finding("wrong version", key, f"{row.record_version}, its content has {entry.content_version}")
 
@@ -225,22 +229,25 @@ def evenly(items: Sequence[tuple[str, int]], size: int) -> list[str]:
 
 def expected_of(
     records: Sequence[Record],
-    rules: SplitRules,
-    encode: Encode,
+    ways: Mapping[str, tuple[SplitRules, Encode]],
+    routing: Routing,
     epochs: Epochs | None = None,
     form: Form = OWN_FORM,
     reject: Collection[Flag] = (),
 ) -> Expected:
     """Of all records of a log, in any order; within an epoch a key belongs to one partition.
 
-    `reject`: flags of texts that are not indexed.
+    `ways`: how the texts of each model are split, by its name. `reject`: flags of texts that are not indexed.
     """
     expected, epochs = Expected(), epochs or Epochs()
     numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
         document = form.decode(record)
-        made = document if isinstance(document, Rejected) else chunk_document(document, rules, encode)
-        if isinstance(made, Rejected) or isinstance(document, Rejected):
+        made: list[Chunk] | Rejected | None = None
+        if not isinstance(document, Rejected):
+            document, space, _ = routing.place(document)
+            made = chunk_document(document, *ways[space.model])
+        if isinstance(made, Rejected) or isinstance(document, Rejected) or made is None:
             expected.rejected.add((record.partition, record.offset))
             continue
         verdict = judged(document, made)
@@ -248,7 +255,7 @@ def expected_of(
             expected.rejected.add((record.partition, record.offset))
         else:
             epoch = numbers[record.partition, record.offset]
-            expected.documents[document.id] = newest_of(document, made, verdict, epoch), made
+            expected.documents[document.id] = newest_of(document, made, verdict, epoch, space), made
     return expected
 
 

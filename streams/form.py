@@ -97,7 +97,7 @@ class ForeignForm:
 
     def doc_id(self, record: Record) -> str | None:
         """By its rule; the key, where that is enough and the value cannot be read."""
-        if _is_own(record):
+        if is_own(record):
             return OWN_FORM.doc_id(record)
         value = None
         with suppress(ValueError):
@@ -110,7 +110,7 @@ class ForeignForm:
 
     def decode(self, record: Record) -> Document | Rejected:
         """What the rules make of it, then checked as if somebody had published that."""
-        if _is_own(record):
+        if is_own(record):
             return OWN_FORM.decode(record)
         try:
             doc_id, body = self._made(self._key(record.key), self._read(record.value))
@@ -125,7 +125,7 @@ class ForeignForm:
 
     def missing(self, record: Record) -> list[str]:
         """As `Mapper.missing`."""
-        if self._mapper is None or _is_own(record) or record.value is None:
+        if self._mapper is None or is_own(record) or record.value is None:
             return []
         with suppress(ValueError, TypeError, ArithmeticError, RecursionError):  # why it cannot be read, `decode` says
             return self._mapper.missing(self._key(record.key), self._read(record.value))
@@ -153,5 +153,6 @@ class ForeignForm:
         return Key(orjson.dumps(found).decode(), found if isinstance(found, dict) else None)
 
 
-def _is_own(record: Record) -> bool:
+def is_own(record: Record) -> bool:
+    """Whether it is in Penstock's own form, whatever the topic's is: it was made again from a document's chunks."""
     return (FORM_HEADER, OWN) in record.headers

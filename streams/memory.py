@@ -115,15 +115,16 @@ class MemoryEntries:
 
 
 class MemoryChunks:
-    """`Chunks`. `rows`: the newest write of each id. `vector`: the field that holds it."""
+    """`Chunks`. `rows`: the newest write of each id."""
 
-    def __init__(self, vector: str = "vector") -> None:
+    def __init__(self) -> None:
         self.rows: dict[str, ChunkWrite] = {}
-        self._vector = vector
 
-    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
-        found = [self.rows[key].source for key in ids if key in self.rows and not self.rows[key].stub]
-        return {row["penstock"]["chunk_hash"]: np.asarray(row[self._vector], dtype=np.float32) for row in found}
+    async def read(self, ids: Sequence[str], vector: str) -> dict[str, Vectors]:
+        found = [self.rows[key].source for key in ids if key in self.rows]
+        return {
+            row["penstock"]["chunk_hash"]: np.asarray(row[vector], dtype=np.float32) for row in found if vector in row
+        }
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows[key].version for key in ids if key in self.rows and self.rows[key].stub}

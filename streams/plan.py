@@ -39,6 +39,15 @@ class FieldNames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Whose vectors go where: those of one model, into fields of their own. `dims`: width of a vector."""
+
+    model: str
+    dims: int
+    names: FieldNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkWrite:
     """One versioned write. Replays are harmless: the same id, version and source every time.
 
@@ -89,8 +98,13 @@ def chunk_hash(text: str) -> str:
 
 def language_of(document: Document, chunk: Chunk, verdict: Verdict) -> str | None:
     """Of a chunk: what the producer says in `metadata.language`, else what the text looks like."""
-    told = {**document.metadata, **chunk.metadata}.get("language")
-    return told if isinstance(told, str) and 0 < len(told) <= MAX_LANGUAGE else verdict.language
+    return told_language({**document.metadata, **chunk.metadata}) or verdict.language
+
+
+def told_language(metadata: Mapping[str, Any]) -> str | None:
+    """What a producer says; None for what is no tag."""
+    told = metadata.get("language")
+    return told if isinstance(told, str) and 0 < len(told) <= MAX_LANGUAGE else None
 
 
 def content_writes(
@@ -99,22 +113,24 @@ def content_writes(
     vectors: Vectors,
     *,
     epoch: int,
-    model: str,
+    space: Space,
     indexed_at: str,
-    names: FieldNames,
     verdict: Verdict,
+    route: str | None = None,
     over_equal: bool = False,
 ) -> Iterator[ChunkWrite]:
-    """Writes of all chunks of a document. `vectors`: float32 (len(chunks), dims), finite, unit length.
+    """Writes of all chunks of a document. `vectors`: float32 (len(chunks), dims), finite, unit length, of this space.
 
-    `verdict`: on it and its chunks. `over_equal`: also over stubs of this very version.
+    `verdict`: on it and its chunks. `route`: by which it came there, where there are any. `over_equal`: also over stubs
+    of this very version.
 
     Raises ValueError for a zero or non-finite vector; the caller rejects the record before any write.
     """
     if (bad := first_bad_vector(vectors)) is not None:
         raise ValueError(f"the model gave a zero or non-finite vector for chunk {bad}")
     placed = version(epoch, document.record.offset)
-    provenance = _provenance(document, epoch, model, indexed_at)
+    names, provenance = space.names, _provenance(document, epoch, space.model, indexed_at)
+    provenance |= {"route": route} if route else {}
     fields = {
         "source": document.url,
         "title": document.title,

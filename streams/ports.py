@@ -91,8 +91,8 @@ class Entries(Protocol):
 class Chunks(Protocol):
     """The chunk index: reads are realtime, and of two writes of an id the one of the greater version stays."""
 
-    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors by chunk hash; of ids that are absent or stubs nothing."""
+    async def read(self, ids: Sequence[str], vector: str) -> dict[str, Vectors]:
+        """Vectors by chunk hash, of this field; of ids that are absent, stubs, or have none there nothing."""
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         """Versions by id of those that are stubs now."""

@@ -22,8 +22,8 @@ from streams.flags import NOTHING, Verdict
 from streams.ids import chunk_id, version
 from streams.plan import (
     ChunkWrite,
-    FieldNames,
     Refused,
+    Space,
     Vectors,
     Written,
     chunk_hash,
@@ -57,8 +57,6 @@ class Target:
     """What a worker writes into. `unverified`: its chunks may be fewer than its registry has as written."""
 
     chunk_index_uuid: str
-    model: str
-    names: FieldNames
     unverified: bool = False
 
 
@@ -69,11 +67,14 @@ class Work:
     `epoch`: the one that its record belongs to, see `streams.epochs`. `attempt`: above 1 when it comes from the dead
     letters. `repair`: whatever is there is written again. `intent`: the entry as swapped in, of a document that has to
     be written. `old`: chunk numbers below it may hold vectors worth reading. `vectors`: float32 (len(chunks), dims),
-    and `known` the rows that are filled already. `verdict`: on its text.
+    and `known` the rows that are filled already. `verdict`: on its text. `space`: where its vectors belong; `route`: by
+    which it comes there, where an index has several.
     """
 
     record: Record
     epoch: int
+    space: Space
+    route: str | None = None
     document: Document | None = None
     chunks: list[Chunk] = field(default_factory=list)
     verdict: Verdict = NOTHING
@@ -132,37 +133,48 @@ async def begin(batch: Sequence[Work], target: Target, entries: Entries, chunks:
                 work.outcome = "unchanged"
 
 
-async def reuse(
-    batch: Sequence[Work], chunks: Chunks, dims: int, progressed: Callable[[], None] = lambda: None
-) -> None:
-    """Fill in the vectors whose input did not change since the version before. `dims`: width of a vector.
+async def reuse(batch: Sequence[Work], chunks: Chunks, progressed: Callable[[], None] = lambda: None) -> None:
+    """Fill in the vectors whose input did not change since the version before.
 
-    Hash and vector are read from the same row, so a pair is right whoever wrote it, and however old it is.
     `progressed`: called now and then.
     """
     for work in begun(batch):
-        work.vectors = np.empty((len(work.chunks), dims), dtype=np.float32)
-    works = [work for work in begun(batch) if work.document and work.chunks and work.old]
-    if not works:
-        return
+        work.vectors = np.empty((len(work.chunks), work.space.dims), dtype=np.float32)
+    by_field: dict[str, list[tuple[Work, int]]] = {}
+    for work in begun(batch):
+        if work.chunks and work.old:
+            by_field.setdefault(work.space.names.vector, []).append((work, work.old))
+    for field_name, old in by_field.items():
+        await fill(old, chunks, field_name, progressed)
+
+
+async def fill(
+    old: Sequence[tuple[Work, int]], chunks: Chunks, vector: str, progressed: Callable[[], None] = lambda: None
+) -> None:
+    """Read vectors of equal input from the chunks that documents of one space have in an index.
+
+    `old`: with each how many chunks are read. `vector`: the field there. Hash and vector are of the same row, so a pair
+    is right whoever wrote it, and however old it is.
+    """
     wanted: dict[str, list[tuple[Work, int]]] = {}
-    for work in works:
+    for work, _ in old:
         for number, chunk in enumerate(work.chunks):
-            wanted.setdefault(chunk_hash(chunk.text), []).append((work, number))
-    ids = (chunk_id(work.document.id, number) for work in works if work.document for number in range(work.old))
-    while part := list(islice(ids, READ_AT_ONCE)):
-        for key, vector in (await chunks.read(part)).items():
-            if vector.shape == (dims,) and first_bad_vector(vector[None]) is None:
+            if number not in work.known:
+                wanted.setdefault(chunk_hash(chunk.text), []).append((work, number))
+    ids = (chunk_id(work.document.id, number) for work, n in old if work.document for number in range(n))
+    while wanted and (part := list(islice(ids, READ_AT_ONCE))):
+        for key, found in (await chunks.read(part, vector)).items():
+            dims = wanted[key][0][0].space.dims if key in wanted else 0
+            if found.shape == (dims,) and first_bad_vector(found[None]) is None:
                 for work, number in wanted.pop(key, ()):
                     if work.vectors is not None:
-                        work.vectors[number] = vector
+                        work.vectors[number] = found
                         work.known.add(number)
         progressed()
 
 
 async def write(
     batch: Sequence[Work],
-    target: Target,
     chunks: Chunks,
     indexed_at: str,
     progressed: Callable[[], None] = lambda: None,
@@ -179,7 +191,7 @@ async def write(
             work.reject("embed", "BadVector", f"the model gave a zero or non-finite vector for chunk {bad}")
     # 1
     sound = [work for work in works if not work.rejected]
-    outcomes = await chunks.write(_drawn(sound, lambda work: _content_and_stubs(work, target, indexed_at), progressed))
+    outcomes = await chunks.write(_drawn(sound, lambda work: _content_and_stubs(work, indexed_at), progressed))
     lost: dict[str, Work] = {}
     for (work, number), outcome in zip(_numbers(sound), outcomes, strict=True):
         if isinstance(outcome, Written):
@@ -195,7 +207,7 @@ async def write(
             lost[key].reject("index", "RefusedBefore", f"{key}: an earlier attempt at this record was refused")
     # 3
     if rejected := [work for work in works if work.rejected]:
-        stubs = await chunks.write(_drawn(rejected, lambda work: _stubs(work, 0, target, indexed_at), progressed))
+        stubs = await chunks.write(_drawn(rejected, lambda work: _stubs(work, 0, indexed_at), progressed))
         for outcome in stubs:
             if isinstance(outcome, Refused):  # an empty row is no document's fault; the version before stays served
                 raise PenstockError(f"a stub was refused ({outcome.error}): {outcome.reason}")
@@ -303,7 +315,7 @@ def _old_chunks(before: Stored | None, target: Target) -> int:
     return before.entry.hi
 
 
-def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
+def _content_and_stubs(work: Work, indexed_at: str) -> Iterable[ChunkWrite]:
     assert work.document is not None  # noqa: S101 - begun works have one
     if work.chunks and work.vectors is not None:
         yield from content_writes(
@@ -311,17 +323,17 @@ def _content_and_stubs(work: Work, target: Target, indexed_at: str) -> Iterable[
             work.chunks,
             work.vectors,
             epoch=work.epoch,
-            model=target.model,
+            space=work.space,
             indexed_at=indexed_at,
-            names=target.names,
             verdict=work.verdict,
+            route=work.route,
             over_equal=work.attempt > 1,
         )
-    yield from _stubs(work, len(work.chunks), target, indexed_at)
+    yield from _stubs(work, len(work.chunks), indexed_at)
 
 
-def _stubs(work: Work, start: int, target: Target, indexed_at: str) -> Iterable[ChunkWrite]:
+def _stubs(work: Work, start: int, indexed_at: str) -> Iterable[ChunkWrite]:
     assert work.document is not None  # noqa: S101 - begun works have one
     assert work.intent is not None  # noqa: S101
     numbers = range(start, work.intent.entry.hi)
-    return stub_writes(work.document, numbers, epoch=work.epoch, model=target.model, indexed_at=indexed_at)
+    return stub_writes(work.document, numbers, epoch=work.epoch, model=work.space.model, indexed_at=indexed_at)

@@ -10,6 +10,7 @@ from streams.form import FORM_HEADER, OWN
 from streams.ids import version
 from streams.record import Record
 from streams.registry import Entry
+from streams.routes import ROUTE_HEADER
 from streams.sections import sections_from_chunks
 
 SHARED = {"url": "source", "title": "title", "author": "author", "timestamp": "timestamp"}
@@ -31,7 +32,7 @@ def record_from_chunks(
     if entry.state != "done" or len(rows) != entry.n:
         return None
     if not entry.n:
-        return _record(entry, topic, None)
+        return _record(entry, topic, None, None)
     chunks = [row for row in rows if row and text_field in row]
     if len(chunks) != entry.n or not _of_entry(entry, {_version(row) for row in chunks}):
         return None
@@ -45,10 +46,10 @@ def record_from_chunks(
         body["metadata"] = _own(first, typed)
     else:
         body["chunks"] = [{"text": row[text_field], "metadata": _own(row["metadata"], typed)} for row in chunks]
-    return _record(entry, topic, orjson.dumps(body))
+    return _record(entry, topic, orjson.dumps(body), chunks[0]["penstock"].get("route"))
 
 
-def _record(entry: Entry, topic: str, value: bytes | None) -> Record:
+def _record(entry: Entry, topic: str, value: bytes | None, route: str | None) -> Record:
     return Record(
         topic=topic,
         partition=entry.partition,
@@ -56,7 +57,7 @@ def _record(entry: Entry, topic: str, value: bytes | None) -> Record:
         timestamp_ms=0,
         key=entry.doc_id.encode(),
         value=value,
-        headers=((FORM_HEADER, OWN),),
+        headers=((FORM_HEADER, OWN), *([(ROUTE_HEADER, route.encode())] if route else [])),
     )
 
 

@@ -66,7 +66,7 @@ MUTATIONS = [
     Mutation(
         "verify looks at no vector of a document",
         "agents/operations/verify.py",
-        "            await self._means.check(report, self._vectors.documents)\n",
+        "                await means.check(report, vectors.documents)\n",
         "",
         "test_damage_is_found_and_mended_from_the_topic",
     ),
@@ -81,7 +81,7 @@ MUTATIONS = [
     Mutation(
         "the mean stays what it was when a chunk is embedded again",
         "agents/operations/verify.py",
-        "            await self._means.mend(sorted(means))\n",
+        "                await of_documents.mend(sorted(means))\n",
         "",
         "test_damage_is_found_and_mended_from_the_topic",
     ),
@@ -145,8 +145,8 @@ MUTATIONS = [
     Mutation(
         "a worker has the whole fleet's part",
         "agents/worker/app.py",
-        "            self.checked.embedder.take_share(len(numbers) / self.checked.partitions)\n",
-        "",
+        "                model.take_share(len(numbers) / self.checked.partitions)\n",
+        "                pass\n",
         "test_a_worker_takes_the_part_of_its_partitions",
     ),
     Mutation(
@@ -739,8 +739,8 @@ MUTATIONS = [
     Mutation(
         "what a rebuild made from chunks is read by the topic's rules",
         "streams/recover.py",
-        "headers=((FORM_HEADER, OWN),),",
-        "headers=(),",
+        "headers=((FORM_HEADER, OWN), *",
+        "headers=(*",
         "test_debezium_envelopes_are_documents",
     ),
     Mutation(
@@ -767,7 +767,7 @@ MUTATIONS = [
     Mutation(
         "nothing is rejected for its text",
         "agents/indexing/stages.py",
-        "refusal(decoded, chunks, verdict, self._parts.reject)",
+        "refusal(decoded, chunks, verdict, parts.reject)",
         "None",
         "test_what_is_listed_is_rejected_whoever_processes_it",
     ),
@@ -788,15 +788,15 @@ MUTATIONS = [
     Mutation(
         "what is rejected is no part of the contract",
         "agents/configured.py",
-        "} | (_records(settings) | _quality(settings))",
-        "} | _records(settings)",
+        "} | (_records(settings) | _quality(settings) | _routes(settings, manifests))",
+        "} | (_records(settings) | _routes(settings, manifests))",
         "test_what_is_listed_is_rejected_whoever_processes_it",
     ),
     Mutation(
         "a language that was recognised replaces the producer's",
         "streams/plan.py",
-        "return told if isinstance(told, str) and 0 < len(told) <= MAX_LANGUAGE else verdict.language",
-        "return verdict.language or (told if isinstance(told, str) else None)",
+        "return told_language({**document.metadata, **chunk.metadata}) or verdict.language",
+        "return verdict.language or told_language({**document.metadata, **chunk.metadata})",
         "test_what_the_producer_says_of_the_language_wins",
     ),
     Mutation(
@@ -865,7 +865,7 @@ MUTATIONS = [
     Mutation(
         "vectors are not read back",
         "streams/protocol.py",
-        "(await chunks.read(part)).items()",
+        "(await chunks.read(part, vector)).items()",
         "()",
         "test_in_a_changed_document_only_changed_chunks_are_embedded and not older_major",
     ),

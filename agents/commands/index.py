@@ -70,16 +70,24 @@ def status(settings: "Settings", as_json: bool) -> None:
 @click.option("--from", "start", metavar="OFFSET|TIME", help="From here on; without it from the topic's start.")
 @click.option("--rate", type=click.FloatRange(1), metavar="N", help="At most N documents a second.")
 @click.option("--model", metavar="NAME", help="With this model instead of the configured one.")
+@click.option("--embed-all", is_flag=True, help="Take no vectors from the index that serves.")
 @settings_option
 @json_option
 def rebuild(
-    in_place: bool, start: str | None, rate: float | None, model: str | None, settings: "Settings", as_json: bool
+    in_place: bool,
+    start: str | None,
+    rate: float | None,
+    model: str | None,
+    embed_all: bool,
+    settings: "Settings",
+    as_json: bool,
 ) -> None:
     """Process the stream again, into an index of its own; readers and workers go on undisturbed meanwhile.
 
     Documents that are older than --from, or that the topic no longer holds, are taken from the text in the index that
-    serves. Interrupted, it goes on when it is started again. Then start workers with the source.group that it names,
-    and promote the index.
+    serves. A chunk whose text and model are the same there keeps its vector, unless --embed-all says that none of them
+    is to be trusted. Interrupted, it goes on when it is started again. Then start workers with the source.group that it
+    names, and promote the index.
 
     --in-place instead sets the claims back, while no worker runs: what is in the index already costs a look at its
     registry; only what is missing there is embedded.
@@ -92,14 +100,16 @@ def rebuild(
     """
     offset = int(start) if start is not None and start.isdecimal() else None
     at_ms = MOMENT.convert(start, None, None) if start is not None and offset is None else None
-    if in_place and (rate or model):
-        raise click.UsageError("--rate and --model are for a rebuild beside: with --in-place the workers do it")
+    if in_place and (rate or model or embed_all):
+        raise click.UsageError(
+            "--rate, --model and --embed-all are for a rebuild beside: with --in-place the workers do it"
+        )
     from agents.commands.run import index_rebuild as run
 
     if in_place:
         run.in_place(settings, offset, at_ms, as_json=as_json)
     else:
-        run.beside(settings, offset, at_ms, rate, model, as_json=as_json)
+        run.beside(settings, offset, at_ms, rate, model, embed_all=embed_all, as_json=as_json)
 
 
 @index.command("duplicates")

@@ -9,7 +9,7 @@ from agents.elastic.store import Operation, Store
 from agents.fail_points import FailPoints
 from agents.metrics import Metrics
 from streams.ids import version
-from streams.plan import ChunkWrite, Conflict, FieldNames, Outcome, Refused, Vectors
+from streams.plan import ChunkWrite, Conflict, Outcome, Refused, Vectors
 
 READ_AT_ONCE = 256  # some 1 MB of vectors of 384 dims, as JSON
 
@@ -24,26 +24,22 @@ class ChunkIndex:
         fail_points: FailPoints,
         *,
         write_alias: str,
-        names: FieldNames,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._fail_points = fail_points
         self._alias = write_alias
-        self._fields = f"{names.vector},penstock.chunk_hash"
-        self._vector = names.vector
 
-    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors by chunk hash. Retries while the server is away; raises PenstockError when the index is gone."""
+    async def read(self, ids: Sequence[str], vector: str) -> dict[str, Vectors]:
+        """See `Chunks`. Retries while the server is away; raises PenstockError when the index is gone."""
         found: dict[str, Vectors] = {}
         for start in range(0, len(ids), READ_AT_ONCE):
             # asked for by name: since 9.2 vectors are left out of _source otherwise
             part = ids[start : start + READ_AT_ONCE]
-            for row in await self._store.get(self._alias, part, self._fields):
+            for row in await self._store.get(self._alias, part, f"{vector},penstock.chunk_hash"):
                 source = row.get("_source", {})
-                if self._vector in source:
-                    vector = np.asarray(source[self._vector], dtype=np.float32)
-                    found[source["penstock"]["chunk_hash"]] = vector
+                if vector in source:
+                    found[source["penstock"]["chunk_hash"]] = np.asarray(source[vector], dtype=np.float32)
         return found
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from agents.configured import contract_in, field_names
+from agents.configured import contract_in
 from agents.elastic.errors import EXISTS, kind_of, translated
 from agents.elastic.incarnation import CREATE, NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
 from agents.elastic.notes import (
@@ -155,9 +155,7 @@ class Index:
         es = self._settings.elasticsearch
         shape = self._shape
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
-        mappings = chunk_mappings(
-            {**contract, "id": uuid4().hex}, names=field_names(self._settings), index_options=options
-        )
+        mappings = chunk_mappings({**contract, "id": uuid4().hex}, index_options=options)
         mappings["_meta"][ALIAS_NOTE] = self._alias
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
         # a registry that outlived its index says nothing of this one's shards and vectors, nor one of a rebuild that

@@ -22,7 +22,7 @@ BEFORE_NOTE = "penstock_before"
 REBUILD_NOTE = "penstock_rebuild"
 """From where a rebuild fills it, until that has ended."""
 BASELINE_NOTE = "penstock_baseline"
-"""How its vectors were spread at first: what drift is measured from."""
+"""How its vectors were spread at first, by model: what drift is measured from."""
 LOG_NOTE = "penstock_log"
 """Which log it holds, where its contract was written before that was part of it."""
 

@@ -1,12 +1,12 @@
 """The configured model, loaded: an exported one, or a service's. Nothing of the other kind is imported."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agents.elastic.requests import STATES
 from agents.metrics import Metrics
-from agents.settings import Settings
+from agents.settings import Settings, with_model
 from agents.settings.environment import cache_dir
 from models.api.asking import Terms
 from models.api.embedder import ServiceOptions, load_service
@@ -66,6 +66,24 @@ def load_model(settings: Settings, metrics: Metrics | None = None) -> Model:
     return load_service(settings.model_folder, service_options(settings), Watched(metrics or Metrics()))
 
 
+def load_models(settings: Settings, metrics: Metrics | None = None) -> tuple[Model, ...]:
+    """All that are in use, the default one first. Raises as `load_model`; then none is left open."""
+    found: list[Model] = []
+    try:
+        for name in settings.models:
+            found.append(load_model(with_model(settings, name), metrics))
+    except BaseException:
+        close_models(found)
+        raise
+    return tuple(found)
+
+
+def close_models(models: Iterable[Model]) -> None:
+    """Let all their threads go."""
+    for model in models:
+        model.close()
+
+
 def load_exported(settings: Settings, say: Callable[[str], None] = logger.info) -> "OnnxEmbedder":
     """The same of an exported model."""
     wanted = wanted_setup(settings)
@@ -93,7 +111,7 @@ def wanted_setup(settings: Settings) -> "Constraints":
 
 def service_options(settings: Settings) -> ServiceOptions:
     """How a service is reached and asked."""
-    service = settings.service
+    service = settings.service.models.get(settings.model.name, settings.service)
     return ServiceOptions(
         key_file=service.key_file,
         ca_certs=service.ca_certs,

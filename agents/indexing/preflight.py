@@ -4,19 +4,18 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from agents.configured import contract_of
+from agents.configured import contract_of, manifests_of
 from agents.elastic.client import connect
 from agents.elastic.errors import index_gone
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
-from agents.indexing.embedders import load_model
+from agents.indexing.embedders import close_models, load_models
 from agents.indexing.indexed_log import require_indexed_log
 from agents.kafka.claims import read_claims, too_many_rejected
 from agents.kafka.dead_letters import BROKERS_TIME, DEAD_LETTER_CONFIG, LEAST_BYTES, make_dead_letter_topic
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from models.embedder import Model
-from models.manifest import manifest_of
 from streams.claim import Claim, history_known
 from streams.contract import Described
 from streams.dead_letter import Home
@@ -39,13 +38,23 @@ KEEPING = ("cleanup.policy", "retention.ms")
 class Checked:
     """What the checks found."""
 
-    embedder: Model
+    models: tuple[Model, ...]
+    """All that are in use, the default one first."""
     topic: Described
     identity: IndexIdentity
     unverified: bool = False
     """Chunks may be missing that the registry has as written, see `Index.watch_shards`."""
     indexed: Mapping[int, int] = field(default_factory=dict)
     """The offset after the newest record of this log that the registry knows of, by partition."""
+
+    @property
+    def embedder(self) -> Model:
+        """The default one."""
+        return self.models[0]
+
+    def close(self) -> None:
+        """Let the models go."""
+        close_models(self.models)
 
     @property
     def partitions(self) -> int:
@@ -70,21 +79,27 @@ async def check(settings: Settings, *, any_log: bool = False) -> Checked:
     dead letters; for who only looks.
     Raises PenstockError or RefusedError for the first that fails; nothing was consumed then.
     """
-    embedder = load_model(settings)
+    models = load_models(settings)
     try:
-        return await check_servers(settings, embedder, any_log=any_log)
+        return await check_servers(settings, models, any_log=any_log)
     except BaseException:
-        embedder.close()
+        close_models(models)
         raise
 
 
-async def check_servers(settings: Settings, embedder: Model, *, any_log: bool = False) -> Checked:
-    """The checks that need Kafka, Elasticsearch and the embedding service, if it is one.
+async def prove_all(models: Iterable[Model]) -> None:
+    """Those that were not proved when they were loaded: services. Raises as `Embedder.prove`."""
+    for model in models:
+        if not model.proved:
+            await model.prove()
+
+
+async def check_servers(settings: Settings, models: tuple[Model, ...], *, any_log: bool = False) -> Checked:
+    """The checks that need Kafka, Elasticsearch and the embedding services, if there are any.
 
     Raises AwayError while one of them does not answer.
     """
-    if not embedder.proved:
-        await embedder.prove()
+    await prove_all(models)
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic = await reader.require_topic(settings.source.topic)
         claims, index = await read_claims(reader, settings), Index(client, settings)
@@ -97,7 +112,7 @@ async def check_servers(settings: Settings, embedder: Model, *, any_log: bool = 
             index.require_remembered(mine, history_known(claims.values(), topic.log))
         await ensure_topics(reader, settings, topic)
         await reader.group_members(settings.source.group)  # refused now: joining it would be tried for ever
-        contract = contract_of(settings, embedder.manifest, topic)
+        contract = contract_of(settings, [model.manifest for model in models], topic)
         identity = await index.identify(contract, any_log=any_log)
         newest: Mapping[int, int] = {}
         if not any_log:
@@ -108,7 +123,7 @@ async def check_servers(settings: Settings, embedder: Model, *, any_log: bool = 
             logger.warning(str(exc))
     if not any_log:
         require_few_rejected(settings, claims.values(), identity.sink)
-    return Checked(embedder=embedder, topic=topic, identity=identity, indexed=identity.epochs.known_up_to(newest))
+    return Checked(models=models, topic=topic, identity=identity, indexed=identity.epochs.known_up_to(newest))
 
 
 async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:
@@ -117,12 +132,12 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
     `load`: in load mode, see `agents.worker.load_mode`. `beside`: a further one when there is one with another
     contract.
     """
-    manifest = manifest_of(settings.model_folder)
+    manifests = manifests_of(settings)
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
         topic, index = await reader.require_topic(settings.source.topic), Index(client, settings)
         await require_own_group(reader, index, settings.source.topic, topic.log)
         claims = await read_claims(reader, settings)
-        contract, history = contract_of(settings, manifest, topic), history_known(claims.values(), topic.log)
+        contract, history = contract_of(settings, manifests, topic), history_known(claims.values(), topic.log)
         return await index.create(contract, load=load, beside=beside, history=history)
 
 

@@ -3,10 +3,12 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
@@ -19,27 +21,70 @@ from streams.epochs import Epochs
 from streams.errors import ModelChangedError
 from streams.flags import Flag
 from streams.form import OWN_FORM, Form
+from streams.plan import Space
 from streams.ports import Chunks, DeadLetters, Entries
-from streams.protocol import Target, Work, begin, begun, finish, reuse, write
+from streams.protocol import Target, Work, begin, begun, fill, finish, reuse, write
 from streams.quality import judged, refusal
 from streams.record import TOO_LARGE, Record, Rejected
+from streams.routes import Route, Routing
 from streams.size import room
 from streams.split import Input, SplitRules, chunk_document
 
 LARGEST_SHARE = 1 / 4
 """Of the budget, that one record may take."""
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the stages work with. `epochs`: of the records that are in the topic now; `moments`: of the vectors made;
-    `reject`: flags of texts that are not indexed."""
+class Way:
+    """How texts become vectors of one space: split by these rules, embedded by its model. `moments`: of those made."""
 
-    embedder: Embedder
-    epochs: Epochs
+    space: Space
     rules: SplitRules
+    embedder: Embedder
+    batch: BatchSize = field(default_factory=BatchSize)
+    moments: Moments = field(default_factory=Moments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """An index before this one, whose vectors are taken where model and text are the same. `fields`: those there of
+    vectors that a model here makes, too, by the field here. Reads only."""
+
+    chunks: Chunks
+    registry: Entries
+    fields: Mapping[str, str]
+
+    async def fill(self, works: Sequence[Work], progressed: Callable[[], None]) -> None:
+        """Vectors of documents that were indexed there, into what is not known yet."""
+        for field_here, field_there in self.fields.items():
+            wanted = [
+                work
+                for work in works
+                if work.document and work.space.names.vector == field_here and len(work.known) < len(work.chunks)
+            ]
+            stored = await self.registry.read([work.document.id for work in wanted if work.document])
+            old = [
+                (work, stored[work.document.id].entry.n)
+                for work in wanted
+                if work.document and work.document.id in stored
+            ]
+            await fill(old, self.chunks, field_there, progressed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the stages work with. `ways`: the default one first; `routes`: which documents take another one. `epochs`:
+    of the records that are in the topic now; `reject`: flags of texts that are not indexed; `former`: an index whose
+    vectors are taken where they are the same."""
+
+    ways: Sequence[Way]
+    routes: Sequence[Route] = ()
+    epochs: Epochs
     target: Target
     registry: Entries
     chunks: Chunks
@@ -47,10 +92,9 @@ class Parts:
     budget: Budget
     metrics: Metrics
     fail_points: FailPoints
-    batch: BatchSize = field(default_factory=BatchSize)
-    moments: Moments = field(default_factory=Moments)
     form: Form = OWN_FORM
     reject: Collection[Flag] = ()
+    former: Former | None = None
 
 
 class Stages:
@@ -58,6 +102,8 @@ class Stages:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._ways = {way.space.names.vector: way for way in parts.ways}
+        self._routing = Routing(routes=parts.routes, spaces=[way.space for way in parts.ways])
         self.progressed = time.monotonic()
         """When a part of the work at any stage was last finished, monotonic seconds: a document may take minutes."""
         self.changed: ModelChangedError | None = None
@@ -74,8 +120,9 @@ class Stages:
         """
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
-        work = Work(record, epoch, attempt=attempt, repair=repair)
-        limit = int(self._parts.budget.limit * LARGEST_SHARE)
+        parts = self._parts
+        work = Work(record, epoch, parts.ways[0].space, attempt=attempt, repair=repair)
+        limit = int(parts.budget.limit * LARGEST_SHARE)
         if record.size_bytes > limit:
             work.reject(
                 "decode",
@@ -84,24 +131,34 @@ class Stages:
                 "raise that, or divide the document",
             )
             return work
-        decoded = self._parts.form.decode(record)
+        decoded = parts.form.decode(record)
         if isinstance(decoded, Rejected):
             work.rejected = decoded
             return work
-        space = room(decoded, self._parts.embedder.dims, self._parts.budget.limit)
-        chunks = chunk_document(decoded, self._parts.rules, self._encode, space)
+        decoded, work.space, work.route = self._routing.place(decoded)
+        way = self.way_of(work)
+        space = room(decoded, way.space.dims, parts.budget.limit)
+        chunks = chunk_document(decoded, way.rules, partial(self._encode, way.embedder), space)
         if isinstance(chunks, Rejected):
             work.rejected = chunks
             return work
         verdict = judged(decoded, chunks)
-        work.rejected = refusal(decoded, chunks, verdict, self._parts.reject)
+        work.rejected = refusal(decoded, chunks, verdict, parts.reject)
         if work.rejected is None:
             work.document = replace(decoded, text=None) if decoded.text else decoded
             work.chunks, work.verdict = chunks, verdict
         return work
 
-    def _encode(self, texts: Sequence[str]) -> Sequence[Input]:
-        ids = self._parts.embedder.encode(texts)
+    def way_of(self, work: Work) -> Way:
+        """By which its texts become vectors; the default one where nobody can tell."""
+        return self._ways[work.space.names.vector]
+
+    async def on_tokenizers(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+        """`work` of each item, in order, on the threads of the default model: for what calls `prepare`."""
+        return await self._parts.ways[0].embedder.on_tokenizers(work, items)
+
+    def _encode(self, embedder: Embedder, texts: Sequence[str]) -> Sequence[Input]:
+        ids = embedder.encode(texts)
         self._progress()
         return ids
 
@@ -124,21 +181,29 @@ class Stages:
 
         Raises ModelChangedError where the model gives other vectors than it should.
         """
-        await reuse(works, self._parts.chunks, self._parts.embedder.dims, self._progress)
-        missing = (
-            (work, number) for work in begun(works) for number in range(len(work.chunks)) if number not in work.known
-        )
-        while part := list(islice(missing, self._parts.batch.chunks)):
-            await self._embed_slice(part)
+        await reuse(works, self._parts.chunks, self._progress)
+        if self._parts.former:
+            await self._parts.former.fill(begun(works), self._progress)
+        for way in self._parts.ways:
+            missing = (
+                (work, number)
+                for work in begun(works)
+                if work.space is way.space
+                for number in range(len(work.chunks))
+                if number not in work.known
+            )
+            while part := list(islice(missing, way.batch.chunks)):
+                await self._embed_slice(way, part)
         self._count_skipped(works)
 
     async def prove(self) -> None:
-        """Have the model prove itself once more, whether there is work or not.
+        """Have the models prove themselves once more, whether there is work or not.
 
-        Raises ModelChangedError where it gives other vectors than it should.
+        Raises ModelChangedError where one gives other vectors than it should.
         """
-        with self._proved():
-            self._show_cosine(await self._parts.embedder.prove())
+        for way in self._parts.ways:
+            with self._proved(way):
+                self._show_cosine(way, await way.embedder.prove())
 
     async def write(self, works: Sequence[Work]) -> None:
         """Make a batch durable.
@@ -153,7 +218,7 @@ class Stages:
         if self.changed:
             raise self.changed
         # 1
-        await write(works, parts.target, parts.chunks, utc_now(), self._progress)
+        await write(works, parts.chunks, utc_now(), self._progress)
         # 2
         for work in works:
             if work.rejected:
@@ -164,14 +229,14 @@ class Stages:
         self._count_flags(works)
         parts.fail_points.passing("after_done")
 
-    async def _embed_slice(self, rows: list[tuple[Work, int]]) -> None:
+    async def _embed_slice(self, way: Way, rows: list[tuple[Work, int]]) -> None:
         """As many chunks as a batch has: what one document needs is bounded, and progress is seen within seconds."""
         metrics = self._parts.metrics
-        with metrics.embed_seconds.time(), self._proved():
-            made = await self._parts.embedder.embed([work.chunks[number].ids for work, number in rows])
-        self._show_cosine(made.canary)
-        self._parts.batch.observe(len(rows), made.seconds)
-        self._remember(rows[:LOOKED_AT], made)
+        with metrics.embed_seconds.time(), self._proved(way):
+            made = await way.embedder.embed([work.chunks[number].ids for work, number in rows])
+        self._show_cosine(way, made.canary)
+        way.batch.observe(len(rows), made.seconds)
+        _remember(way, rows[:LOOKED_AT], made)
         for place, (work, number) in enumerate(rows):
             if work.vectors is not None:
                 work.vectors[number] = made.vectors[place]
@@ -194,8 +259,8 @@ class Stages:
                     self._parts.metrics.quality_flags.labels(flag).inc(count)
 
     @contextmanager
-    def _proved(self) -> Iterator[None]:
-        """What the model gives inside; nothing once it was wrong, though it should be right again."""
+    def _proved(self, way: Way) -> Iterator[None]:
+        """What a model gives inside; nothing once it was wrong, though it should be right again."""
         if self.changed:
             raise self.changed
         try:
@@ -203,17 +268,12 @@ class Stages:
         except ModelChangedError as exc:
             self.changed = exc
             logger.error("nothing is written any more", extra={"reason": str(exc)})
-            self._show_cosine(exc.cosine)
-            self._parts.metrics.model_changed.labels(self._parts.target.model).set(1)
+            self._show_cosine(way, exc.cosine)
+            self._parts.metrics.model_changed.labels(way.space.model).set(1)
             raise
 
-    def _show_cosine(self, cosine: float) -> None:
-        self._parts.metrics.canary_cosine.labels(self._parts.target.model).set(cosine)
-
-    def _remember(self, rows: Sequence[tuple[Work, int]], made: Embedding) -> None:
-        """How these vectors are spread, of documents that are told apart by any number."""
-        places = [(hash(work.record.key), number) for work, number in rows]
-        self._parts.moments.add(made.vectors[: len(rows)], places)
+    def _show_cosine(self, way: Way, cosine: float) -> None:
+        self._parts.metrics.canary_cosine.labels(way.space.model).set(cosine)
 
     def _count_skipped(self, works: Sequence[Work]) -> None:
         for work in works:
@@ -221,3 +281,9 @@ class Stages:
                 self._parts.metrics.skipped.labels(work.outcome).inc(len(work.chunks))
             elif work.known:
                 self._parts.metrics.skipped.labels("reused").inc(len(work.known))
+
+
+def _remember(way: Way, rows: Sequence[tuple[Work, int]], made: Embedding) -> None:
+    """How these vectors are spread, of documents that are told apart by any number."""
+    places = [(hash(work.record.key), number) for work, number in rows]
+    way.moments.add(made.vectors[: len(rows)], places)

@@ -1,15 +1,14 @@
 """The same questions to two generations, each with its own model: how alike is what readers would find?"""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from agents.elastic.client import Client
-from agents.indexing.embedders import load_model
-from agents.operations.search import embed_query, search, with_model_of
+from agents.operations.search import QueryModels, search
 from agents.progress import Report
 from agents.settings import Settings
-from models.embedder import Model
 from streams.agreement import Agreements, agreement, summary
 from streams.errors import ConfigError
 from streams.generations import Generation
@@ -40,23 +39,15 @@ async def compare(
     """Top k of each question in both. Chunks are compared where both were split alike, else documents."""
     first, second = generations
     by_chunk = _cuts(first) == _cuts(second)
-    chosen = [with_model_of(settings, one) for one in generations]
-    embedders: dict[str, Model] = {}
-    try:
-        for own in chosen:
-            if own.model.name not in embedders:
-                embedders[own.model.name] = load_model(own)
-        rows = []
+    rows = []
+    with closing(QueryModels(settings)) as models:
         for number, query in enumerate(queries, 1):
             found = []
-            for own, generation in zip(chosen, generations, strict=True):
-                vector = await embed_query(embedders[own.model.name], query)
-                found.append(_ids(await search(client, own, generation, vector, k), by_chunk=by_chunk))
+            for generation in generations:
+                question = await models.question(generation, query)
+                found.append(_ids(await search(client, settings, generation, question, k), by_chunk=by_chunk))
             rows.append(agreement(query, *found))
             report("canary queries", number, len(queries))
-    finally:
-        for embedder in embedders.values():
-            embedder.close()
     return summary(rows)
 
 

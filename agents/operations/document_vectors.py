@@ -13,9 +13,9 @@ import numpy as np
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
-from agents.operations.vectors import OURS, STUB, cosine_of
+from agents.operations.vectors import alive_of, cosine_of
 from agents.progress import Report
-from streams.document_vector import FIELD, of_sum
+from streams.document_vector import of_sum
 from streams.examine import Finding
 from streams.ids import chunk_id
 from streams.plan import ChunkWrite, Vectors
@@ -23,10 +23,6 @@ from streams.plan import ChunkWrite, Vectors
 READ_AT_ONCE = 256
 NEEDED = 0.9999
 """Least cosine: the same sums in another order."""
-WITHOUT = {
-    "bool": {"filter": [OURS, {"term": {"metadata.chunk": 0}}], "must_not": [STUB, {"exists": {"field": FIELD}}]}
-}
-"""First chunks of documents that have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +52,15 @@ class Means:
 
 
 class DocumentVectors:
-    """Of one index. `seen`: documents whose vector was held against the mean."""
+    """Of one index and one model in it. `seen`: documents whose vector was held against the mean."""
 
-    def __init__(self, checked: Checked, assembly: Assembly) -> None:
+    def __init__(self, checked: Checked, assembly: Assembly, number: int) -> None:
+        """`number`: of the model among those of the index."""
         self._checked = checked
         self._assembly = assembly
-        self._names = assembly.parts.target.names
+        self._way = assembly.parts.ways[number]
+        self._names = self._way.space.names
+        self._field = self._names.document or ""
         self.seen = 0
         self.damaged: set[str] = set()
         """Documents with a wrong one."""
@@ -70,8 +69,15 @@ class DocumentVectors:
         """These documents, and all that have none. Nothing where the index has no vectors of documents."""
         if self._names.document is None:
             return
-        found = set(sample)
-        async for hits, _ in scan(self._assembly.client, self._checked.identity.index, WITHOUT, ["metadata.doc_id"]):
+        found, alone = set(sample), len(self._assembly.parts.ways) == 1
+        alive = alive_of(self._way.space, alone=alone)["bool"]
+        without = {
+            "bool": {
+                "filter": [*alive["filter"], {"term": {"metadata.chunk": 0}}],
+                "must_not": [alive["must_not"], {"exists": {"field": self._field}}],
+            }
+        }
+        async for hits, _ in scan(self._assembly.client, self._checked.identity.index, without, ["metadata.doc_id"]):
             found |= {hit["_source"]["metadata"]["doc_id"] for hit in hits}
         for doc in sorted(found):
             means = await self._means(doc)
@@ -100,8 +106,8 @@ class DocumentVectors:
             if means is None or not row["found"]:
                 continue
             source = {**row["_source"], self._names.vector: means.vector}  # vectors are not always in it
-            source.pop(FIELD, None)
-            source |= {} if means.wanted is None else {FIELD: means.wanted}
+            source.pop(self._field, None)
+            source |= {} if means.wanted is None else {self._field: means.wanted}
             write = ChunkWrite(id=row["_id"], version=row["_version"], source=source, over_equal=True)
             await self._assembly.chunks.write([write])
 
@@ -110,7 +116,7 @@ class DocumentVectors:
         (first,) = await self._rows(doc, range(1))
         if not self._is_whole(first):
             return None
-        n, total, weight = first["metadata"]["chunks"], np.zeros(self._checked.embedder.dims), 0.0
+        n, total, weight = first["metadata"]["chunks"], np.zeros(self._way.space.dims), 0.0
         for start in range(0, n, READ_AT_ONCE):
             rows = await self._rows(doc, range(start, min(n, start + READ_AT_ONCE)))
             if any(not self._is_whole(row) or _record(row) != _record(first) for row in rows):
@@ -118,7 +124,7 @@ class DocumentVectors:
             tokens = np.asarray(await self._tokens([row[self._names.text] for row in rows]), dtype=np.float64)
             total += tokens @ np.asarray([row[self._names.vector] for row in rows], dtype=np.float64)
             weight += float(tokens.sum())
-        stored = first.get(FIELD)
+        stored = first.get(self._field)
         return Means(
             stored=None if stored is None else np.asarray(stored, dtype=np.float32),
             wanted=of_sum(total, weight),
@@ -128,7 +134,7 @@ class DocumentVectors:
     async def _rows(self, doc: str, numbers: range) -> list[Mapping[str, Any]]:
         """Sources of these chunks; empty where there is none."""
         names = self._names
-        fields = f"{names.text},{names.vector},{FIELD},metadata.chunks,penstock.epoch,penstock.offset"
+        fields = f"{names.text},{names.vector},{self._field},metadata.chunks,penstock.epoch,penstock.offset"
         ids = [chunk_id(doc, number) for number in numbers]
         found = await self._assembly.store.get(self._checked.identity.write_alias, ids, fields)
         return [row.get("_source", {}) for row in found]
@@ -136,14 +142,10 @@ class DocumentVectors:
     def _is_whole(self, row: Mapping[str, Any]) -> bool:
         """Whether it is a chunk with a vector of the model's length."""
         vector = row.get(self._names.vector, ())
-        return (
-            self._names.text in row
-            and len(vector) == self._checked.embedder.dims
-            and "chunks" in row.get("metadata", {})
-        )
+        return self._names.text in row and len(vector) == self._way.space.dims and "chunks" in row.get("metadata", {})
 
     async def _tokens(self, texts: Sequence[str]) -> list[int]:
-        embedder = self._assembly.parts.embedder
+        embedder = self._way.embedder
         return await embedder.on_tokenizers(lambda text: len(embedder.encode([text])[0]), texts)
 
 

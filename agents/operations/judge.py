@@ -6,7 +6,7 @@ from functools import partial
 
 from agents.indexing.preflight import Checked
 from agents.operations.spool import Known, Spool
-from streams.contract import this_very_log
+from streams.contract import spaces_of, this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.examine import Finding, Place, Row, examine
 from streams.ids import chunk_id
@@ -63,6 +63,11 @@ class Judge:
     lost: list[tuple[int, range]] = field(default_factory=list)
     too_large: set[tuple[str, int]] = field(default_factory=set)
 
+    @property
+    def models(self) -> list[str]:
+        """Names of those whose vectors the index has."""
+        return [space.model for space in spaces_of(self.checked.identity.contract)]
+
     def findings(self, doc: str, known: Sequence[Known], seen: Seen) -> list[Finding]:
         """What is wrong with a document as it was read, if anything."""
         entry = self.mine(seen.stored)
@@ -81,7 +86,7 @@ class Judge:
             return []  # newer than what was looked at, and the registry is the older one
         asked = self.asked_for(doc, known, seen)
         newest = asked.newest if asked else None
-        found = list(examine(doc, newest, entry, seen.rows, model=self.checked.embedder.manifest.name))
+        found = list(examine(doc, newest, entry, seen.rows, models=self.models))
         whole = newest_whole(seen.rows)
         if self.registry_set_back and entry and entry.state == "rejected" and whole and whole[0] == entry.version:
             found = [Finding("stale entry", doc, "its record was refused, and is whole since: it was taken up again")]
@@ -106,7 +111,7 @@ class Judge:
                 return found if entry else [Finding("missing entry", doc, "its record is in a dead letter")]
             return [self._lost(doc, left, seen)]
         if left and entry is None:
-            as_it_was = examine(doc, None, left.entry, seen.rows, model=self.checked.embedder.manifest.name)
+            as_it_was = examine(doc, None, left.entry, seen.rows, models=self.models)
             told = "the registry does not know it, and its record is gone"
             return [Finding("missing entry", doc, told), *(one for one in as_it_was if one.kind == "wrong model")]
         if entry is None and self.is_unknown(seen, found):

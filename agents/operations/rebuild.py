@@ -16,7 +16,7 @@ serving index has settled would leave a hole between the two: it is moved back t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +29,8 @@ from agents.elastic.index import Index, half_rebuilt, settings_of
 from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
-from agents.indexing.embedders import load_model
-from agents.indexing.preflight import Checked, ensure_topics
+from agents.indexing.embedders import close_models, load_models
+from agents.indexing.preflight import Checked, ensure_topics, prove_all
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
@@ -46,6 +46,7 @@ from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, alike, next_number, serving_one
 from streams.ids import chunk_id, entry_id
+from streams.protocol import begun
 from streams.record import Record, Rejected
 from streams.recover import record_from_chunks
 from streams.registry import Entry, Stored, from_source
@@ -62,7 +63,8 @@ Write = Callable[[int, Claim | None], Awaitable[None]]
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What was done. `changing`: documents that were being replaced meanwhile: the topic has them.
+    """What was done. `embedded`, `reused`: chunks, the latter with vectors of the index that serves. `changing`:
+    documents that were being replaced meanwhile: the topic has them.
 
     `damaged`: those that nothing has: their chunks are not what the registry says, and the topic has lost their record.
     """
@@ -72,6 +74,8 @@ class Rebuilt:
     resumed: bool = False
     from_index: int = 0
     from_topic: int = 0
+    embedded: int = 0
+    reused: int = 0
     changing: int = 0
     letters: int = 0
     damaged: list[str] = field(default_factory=list)
@@ -99,23 +103,31 @@ class Pace:
 
 
 async def rebuild(
-    settings: Settings, *, offset: int | None, at_ms: int | None, rate: float | None, report: Report
+    settings: Settings,
+    *,
+    offset: int | None,
+    at_ms: int | None,
+    rate: float | None,
+    report: Report,
+    embed_all: bool = False,
 ) -> Rebuilt:
     """Begin, or go on with the one that has not ended. Returns when everything that is in the topic now is in it.
 
     `offset`, `at_ms`: the start, by offset or by time; without either the topic's first record. `rate`: documents a
-    second. Twice is harmless. Raises RefusedError while workers of the new generation's group run.
+    second. `embed_all`: take no vector from the index that serves, though its model and text are the same. Twice is
+    harmless. Raises RefusedError while workers of the new generation's group run.
     """
     began, result = time.monotonic(), Rebuilt()
-    with closing(load_model(settings)) as embedder, translated(settings.elasticsearch.url, "; run it again to go on"):
-        if not embedder.proved:
-            await embedder.prove()
+    models = load_models(settings)
+    with ExitStack() as stack, translated(settings.elasticsearch.url, "; run it again to go on"):
+        stack.callback(close_models, models)
+        await prove_all(models)
         async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
             index = Index(client, settings)
             topic = await reader.require_topic(settings.source.topic)
             found = await index.generations()
             serving = serving_one(found)
-            contract = contract_of(settings, embedder.manifest, topic)
+            contract = contract_of(settings, [model.manifest for model in models], topic)
             new = next((one for one in reversed(found) if one.rebuild and not one.serving), None)
             result.resumed = new is not None
             if new is None:
@@ -142,9 +154,10 @@ async def rebuild(
                 await index.require_verified(await index.identity(base), base.group)
             await require_stopped(reader, own)
             await ensure_topics(reader, own, topic)
-            checked = Checked(embedder=embedder, topic=topic, identity=await Index(client, own).identify(contract))
+            checked = Checked(models=models, topic=topic, identity=await Index(client, own).identify(contract))
             result.index, result.group = new.index, own.source.group
-            async with assemble(own, checked) as assembly, claim_writer(own) as write:
+            former = None if embed_all else base
+            async with assemble(own, checked, former=former) as assembly, claim_writer(own) as write:
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
                 ends = await run.from_topic(starts, write, report)
                 if base:
@@ -152,9 +165,13 @@ async def rebuild(
                     await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
                     await run.from_index(base, identity.chunk_index_uuid, ends, report)
                     await _require_unchanged(index, new, base, identity)
-            profile = assembly.parts.moments.all
-            baseline = {BASELINE_NOTE: {**profile.to_note(), "taken_at": utc_now()}} if profile else {}
-            await index.note(new.index, **{REBUILD_NOTE: None, **baseline})
+            found_spread = {way.space.model: way.moments.all for way in assembly.parts.ways}
+            baseline = {
+                model: {**profile.to_note(), "taken_at": utc_now()}
+                for model, profile in found_spread.items()
+                if profile
+            }
+            await index.note(new.index, **{REBUILD_NOTE: None, BASELINE_NOTE: baseline or None})
     result.seconds = round(time.monotonic() - began, 1)
     return result
 
@@ -398,7 +415,8 @@ class _Rebuild:
     async def _through(self, records: Sequence[tuple[Record, int | None]]) -> None:
         """All stages, one after the other, as in a worker. With each record its epoch; None: that of the topic."""
         await self._stages.ready([record for record, _ in records])
-        works = await self._assembly.parts.embedder.on_tokenizers(
-            lambda row: self._stages.prepare(row[0], epoch=row[1]), records
-        )
+        works = await self._stages.on_tokenizers(lambda row: self._stages.prepare(row[0], epoch=row[1]), records)
         await self._stages.through(works)
+        for work in begun(works):
+            self._result.reused += len(work.known)
+            self._result.embedded += len(work.chunks) - len(work.known)

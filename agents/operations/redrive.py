@@ -104,7 +104,7 @@ class _Redrive:
         letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
         await self._stages.ready([letter.record for letter in letters])
-        works = await self._assembly.parts.embedder.on_tokenizers(
+        works = await self._stages.on_tokenizers(
             lambda letter: self._stages.prepare(letter.record, letter.attempt + 1, epoch=letter.epoch), letters
         )
         await self._stages.begin(works)

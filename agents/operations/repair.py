@@ -98,7 +98,7 @@ class Repairer:
 
     async def _again(self, records: Sequence[Record], epoch: int | None = None) -> None:
         await self._stages.ready(records)
-        works = await self._assembly.parts.embedder.on_tokenizers(
+        works = await self._stages.on_tokenizers(
             lambda record: self._stages.prepare(record, attempt=2, repair=True, epoch=epoch), records
         )
         await self._stages.through(works)
@@ -132,7 +132,7 @@ class Repairer:
         if record is None:
             return
         await self._stages.ready([record])
-        works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, [record])
+        works = await self._stages.on_tokenizers(self._stages.prepare, [record])
         await self._stages.write(works)
 
     async def stubs(self, doc: str, orphans: Mapping[int, Row]) -> None:

@@ -144,11 +144,11 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _to_body(newest: Newest) -> bytes:
-    return orjson.dumps([newest.content_hash, newest.hashes, newest.places, newest.told])
+    return orjson.dumps([newest.content_hash, newest.hashes, newest.places, newest.told, newest.model])
 
 
 def _from_body(body: bytes, partition: int, version: int) -> Newest:
-    content_hash, hashes, places, told = orjson.loads(body)
+    content_hash, hashes, places, told, model = orjson.loads(body)
     return Newest(
         partition=partition,
         version=version,
@@ -156,4 +156,5 @@ def _from_body(body: bytes, partition: int, version: int) -> Newest:
         hashes=tuple(hashes),
         places=tuple((start, end, page, last, heading) for start, end, page, last, heading in places),
         told=tuple((language, tuple(flags), signature) for language, flags, signature in told),
+        model=model,
     )

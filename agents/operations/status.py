@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.clock import age_s
-from agents.configured import contract_of
+from agents.configured import contract_of, manifests_of
 from agents.elastic.client import connect
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index
@@ -120,8 +120,8 @@ async def identity_or_problem(
 ) -> tuple[IndexIdentity | None, PenstockError | None]:
     """The index that these settings write into, or why there is none."""
     try:
-        manifest = manifest_of(settings.model_folder)
+        manifests = manifests_of(settings)
         async with connect(settings.elasticsearch) as client:
-            return await Index(client, settings).identify(contract_of(settings, manifest, topic)), None
+            return await Index(client, settings).identify(contract_of(settings, manifests, topic)), None
     except PenstockError as exc:
         return None, exc

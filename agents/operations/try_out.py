@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
-from agents.configured import split_rules
+from agents.configured import manifests_of, routes_of, split_rules
 from agents.kafka.reader import LogReader, log_reader
 from agents.schemas.form import form_of
 from agents.settings import Settings
-from models.manifest import manifest_of
 from models.tokens import tokens_of
 from streams.errors import PenstockError
 from streams.flags import Flag
@@ -18,6 +17,7 @@ from streams.form import Form
 from streams.plan import language_of
 from streams.quality import judged, refusal, repaired
 from streams.record import Document, Record, Rejected
+from streams.routes import DEFAULT, route_of
 from streams.split import chunk_document
 
 MANY = 20
@@ -30,7 +30,7 @@ REGISTRY_S = 5.0
 class Tried:
     """A record: where it is, and what becomes of it. `chunks`: None without the model's tokenizer at hand, as are
     `language` and `flags`, with how many chunks have each. `repaired`: what a chunk that was decoded wrongly may have
-    been.
+    been. `route`, `model`: which it takes, where there are several.
 
     `missing`: fields that the mapping names and the record does not have, each with its rules: `team (metadata)`.
     """
@@ -46,6 +46,8 @@ class Tried:
     author: str | None = None
     timestamp: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    route: str | None = None
+    model: str | None = None
     chunks: int | None = None
     language: str | None = None
     flags: dict[Flag, int] | None = None
@@ -74,17 +76,25 @@ async def _newest(reader: LogReader, topic: str, count: int) -> list[Record]:
 
 
 class _Splitter:
-    """The chunks that a document has, with a model's tokenizer."""
+    """The chunks that a document has, with its model's tokenizer."""
 
     def __init__(self, settings: Settings) -> None:
-        manifest = manifest_of(settings.model_folder)
-        self._rules = split_rules(settings, manifest)
-        self._tokens = tokens_of(settings.model_folder, manifest)
+        self._routes = routes_of(settings)
+        self._ways = {
+            name: (split_rules(settings, manifest), tokens_of(settings.model.dir / name, manifest).encode)
+            for name, manifest in zip(settings.models, manifests_of(settings), strict=True)
+        }
+        self._default = settings.model.name
         self._reject = settings.quality.reject
 
     def add(self, tried: Tried, document: Document) -> Tried:
         """What its chunks tell."""
-        made = chunk_document(document, self._rules, self._tokens.encode)
+        if self._routes:
+            route = route_of(document, self._routes)
+            tried = replace(
+                tried, route=route.name if route else DEFAULT, model=route.model if route else self._default
+            )
+        made = chunk_document(document, *self._ways[tried.model or self._default])
         if isinstance(made, Rejected):
             return replace(tried, becomes="rejected", reason=made.message)
         verdict = judged(document, made)

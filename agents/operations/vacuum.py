@@ -118,7 +118,7 @@ class Vacuum:
         seen = 0
         report(what, 0, 0)
         with translated(self._settings.elasticsearch.url, "; what is deleted so far stays deleted, run it again"):
-            fields = {"excludes": [self._assembly.parts.target.names.vector]}
+            fields = {"excludes": [way.space.names.vector for way in self._assembly.parts.ways]}
             async for hits, total in scan(self._assembly.client, index, query, fields):
                 seen += len(hits)
                 yield hits

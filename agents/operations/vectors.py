@@ -16,7 +16,7 @@ from agents.progress import Report
 from models.cosines import IN_ONE_INDEX, cosines
 from models.onnx.widths import bounds_up_to
 from streams.examine import Finding, evenly
-from streams.plan import ChunkWrite
+from streams.plan import ChunkWrite, Space
 from streams.split import Input
 
 STUB, OURS = {"term": {"penstock.stub": True}}, {"exists": {"field": "penstock.chunk_hash"}}
@@ -24,6 +24,14 @@ ALIVE = {"bool": {"filter": OURS, "must_not": STUB}}
 """Chunks, no stubs, and nothing that somebody else put beside them."""
 WITH_STUBS = {"bool": {"should": [OURS, STUB], "minimum_should_match": 1}}
 OF_OTHERS = {"bool": {"must_not": [OURS, STUB]}}
+
+
+def alive_of(space: Space, *, alone: bool) -> dict[str, Any]:
+    """Chunks with vectors of this model. `alone`: the index has no others."""
+    own = [] if alone else [{"term": {"penstock.model": space.model}}]
+    return {"bool": {"filter": [OURS, *own], "must_not": STUB}}
+
+
 POOL, MOST = 8, 10_000
 """The sample is taken from so many times as many chunks, at random, and at most so many: rare widths are in it."""
 NO_VECTOR = -1.0
@@ -40,17 +48,23 @@ class Vector:
 
 
 class StoredVectors:
-    """Of one index, by a model whose own runs are proved. `seen`: chunks that were embedded again.
+    """Of one index and one model in it, whose own runs are proved. `seen`: chunks that were embedded again.
 
     `documents`: those of the sample. `widths`: of the chunks, by tokens of their class at most: how many, and how many
     had a wrong vector.
     """
 
-    def __init__(self, checked: Checked, assembly: Assembly) -> None:
+    def __init__(self, checked: Checked, assembly: Assembly, number: int) -> None:
+        """`number`: of the model among those of the index."""
+        manifest = checked.models[number].manifest
         self._checked = checked
         self._assembly = assembly
-        self._bounds = bounds_up_to(checked.embedder.manifest.max_tokens)
-        self._needed = IN_ONE_INDEX[checked.embedder.manifest.contract()["precision"]]
+        self._way = assembly.parts.ways[number]
+        self._others = [way.space for way in assembly.parts.ways if way is not self._way]
+        self._alive = alive_of(self._way.space, alone=not self._others)
+        self._bounds = bounds_up_to(manifest.max_tokens)
+        self._limit = manifest.max_tokens
+        self._needed = IN_ONE_INDEX[manifest.contract()["precision"]]
         self._wrong: dict[str, Vector] = {}
         self.seen = 0
         self.documents: set[str] = set()
@@ -66,24 +80,32 @@ class StoredVectors:
         return {key for key, vector in self._wrong.items() if vector.doc == doc}
 
     async def mend(self, ids: Sequence[str]) -> None:
-        """Embed these chunks again as they are, in their places: for when no record has their text. Twice is harmless.
+        """Embed those of these chunks that are this model's again as they are, in their places: for when no record has
+        their text. Those that no model of the index made become the default one's. Twice is harmless.
 
         A text that the model does not take stays as it was.
         """
-        target, embedder = self._assembly.parts.target, self._assembly.parts.embedder
+        names, embedder = self._way.space.names, self._way.embedder
         for start in range(0, len(ids), PAGE):
             rows = await self._assembly.store.get(self._checked.identity.write_alias, ids[start : start + PAGE])
-            rows = [row for row in rows if target.names.text in row.get("_source", {})]
-            inputs = await self._inputs([row["_source"][target.names.text] for row in rows])
+            rows = [row for row in rows if names.text in row.get("_source", {}) and self._is_own(row["_source"])]
+            inputs = await self._inputs([row["_source"][names.text] for row in rows])
             rows = [row for row, one in zip(rows, inputs, strict=True) if self._is_taken(one)]
             made = await embedder.embed([one for one in inputs if self._is_taken(one)])
             writes = []
             for place, (row, vector) in enumerate(zip(rows, made.vectors, strict=True)):
-                own = {**row["_source"]["penstock"], "model": target.model, "indexed_at": utc_now()}
-                source = {**row["_source"], target.names.vector: vector, "penstock": own}
+                own = {**row["_source"]["penstock"], "model": self._way.space.model, "indexed_at": utc_now()}
+                source = {**row["_source"], names.vector: vector, "penstock": own}
+                for other in self._others:
+                    source.pop(other.names.vector, None)
                 if place not in made.failed:
                     writes.append(ChunkWrite(id=row["_id"], version=row["_version"], source=source, over_equal=True))
             await self._assembly.chunks.write(writes)
+
+    def _is_own(self, source: dict[str, Any]) -> bool:
+        model = source.get("penstock", {}).get("model")
+        default = self._way is self._assembly.parts.ways[0]
+        return model == self._way.space.model or (default and model not in [other.model for other in self._others])
 
     async def still_wrong(self) -> list[Finding]:
         """What was found wrong and still is, read again."""
@@ -117,9 +139,9 @@ class StoredVectors:
 
     async def _check_classes(self, classes: set[int], seen: set[str], report: Report) -> None:
         """A kernel that is wrong for one width is wrong for all texts of it."""
-        names = self._assembly.parts.target.names
+        names = self._way.space.names
         passed = 0
-        async for hits, total in scan(self._assembly.client, self._checked.identity.index, ALIVE, [names.text]):
+        async for hits, total in scan(self._assembly.client, self._checked.identity.index, self._alive, [names.text]):
             inputs = await self._inputs([hit["_source"][names.text] for hit in hits])
             found = [hit["_id"] for hit, one in zip(hits, inputs, strict=True) if self._class(len(one)) in classes]
             await self._hold([key for key in found if key not in seen])
@@ -140,14 +162,13 @@ class StoredVectors:
 
     async def _vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """Stored vectors held against those of their texts, by chunk id; of what is there."""
-        parts = self._assembly.parts
-        names = parts.target.names
+        names = self._way.space.names
         fields = f"{names.text},{names.vector},metadata.doc_id"
         alias = self._checked.identity.write_alias
         found = await self._assembly.store.get(alias, ids, fields)
         rows = [row for row in found if names.text in row.get("_source", {})]
         inputs = await self._inputs([row["_source"][names.text] for row in rows])
-        vectors = iter((await parts.embedder.embed([one for one in inputs if self._is_taken(one)])).vectors)
+        vectors = iter((await self._way.embedder.embed([one for one in inputs if self._is_taken(one)])).vectors)
         return {
             row["_id"]: Vector(
                 doc=row["_source"]["metadata"]["doc_id"],
@@ -159,16 +180,12 @@ class StoredVectors:
             for row, one in zip(rows, inputs, strict=True)
         }
 
-    @property
-    def _limit(self) -> int:
-        return self._checked.embedder.manifest.max_tokens
-
     def _is_taken(self, text: Input) -> bool:
         return len(text) <= self._limit
 
     async def _inputs(self, texts: Sequence[str]) -> list[Input]:
         """What the model is given of them."""
-        embedder = self._assembly.parts.embedder
+        embedder = self._way.embedder
         return await embedder.on_tokenizers(lambda text: embedder.encode([text])[0], texts)
 
     def _class(self, tokens: int) -> int:
@@ -181,9 +198,9 @@ class StoredVectors:
 
     async def _pool(self, size: int) -> dict[str, int]:
         """Tokens by id of so many chunks, at random."""
-        text = self._assembly.parts.target.names.text
+        text = self._way.space.names.text
         seed = random.randrange(2**31)  # noqa: S311 - a sample
-        query = {"function_score": {"query": ALIVE, "random_score": {"seed": seed, "field": "_seq_no"}}}
+        query = {"function_score": {"query": self._alive, "random_score": {"seed": seed, "field": "_seq_no"}}}
         answer = await self._assembly.client.search(
             index=self._checked.identity.index, query=query, size=min(size, MOST), source={"includes": [text]}
         )

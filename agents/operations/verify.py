@@ -150,8 +150,9 @@ class Verifier:
         """The log's ends when the topic was read."""
         self._epochs = checked.identity.epochs
         self._lost_letters: list[Place] = []
-        self._vectors = StoredVectors(checked, assembly)
-        self._means = DocumentVectors(checked, assembly)
+        numbers = range(len(assembly.parts.ways))
+        self._vectors = [StoredVectors(checked, assembly, number) for number in numbers]
+        self._means = [DocumentVectors(checked, assembly, number) for number in numbers]
 
     async def run(self, result: Verified, report: Report, sample: int, *, whole: bool) -> None:
         """All passes. What was found is in `result`, and what to repair in the spool.
@@ -168,16 +169,28 @@ class Verifier:
                 for doc in docs:
                     self._spool.suspect(doc)
             await self._check_chunks(result, report)
-            await self._vectors.check(report, sample)
-            result.vectors, result.widths = self._vectors.seen, self._vectors.widths
-            await self._means.check(report, self._vectors.documents)
-            result.document_vectors = self._means.seen
-            for doc in self._vectors.damaged | self._means.damaged:
+            for vectors, means in zip(self._vectors, self._means, strict=True):
+                await vectors.check(report, -(-sample // len(self._vectors)))
+                await means.check(report, vectors.documents)
+                result.vectors, result.document_vectors = (
+                    result.vectors + vectors.seen,
+                    result.document_vectors + means.seen,
+                )
+                for bound, (count, wrong) in vectors.widths.items():
+                    before = result.widths.get(bound, (0, 0))
+                    result.widths[bound] = before[0] + count, before[1] + wrong
+            for doc in self._wrong_vectors:
                 self._spool.suspect(doc)
             if whole and result.unsettled:
                 await self._catch_up(result, report)
             await self.confirm(result, report)
         result.seconds = round(time.monotonic() - began, 1)
+
+    @property
+    def _wrong_vectors(self) -> set[str]:
+        """Documents with any."""
+        found = set[str]()
+        return found.union(*(one.damaged for one in self._vectors), *(one.damaged for one in self._means))
 
     async def confirm(self, result: Verified, report: Report) -> None:
         """Read every suspect again, realtime: what is wrong now counts."""
@@ -192,8 +205,9 @@ class Verifier:
                 result.add(self._judge.findings(doc, known[doc], seen))
             done += len(part)
             report("looking again", done, self._spool.suspected)
-        result.add(await self._vectors.still_wrong())
-        result.add(await self._means.still_wrong())
+        for vectors, means in zip(self._vectors, self._means, strict=True):
+            result.add(await vectors.still_wrong())
+            result.add(await means.still_wrong())
         await self._read_letters()
         for place in self._lost_letters:
             if not self._spool.has_letter(self._epochs.of(*place), place):
@@ -201,7 +215,7 @@ class Verifier:
 
     async def repair(self, repairer: Repairer, report: Report, *, accept_data_loss: bool) -> None:
         """Mend every suspect that is damaged. `accept_data_loss`: also by what is older, or by nothing."""
-        wrong_vectors, letters = self._vectors.damaged | self._means.damaged, set[tuple[int, Place]]()
+        wrong_vectors, letters = self._wrong_vectors, set[tuple[int, Place]]()
         await self._read_ends()
         suspects, done = self._spool.suspects(), 0
         while part := dict(islice(suspects, LOOKED_AT_ONCE)):
@@ -217,9 +231,9 @@ class Verifier:
                     again.append(asked.place)
                 elif asked is None:
                     wrong = {finding.where for finding in findings if finding.kind == "wrong model"}
-                    wrong |= self._vectors.wrong_of(doc)
+                    wrong |= {key for one in self._vectors for key in one.wrong_of(doc)}
                     vectors |= wrong
-                    means |= {doc} if wrong or doc in self._means.damaged else set()
+                    means |= {doc} if wrong or any(doc in one.damaged for one in self._means) else set()
                     if "deleted meanwhile" in kinds:
                         left = self._judge.deleted(doc, known[doc], seen)
                     elif kinds & OF_THE_CHUNKS:
@@ -233,8 +247,10 @@ class Verifier:
                 if not left and ("orphan chunk" in kinds or (accept_data_loss and "unknown document" in kinds)):
                     await self._stub(repairer, doc, asked, entry, seen)
             await repairer.documents(again)
-            await self._vectors.mend(sorted(vectors))
-            await self._means.mend(sorted(means))
+            for stored in self._vectors:
+                await stored.mend(sorted(vectors))
+            for of_documents in self._means:
+                await of_documents.mend(sorted(means))
             done += len(part)
             report("repairing", done, self._spool.suspected)
         await repairer.letters(letters)
@@ -378,7 +394,7 @@ class Verifier:
     async def _remember(self, records: Sequence[Record], result: Verified) -> list[str]:
         """Returns their documents."""
         await self._stages.ready(records)
-        works = await self._assembly.parts.embedder.on_tokenizers(self._stages.prepare, records)
+        works = await self._stages.on_tokenizers(self._stages.prepare, records)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
         unlettered: list[Work] = []
@@ -390,7 +406,7 @@ class Verifier:
                 if not has_letter:
                     unlettered.append(work)
                 continue
-            newest = newest_of(work.document, work.chunks, work.verdict, self._epochs.of(*place))
+            newest = newest_of(work.document, work.chunks, work.verdict, self._epochs.of(*place), work.space)
             known = Known(newest=newest, place=place)
             (lettered if has_letter else plain).append((work.document.id, known))
         self._spool.add_records(plain, dead_lettered=False)
@@ -474,7 +490,7 @@ class Verifier:
     # reading
 
     async def _rows(self, wanted: Sequence[tuple[str, int]]) -> dict[str, dict[int, Row]]:
-        names = self._assembly.parts.target.names
+        names = self._assembly.parts.ways[0].space.names
         fields = f"{names.text},{','.join((*WHERE, *TOLD))},metadata.chunks"
         fields += ",penstock.stub,penstock.chunk_hash,penstock.model"
         fields += ",penstock.partition,penstock.epoch,penstock.offset"

@@ -4,6 +4,7 @@ In `sections` is what the file may say, in `environment` how the same is said th
 that is wrong. `loading` makes `Settings` of it all.
 """
 
+import re
 from pathlib import Path
 from typing import Self
 
@@ -22,10 +23,12 @@ from agents.settings.sections import (
     LogSettings,
     ModelSettings,
     QualitySettings,
+    RouteSettings,
     ServiceSettings,
     SourceSettings,
     SplitSettings,
 )
+from streams import document_vector
 
 CLAIMS_TABLE = "claims"
 """Faust's table, by which its changelog topic is named."""
@@ -44,6 +47,7 @@ class Settings(BaseSettings):
     quality: QualitySettings = QualitySettings()
     model: ModelSettings = Field(default_factory=ModelSettings)
     service: ServiceSettings = ServiceSettings()
+    route: tuple[RouteSettings, ...] = ()
     batch: BatchSettings = BatchSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -66,6 +70,44 @@ class Settings(BaseSettings):
                 "topic of its own"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_field_for_each_model(self) -> Self:
+        """Vectors of two models never share one, and a route's name tells it apart."""
+        names = [route.name for route in self.route]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two routes have the name {twice[0]}")
+        models, es = {self.elasticsearch.vector_field: self.model.name}, self.elasticsearch
+        for route in self.route:
+            field = self.vector_of(route)
+            if models.setdefault(field, route.model) != route.model:
+                raise ValueError(
+                    f"route {route.name}: the field {field} has vectors of {models[field]}, and those of two models do "
+                    "not compare: give it another `vector`"
+                )
+            if field in (es.text_field, document_vector.FIELD, "metadata", "penstock") or field in {
+                document_vector.field_beside(other) for other in models
+            }:
+                raise ValueError(f"route {route.name}: Penstock has a field {field}: give it another `vector`")
+        for model in sorted(set(models.values())):
+            if len(found := sorted(field for field, of in models.items() if of == model)) > 1:
+                raise ValueError(
+                    f"{model} has two fields, {' and '.join(found)}: one is enough; leave `vector` of its routes out, "
+                    "or give them the same"
+                )
+        return self
+
+    def vector_of(self, route: RouteSettings) -> str:
+        """The field of its vectors."""
+        if route.vector is not None:
+            return route.vector
+        field = self.elasticsearch.vector_field
+        return field if route.model == self.model.name else f"{field}_{re.sub('[^a-z0-9]+', '_', route.model.lower())}"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all that are in use, the default one first."""
+        return tuple(dict.fromkeys([self.model.name, *(route.model for route in self.route)]))
 
     @property
     def changelog_topic(self) -> str:

@@ -51,8 +51,8 @@ def config_file() -> Path | None:
 
 
 def variable_of(section: str, name: str) -> str:
-    """The name of the variable that sets it."""
-    return f"{PREFIX}{section}__{name}".replace(".", "__").upper()
+    """The name of the variable that sets it; without a name of a list of tables, such as `route`."""
+    return f"{PREFIX}{section}__{name}".replace(".", "__").upper().removesuffix("__")
 
 
 def file_variable(section: str, name: str) -> str:

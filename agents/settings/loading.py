@@ -1,5 +1,6 @@
 """Settings are made: of the file, of the environment, which wins, and of files with secrets. And told, for people."""
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator
@@ -51,7 +52,15 @@ def origins(settings: Settings, path: Path | None = None) -> Iterator[Origin]:
     path = path or config_file()
     raw = _read_toml(path) if path else {}
     for section in Settings.model_fields:
-        yield from _origins(section, getattr(settings, section), raw.get(section, {}), path)
+        values = getattr(settings, section)
+        if isinstance(values, tuple):  # of tables
+            variable = set_by(section, "")
+            source = f"environment {variable}" if variable else f"file {path}" if section in raw else "default"
+            for number, one in enumerate(values, 1):
+                told = one.model_dump(mode="json", exclude_defaults=True)
+                yield Origin(name=f"{section}.{number}", value=json.dumps(told, ensure_ascii=False), source=source)
+        else:
+            yield from _origins(section, values, raw.get(section, {}), path)
 
 
 def _origins(section: str, values: Section, raw: dict[str, Any], path: Path | None) -> Iterator[Origin]:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -28,6 +28,8 @@ _WRITTEN_AS = {
     ("source", "mapping.metadata"): '["team", "lang"]',
     ("source", "mapping.deleted_values"): '["archived"]',
     ("quality", "reject"): '["mojibake", "base64"]',
+    ("service", "models"): '{"other": {"key_file": "/run/secrets/other"}}',
+    ("route", ""): '[{"name": "short", "model": "fast", "max_chars": 500}]',
 }
 """Tables and lists, in the environment."""
 
@@ -44,14 +46,16 @@ ALLOWED = {
 
 def explain(error: Any, path: Path | None) -> str:
     """One of pydantic's errors, in a line; never with a secret. `path`: the file that was read."""
-    name = ".".join(str(part) for part in error["loc"])
+    name = ".".join(
+        str(part + 1 if place == 1 and isinstance(part, int) else part) for place, part in enumerate(error["loc"])
+    )
     section, _, key = name.partition(".")
-    where = set_by(section, key) or path or "the settings"
+    where = set_by(section, "" if section == "route" else key) or path or "the settings"
     if error["type"] == "extra_forbidden":
         known = _known_tables() if isinstance(error["input"], dict) else _known_names()
         near = difflib.get_close_matches(name, list(known), n=1)
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
-    if not key:  # of a whole section, with its secrets
+    if not key and section != "route":  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
     told = ALLOWED.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))
     secret = (section, key) in SECRETS or re.search("[@?]", str(error["input"]))  # of a URL, where a secret may be
@@ -61,7 +65,7 @@ def explain(error: Any, path: Path | None) -> str:
 
 def check_variables(environ: Mapping[str, str]) -> None:
     """Raises ConfigError naming a variable that sets nothing: pydantic-settings passes over unknown sections."""
-    known = {variable_of(*name.split(".", 1)) for name in _known_names()}
+    known = {variable_of(section, key) for section, _, key in (name.partition(".") for name in _known_names())}
     known |= {file_variable(*name) for name in SECRETS} | set(OWN_VARIABLES)
     for variable, value in sorted(environ.items()):
         ours = variable.upper().startswith(PREFIX) and not is_service_link(variable, value)
@@ -85,7 +89,8 @@ def no_json(environ: Mapping[str, str]) -> str | None:
 def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iterator[str]:
     """Every setting, with its sections."""
     for name, field in (model or Settings).model_fields.items():
-        sections = [one for one in (field.annotation, *get_args(field.annotation)) if _is_section(one)]
+        kinds = (field.annotation, *(() if _are_several(field.annotation) else get_args(field.annotation)))
+        sections = [one for one in kinds if _is_section(one)]
         if not sections:
             yield before + name
         for section in sections:
@@ -95,6 +100,11 @@ def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iter
 def _known_tables() -> set[str]:
     """Every section, with those that it is in."""
     return {name[: dot.start()] for name in _known_names() for dot in re.finditer(r"\.", name)}
+
+
+def _are_several(kind: Any) -> bool:
+    """Whether it is of several tables, such as `[[route]]` or `[service.models.NAME]`."""
+    return get_origin(kind) in (tuple, dict)
 
 
 def _is_section(kind: Any) -> TypeGuard[type[Section]]:

@@ -4,12 +4,14 @@ Credentials are not sent over a connection that is not encrypted, unless `allow_
 """
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -24,6 +26,7 @@ from streams import document_vector
 from streams.flags import Flag
 from streams.mapping import Mapper, Rules
 from streams.plan import METADATA
+from streams.routes import DEFAULT, Conditions
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -35,6 +38,7 @@ METADATA_FIELD = r"^[A-Za-z][A-Za-z0-9_-]*$"
 INTERVAL = r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$"
 """What these allow is told people by `mistakes.ALLOWED`."""
 
+CONDITIONS = tuple(field.name for field in fields(Conditions))
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME)]
 
@@ -209,12 +213,53 @@ class ModelSettings(Section):
     canary_s: float = Field(60, ge=1, le=86_400)
 
 
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""One, or a list of them."""
+Values = dict[str, Words]
+
+
+class RouteSettings(Section):
+    """Documents that go to another model than `model.name`: those for which all conditions hold, of the first such
+    route. Part of the index contract. The conditions are those of `streams.routes.Conditions`.
+
+    `vector`: the field of that model's vectors; unset: `<elasticsearch.vector_field>_<model>`.
+    """
+
+    name: Name
+    model: Name
+    vector: Annotated[str, Field(pattern=FIELD, max_length=200)] | None = None
+    min_chars: int | None = Field(None, ge=0)
+    max_chars: int | None = Field(None, ge=0)
+    language: Words = ()
+    source: Words = ()
+    metadata: Values = {}
+    header: Values = {}
+
+    @model_validator(mode="after")
+    def _conditions(self) -> Self:
+        if self.name == DEFAULT:
+            raise ValueError(f"the name {DEFAULT} belongs to the route of what no other one takes: choose another")
+        if not self.model_fields_set & set(CONDITIONS):
+            raise ValueError(
+                f"it has no condition ({', '.join(CONDITIONS)}), and would take every document: model.name is for that"
+            )
+        if self.min_chars is not None and self.max_chars is not None and self.min_chars > self.max_chars:
+            raise ValueError(f"no text has at least {self.min_chars} characters and at most {self.max_chars}")
+        return self
+
+    @property
+    def conditions(self) -> Conditions:
+        """The same, as values."""
+        return Conditions(**{name: getattr(self, name) for name in CONDITIONS})
+
+
 class ServiceSettings(Section):
     """How the service of a model that was added with `penstock model add` is reached, and what it may be asked.
 
     `key_file`: holds its key. `ca_certs`: whom to trust, unset: whom the system trusts. `requests_per_minute`,
     `tokens_per_minute`: of all workers together; unset: no limit but the service's own. `max_concurrent`: requests of a
-    worker at a time; `max_texts`, `max_tokens`: of one request; `timeout_s`: for its answer.
+    worker at a time; `max_texts`, `max_tokens`: of one request; `timeout_s`: for its answer. `models`: the same for one
+    of several services, by its model's name, in the place of all that stands here.
     """
 
     key_file: Path | None = None
@@ -225,6 +270,13 @@ class ServiceSettings(Section):
     max_texts: int = Field(32, ge=2, le=8192)
     max_tokens: int = Field(8192, ge=16)
     timeout_s: float = Field(60, gt=0, le=3600)
+    models: dict[Name, "ServiceSettings"] = {}
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if deep := [name for name, one in self.models.items() if one.models]:
+            raise ValueError(f"service.models.{deep[0]}.models: services do not nest")
+        return self
 
 
 class BatchSettings(Section):

@@ -26,6 +26,7 @@ from faust.tables.manager import TableManager
 from faust.types import TP
 
 from agents.clock import Deadline
+from agents.configured import routes_of
 from agents.fail_points import FailPoints
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
@@ -53,6 +54,7 @@ from agents.worker.output import finish, never_wait
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from agents.worker.startup import SEEN_S, prepare
 from agents.worker.watchdog import Watchdog
+from streams.contract import spaces_of
 from streams.errors import ModelChangedError, PenstockError
 from streams.record import Record
 
@@ -267,10 +269,11 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         )
         await admin.start()
         self._open.push_async_callback(admin.stop)
-        name, told = self.checked.embedder.manifest.name, self.checked.embedder.told()
-        self.metrics.model_info.labels(name, told.sha256, told.provider, told.precision).set(1)
-        for width in told.refused_widths:
-            self.metrics.shapes_refused.labels(str(width)).set(1)
+        for model in self.checked.models:
+            name, told = model.manifest.name, model.told()
+            self.metrics.model_info.labels(name, told.sha256, told.provider, told.precision).set(1)
+            for width in told.refused_widths:
+                self.metrics.shapes_refused.labels(str(width)).set(1)
         source = self.settings.source
         self.metrics.worker_info.labels(source.group, source.topic, self.checked.identity.index).set(1)
 
@@ -293,7 +296,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 "model": self.checked.embedder.manifest.name,
                 "setup": (told := self.checked.embedder.told()).how,
                 "measured": told.details.get("measured"),
-            },
+            }
+            | ({"routes": routes} if (routes := self._routes()) else {}),
         )
 
     async def on_stop(self) -> None:
@@ -312,7 +316,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             if self.drained:
                 _exit_after(CLOSING_S * 3, self)
         await super().on_stop()
-        self.checked.embedder.close()
+        self.checked.close()
         await self._open.aclose()
 
     def _crash(self, reason: BaseException) -> None:
@@ -345,7 +349,8 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
             await running.incarnations.require_same(idle=not numbers)
             await running.assignment.assign(numbers)
-            self.checked.embedder.take_share(len(numbers) / self.checked.partitions)
+            for model in self.checked.models:
+                model.take_share(len(numbers) / self.checked.partitions)
             await self._compare_committed(running, numbers)
             running.pipeline.resume()
 
@@ -423,12 +428,22 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         except Exception as exc:  # noqa: BLE001 - see above
             await self.crash(exc)
 
+    def _routes(self) -> list[dict[str, Any]]:
+        """Each with its model, and how that is run."""
+        spaces = spaces_of(self.checked.identity.contract)
+        models = {space.names.vector: model for space, model in zip(spaces, self.checked.models, strict=True)}
+        return [
+            {"name": route.name, "model": route.model, "vector": route.vector, **models[route.vector].told().details}
+            for route in routes_of(self.settings)
+        ]
+
     def _statusz(self) -> dict[str, Any]:
         return {
             "group": self.settings.source.group,
             "index": self.checked.identity.index,
             "model": self.checked.embedder.manifest.name,
             **self.checked.embedder.told().details,
+            **({"routes": routes} if (routes := self._routes()) else {}),
             "partitions": self.running.assignment.snapshot() if self.running else [],
         }
 

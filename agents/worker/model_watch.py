@@ -9,6 +9,7 @@ start is settled: a first fill comes in the order of its sources, and half of it
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from agents.clock import utc_now
 from agents.elastic.errors import translated
@@ -16,11 +17,12 @@ from agents.elastic.index import Index
 from agents.elastic.notes import BASELINE_NOTE
 from agents.indexing.assembly import Assembly
 from agents.indexing.preflight import Checked
+from agents.indexing.stages import Way
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from agents.worker.pipeline import Pipeline
-from streams.drift import Profile, drift, from_note
+from streams.drift import STATISTICS, Profile, drift, from_note
 from streams.errors import AwayError, PenstockError
 
 logger = logging.getLogger(__name__)
@@ -56,33 +58,38 @@ class ModelWatch:
 
         Kafka and Elasticsearch being away is others' business.
         """
-        moments = self._parts.moments
         try:
             with translated(self._settings.elasticsearch.url):
-                baseline = await self._baseline()
+                for way in self._parts.ways:
+                    await self._compare(way)
         except PenstockError as exc:
             logger.debug("the baseline could not be looked at", extra={"reason": str(exc)})
-            return
+
+    async def _compare(self, way: Way) -> None:
+        baseline = await self._baseline(way)
         if baseline:
-            moments.restart()  # where somebody has it forgotten, the next one is of what comes then
-        now = moments.recent
-        gauge, model = self._parts.metrics.embedding_drift, self._parts.target.model
+            way.moments.restart()  # where somebody has it forgotten, the next one is of what comes then
+        now, gauge, model = way.moments.recent, self._parts.metrics.embedding_drift, way.space.model
         if baseline and now:
             for statistic, value in drift(baseline, now).items():
                 gauge.labels(model, statistic).set(value)
         else:
-            gauge.clear()
+            for statistic in STATISTICS:
+                with suppress(KeyError):
+                    gauge.remove(model, statistic)
 
-    async def _baseline(self) -> Profile | None:
-        name = self._checked.identity.index
-        note = (await self._index.notes(name)).get(BASELINE_NOTE)
-        kept = from_note(note, self._checked.embedder.dims) if note else None
+    async def _baseline(self, way: Way) -> Profile | None:
+        name, model = self._checked.identity.index, way.space.model
+        notes = (await self._index.notes(name)).get(BASELINE_NOTE) or {}
+        kept = from_note(notes[model], way.space.dims) if model in notes else None
         if kept or not await self._is_filled():
             return kept
-        if (made := self._parts.moments.all) is None:
+        if (made := way.moments.all) is None:
             return None
-        await self._index.note(name, **{BASELINE_NOTE: {**made.to_note(), "taken_at": utc_now()}})
-        logger.info("how vectors are spread is kept as the baseline", extra={"index": name, "chunks": made.chunks})
+        own = {model: {**made.to_note(), "taken_at": utc_now()}}
+        await self._index.note(name, **{BASELINE_NOTE: {**notes, **own}})
+        extra = {"index": name, "model": model, "chunks": made.chunks}
+        logger.info("how vectors are spread is kept as the baseline", extra=extra)
         return made
 
     async def _is_filled(self) -> bool:

@@ -42,7 +42,8 @@ class Batch:
     positions: list[Position] = field(default_factory=list)
     partitions: dict[str, int] = field(default_factory=dict)
     """By document."""
-    chunks: int = 0
+    chunks: Counter[str] = field(default_factory=Counter)
+    """By the field of their vectors."""
 
     @property
     def doc_ids(self) -> Set[str]:
@@ -50,18 +51,18 @@ class Batch:
         return self.partitions.keys()
 
     def takes(self, work: Work, generation: int, most: int) -> bool:
-        """About `most` chunks are enough; a document is never divided, nor are two partitions of one key joined."""
+        """About `most` chunks for one model are enough; a document is never divided, nor a key's partitions joined."""
         if generation != self.generation:
             return False
         partition = work.record.partition
         elsewhere = work.document and self.partitions.get(work.document.id, partition) != partition
-        return not elsewhere and (not self.works or self.chunks + _size(work) <= most)
+        return not elsewhere and (not self.works or self.chunks[_field(work)] + _size(work) <= most)
 
     def add(self, work: Work, position: Position) -> None:
         """The next record."""
         self.works.append(work)
         self.positions.append(position)
-        self.chunks += _size(work)
+        self.chunks[_field(work)] += _size(work)
         if work.document:
             self.partitions[work.document.id] = work.record.partition
 
@@ -89,7 +90,7 @@ class Pipeline:
     @property
     def progressed(self) -> float:
         """When a run of the model, a batch, or a part of a large document was last finished, monotonic seconds."""
-        return max(self._settled, self._stages.progressed, self._parts.embedder.progressed)
+        return max(self._settled, self._stages.progressed, *(way.embedder.progressed for way in self._parts.ways))
 
     @property
     def changed(self) -> ModelChangedError | None:
@@ -104,7 +105,7 @@ class Pipeline:
     def waits(self) -> list[str]:
         """What it waits for outside of this process, beside Elasticsearch."""
         schemas = "the schema registry does not answer" if self._parts.form.waits else None
-        return [reason for reason in (schemas, self._parts.embedder.waits) if reason]
+        return [reason for reason in (schemas, *(way.embedder.waits for way in self._parts.ways)) if reason]
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
         """Take admitted records, in order. Blocks while the stages are full: that is the back-pressure.
@@ -118,7 +119,7 @@ class Pipeline:
             records = [record for _, record in part]
             await self._stages.ready(records)
             with self._parts.metrics.tokenize_seconds.time():
-                works = await self._parts.embedder.on_tokenizers(self._stages.prepare, records)
+                works = await self._stages.on_tokenizers(self._stages.prepare, records)
             for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
                 await self._put(work, position, generation)
@@ -127,7 +128,8 @@ class Pipeline:
 
     async def _put(self, work: Work, position: Position, generation: int) -> None:
         """Into the last batch that waits, or a new one. That is taken full, or as it is when the model has no other."""
-        while not (self._prepared and self._prepared[-1].takes(work, generation, self._parts.batch.chunks)):
+        most = self._stages.way_of(work).batch.chunks
+        while not (self._prepared and self._prepared[-1].takes(work, generation, most)):
             async with self._changed:
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: len(self._prepared) < WAITING)
@@ -189,7 +191,7 @@ class Pipeline:
     def _made_of(self, work: Work) -> int:
         if work.document is None:
             return 0
-        return made_bytes(work.document, len(work.chunks), self._parts.embedder.dims)
+        return made_bytes(work.document, len(work.chunks), work.space.dims)
 
     async def _write(self, batch: Batch) -> None:
         """Make a batch durable, then say so: settle; claim, awaited; ack. A crash before that is healed by replay."""
@@ -202,6 +204,10 @@ class Pipeline:
         await self._assignment.settle(batch.positions)
         points.passing("after_claim")
         self._settled = time.monotonic()
+
+
+def _field(work: Work) -> str:
+    return work.space.names.vector
 
 
 def _size(work: Work) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.elastic.requests import backoff_s
-from agents.indexing.embedders import load_model
+from agents.indexing.embedders import close_models, load_models
 from agents.indexing.preflight import Checked, check_servers
 from agents.metrics import Metrics
 from agents.settings import Settings
@@ -54,13 +54,13 @@ async def prepare(settings: Settings, metrics: Metrics) -> Checked:
 
 async def _checked(settings: Settings, metrics: Metrics, reasons: list[str]) -> Checked:
     """`reasons`: what is waited for, as it is now."""
-    embedder = await asyncio.to_thread(load_model, settings, metrics)  # seconds, in which probes are answered
+    models = await asyncio.to_thread(load_models, settings, metrics)  # seconds, in which probes are answered
     reasons[:] = ["Kafka, Elasticsearch and the embedding service, if there is one, are being asked"]
     try:
         attempt = 0
         while True:
             try:
-                checked = await check_servers(settings, embedder)
+                checked = await check_servers(settings, models)
                 async with connect(settings.elasticsearch) as client:  # which may be read-only
                     index = Index(client, settings)
                     await index.bind(checked.identity.index, checked.topic.log)
@@ -72,5 +72,5 @@ async def _checked(settings: Settings, metrics: Metrics, reasons: list[str]) -> 
             await asyncio.sleep(backoff_s(attempt, WAIT_MS))
             attempt += 1
     except BaseException:
-        embedder.close()
+        close_models(models)
         raise

@@ -31,6 +31,9 @@ def file(tmp_path: Path, content: str) -> Path:
     return path
 
 
+ROUTE = "[[route]]\nname = 'a'\nmodel = 'm'\nmin_chars = 1\n"
+
+
 def test_defaults_run_against_the_local_stack() -> None:
     settings = load_settings()
     assert settings.kafka.bootstrap_servers == "127.0.0.1:9092"
@@ -122,6 +125,30 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[service]\nmax_texts = 1", "service.max_texts: Input should be greater than or equal to 2"),
         ("[service]\nrequests_per_minute = 0", "service.requests_per_minute: Input should be greater than or equal"),
         ("[service]\nkey = 'p4ss'", "there is no setting service.key; did you mean service.key_file?"),
+        ("[service.models.x.models.y]\ntimeout_s = 1", "service.models.x.models: services do not nest"),
+        ("[service.models.x]\nmax_texts = 1", "service.models.x.max_texts: Input should be greater"),
+        (
+            "[[route]]\nname = 'a'\nmodel = 'm'",
+            "route.1: it has no condition (min_chars, max_chars, language, source, ",
+        ),
+        ("[[route]]\nname = 'a'\nmin_chars = 1", "route.1.model: Field required"),
+        (f"{ROUTE}language = 3", "route.1.language: Input should be a valid tuple"),
+        (f"{ROUTE}max_char = 3", "there is no setting route.1.max_char"),
+        (f"{ROUTE}{ROUTE}model = 'n'", "is not TOML"),
+        (f"{ROUTE}{ROUTE}", "two routes have the name a"),
+        (f"{ROUTE}max_chars = 0", "route.1: no text has at least 1 characters and at most 0"),
+        (
+            f"{ROUTE}vector = 'vector'",
+            "route a: the field vector has vectors of all-MiniLM-L6-v2, and those of two models",
+        ),
+        (f"{ROUTE}vector = 'text'", "route a: Penstock has a field text: give it another `vector`"),
+        (f"{ROUTE}vector = 'document_vector'", "route a: Penstock has a field document_vector"),
+        (f"{ROUTE}vector = 'Fast'", "route.1.vector: lower-case letters, digits and _ only"),
+        (
+            f"{ROUTE}vector = 'v'\n" + ROUTE.replace("'a'", "'b'"),
+            "m has two fields, v and vector_m: one is enough; leave `vector` of its routes out",
+        ),
+        ("[[route]]\nname = 'default'\nmodel = 'm'\nmin_chars = 1", "the name default belongs to the route of what no"),
         ("elasticsearch = 'p4ss'", "Input should be a valid dictionary"),
         ("[elasticsearch.password]\nvalue = 'p4ss'", "elasticsearch.password: Input should be a valid string"),
     ],
@@ -353,3 +380,27 @@ def test_a_mistyped_table_is_taken_for_a_table(tmp_path: Path, table: str, meant
     with pytest.raises(ConfigError) as told:
         load_settings(path)
     assert str(told.value).endswith(f"there is no setting {table}; did you mean {meant}?")
+
+
+def test_routes_come_from_the_file_or_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model has a field of its own: that of `model.name` is `elasticsearch.vector_field`."""
+    path = tmp_path / "penstock.toml"
+    path.write_text(
+        "[[route]]\nname = 'short'\nmodel = 'Fast-1'\nmax_chars = 500\nlanguage = 'en'\n"
+        "[[route]]\nname = 'vip'\nmodel = 'all-MiniLM-L6-v2'\nheader = {vip = ['yes', 'true']}\n"
+        "[[route]]\nname = 'faq'\nmodel = 'Fast-1'\nsource = ['*/faq/*']\n"
+    )
+    made = load_settings(path)
+    assert made.models == ("all-MiniLM-L6-v2", "Fast-1")
+    assert [made.vector_of(route) for route in made.route] == ["vector_fast_1", "vector", "vector_fast_1"]
+    short, vip, _ = made.route
+    assert (short.conditions.language, short.conditions.max_chars) == (("en",), 500)
+    assert vip.conditions.header == {"vip": ("yes", "true")}
+    rows = {row.name: row for row in origins(made, path)}
+    assert rows["route.3"].value == '{"name": "faq", "model": "Fast-1", "source": ["*/faq/*"]}'
+    assert rows["route.3"].source == f"file {path}"
+    monkeypatch.setenv("PENSTOCK_ROUTE", '[{"name": "x", "model": "m", "min_chars": 9}]')
+    assert [route.name for route in load_settings(path).route] == ["x"]
+    monkeypatch.setenv("PENSTOCK_ROUTE", "x")
+    with pytest.raises(ConfigError, match=r"PENSTOCK_ROUTE is not JSON .* it is written as"):
+        load_settings(path)

@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from elasticsearch import AsyncElasticsearch
 from pydantic import AnyHttpUrl
 
-from agents.configured import contract_of
+from agents.configured import contract_of, manifests_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
@@ -39,8 +39,7 @@ from agents.local.stack import StackOptions
 from agents.settings import Settings
 from agents.settings.environment import cache_dir
 from agents.settings.loading import load_settings
-from agents.settings.sections import MappingSettings, QualitySettings, SchemaRegistrySettings
-from models.manifest import manifest_of
+from agents.settings.sections import MappingSettings, QualitySettings, RouteSettings, SchemaRegistrySettings
 from streams.contract import Described
 from streams.errors import PenstockError
 from streams.flags import Flag
@@ -298,6 +297,10 @@ class World:
         """Texts with these are not indexed; before `create`."""
         self.settings = self.settings.model_copy(update={"quality": QualitySettings(reject=flags)})
 
+    def route(self, *routes: RouteSettings) -> None:
+        """Documents go to several models, before `create`."""
+        self.settings = self.settings.model_copy(update={"route": routes})
+
     def with_document_vectors(self) -> None:
         """Documents have vectors of their own, before `create`."""
         split = self.settings.split.model_copy(update={"document_vector": "mean"})
@@ -313,6 +316,7 @@ class World:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The settings as environment variables, for a process."""
         es, kafka, reject = self.settings.elasticsearch, self.settings.kafka, self.settings.quality.reject
+        routes = [route.model_dump(mode="json", exclude_defaults=True) for route in self.settings.route]
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
             "PYTHONPATH": str(PACE),
@@ -332,6 +336,7 @@ class World:
             "PENSTOCK_ADMIN__PORT": "0",
             **self._mapping(),
             **({"PENSTOCK_QUALITY__REJECT": json.dumps(reject)} if reject else {}),
+            **({"PENSTOCK_ROUTE": json.dumps(routes)} if routes else {}),
             **(extra or {}),
         }
 
@@ -425,6 +430,7 @@ class World:
         records: Iterable[tuple[bytes | None, object]],
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> list[Record]:
         """Publish `(key, value)`; a value that is neither bytes nor None becomes JSON. Remembers what it did."""
         producer = AIOKafkaProducer(
@@ -438,7 +444,7 @@ class World:
         sent = []
         for key, value in records:
             raw = value if isinstance(value, bytes | None) else orjson.dumps(value)
-            sent.append((key, raw, await producer.send(self.name, raw, key, partition, timestamp_ms)))
+            sent.append((key, raw, await producer.send(self.name, raw, key, partition, timestamp_ms, [*headers])))
         made = []
         for key, raw, future in sent:
             place = await future
@@ -450,6 +456,7 @@ class World:
                     timestamp_ms=place.timestamp,
                     key=key,
                     value=raw,
+                    headers=tuple(headers),
                 )
             )
         await producer.stop()
@@ -505,7 +512,7 @@ class World:
         """Of the settings as they are; made once, which takes a tokenizer and its probe."""
         key = self.settings.model_dump_json(), topic.partitions, topic.log
         if key not in self._contracts:
-            self._contracts[key] = contract_of(self.settings, manifest_of(self.settings.model_folder), topic)
+            self._contracts[key] = contract_of(self.settings, manifests_of(self.settings), topic)
         return self._contracts[key]
 
     async def lag(self) -> int:

@@ -4,19 +4,23 @@ documents have vectors of their own, each held against the mean of its chunks'."
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from elasticsearch import ApiError, TransportError
 
-from agents.configured import split_rules
+from agents.configured import routes_of, split_rules
 from agents.elastic.client import connect
 from agents.schemas.form import form_of
-from models.onnx.embedder import OnnxEmbedder
-from streams.document_vector import FIELD, document_vector
+from models.onnx.embedder import OnnxEmbedder, load_embedder
+from streams.contract import Described, spaces_of
+from streams.document_vector import document_vector
 from streams.epochs import Epochs
 from streams.examine import Place, examine_all, expected_of
 from streams.ids import chunk_id
-from streams.plan import Vectors
+from streams.plan import Space, Vectors
+from streams.routes import Routing
 from streams.split import Chunk
 from tests.kit.harness import World, meanwhile
 
@@ -39,11 +43,12 @@ async def assert_true(
     dead letters are still there though the records were taken up again. `no_longer_dead`: places whose dead letters
     it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
     """
-    rules = split_rules(world.settings, embedder.manifest)
+    models = [_model(world, name, embedder) for name in world.settings.models]
+    spaces = spaces_of(world.contract(Described(partitions=1, log="")))
     want = expected_of(
         world.produced,
-        rules,
-        embedder.tokens.encode,
+        {model.manifest.name: (split_rules(world.settings, model.manifest), model.tokens.encode) for model in models},
+        Routing(routes=routes_of(world.settings), spaces=spaces),
         epochs,
         form_of(world.settings),
         world.settings.quality.reject,
@@ -59,9 +64,23 @@ async def assert_true(
         want, chunks, registry, [*no_longer_dead, *(place for place in dead if place not in also_dead)]
     )
     assert not findings, (len(findings), findings[:10])
-    await _assert_vectors(world, embedder, want.texts())
-    if world.settings.split.document_vector != "none":
-        await _assert_document_vectors(world, {doc: chunks for doc, (_, chunks) in want.documents.items()})
+    for model, space in zip(models, spaces, strict=True):
+        own = {doc: chunks for doc, (newest, chunks) in want.documents.items() if newest.model == space.model}
+        texts = {chunk_id(doc, n): chunk.text for doc, chunks in own.items() for n, chunk in enumerate(chunks)}
+        await _assert_vectors(world, model, space, texts)
+        if space.names.document:
+            await _assert_document_vectors(world, space, own)
+
+
+def _model(world: World, name: str, embedder: OnnxEmbedder) -> OnnxEmbedder:
+    """A test has one at hand; others are loaded once."""
+    folder = world.settings.model.dir / name
+    return embedder if name == embedder.manifest.name else _loaded(folder)
+
+
+@cache
+def _loaded(folder: Path) -> OnnxEmbedder:
+    return load_embedder(folder)
 
 
 async def stored_vectors(world: World, ids: Sequence[str], field: str = "vector") -> dict[str, Vectors]:
@@ -76,11 +95,13 @@ async def stored_vectors(world: World, ids: Sequence[str], field: str = "vector"
     return found
 
 
-async def _assert_document_vectors(world: World, documents: Mapping[str, Sequence[Chunk]]) -> None:
+async def _assert_document_vectors(world: World, space: Space, documents: Mapping[str, Sequence[Chunk]]) -> None:
     """The first chunk of each document has it, and no other row."""
+    assert space.names.document
     ids = {doc: [chunk_id(doc, number) for number in range(len(chunks))] for doc, chunks in documents.items()}
     rows = sorted(await world.chunks())
-    own, vectors = await stored_vectors(world, rows, FIELD), await stored_vectors(world, rows)
+    own = await stored_vectors(world, rows, space.names.document)
+    vectors = await stored_vectors(world, rows, space.names.vector)
     assert own.keys() == {keys[0] for keys in ids.values() if keys}
     for doc, keys in ids.items():
         if keys:
@@ -116,16 +137,21 @@ async def no_regress(world: World) -> AsyncIterator[None]:
     assert newest, "the reader saw nothing"
 
 
-async def _assert_vectors(world: World, embedder: OnnxEmbedder, texts: dict[str, str]) -> None:
+async def _assert_vectors(world: World, embedder: OnnxEmbedder, space: Space, texts: dict[str, str]) -> None:
+    """Of a sample, of this model. No other row has a vector in its field."""
+    field = space.names.vector
+    async with connect(world.settings.elasticsearch) as client:
+        await client.indices.refresh(index=world.name)
+        assert (await client.count(index=world.name, query={"exists": {"field": field}}))["count"] == len(texts)
     ids = sorted(texts)[:: max(1, len(texts) // SAMPLE)]
     if not ids:
         return
     async with connect(world.settings.elasticsearch) as client:
-        source: dict[str, object] = {"includes": ["vector"]}
+        source: dict[str, object] = {"includes": [field]}
         if world.servers.version >= "9.2":
             source["exclude_vectors"] = False  # left out of _source since 9.2 unless asked for
         answer = await client.search(index=world.name, query={"ids": {"values": ids}}, size=len(ids), source=source)
-    rows = {hit["_id"]: hit["_source"]["vector"] for hit in answer["hits"]["hits"]}
+    rows = {hit["_id"]: hit["_source"][field] for hit in answer["hits"]["hits"]}
     again = embedder.session.embed(embedder.tokens.encode([texts[key] for key in ids]))
     cosines = (np.asarray([rows[key] for key in ids], np.float32) * again).sum(axis=1)
     assert cosines.min() > 0.9999

@@ -12,7 +12,7 @@ from streams.claim import Claim, Fingerprint
 from streams.epochs import History
 from streams.errors import ModelChangedError
 from streams.flags import NOTHING
-from streams.plan import ChunkWrite, Conflict, FieldNames, Written, chunk_hash, content_writes, stub_writes
+from streams.plan import ChunkWrite, Conflict, FieldNames, Space, Written, chunk_hash, content_writes, stub_writes
 from streams.ports import Bounds, Chunks, Claims, DeadLetters, Entries, Log
 from streams.record import Document, Record, Rejected, decode
 from streams.registry import Begin, Wanted, decide, done
@@ -109,22 +109,22 @@ async def holds_for_chunks(chunks: Chunks, names: FieldNames) -> None:
     """The greater version stays; of equal ones what `over_equal` says; vectors are read back by their text's hash."""
     old, new = _content(3, names), _content(5, names)
     refused = next(iter(stub_writes(_document(5), range(1), epoch=0, model="m", indexed_at=AT)))
-    assert await chunks.read([new.id]) == {}
+    assert await chunks.read([new.id], names.vector) == {}
     assert isinstance((await chunks.write([new]))[0], Written)
     assert isinstance((await chunks.write([old]))[0], Conflict)
     assert isinstance((await chunks.write([new]))[0], Conflict), "content does not replace its own version"
-    ((key, vector),) = (await chunks.read([new.id, "absent#0"])).items()
+    ((key, vector),) = (await chunks.read([new.id, "absent#0"], names.vector)).items()
     assert key == chunk_hash("Record 5.")
     assert np.allclose(vector, VECTOR, atol=1e-6)
     assert await chunks.stubs([new.id]) == {}
     assert await chunks.origins([new.id, "absent#0"]) == {new.id: (new.source["penstock"]["partition"], new.version)}
     assert isinstance((await chunks.write([refused]))[0], Written), "a stub does"
     assert await chunks.origins([new.id]) == {new.id: (new.source["penstock"]["partition"], new.version)}
-    assert (await chunks.read([new.id]), await chunks.stubs([new.id])) == ({}, {new.id: new.version})
+    assert (await chunks.read([new.id], names.vector), await chunks.stubs([new.id])) == ({}, {new.id: new.version})
     assert isinstance((await chunks.write([new]))[0], Conflict)
     again = replace(new, over_equal=True)
     assert [type(one) for one in await chunks.write([again, old])] == [Written, Conflict]
-    assert list(await chunks.read([new.id])) == [key]
+    assert list(await chunks.read([new.id], names.vector)) == [key]
 
 
 async def holds_for_embedder(embedder: Embedder, least: float, swap: Callable[[], None]) -> None:
@@ -166,7 +166,8 @@ def _document(offset: int) -> Document:
 
 def _content(offset: int, names: FieldNames) -> ChunkWrite:
     chunk = Chunk(text=f"Record {offset}.", ids=[1], start=None, end=None, metadata={})
+    space = Space(model="m", dims=DIMS, names=names)
     made = content_writes(
-        _document(offset), [chunk], VECTOR[None], epoch=0, model="m", indexed_at=AT, names=names, verdict=NOTHING
+        _document(offset), [chunk], VECTOR[None], epoch=0, space=space, indexed_at=AT, verdict=NOTHING
     )
     return next(iter(made))

@@ -30,7 +30,9 @@ from models.tokens import Tokens
 from streams.dead_letter import Letter, read_letter
 from streams.examine import WHERE, Finding, Place, examine_all, expected_of
 from streams.ids import entry_id
+from streams.plan import FieldNames, Space
 from streams.record import Record
+from streams.routes import Routing
 from tests.kit.harness import Servers, Worker, World, scan
 from tests.kit.records import Baked, Batch, Recipe, bake, batches
 from tests.kit.shrink import shrunk
@@ -280,8 +282,9 @@ class _Attempt:
         world = self._world
         limited = {letter.place for letter in letters if letter.error in LIMITS}
         records = [record for place, (record, _) in self._sent.items() if place not in limited]
-        rules = split_rules(world.settings, self._manifest)
-        want = expected_of(records, rules, self._tokens.encode)
+        ways = {self._manifest.name: (split_rules(world.settings, self._manifest), self._tokens.encode)}
+        space = Space(model=self._manifest.name, dims=self._manifest.dims, names=FieldNames())
+        want = expected_of(records, ways, Routing(routes=(), spaces=[space]))
         want.rejected.update(limited)
         chunks = await scan(world.settings, world.name, WHOLE)
         findings = examine_all(want, chunks, await world.registry(), [letter.place for letter in letters])

@@ -84,6 +84,7 @@ SERVED = Scenario(
 
 RANDOM = {
     "life of two documents": LIFE,
+    "two models": replace(LIFE, routed=True),
     "chunks refused halfway": REFUSALS,
     "refused, then the mapping is mended": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1}),
     "a bad record is redriven": replace(LIFE, faults={**FAULTS, "redrive": 2}),
@@ -462,6 +463,15 @@ def _proved_beforehand(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedEmbedder, "embed", embed)
 
 
+def _vectors_of_any_model(patch: pytest.MonkeyPatch) -> None:
+    real = ChunkIndex.read
+
+    async def read(self: ChunkIndex, ids: Any, _: str) -> dict[str, Any]:
+        return {**await real(self, ids, "vector"), **await real(self, ids, "vector_s")}
+
+    patch.setattr(ChunkIndex, "read", read)
+
+
 def _mean_of_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "document_vector", lambda vectors, tokens: document_vector(vectors[:1], tokens[:1]))
 
@@ -516,6 +526,7 @@ MUTATIONS = [
     Mutation("a letter belongs to an index", "letters of an index that was made anew", _letters_of_any_index),
     Mutation("vectors are proved", "the model is swapped", _vectors_unproved),
     Mutation("vectors are proved behind the last of them", "the model is swapped", _proved_beforehand),
+    Mutation("vectors are taken from their model's field alone", "two models", _vectors_of_any_model),
     Mutation("a document's vector is of all its chunks", "life of two documents", _mean_of_the_first_chunk),
     Mutation("only the text at fault is refused", "a service that fails", _batch_at_fault),
     Mutation("a text whose vector is known rides along", "a service that fails", _control_unseen),

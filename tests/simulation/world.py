@@ -22,7 +22,7 @@ from agents.elastic.entries import Registry
 from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
-from agents.indexing.stages import Parts, Stages
+from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from agents.operations import repair
 from agents.worker.assignment import Assignment, Subject
@@ -33,17 +33,18 @@ from streams import contract
 from streams.batch_size import BatchSize
 from streams.claim import Claim
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
-from streams.document_vector import FIELD, document_vector
+from streams.document_vector import FIELD, document_vector, field_beside
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
 from streams.errors import PenstockError
 from streams.examine import row_of
 from streams.ids import version
 from streams.memory import MemoryLog, Partition
-from streams.plan import FieldNames, Outcome
+from streams.plan import FieldNames, Outcome, Space
 from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
+from streams.routes import Conditions, Route
 from streams.salvage import what_is_left
 from streams.split import SplitRules, TokenIds
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
@@ -54,6 +55,11 @@ from tests.simulation.service import vector_of as served_vector_of
 
 TOPIC = "t"
 NAMES = FieldNames(document=FIELD)
+OTHER_NAMES = FieldNames(vector="vector_s", document=field_beside("vector_s"))
+VECTORS = [str(name) for names in (NAMES, OTHER_NAMES) for name in (names.vector, names.document)]
+SHORT = 1
+"""Characters of a document that goes to the other model, where there is one."""
+ROUTE = Route(name="short", model="s", vector="vector_s", when=Conditions(max_chars=SHORT))
 RULES = SplitRules(max_chars=1000, overlap_chars=0, max_tokens=10**6)
 METRICS = Metrics()
 BUDGET = Budget(10**9)
@@ -92,6 +98,8 @@ class Scenario:
     """Whether the broker gives topics ids; without, only what is beyond the log's end tells it from another one."""
     unverified: bool = False
     """Whether workers know that chunks may be missing, or others than their entries say."""
+    routed: bool = False
+    """Whether documents of one letter go to another model."""
     service: bool = False
     """Whether the model is a service: faults busy, unanswered, wrong. No text is in two of the records."""
 
@@ -325,8 +333,8 @@ class World:
         if not why:
             self.left["crash"] -= 1
         worker.alive = False
-        if isinstance(worker, Worker) and isinstance(worker.parts.embedder, SimulatedService):
-            self.check_in_flight(worker.parts.embedder.paid)
+        if isinstance(worker, Worker) and isinstance(worker.parts.ways[0].embedder, SimulatedService):
+            self.check_in_flight(worker.parts.ways[0].embedder.paid)
         self.pending = [step for step in self.pending if step.actor != worker.name]
         for task in worker.tasks:
             task.cancel()
@@ -583,13 +591,21 @@ class World:
             if self.accepted.get(key, (0,))[0] == entry.version:
                 texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
-            made_of = served_vector_of if self.scenario.service else vector_of
+            names, made_of = NAMES, served_vector_of if self.scenario.service else vector_of
+            if self.scenario.routed and sum(map(len, texts)) <= SHORT:
+                names, made_of = OTHER_NAMES, other_vector_of
             wanted = {
-                number: (text, made_of(text), None if number else mean_of(tuple(texts), made_of))
+                number: (
+                    text,
+                    {
+                        names.vector: made_of(text),
+                        **({} if number else {str(names.document): mean_of(tuple(texts), made_of)}),
+                    },
+                )
                 for number, text in enumerate(texts)
             }
             found = {
-                number: (source["text"], tuple(source["vector"]), _tuple(source.get(FIELD)))
+                number: (source["text"], {name: _tuple(source[name]) for name in VECTORS if name in source})
                 for number, source in ((number, row.source) for number, row in held[key])
                 if source is not None and not source["penstock"]["stub"]
                 if key not in self.loose or number < len(texts)
@@ -791,6 +807,7 @@ class Process:
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
         self.embedder = SimulatedEmbedder(self)
+        self.other = MemoryEmbedder(other_vector_of)
 
     def make_parts(self) -> Parts:
         """The real adapters over the simulated server, with what a process reads of the index at its start."""
@@ -798,19 +815,28 @@ class Process:
         size = self.world.scenario.batch_chunks
         store = SimulatedStore(self)
         unverified = self.world.scenario.unverified
-        target = Target(chunk_index_uuid=self.world.chunks.uuid, model="m", names=NAMES, unverified=unverified)
+        target = Target(chunk_index_uuid=self.world.chunks.uuid, unverified=unverified)
+        routed = self.world.scenario.routed
+        model = SimulatedService(self) if self.world.scenario.service else self.embedder
         return Parts(
-            embedder=SimulatedService(self) if self.world.scenario.service else self.embedder,
+            ways=[
+                Way(
+                    space=Space(model=name, dims=embedder.dims, names=names),
+                    rules=RULES,
+                    embedder=embedder,
+                    batch=BatchSize(start=size, least=size, most=size),
+                )
+                for name, embedder, names in (("m", model, NAMES), ("s", self.other, OTHER_NAMES))
+            ][: 2 if routed else 1],
+            routes=[ROUTE] if routed else [],
             epochs=self.world.epochs,
-            rules=RULES,
             target=target,
             registry=Registry(store, f"registry:{incarnation}"),
-            chunks=ChunkIndex(store, METRICS, points, write_alias=f"chunks:{incarnation}", names=NAMES),
+            chunks=ChunkIndex(store, METRICS, points, write_alias=f"chunks:{incarnation}"),
             dead_letters=SimulatedLetters(self),
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
-            batch=BatchSize(start=size, least=size, most=size),
         )
 
     def spawn(self, coroutine: Any) -> None:
@@ -1124,7 +1150,7 @@ def _partition(records: Sequence[tuple[str, tuple[str, ...] | None]], holes: fro
 
 def _stored(source: dict[str, Any]) -> dict[str, Any]:
     """As the server keeps it: vectors are lists."""
-    return {**source, **{name: [float(x) for x in source[name]] for name in ("vector", FIELD) if name in source}}
+    return {**source, **{name: [float(x) for x in source[name]] for name in VECTORS if name in source}}
 
 
 def _tuple(vector: Iterable[float] | None) -> tuple[float, ...] | None:
@@ -1136,6 +1162,11 @@ def mean_of(texts: tuple[str, ...], made_of: Callable[[str], tuple[float, ...]])
     """A document's own vector, of its chunks'. A token is a byte."""
     vectors = np.asarray([made_of(text) for text in texts], dtype=np.float32)
     return _tuple(document_vector(vectors, [len(text.encode()) for text in texts]))
+
+
+def other_vector_of(text: str) -> tuple[float, ...]:
+    """Of the model of short documents."""
+    return vector_of(text)[1], 2.0
 
 
 def swapped(text: str) -> tuple[float, ...]:

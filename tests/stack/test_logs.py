@@ -406,7 +406,7 @@ def test_an_alias_that_begins_like_another_one_has_its_own_indices(world: World,
     settings = world.settings.model_copy(
         update={"elasticsearch": world.settings.elasticsearch.model_copy(update={"alias": f"{world.name}-en"})}
     )
-    made = contract_of(world.settings, embedder.manifest, Described(partitions=1, log="c/t"))
+    made = contract_of(world.settings, [embedder.manifest], Described(partitions=1, log="c/t"))
 
     async def scenario() -> None:
         async with connect(world.settings.elasticsearch) as client:

@@ -108,9 +108,9 @@ def test_retention_overtakes_a_worker_and_whoever_else_reads(
             monkeypatch.setattr(LogReader, "page", page)
             async with connect(world.settings.elasticsearch) as client:
                 topic = await reader.require_topic(world.name)
-                contract = contract_of(world.settings, embedder.manifest, topic)
+                contract = contract_of(world.settings, [embedder.manifest], topic)
                 identity = await Index(client, world.settings).identify(contract)
-            checked = Checked(embedder=embedder, topic=topic, identity=identity)
+            checked = Checked(models=(embedder,), topic=topic, identity=identity)
             found, _ = await verify(world.settings, checked, repair=False, sample=0, report=lambda *_: None)
             assert found.kinds["lost meanwhile"] == 1
             assert (found.damaged, found.documents) == (0, 5000 - 500 - len(missing)), found.kinds

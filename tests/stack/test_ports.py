@@ -115,7 +115,7 @@ def test_entries_and_chunks(either: Servers, model_folder: Path, tmp_path: Path)
             store = ElasticStore(client, Requests(world.settings.delivery, metrics), metrics, points)
             await ports.holds_for_entries(Registry(store, identity.registry_alias))
             alias = identity.write_alias
-            chunks = ChunkIndex(store, metrics, points, write_alias=alias, names=names)
+            chunks = ChunkIndex(store, metrics, points, write_alias=alias)
             await ports.holds_for_chunks(chunks, names)
 
     with world_on(either, model_folder, tmp_path) as world:

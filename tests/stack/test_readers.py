@@ -12,7 +12,7 @@ from elasticsearch import AsyncElasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.configured import contract_of, field_names
+from agents.configured import contract_of
 from agents.elastic.bulk import ElasticStore
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -24,7 +24,7 @@ from models.manifest import read_manifest
 from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described
 from streams.errors import RefusedError
-from streams.plan import Refused, Written, content_writes
+from streams.plan import FieldNames, Refused, Space, Written, content_writes
 from streams.quality import judged
 from streams.record import Document, Record, decode
 from streams.split import Chunk
@@ -42,7 +42,7 @@ async def write_alias(client: AsyncElasticsearch, world: World) -> str:
     manifest = read_manifest(world.model_folder)
     return (
         await Index(client, world.settings).identify(
-            contract_of(world.settings, manifest, Described(partitions=4, log=""))
+            contract_of(world.settings, [manifest], Described(partitions=4, log=""))
         )
     ).write_alias
 
@@ -195,9 +195,8 @@ def _operation(document: Document, world: World) -> Operation:
         [chunk],
         vectors,
         epoch=0,
-        model="m",
+        space=Space(model="m", dims=384, names=FieldNames(metadata=world.settings.elasticsearch.metadata_fields)),
         indexed_at="2026-01-01T00:00:00.000Z",
-        names=field_names(world.settings),
         verdict=judged(document, [chunk]),
     )
     meta = {"_id": write.id, "version": write.version, "version_type": "external_gte"}
@@ -239,11 +238,11 @@ def test_sink_changes_with_either_index_and_contracts_are_compared(made: World, 
     async def scenario() -> None:
         async with connect(made.settings.elasticsearch) as client:
             index = Index(client, made.settings)
-            contract = contract_of(made.settings, embedder.manifest, Described(partitions=4, log=""))
+            contract = contract_of(made.settings, [embedder.manifest], Described(partitions=4, log=""))
             first = await index.identify(contract)
             assert (await index.identify(contract)).sink == first.sink
             with pytest.raises(RefusedError, match=r"has 8 partitions, .* was made for 4"):
-                await index.identify(contract_of(made.settings, embedder.manifest, Described(partitions=8, log="")))
+                await index.identify(contract_of(made.settings, [embedder.manifest], Described(partitions=8, log="")))
             await client.indices.delete(index=first.registry)
             with pytest.raises(RefusedError, match=r"the registry .* is missing"):
                 await index.identify(contract)

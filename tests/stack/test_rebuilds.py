@@ -97,6 +97,7 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         assert (done["index"], done["group"], done["resumed"]) == (again, f"{two.name}-2", True)
         assert (done["from_topic"], done["changing"]) == (0, 0), done
         assert 0 < done["from_index"] < 120  # the rest was done before the kill
+        assert (done["embedded"], done["reused"] >= done["from_index"]) == (0, True), "model and texts are the same"
         assert await texts(again) == await texts(index)
         assert await versions(again) == await versions(index)
 

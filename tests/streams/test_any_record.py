@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.dead_letter import Home, headers_of, pointer_to, read_letter
-from streams.plan import FieldNames, content_writes
+from streams.plan import FieldNames, Space, content_writes
 from streams.quality import judged
 from streams.record import Record, Rejected, decode
 from streams.split import SplitRules, chunk_document
@@ -80,9 +80,8 @@ def through(given: Record) -> str:
         chunks,
         vectors,
         epoch=0,
-        model="m",
+        space=Space(model="m", dims=4, names=NAMES),
         indexed_at="2026-01-01T00:00:00.000Z",
-        names=NAMES,
         verdict=judged(document, chunks),
     )
     for write in writes:

@@ -3,7 +3,6 @@
 import pytest
 
 from streams.contract import chunk_mappings, differences, fingerprint, same_log, this_very_log
-from streams.plan import FieldNames
 
 CONTRACT = {
     "model": {"name": "m", "dims": 3},
@@ -26,13 +25,14 @@ def test_cuts_are_the_indexs_life_and_not_its_contract() -> None:
 
 
 def test_mapping_is_strict_and_holds_the_contract() -> None:
-    names = FieldNames(vector="v", metadata={"year": "integer", "tag": "keyword"})
-    mapping = chunk_mappings(CONTRACT, names=names, index_options={"type": "int8_hnsw"})
+    fields = {"text": "text", "vector": "v", "metadata": {"year": "integer", "tag": "keyword"}}
+    contract = {**CONTRACT, "fields": fields, "split": {}}
+    mapping = chunk_mappings(contract, index_options={"type": "int8_hnsw"})
     fields = mapping["properties"]["metadata"]["properties"]
     assert fields["year"] == {"type": "integer"}
     assert fields["tag"] == fields["author"], "bounded like every keyword"
     assert mapping["dynamic"] == "strict"
-    assert mapping["_meta"]["penstock"] == CONTRACT
+    assert mapping["_meta"]["penstock"] == contract
     assert mapping["properties"]["v"]["dims"] == 3
 
 

@@ -8,11 +8,13 @@ import pytest
 
 from streams.examine import examine_all, expected_of
 from streams.ids import version
-from streams.plan import chunk_hash
+from streams.plan import FieldNames, Space, chunk_hash
 from streams.record import Document, Record, decode
 from streams.registry import Entry, to_source
+from streams.routes import Routing
 from streams.split import SplitRules
 
+SPACE = Space(model="m", dims=2, names=FieldNames())
 RULES = SplitRules(max_chars=100, overlap_chars=0, max_tokens=10**6)
 Index = tuple[dict[str, Any], dict[str, Any], list[tuple[int, int]]]
 
@@ -35,7 +37,7 @@ def row(doc: str, chunk: int, offset: int, text: str | None) -> dict[str, Any]:
     metadata = {"doc_id": doc, "chunk": chunk}
     if text is None:
         return {"metadata": metadata, "penstock": {"stub": True}, "_version": version(0, offset)}
-    penstock = {"stub": False, "chunk_hash": chunk_hash(text), "flags": ["short"]}
+    penstock = {"stub": False, "chunk_hash": chunk_hash(text), "flags": ["short"], "model": "m"}
     return {"text": text, "metadata": metadata, "penstock": penstock, "_version": version(0, offset)}
 
 
@@ -63,7 +65,8 @@ def index() -> Index:
 
 
 def kinds(made: Index) -> list[str]:
-    expected = expected_of(RECORDS, RULES, lambda texts: [[1]] * len(texts))
+    ways = {"m": (RULES, lambda texts: [[1]] * len(texts))}
+    expected = expected_of(RECORDS, ways, Routing(routes=(), spaces=[SPACE]))
     return [finding.kind for finding in examine_all(expected, *made)]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.agreement import agreement, summary
 from streams.generations import Generation, fed_beside, fed_by, name_of, next_number, number_of
 from streams.ids import version
-from streams.plan import FieldNames, content_writes
+from streams.plan import FieldNames, Space, content_writes
 from streams.quality import judged
 from streams.record import Document, Record, decode
 from streams.recover import record_from_chunks
@@ -124,9 +124,8 @@ def indexed(body: dict[str, Any]) -> tuple[Document, Entry, list[dict[str, Any]]
         chunks,
         np.ones((len(chunks), 2), np.float32),
         epoch=1,
-        model="m",
+        space=Space(model="m", dims=2, names=names),
         indexed_at="now",
-        names=names,
         verdict=judged(document, chunks),
     )
     entry = Entry(

@@ -9,15 +9,15 @@ import numpy as np
 import orjson
 import pytest
 
-from streams.plan import ChunkWrite, FieldNames, Outcome, Vectors, Written
-from streams.protocol import Target, Work, reuse, write
+from streams.plan import ChunkWrite, FieldNames, Outcome, Space, Vectors, Written
+from streams.protocol import Work, reuse, write
 from streams.record import Document, Record, decode
 from streams.registry import Entry, Stored
 from streams.size import CHUNK_BYTES, VALUE_BYTES, made_bytes, room
 from streams.split import Chunk, SplitRules, chunk_document
 
 DIMS = 8
-TARGET = Target(chunk_index_uuid="u", model="m", names=FieldNames())
+SPACE = Space(model="m", dims=DIMS, names=FieldNames())
 
 
 class Server:
@@ -26,7 +26,7 @@ class Server:
     def __init__(self) -> None:
         self.drawn = self.taken = self.ahead = self.asked = 0
 
-    async def read(self, ids: Sequence[str]) -> dict[str, Vectors]:
+    async def read(self, ids: Sequence[str], _: str) -> dict[str, Vectors]:
         self.asked = max(self.asked, len(ids))
         return {}
 
@@ -72,7 +72,7 @@ def work(chunks: int, metadata: dict[str, Any], old: int = 0) -> Work:
     )
     stored = Stored(entry=intent, seq_no=0, primary_term=1)
     vectors = np.ones((chunks, DIMS), dtype=np.float32)
-    return Work(found.record, 0, document=found, chunks=made, intent=stored, old=old, vectors=vectors)
+    return Work(found.record, 0, SPACE, document=found, chunks=made, intent=stored, old=old, vectors=vectors)
 
 
 def test_writes_of_a_document_are_drawn_as_the_server_takes_them() -> None:
@@ -81,7 +81,7 @@ def test_writes_of_a_document_are_drawn_as_the_server_takes_them() -> None:
     beats: list[int] = []
     tracemalloc.start()
     try:
-        asyncio.run(write([one], TARGET, server, "2026-11-21T12:00:00Z", lambda: beats.append(server.taken)))
+        asyncio.run(write([one], server, "2026-11-21T12:00:00Z", lambda: beats.append(server.taken)))
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
@@ -91,7 +91,7 @@ def test_writes_of_a_document_are_drawn_as_the_server_takes_them() -> None:
 
 def test_old_chunks_are_read_some_at_a_time() -> None:
     server, beats = Server(), []
-    asyncio.run(reuse([work(10, {}, old=2000)], server, DIMS, lambda: beats.append(1)))
+    asyncio.run(reuse([work(10, {}, old=2000)], server, lambda: beats.append(1)))
     assert server.asked <= 256
     assert len(beats) == 8
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streams.flags import NOTHING, Verdict
 from streams.ids import MAX_ID_BYTES, chunk_id, entry_id, version
-from streams.plan import FieldNames, content_writes, first_bad_vector, stub_writes
+from streams.plan import FieldNames, Space, content_writes, first_bad_vector, stub_writes
 from streams.record import Document, Record, decode
 from streams.split import Chunk
 
@@ -30,6 +30,7 @@ CHUNKS = [
 ]
 
 
+SPACE = Space(model="m", dims=4, names=FieldNames())
 VERDICT = Verdict(flags=((), ("symbols",)), language="de", signature="AAA=")
 
 
@@ -40,9 +41,8 @@ def test_chunk_writes_carry_everything_a_reader_needs() -> None:
         CHUNKS,
         vectors,
         epoch=1,
-        model="m",
+        space=replace(SPACE, names=FieldNames(text="body", vector="v")),
         indexed_at=NOW,
-        names=FieldNames(text="body", vector="v"),
         verdict=VERDICT,
     )
     assert (first.id, first.version) == ("doc#0", (1 << 48) | 42)
@@ -82,9 +82,7 @@ def test_chunk_writes_carry_everything_a_reader_needs() -> None:
 def test_what_the_producer_says_of_the_language_wins(own: dict[str, Any], told: str) -> None:
     chunks = [CHUNKS[0], replace(CHUNKS[1], metadata=own)]
     vectors = np.eye(2, 4, dtype=np.float32)
-    first, second = content_writes(
-        document(), chunks, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames(), verdict=VERDICT
-    )
+    first, second = content_writes(document(), chunks, vectors, epoch=0, space=SPACE, indexed_at=NOW, verdict=VERDICT)
     assert (first.source["metadata"]["language"], second.source["metadata"]["language"]) == ("de", told)
     assert second.source["metadata"]["custom"] == {"lang": "en", **own}, "and it is told as it came"
 
@@ -93,7 +91,7 @@ def test_metadata_with_a_type_has_fields_of_its_own() -> None:
     names = FieldNames(metadata={"page": "integer", "year": "integer"})
     vectors = np.eye(2, 4, dtype=np.float32)
     first, second = content_writes(
-        document(), CHUNKS, vectors, epoch=1, model="m", indexed_at=NOW, names=names, verdict=NOTHING
+        document(), CHUNKS, vectors, epoch=1, space=replace(SPACE, names=names), indexed_at=NOW, verdict=NOTHING
     )
     assert (second.source["metadata"]["page"], second.source["metadata"]["custom"]) == (2, {"lang": "en"})
     assert not {"page", "year"} & first.source["metadata"].keys(), "a field that the record lacks is absent"
@@ -110,9 +108,7 @@ def test_stubs_have_neither_text_nor_vector() -> None:
 def test_zero_and_non_finite_vectors_are_found(bad: list[float]) -> None:
     vectors = np.asarray([[1, 0, 0], bad], dtype=np.float32)
     assert first_bad_vector(vectors) == 1
-    writes = content_writes(
-        document(), CHUNKS, vectors, epoch=0, model="m", indexed_at=NOW, names=FieldNames(), verdict=NOTHING
-    )
+    writes = content_writes(document(), CHUNKS, vectors, epoch=0, space=SPACE, indexed_at=NOW, verdict=NOTHING)
     with pytest.raises(ValueError, match="chunk 1"):
         list(writes)
 

@@ -50,5 +50,4 @@ def test_embedder() -> None:
 
 
 def test_chunks() -> None:
-    names = FieldNames()
-    asyncio.run(ports.holds_for_chunks(MemoryChunks(names.vector), names))
+    asyncio.run(ports.holds_for_chunks(MemoryChunks(), FieldNames()))

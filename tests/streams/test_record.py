@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from agents.elastic.bulk import encode
 from agents.elastic.store import Operation
 from streams.flags import NOTHING
-from streams.plan import FieldNames, content_writes
+from streams.plan import FieldNames, Space, content_writes
 from streams.record import MAX_ID_CHARS, MAX_METADATA_DEPTH, MAX_NESTING, Document, Record, Rejected, decode
 from streams.split import Chunk
+
+SPACE = Space(model="m", dims=2, names=FieldNames())
 
 
 def record(value: object, key: bytes | None = b"doc") -> Record:
@@ -173,9 +175,7 @@ def written(document: Document) -> bytes:
     """The document's first chunk as the body of a bulk request."""
     chunks = [Chunk(text="text", ids=[1], start=0, end=4, metadata=document.metadata)]
     vectors = np.ones((1, 2), dtype=np.float32)
-    (write,) = content_writes(
-        document, chunks, vectors, epoch=0, model="m", indexed_at="", names=FieldNames(), verdict=NOTHING
-    )
+    (write,) = content_writes(document, chunks, vectors, epoch=0, space=SPACE, indexed_at="", verdict=NOTHING)
     return encode(Operation(action="index", meta={"_id": write.id}, source=write.source))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams import protocol
 from streams.ids import version as version_of
 from streams.memory import MemoryChunks, MemoryEntries
-from streams.plan import FieldNames, stub_writes
+from streams.plan import FieldNames, Space, stub_writes
 from streams.protocol import Target, Work
 from streams.record import Document, Record, decode
 from streams.registry import (
@@ -26,6 +26,7 @@ from streams.registry import (
     to_source,
 )
 
+SPACE = Space(model="m", dims=2, names=FieldNames())
 UUID = "chunks-1"
 
 
@@ -210,11 +211,11 @@ def test_an_intent_of_ones_own_is_not_swapped_in_again() -> None:
     record = Record(topic="t", partition=0, offset=5, timestamp_ms=0, key=b"d", value=b'{"text": "some text"}')
     document = decode(record)
     assert isinstance(document, Document)
-    target = Target(chunk_index_uuid=UUID, model="m", names=FieldNames())
+    target = Target(chunk_index_uuid=UUID)
     entries = MemoryEntries()
 
     def begun() -> Stored | None:
-        work = Work(record, 0, document=document)
+        work = Work(record, 0, SPACE, document=document)
         asyncio.run(protocol.begin([work], target, entries, MemoryChunks()))
         return work.intent
 
@@ -233,10 +234,10 @@ def test_a_key_whose_registry_was_lost_stays_on_the_partition_of_its_chunks() ->
         record = Record(topic="t", partition=partition, offset=offset, timestamp_ms=0, key=b"d", value=value)
         document = decode(record)
         assert isinstance(document, Document)
-        return Work(record, epoch, document=document)
+        return Work(record, epoch, SPACE, document=document)
 
     def begun(one: Work, *, unverified: bool = True) -> Work:
-        target = Target(chunk_index_uuid=UUID, model="m", names=FieldNames(), unverified=unverified)
+        target = Target(chunk_index_uuid=UUID, unverified=unverified)
         asyncio.run(protocol.begin([one], target, entries, chunks))
         return one
 

@@ -9,8 +9,8 @@ from agents.stopping import finish
 def check(settings: Settings) -> None:
     """All that a worker checks at its start."""
     checked = finish(check_all(settings))
-    checked.embedder.close()
-    say(
-        f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, "
-        f"model {checked.embedder.manifest.name} on {checked.embedder.told().how}"
-    )
+    checked.close()
+    models = ", ".join(f"model {model.manifest.name} on {model.told().how}" for model in checked.models)
+    say(f"ok: {settings.source.topic} ({checked.partitions} partitions) → {checked.identity.index}, {models}")
+    for route in settings.route:
+        say(f"route {route.name}: to {route.model}, in the field {settings.vector_of(route)}")

@@ -17,7 +17,6 @@ from agents.commands.run.progress import progress_bar
 from agents.commands.run.watch import passed_over
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.indexing.embedders import load_model
 from agents.indexing.preflight import create_index
 from agents.local import (
     DEFAULT_ELASTICSEARCH_PORT,
@@ -28,7 +27,7 @@ from agents.local import (
 )
 from agents.local import demo as steps
 from agents.local.servers import free_port, require_free
-from agents.operations.search import embed_query, search
+from agents.operations.search import QueryModels, search
 from agents.settings import Settings
 from agents.settings.environment import cache_dir
 from agents.settings.loading import load_settings
@@ -143,11 +142,11 @@ async def _answer(settings: Settings, questions: Sequence[str]) -> None:
     out = console()
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
-        with closing(load_model(settings)) as embedder:
+        with closing(QueryModels(settings)) as models:
             for question in questions:
                 out.print(Text(f"\n  “{question}”", style="bold"))
-                vector = await embed_query(embedder, question)
-                for hit in await search(client, settings, generation, vector, 3):
+                asked = await models.question(generation, question)
+                for hit in await search(client, settings, generation, asked, 3):
                     metadata = hit["metadata"]
                     name = in_short(metadata.get("title") or metadata["doc_id"], 60) + place_in_text(metadata)
                     line = f"    {hit['score']:.3f}  {name:<60}  " + in_short(" ".join(hit["text"].split()), 80)

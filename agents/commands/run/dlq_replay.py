@@ -42,7 +42,7 @@ def replay(settings: Settings, *, max_attempts: int, dry_run: bool, as_json: boo
 
 async def _replay(settings: Settings, wanted: Filter, max_attempts: int, dry_run: bool) -> Replayed:
     checked = await check(settings)
-    with closing(checked.embedder), progress_bar() as bar:
+    with closing(checked), progress_bar() as bar:
         task = bar.add_task("replaying dead letters", total=None)
         return await replay_letters(
             settings,

@@ -24,20 +24,30 @@ def in_place(settings: Settings, offset: int | None, at_ms: int | None, *, as_js
 
 
 def beside(
-    settings: Settings, offset: int | None, at_ms: int | None, rate: float | None, model: str | None, *, as_json: bool
+    settings: Settings,
+    offset: int | None,
+    at_ms: int | None,
+    rate: float | None,
+    model: str | None,
+    *,
+    embed_all: bool,
+    as_json: bool,
 ) -> None:
     """Fill an index of its own. Raises PenstockError naming documents that neither the topic nor the old index has."""
     if model:
         settings = with_model(settings, model)
     with progress_bar() as bar:
-        done = finish(rebuild(settings, offset=offset, at_ms=at_ms, rate=rate, report=reporter(bar)))
+        done = finish(
+            rebuild(settings, offset=offset, at_ms=at_ms, rate=rate, embed_all=embed_all, report=reporter(bar))
+        )
     if as_json:
         print_json(done)
         sys.exit(1 if done.damaged else 0)
     went = "went on with" if done.resumed else "built"
     say(
         f"{went} {done.index} in {done.seconds:.0f} s: {done.from_index} documents from the index that serves, "
-        f"{done.from_topic} records from the topic, {done.letters} open dead letters"
+        f"{done.from_topic} records from the topic, {done.letters} open dead letters; {done.embedded} chunks embedded, "
+        f"{done.reused} with their vectors of before"
     )
     say(
         f"start workers with source.group = {done.group}, which go on from there, then "

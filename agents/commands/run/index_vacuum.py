@@ -26,5 +26,5 @@ def vacuum(settings: Settings, before_ms: int, *, dry_run: bool, as_json: bool) 
 
 async def _vacuum(settings: Settings, before_ms: int, dry_run: bool) -> Counter[str]:
     checked = await check(settings)
-    with closing(checked.embedder), progress_bar() as bar:
+    with closing(checked), progress_bar() as bar:
         return await vacuum_index(settings, checked, before_ms=before_ms, dry_run=dry_run, report=reporter(bar))

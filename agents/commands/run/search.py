@@ -8,15 +8,13 @@ from rich.text import Text
 from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
-from agents.indexing.embedders import load_model
 from agents.operations.duplicates import search_distinct
 from agents.operations.search import (
     Hit,
-    embed_query,
+    QueryModels,
     require_document_vectors,
     search_documents,
     vector_of_document,
-    with_model_of,
 )
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
@@ -76,10 +74,10 @@ async def _search(
         if documents:
             require_document_vectors(generation)
         if like is None:
-            with closing(load_model(with_model_of(settings, generation))) as embedder:
-                vector = await embed_query(embedder, text)
+            with closing(QueryModels(settings)) as models:
+                question = await models.question(generation, text)
         else:  # needs no model
-            vector = await vector_of_document(client, settings, generation, like)
+            question = await vector_of_document(client, settings, generation, like)
         asked = partial(search_documents, but=like) if documents else search_generation
-        ask = partial(asked, client, settings, generation, vector)
+        ask = partial(asked, client, settings, generation, question)
         return await search_distinct(client, settings, generation, ask, k) if distinct else await ask(k)

@@ -56,7 +56,7 @@ async def _verify(
     settings: Settings, repair: bool, accept_data_loss: bool, sample: int
 ) -> tuple[Verified, Verified | None]:
     checked = await check(settings, any_log=not repair)  # to look at what is wrong is always right
-    with closing(checked.embedder), progress_bar() as bar:
+    with closing(checked), progress_bar() as bar:
         return await verify_index(
             settings,
             checked,

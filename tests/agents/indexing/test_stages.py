@@ -8,7 +8,7 @@ import pytest
 
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
-from agents.indexing.stages import Parts, Stages
+from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from agents.worker.startup import SEEN_S
 from models.memory import MemoryEmbedder, vector_of
@@ -16,7 +16,7 @@ from streams.document_vector import FIELD
 from streams.epochs import Epochs
 from streams.errors import ModelChangedError
 from streams.memory import MemoryChunks, MemoryDeadLetters, MemoryEntries
-from streams.plan import FieldNames
+from streams.plan import FieldNames, Space
 from streams.protocol import Target, Work
 from streams.record import Record
 from streams.split import SplitRules
@@ -30,10 +30,15 @@ class Bench:
     def __init__(self) -> None:
         self.embedder, self.chunks, self.metrics = MemoryEmbedder(), MemoryChunks(), Metrics()
         self.parts = Parts(
-            embedder=self.embedder,
+            ways=[
+                Way(
+                    space=Space(model="m", dims=2, names=FieldNames(document=FIELD)),
+                    rules=SplitRules(max_chars=1000, overlap_chars=0, max_tokens=1000),
+                    embedder=self.embedder,
+                )
+            ],
             epochs=Epochs(),
-            rules=SplitRules(max_chars=1000, overlap_chars=0, max_tokens=1000),
-            target=Target(chunk_index_uuid="u", model="m", names=FieldNames(document=FIELD)),
+            target=Target(chunk_index_uuid="u"),
             registry=MemoryEntries(),
             chunks=self.chunks,
             dead_letters=MemoryDeadLetters(),
@@ -123,7 +128,8 @@ def test_what_was_embedded_is_remembered_by_document() -> None:
         await bench.stages.embed(works)
 
     asyncio.run(scenario())
-    assert (bench.parts.moments._all.chunks, bench.parts.moments._all.pairs) == (3, 2)
+    moments = bench.parts.ways[0].moments
+    assert (moments._all.chunks, moments._all.pairs) == (3, 2)
 
 
 def test_a_worker_that_ends_for_its_model_stays_long_enough_to_be_scraped() -> None:

@@ -15,7 +15,7 @@ from streams.examine import Newest
 
 spool = Spool()
 for number in range(150):
-    newest = Newest(partition=0, version=number, content_hash="x" * 1_000_000, hashes=(), places=(), told=())
+    newest = Newest(partition=0, version=number, content_hash="x" * 1_000_000, hashes=(), places=(), told=(), model="m")
     spool.add_records([(str(number), Known(newest=newest, place=(0, number)))], dead_lettered=False)
 assert spool.known(["3"])["3"][0].newest.version == 3
 files = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]

@@ -14,7 +14,7 @@ from agents.indexing.preflight import Checked
 from agents.operations import vectors as module
 from agents.operations.vectors import StoredVectors
 from streams.examine import evenly
-from streams.plan import FieldNames
+from streams.plan import FieldNames, Space
 
 COMMON, RARE = 120, 30
 """Tokens of the usual texts, and of the few whose vectors are wrong."""
@@ -61,10 +61,11 @@ def stored(rows: dict[str, dict[str, Any]], precision: str, monkeypatch: pytest.
         return {"hits": {"hits": [{"_id": key, "_source": {"text": rows[key]["text"]}} for key in keys]}}
 
     monkeypatch.setattr(module, "scan", scan)
-    parts = SimpleNamespace(embedder=FakeEmbedder(precision), target=SimpleNamespace(names=FieldNames()))
+    model = FakeEmbedder(precision)
+    parts = SimpleNamespace(ways=[SimpleNamespace(embedder=model, space=Space(model="m", dims=2, names=FieldNames()))])
     bench = SimpleNamespace(parts=parts, client=SimpleNamespace(search=search), store=SimpleNamespace(get=get))
-    checked = SimpleNamespace(embedder=parts.embedder, identity=SimpleNamespace(index="i", write_alias="i-write"))
-    return StoredVectors(cast(Checked, checked), cast(Assembly, bench))
+    checked = SimpleNamespace(models=[model], identity=SimpleNamespace(index="i", write_alias="i-write"))
+    return StoredVectors(cast(Checked, checked), cast(Assembly, bench), 0)
 
 
 def test_all_vectors_of_a_width_that_is_wrong_are_found_by_a_small_sample(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ class World:
         self.rows = [{"partition": 0, "settled_offset": 3, "end_offset": 9}]
         self.away = False
         self.metrics, self.moments, self.proved = Metrics(), Moments(), 0
-        parts = SimpleNamespace(metrics=self.metrics, moments=self.moments, target=SimpleNamespace(model="m"))
+        way = SimpleNamespace(moments=self.moments, space=SimpleNamespace(model="m", dims=8))
+        parts = SimpleNamespace(metrics=self.metrics, ways=[way])
         identity = SimpleNamespace(index="i", sink="s")
         checked = SimpleNamespace(identity=identity, partitions=1, embedder=SimpleNamespace(dims=8))
         patch.setattr(module, "Index", lambda *_: SimpleNamespace(notes=self.read, note=self.note))
@@ -75,8 +76,8 @@ def test_a_baseline_is_taken_when_what_was_there_at_the_start_is_settled(world: 
     assert world.notes == {}
     world.rows = [{"partition": 0, "settled_offset": 9, "end_offset": 500}]  # and others came since
     world.compare()
-    assert world.notes[BASELINE_NOTE]["chunks"] == 1200
-    assert world.notes[BASELINE_NOTE]["taken_at"].endswith("Z")
+    assert world.notes[BASELINE_NOTE]["m"]["chunks"] == 1200
+    assert world.notes[BASELINE_NOTE]["m"]["taken_at"].endswith("Z")
     assert max(map(abs, world.shown().values())) < 0.001
 
 
@@ -96,13 +97,13 @@ def test_one_that_is_there_is_kept_and_held_against(world: World) -> None:
     rows = np.asarray(RNG.standard_normal((2000, 8)) + 3 * np.eye(8)[0], dtype=np.float32)
     other.add(rows, [(number, 0) for number in range(2000)])
     assert other.all is not None
-    world.notes = {BASELINE_NOTE: other.all.to_note()}
+    world.notes = {BASELINE_NOTE: {"other": {}, "m": other.all.to_note()}}
     world.compare()
     assert world.shown() == {}, "nothing was embedded yet"
     world.embed(5, 4000)
     world.compare()
     assert world.shown()["centroid"] > 0.5
-    assert world.notes == {BASELINE_NOTE: other.all.to_note()}
+    assert world.notes == {BASELINE_NOTE: {"other": {}, "m": other.all.to_note()}}
 
 
 def test_one_that_is_forgotten_is_taken_anew_of_what_comes_then(world: World) -> None:
@@ -124,10 +125,10 @@ def test_one_that_is_forgotten_is_taken_anew_of_what_comes_then(world: World) ->
 
 def test_one_of_vectors_of_another_width_counts_for_none(world: World) -> None:
     world.rows[0]["settled_offset"] = 9
-    world.notes = {BASELINE_NOTE: {"chunks": 5000, "centroid": "AAAA", "neighbours": None, "identical": None}}
+    world.notes = {BASELINE_NOTE: {"m": {"chunks": 5000, "centroid": "AAAA", "neighbours": None, "identical": None}}}
     world.embed(0)
     world.compare()
-    assert world.notes[BASELINE_NOTE]["chunks"] == 1200
+    assert world.notes[BASELINE_NOTE]["m"]["chunks"] == 1200
 
 
 def test_elasticsearch_being_away_is_no_error(world: World) -> None:
