@@ -38,6 +38,10 @@ class Breaker:
         self.state = "half_open"
         return 0.0
 
+    def left(self, now: float) -> float:
+        """Seconds until a probe may go; 0 unless it is open."""
+        return max(0.0, self._open_until - now) if self.state == "open" else 0.0
+
     def succeeded(self) -> None:
         """The target answered."""
         self.state, self._failures, self._probes = "closed", 0, 0

@@ -61,10 +61,14 @@ TRIES = 4
 LIMITED_TRIES = 6
 """The same of answers that ask to wait: a pack may be more than the limit ever allows."""
 CONTROL_TRIES = 3
-"""So often in a row the control has to come back as another vector before the service has another model."""
+"""So often in a row the control has to come back as another vector before the service has another model, and has to
+be refused for what is no text's fault before everything is."""
 LIMITED = (402, 429)
 PASSES = (408, 425)
 """Beside 5xx: what is asked again."""
+NO_TEXTS_FAULT = frozenset({*range(300, 400), 401, 404, 405, 407})
+"""What is refused so is so for a key, an address or a proxy, and not for what was sent: of some replicas behind one
+address, perhaps, while they are replaced."""
 
 logger = logging.getLogger(__name__)
 
@@ -299,14 +303,15 @@ class Asking:
         )
         return made
 
-    async def answered(self, texts: Sequence[Text], patience_s: float) -> Vectors:
+    async def answered(self, texts: Sequence[Text], patience_s: float, *, quota_s: float = 0.0) -> Vectors:
         """Vectors of a few texts, for somebody who waits.
 
-        A request may take as long as the transport lets it; none begins after so long. Raises AwayError then,
-        PenstockError for a refusal, with what the service said, ModelChangedError where it has another
-        model.
+        A request may take as long as the transport lets it; none begins after so long, or `quota_s` where it is the
+        quota that is waited for. Raises AwayError then, PenstockError for a refusal, with what the service said,
+        ModelChangedError where it has another model.
         """
-        lengths, until = [len(text) for text in texts], self._clock.now() + patience_s
+        begun = self._clock.now()
+        lengths, until = [len(text) for text in texts], (begun + patience_s, begun + max(patience_s, quota_s))
         packs = packed(lengths, max_texts=self._most_texts, max_tokens=self._max_tokens - self._control_tokens)
         found: dict[int, Vectors] = {}
         with self._wanting():
@@ -314,10 +319,11 @@ class Asking:
                 found |= zip(pack, await self._answered([texts[place] for place in pack], until), strict=True)
         return np.stack([found[place] for place in range(len(texts))])
 
-    async def _answered(self, texts: Sequence[Text], until: float) -> Vectors:
+    async def _answered(self, texts: Sequence[Text], until: tuple[float, float]) -> Vectors:
         for attempt in itertools.count():
             now = self._clock.now()
-            if now + self.pace.held(now) >= until:
+            held_s = self.pace.held(now)
+            if now + max(held_s, self._breaker.left(now)) >= until[held_s > 0]:
                 told = f"{self._name} does not answer as it should ({self._problem}): try again when it does"
                 raise AwayError(told)
             async with self._slots:
@@ -325,11 +331,11 @@ class Asking:
             match outcome:
                 case Vectored(vectors=vectors, bad=()):
                     return vectors
-                case _Refused() as refused:
+                case _Refused(status) as refused if status not in NO_TEXTS_FAULT or attempt + 1 >= CONTROL_TRIES:
                     raise self._refusal(refused)
                 case _Failed(other=True) if attempt + 1 >= CONTROL_TRIES:
                     raise self._other_model()
-                case _Limited() | Vectored():
+                case _Limited() | Vectored() | _Refused():
                     self._problem = _told(outcome)
             await self._clock.sleep(full_jitter_s(attempt, BACKOFF_S, BACKOFF_CAP_S))
         raise AssertionError("unreachable")
@@ -353,10 +359,10 @@ class Asking:
 
     async def _pack(self, batch: _Batch, members: list[int]) -> int:
         """Vectors of these into the batch. Returns how many texts turned out to be at fault."""
-        failures = limited = 0
+        failures = limited = refused = 0
         while True:
             async with self._slots:  # the control comes right behind what it decides about
-                outcome = await self._ask([batch.texts[place] for place in members], batch)
+                outcome = await self._ask_again([batch.texts[place] for place in members], batch)
                 match outcome:
                     case Vectored(vectors=vectors, bad=bad, tokens=tokens):
                         self._place(batch, members, vectors, bad, tokens)
@@ -364,9 +370,11 @@ class Asking:
                             return 0
                         members = [members[row] for row in bad]
                         failures, reason = failures + 1, "wrong"
-                    case _Refused():
+                    case _Refused(status):
                         await self._require_control(outcome)
-                        break
+                        if status not in NO_TEXTS_FAULT:
+                            break
+                        refused, reason = refused + 1, str(status)
                     case _Limited(status):
                         limited, reason = limited + 1, str(status)
                     case _Failed(reason):
@@ -377,7 +385,7 @@ class Asking:
                     failures = limited = 0
             self._watch.retried(reason)
             if not isinstance(outcome, _Limited):  # that one holds whoever comes next
-                await self._clock.sleep(full_jitter_s(failures, BACKOFF_S, BACKOFF_CAP_S))
+                await self._clock.sleep(full_jitter_s(failures + refused, BACKOFF_S, BACKOFF_CAP_S))
         return await self._divide(batch, members, outcome)
 
     async def _divide(self, batch: _Batch, members: list[int], outcome: _Outcome) -> int:
@@ -398,13 +406,15 @@ class Asking:
         failures = 0
         while True:
             async with self._slots:
-                match await self._ask([batch.texts[place]], batch, control=False):
+                match await self._ask_again([batch.texts[place]], batch, control=False):
                     case Vectored(vectors=vectors, bad=(), tokens=tokens):
                         if await self._control_answers():
                             self._place(batch, [place], vectors, (), tokens)
                             return 0
-                    case _Refused() as refused:
+                    case _Refused(status) as refused if status not in NO_TEXTS_FAULT:
                         outcome, failures = refused, TRIES
+                    case _Refused() as refused:
+                        await self._require_control(refused)
                     case _Limited():
                         pass
                     case _:
@@ -468,17 +478,30 @@ class Asking:
         """
         if self._control is None:
             return False
-        for _ in range(CONTROL_TRIES):
-            match await self._ask([]):
+        for attempt in range(CONTROL_TRIES):
+            outcome = await self._ask([])
+            match outcome:
                 case Vectored():
                     return True
-                case _Refused() as refused:
-                    raise self._refusal(refused)
+                case _Refused(status) if status in NO_TEXTS_FAULT:
+                    await self._clock.sleep(full_jitter_s(attempt, BACKOFF_S, BACKOFF_CAP_S))
                 case _Failed(other=True):
-                    continue
+                    pass
+                case _Refused():
+                    break
                 case _:
                     return False
+        if isinstance(outcome, _Refused):
+            raise self._refusal(outcome)
         raise self._other_model()
+
+    async def _ask_again(self, texts: Sequence[Text], batch: _Batch, *, control: bool = True) -> _Outcome:
+        """As `_ask`; once more where it is refused for what is no text's fault: of two replicas that answer in turn it
+        would be the control, which comes next, that the other one answers."""
+        outcome = await self._ask(texts, batch, control=control)
+        if isinstance(outcome, _Refused) and outcome.status in NO_TEXTS_FAULT:
+            return await self._ask(texts, batch, control=control)
+        return outcome
 
     async def _ask(self, texts: Sequence[Text], batch: _Batch | None = None, *, control: bool = True) -> _Outcome:
         """One request for these texts, and the control, when its turn comes; and what became of it. Holds a slot."""
@@ -487,7 +510,7 @@ class Asking:
         sent = [*texts[:at], *beside, *texts[at:]]
         tokens = sum(map(len, sent))
         body = body_of(self._manifest, [one.text for one in sent])
-        most = largest_answer(len(sent), self._dims, self._manifest.encoding)
+        most = largest_answer(len(sent), self._dims)
         await self._turn(tokens)
         self._under_way[call := object()] = begun = self._clock.now()
         try:
@@ -536,9 +559,9 @@ class Asking:
     def _read(self, reply: Reply, count: int, control_at: int | None) -> _Outcome:
         """What an answer means, and what it asks for. `control_at`: its place in the request, if it is in it."""
         now = self._clock.now()
-        if (wait_s := used_up_s(reply.headers)) > 0:
+        if (wait_s := used_up_s(reply.headers, told_at := datetime.now(UTC))) > 0:
             self._hold(now, wait_s)
-        asks_s = retry_after_s(reply.headers, datetime.now(UTC))
+        asks_s = retry_after_s(reply.headers, told_at)
         if reply.status in LIMITED:
             self._succeeds()  # it answers
             self._limited += 1
@@ -568,7 +591,7 @@ class Asking:
                 self._fails()
             return _Failed("wrong", other=exc.cosine is not None)
         self._limited = 0
-        self._watch.held(0.0)
+        self._watch.held(self.pace.held(now))
         self._succeeds()
         return found
 

@@ -15,7 +15,8 @@ HEADROOM = 0.98
 SPARE_S = 0.75
 """How far ahead of now a clock may be: whoever is late by no more loses nothing."""
 LARGEST_S = 0.25
-"""Of a minute's tokens that one request should take, so that they are spread evenly; a single text may take more."""
+"""So much of a minute one request should take of its tokens, so that they are spread evenly; a single text may take
+more, and all may where there are few requests a minute."""
 SMOOTHING = 0.2
 LEAST_RATIO, LEAST_OF_BOUND, MOST_RATIO = 0.8, 0.05, 1.25
 """Between a service's own count of tokens and ours, where that is exact, and where it is an upper bound. Outside, it
@@ -38,17 +39,21 @@ class Pace:
         self._limits = limits
         self._least = LEAST_RATIO if exact else LEAST_OF_BOUND
         self.share = 1.0
+        self._share = 1.0
+        """By which the clocks went so far."""
         self._requests_at = self._tokens_at = float("-inf")
         self._held_until = float("-inf")
         self._ratio = 1.0
 
     def ask(self, now: float) -> float:
         """0 when a request may go now, else seconds to wait before asking again."""
+        self._adopt(now)
         due = max(self._requests_at - SPARE_S, self._tokens_at - SPARE_S, self._held_until)
         return max(0.0, due - now)
 
     def took(self, now: float, tokens: int) -> None:
         """A request with so many tokens goes now, by our count."""
+        self._adopt(now)
         self._requests_at = self._moved(self._requests_at, now, 1, self._limits.requests_per_minute)
         self._tokens_at = self._moved(self._tokens_at, now, self.expected(tokens), self._limits.tokens_per_minute)
 
@@ -79,9 +84,20 @@ class Pace:
 
     def most_tokens(self, wanted: int) -> int:
         """Tokens that a request should have at most, by our count. `wanted`: by the service's."""
-        limit = self._limits.tokens_per_minute
-        most = wanted if limit is None else min(wanted, int(limit * self.share * LARGEST_S / 60))
-        return max(1, int(most / self._ratio))
+        limit, requests = self._limits.tokens_per_minute, self._limits.requests_per_minute
+        if limit is None:
+            return max(1, int(wanted / self._ratio))
+        most = max(limit * self.share * LARGEST_S / 60, limit / requests if requests else 0.0)
+        return max(1, int(min(wanted, most) / self._ratio))
+
+    def _adopt(self, now: float) -> None:
+        """A share that is another one now: what was taken by the one before is waited for by this one."""
+        before, self._share = self._share, self.share
+        if before != self._share:
+            self._requests_at, self._tokens_at = (
+                now + (clock - now) * before / self._share if clock > now else clock
+                for clock in (self._requests_at, self._tokens_at)
+            )
 
     def _moved(self, clock: float, now: float, cost: float, limit: int | None) -> float:
         if limit is None:

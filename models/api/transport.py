@@ -43,8 +43,9 @@ class HttpTransport:
 
     async def post(self, body: bytes, most: int) -> Reply:
         """See `Transport`. A key that is refused is read again, once: it may have been replaced."""
+        used = self._key  # another request may be answered first, and have replaced it
         reply = await self._post(body, most)
-        if reply.status == DENIED and self._key_file and (key := read_key(self._key_file)) != self._key:
+        if reply.status == DENIED and self._key_file and (key := read_key(self._key_file)) != used:
             self._key = key
             reply = await self._post(body, most)
         return reply

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from yarl import URL
 
-from models.manifest import Encoding, ServiceManifest
+from models.manifest import ServiceManifest
 from streams.plan import Vectors
 
 PATH = "embeddings"
@@ -89,15 +89,15 @@ def vectors_in(raw: bytes, count: int, dims: int | None) -> Vectored:
         raise WrongAnswerError(f"it answered 200 and no JSON ({len(raw)} bytes)") from exc
     rows = told.get("data") if isinstance(told, dict) else None
     if not isinstance(rows, list):
-        raise WrongAnswerError("its answer has no list `data`")
+        raise WrongAnswerError(f"its answer has no list `data`: {said_in(raw)}")
     if len(rows) != count:
         raise WrongAnswerError(f"it gave {len(rows)} vectors of {count} texts")
     found = [_vector(row) for row in _in_order(rows)]
+    if not all(map(len, found)):
+        raise WrongAnswerError("it gave a vector of 0 dims")
     width = len(found[0]) if dims is None else dims
-    if wrong := next((len(one) for one in found if len(one) != width), None):
+    if wrong := next((len(one) for one in found if len(one) != width), 0):
         raise WrongAnswerError(f"it gave vectors of {wrong} dims, and {width} are needed", cosine=-1.0)
-    if not width:
-        raise WrongAnswerError("it gave vectors of 0 dims")
     return _scaled(np.stack(found), _usage(told))
 
 
@@ -155,6 +155,6 @@ def said_in(raw: bytes) -> str:
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:SAID_CHARS]
 
 
-def largest_answer(count: int, dims: int | None, encoding: Encoding) -> int:
-    """Bytes that an answer may have: more is none."""
-    return 2**20 + count * (dims or 2**16) * (8 if encoding == "base64" else 40)
+def largest_answer(count: int, dims: int | None) -> int:
+    """Bytes that an answer may have: more is none. As some services give numbers whatever they are asked for."""
+    return 2**20 + count * (dims or 2**16) * 40

@@ -194,7 +194,23 @@ def test_a_service_that_refuses_everything_is_nobodys_fault() -> None:
         with pytest.raises(PenstockError, match=part) as caught:
             case.embed(texts_of(200))
         assert "api-version" not in str(caught.value)
-        assert len(case.server.asked) <= 20
+        assert len(case.server.asked) <= 30
+
+
+@pytest.mark.parametrize("status", [307, 401, 404, 405])
+def test_a_refusal_that_no_text_can_be_the_reason_of_costs_another_request(status: int) -> None:
+    """One of two replicas has the old key still, or not the model yet: no text is at fault, no request too large."""
+    numbers = itertools.count()
+    case = Case(
+        lambda asked: error(status) if next(numbers) % 2 == 0 else good(asked), Terms(max_texts=9, max_concurrent=1)
+    )
+    for texts in (texts_of(40), ["alone"]):
+        require_right(case.embed(texts), texts)
+    largest = max(map(len, case.server.asked[-30:]))
+    case.server.answer = good
+    case.server.asked.clear()
+    require_right(case.embed(texts_of(16)), texts_of(16))
+    assert max(map(len, case.server.asked)) == largest == 9, "none is smaller than before"
 
 
 def test_a_request_that_is_too_large_is_divided_once_and_smaller_ones_follow() -> None:
@@ -390,6 +406,8 @@ def test_whoever_waits_is_told_what_is_wrong() -> None:
     assert np.allclose(ask(good), [vector_of("a", DIMS), vector_of("b", DIMS)], atol=1e-6)
     with pytest.raises(AwayError, match="503 no"):
         ask(lambda _: error(503))
+    with pytest.raises(AwayError, match="503 no"):
+        ask(lambda _: error(503, **{"retry-after": "3600"}))
     with pytest.raises(AwayError, match="its quota is used up"):
         ask(lambda _: error(429, **{"retry-after": "3600"}))
     with pytest.raises(PenstockError, match="service.key_file"):

@@ -125,6 +125,30 @@ def test_a_share_that_grows_is_used_at_once() -> None:
     assert pace.ask(4) < 1.1
 
 
+def test_a_share_that_grows_waits_no_longer_for_what_a_small_one_took() -> None:
+    """A worker without partitions has a thousandth, and a model to prove every minute; then it is given all of them."""
+    pace = Pace(Limits(requests_per_minute=60, tokens_per_minute=60_000))
+    pace.share = 1 / 1000
+    pace.took(0, 900)
+    assert pace.ask(0) > 800
+    pace.share = 1.0
+    assert pace.ask(0) < 1
+    pace.share = 1 / 2
+    assert pace.ask(0) < 2, "and the other way round"
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_where_few_requests_are_allowed_each_takes_more(workers: int) -> None:
+    """3 requests and 10,000 tokens a minute: small ones would use a tenth of the tokens."""
+    limits = Limits(requests_per_minute=3, tokens_per_minute=10_000)
+    pace = Pace(limits)
+    pace.share = 1 / workers
+    size = pace.most_tokens(8192)
+    used = sum(tokens for moment, tokens in fleet(limits, [1 / workers] * workers, size, 20) if moment > 120)
+    assert 0.9 * 10_000 * 18 < used <= 10_000 * 18
+    assert pace.most_tokens(500) == 500
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -134,6 +158,9 @@ def test_a_share_that_grows_is_used_at_once() -> None:
         ({"retry-after": " 1.5 "}, 1.5),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30),
         ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0),
+        ({"retry-after": f"{NOW.timestamp() + 30:.0f}"}, 30),
+        ({"retry-after": "1797225600000"}, LONGEST_S),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:30 GMT"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "1e9"}, None),
@@ -156,16 +183,20 @@ def test_how_long_an_answer_asks_to_wait(headers: dict[str, str], seconds: float
         ({"x-ratelimit-remaining-tokens": "0"}, 0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2026-10-21"}, 0),
         ({"ratelimit-remaining": "0", "ratelimit-reset": "7"}, 7),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": f"{NOW.timestamp() + 12:.0f}"}, 12),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": f"{1000 * NOW.timestamp() + 12_500:.0f}"}, 12.5),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "2026-10-21T07:28:09Z"}, 9),
+        ({"ratelimit-remaining": "0", "ratelimit-reset": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30),
     ],
 )
 def test_how_long_until_there_is_something_left(headers: dict[str, str], seconds: float) -> None:
-    assert used_up_s(headers) == pytest.approx(seconds)
+    assert used_up_s(headers, NOW) == pytest.approx(seconds)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_headers_of_any_kind_harm_nobody(one: str, other: str) -> None:
-    assert 0 <= used_up_s({"ratelimit-remaining": one, "ratelimit-reset": other}) <= LONGEST_S
-    assert 0 <= used_up_s({"ratelimit-remaining": "0", "ratelimit-reset": other}) <= LONGEST_S
+    assert 0 <= used_up_s({"ratelimit-remaining": one, "ratelimit-reset": other}, NOW) <= LONGEST_S
+    assert 0 <= used_up_s({"ratelimit-remaining": "0", "ratelimit-reset": other}, NOW) <= LONGEST_S
     assert 0 <= (retry_after_s({"retry-after": one}, NOW) or 0) <= LONGEST_S
 
 

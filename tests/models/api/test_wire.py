@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.api.wire import WrongAnswerError, endpoint, said_in, shown_url, vectors_in
+from models.api.wire import WrongAnswerError, endpoint, largest_answer, said_in, shown_url, vectors_in
 from tests.kit.service import vector_of
 
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False).map(float)
@@ -100,6 +100,9 @@ def test_without_any_index_the_order_is_that_of_the_texts() -> None:
         (answer({"index": 0, "embedding": None}, {"index": 1, "embedding": [1, 0]}), "neither base64 nor"),
         (answer({"index": 0}, {"index": 1}), "neither base64 nor"),
         (b'{"data": [1, 2]}', "something else than objects"),
+        (b'{"error": {"message": "model is loading"}}', "no list `data`: model is loading"),
+        (answer({"index": 0, "embedding": []}, {"index": 1, "embedding": [1, 0]}), "a vector of 0 dim"),
+        (answer({"index": 0, "embedding": []}, {"index": 1, "embedding": ""}), "a vector of 0 dim"),
     ],
 )
 def test_what_is_no_answer_is_named(raw: bytes, part: str) -> None:
@@ -144,3 +147,11 @@ def test_a_damaged_answer_is_a_wrong_one_or_right(noise: bytes, place: int, inst
 )
 def test_what_a_service_says_is_told_in_a_line(raw: bytes, said: str) -> None:
     assert said_in(raw) == said
+
+
+def test_an_answer_of_numbers_is_taken_where_base64_was_asked_for() -> None:
+    """Not every service knows `encoding_format`, and says so; as doubles, a number a line."""
+    row = "[\n" + ",\n".join(["        -0.012345678918063641"] * 4096) + "]"
+    raw = '{"data": [' + ",".join(f'{{"index": {n}, "embedding": {row}}}' for n in range(32)) + "]}"
+    assert len(raw) <= largest_answer(32, 4096)
+    assert vectors_in(raw.encode(), 32, 4096).vectors.shape == (32, 4096)
