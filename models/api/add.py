@@ -27,12 +27,11 @@ from models.cosines import cosines
 from models.golden import GOLDEN_TEXTS
 from models.manifest import (
     GOLDEN,
+    MANIFEST,
     SERVICE,
     SERVICE_FORMAT,
     TOKENIZER,
-    Manifest,
     ServiceManifest,
-    manifest_of,
     sha256_file,
     write_manifest,
 )
@@ -42,6 +41,8 @@ from streams.errors import AwayError, ConfigError, PenstockError, RefusedError
 from streams.plan import Vectors
 from streams.split import Input
 
+QUOTA_S = 90.0
+"""So long a service's quota is waited for: most count by the minute."""
 LAST_PART = 1 / 20
 """Of a text as long as the model takes, by which two of them differ."""
 WORDS = (
@@ -81,7 +82,7 @@ async def add_service(wanted: Wanted, options: ServiceOptions, models: Path) -> 
     failure leaves what was there.
     """
     target = models / wanted.name
-    _require_no_export(target)
+    _require_replaceable(target)
     with _scratch(target) as made:
         manifest = _described(wanted, made)
         tokens = tokens_of(made, manifest)
@@ -128,14 +129,17 @@ def _keep(
     return manifest
 
 
-def _require_no_export(target: Path) -> None:
-    """An export takes minutes; a service is added in seconds."""
-    try:
-        before = manifest_of(target)
-    except PenstockError:
+def _require_replaceable(target: Path) -> None:
+    """A service's model, damaged or not, is added again in seconds; an export is not, and all else is somebody's."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if isinstance(before, Manifest):
-        raise RefusedError(f"{target} is an exported model: choose another name, or delete it")
+    try:
+        before = json.loads((target / MANIFEST).read_text())
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict) or before.get("kind") != SERVICE:
+        what = "an exported model" if before else "there, and is no model"
+        raise RefusedError(f"{target} is {what}: choose another name, or delete it")
 
 
 def _described(wanted: Wanted, made: Path) -> ServiceManifest:
@@ -195,6 +199,7 @@ class _Service:
         self._tokens = tokens
         self._transport = transport
         self._options = options
+        self._pace = Pace(options.limits, exact=isinstance(tokens, Tokens))
 
     async def vectors_of(self, texts: Sequence[str]) -> Vectors:
         """Of the golden texts, of the dims that were said: asked for in the way that the service understands."""
@@ -267,10 +272,8 @@ class _Service:
 
     async def _ask(self, texts: Sequence[str]) -> Vectors:
         """As documents. Raises as `Asking.answered`."""
-        asking = Asking(
-            self.manifest, None, self._transport, terms=self._options.terms, pace=Pace(self._options.limits)
-        )
+        asking = Asking(self.manifest, None, self._transport, terms=self._options.terms, pace=self._pace)
         before = self.manifest.document_prefix
         counted: Sequence[Input] = self._tokens.encode(texts)
         inputs = [Text(before + text, len(ids)) for text, ids in zip(texts, counted, strict=True)]
-        return await asking.answered(inputs, PATIENCE_S)
+        return await asking.answered(inputs, PATIENCE_S, quota_s=QUOTA_S)

@@ -20,11 +20,12 @@ from models.api import embedder as module
 from models.api.add import add_service
 from models.api.asking import Terms
 from models.api.embedder import ServiceEmbedder, ServiceOptions, load_service
+from models.api.pace import Limits
 from models.manifest import GOLDEN, MANIFEST, ServiceManifest, manifest_of, read_manifest, sha256_file, write_manifest
 from streams.contract import differences
 from streams.errors import AwayError, ConfigError, PenstockError, RefusedError
 from tests.kit import ports
-from tests.kit.service import DIMS, Fault, Service, added, cut_short, mixed_up, serving, shuffled, vector_of
+from tests.kit.service import DIMS, Fault, Quota, Service, added, cut_short, mixed_up, serving, shuffled, vector_of
 
 
 @pytest.fixture
@@ -275,6 +276,30 @@ def test_an_export_is_not_replaced(served: Service, model_folder: Path, tmp_path
     (tmp_path / "served" / MANIFEST).write_bytes((model_folder / MANIFEST).read_bytes())
     with pytest.raises(RefusedError, match="choose another name"):
         add(served, tmp_path)
+
+
+def test_what_is_no_model_is_not_deleted(served: Service, tmp_path: Path) -> None:
+    """`model.dir` may be a folder that others use, too; a service's model is replaced however damaged."""
+    (tmp_path / "served").mkdir()
+    (mine := tmp_path / "served" / "thesis.txt").write_text("years")
+    with pytest.raises(RefusedError, match="is no model: choose another name"):
+        added(served, tmp_path)
+    assert mine.read_text() == "years"
+    mine.unlink()
+    added(served, tmp_path)
+    (tmp_path / "served" / GOLDEN).unlink()
+    added(served, tmp_path)
+    assert (tmp_path / "served" / GOLDEN).exists()
+
+
+def test_a_model_is_added_at_a_service_with_a_small_quota(served: Service, tmp_path: Path) -> None:
+    """Whether the limit is known or not."""
+    served.quota = Quota(requests=4, window_s=1)
+    added(served, tmp_path)
+    served.quota = Quota(requests=7, window_s=1)
+    made = added(served, tmp_path, options=ServiceOptions(limits=Limits(requests_per_minute=360)))
+    assert made.agreement > 0.99
+    assert served.statuses[429] == 0
 
 
 def test_a_tokenizer_counts_exactly_and_what_is_none_is_refused(
