@@ -11,8 +11,8 @@ from models.export.exporter import find_uv
 from tests.kit.shared import alone
 
 
-def python_with(name: str, requirement: str) -> str:
-    """The Python of an environment that has a package. Raises CalledProcessError where it cannot be had."""
+def python_with(name: str, *requirements: str) -> str:
+    """The Python of an environment that has these packages. Raises CalledProcessError where they cannot be had."""
     home = cache_dir() / f"{name}-{sys.version_info[0]}.{sys.version_info[1]}"
     python = home / "bin" / "python"
     with alone(name):
@@ -21,7 +21,7 @@ def python_with(name: str, requirement: str) -> str:
             uv = find_uv()
             commands: tuple[list[str | Path], ...] = (
                 [uv, "venv", "--quiet", "--python", sys.executable, home],
-                [uv, "pip", "install", "--quiet", "--python", python, requirement],
+                [uv, "pip", "install", "--quiet", "--python", python, *requirements],
             )
             for command in commands:
                 subprocess.run(command, check=True, env={**os.environ, "VIRTUAL_ENV": ""})
