@@ -27,9 +27,10 @@ ROUTE_HEADER = "penstock.route"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """All that are given must hold. `min_chars`, `max_chars`: of the text, both included. `language`: its tag, as the
-    producer says in `metadata.language`, or as recognised. `source`: patterns (`*`, `?`, `[…]`) of the document's URL.
-    `metadata`, `header`: for each name the values that it may have.
+    """All that are given must hold. `min_chars`, `max_chars`: of the text, both included, without the white space around it, which
+    its chunks do not have. `language`: its tag, as the producer says in `metadata.language`, or as recognised.
+    `source`: patterns (`*`, `?`, `[…]`) of the document's URL. `metadata`, `header`: for each name the values that it
+    may have.
     """
 
     min_chars: int | None = None
@@ -66,7 +67,7 @@ def texts_of(document: Document) -> list[str]:
 
 
 def _holds(document: Document, texts: Sequence[str], route: Route) -> bool:
-    when, chars = route.when, sum(map(len, texts))
+    when, chars = route.when, sum(len(text.strip()) for text in texts)
     if when.min_chars is not None and chars < when.min_chars:
         return False
     if when.max_chars is not None and chars > when.max_chars:

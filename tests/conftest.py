@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import MethodType
 
 import pytest
 from hypothesis import HealthCheck
@@ -12,14 +11,14 @@ from hypothesis import settings as hypothesis_settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-import models.onnx.embedder as embedder_module
 from agents.local.demo import bundled_model
 from agents.settings.environment import cache_dir
 from models.export.exporter import ensure_model
 from models.manifest import read_manifest
 from models.onnx.choose import Constraints, choose
-from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.embedder import OnnxEmbedder
 from tests.kit import guard, shared
+from tests.kit.embedders import load_at
 from tests.kit.harness import Servers, World, world_on
 from tests.kit.pace import sitecustomize as pace
 
@@ -128,17 +127,14 @@ def speed(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def real_embedder(model_folder: Path) -> Iterator[OnnxEmbedder]:
-    loaded = load_embedder(model_folder)
+    loaded = load_at("", model_folder)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture(scope="session")
 def fast_embedder(model_folder: Path) -> Iterator[OnnxEmbedder]:
-    with pytest.MonkeyPatch.context() as patch:
-        pace.without_model(embedder_module, patch.setattr)
-        loaded = load_embedder(model_folder)
-    loaded.session.run = MethodType(pace.fast, loaded.session)  # type: ignore[method-assign]
+    loaded = load_at("fast", model_folder)
     yield loaded
     loaded.close()
 

@@ -33,6 +33,34 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "what a document says tells where it goes, and not its headers",
+        "streams/routes.py",
+        "        return replace(document, content_hash=told), space, route.name\n",
+        "        return document, space, route.name\n",
+        "test_an_edit_that_moves_a_document_leaves_no_old_vector_behind",
+    ),
+    Mutation(
+        "chunks do not tell by which route they came",
+        "streams/recover.py",
+        "*([(ROUTE_HEADER, route.encode())] if route else [])",
+        "",
+        "test_other_routes_are_another_contract_and_a_rebuild_embeds_what_they_move",
+    ),
+    Mutation(
+        "a rebuild takes vectors of any model",
+        "agents/indexing/assembly.py",
+        '        if not differences({"model": its}, {"model": model})\n',
+        "        if other.dims == space.dims\n",
+        "test_other_routes_are_another_contract_and_a_rebuild_embeds_what_they_move",
+    ),
+    Mutation(
+        "vectors of the default model alone are looked at",
+        "agents/operations/verify.py",
+        "        numbers = range(len(assembly.parts.ways))\n",
+        "        numbers = range(1)\n",
+        "test_damage_in_any_field_is_found_and_mended",
+    ),
+    Mutation(
         "the canary is not looked at",
         "models/onnx/embedder.py",
         '        self._require(made.canary, AMONG_RUNS, "when it was loaded")\n',

@@ -13,7 +13,7 @@ from elasticsearch import ApiError, TransportError
 from agents.configured import routes_of, split_rules
 from agents.elastic.client import connect
 from agents.schemas.form import form_of
-from models.onnx.embedder import OnnxEmbedder, load_embedder
+from models.onnx.embedder import OnnxEmbedder
 from streams.contract import Described, spaces_of
 from streams.document_vector import document_vector
 from streams.epochs import Epochs
@@ -22,6 +22,7 @@ from streams.ids import chunk_id
 from streams.plan import Space, Vectors
 from streams.routes import Routing
 from streams.split import Chunk
+from tests.kit.embedders import load_at
 from tests.kit.harness import World, meanwhile
 
 SAMPLE = 40
@@ -75,12 +76,12 @@ async def assert_true(
 def _model(world: World, name: str, embedder: OnnxEmbedder) -> OnnxEmbedder:
     """A test has one at hand; others are loaded once."""
     folder = world.settings.model.dir / name
-    return embedder if name == embedder.manifest.name else _loaded(folder)
+    return embedder if name == embedder.manifest.name else _loaded(folder, world.speed)
 
 
 @cache
-def _loaded(folder: Path) -> OnnxEmbedder:
-    return load_embedder(folder)
+def _loaded(folder: Path, speed: str) -> OnnxEmbedder:
+    return load_at(speed, folder)
 
 
 async def stored_vectors(world: World, ids: Sequence[str], field: str = "vector") -> dict[str, Vectors]:

@@ -43,6 +43,7 @@ GERMAN = "Das Wehr staut das Wasser, und ein Druckrohr führt es zur Turbine, di
     [
         ({"text": "12345"}, {"max_chars": 5}, True),
         ({"text": "12345"}, {"max_chars": 4}, False),
+        ({"text": "\n 1 3 5\t\n"}, {"min_chars": 5, "max_chars": 5}, True),
         ({"text": "12345"}, {"min_chars": 5}, True),
         ({"text": "12345"}, {"min_chars": 6}, False),
         ({"chunks": [{"text": "123"}, {"text": "45"}]}, {"min_chars": 5, "max_chars": 5}, True),
