@@ -27,10 +27,11 @@ ROUTE_HEADER = "penstock.route"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """All that are given must hold. `min_chars`, `max_chars`: of the text, both included, without the white space around it, which
-    its chunks do not have. `language`: its tag, as the producer says in `metadata.language`, or as recognised.
-    `source`: patterns (`*`, `?`, `[…]`) of the document's URL. `metadata`, `header`: for each name the values that it
-    may have.
+    """All that are given must hold.
+
+    `min_chars`, `max_chars`: of the text, both included, without the white space around it, which chunks do not keep.
+    `language`: its tag, as the producer says in `metadata.language`, or as recognised. `source`: patterns (`*`, `?`,
+    `[…]`) of the document's URL. `metadata`, `header`: for each name the values that it may have.
     """
 
     min_chars: int | None = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from agents.elastic.client import connect
@@ -95,8 +94,9 @@ def test_damage_in_any_field_is_found_and_mended(two: World, embedder: OnnxEmbed
         assert (code, clean["kinds"]) == (0, {}), clean
         async with connect(two.settings.elasticsearch) as client:
             (index,) = await client.indices.get_alias(name=two.name)
-            right: dict[str, Mapping[str, Any]] = {
-                key: await client.get(index=index, id=key, source_includes="*,vector*") for key in ("short-5#0", "long-5#1")
+            right: dict[str, Any] = {
+                key: await client.get(index=index, id=key, source_includes="*,vector*")
+                for key in ("short-5#0", "long-5#1")
             }
             damage = Damage(client, index)
             # a vector of the other model's, in the field of this one's
