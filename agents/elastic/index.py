@@ -540,8 +540,8 @@ class Index:
             raise RefusedError(
                 f"the index {name} has another contract:\n"
                 + "\n".join(f"  {row}" for row in rows)
-                + "\nuse the settings and the model that it was made with; or fill a further index by these while it "
-                "serves: `penstock index rebuild`"
+                + "\nuse the settings and the model that it was made with; or fill a further index beside it: "
+                "`penstock index rebuild`, or `penstock index create` and workers with a source.group of their own"
             )
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
