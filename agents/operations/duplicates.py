@@ -9,7 +9,8 @@ import numpy as np
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.elastic.requests import scan
-from agents.operations.search import Ask, Hit
+from agents.operations.rescore import Hit
+from agents.operations.search import Ask
 from agents.progress import Report
 from agents.settings import Settings
 from streams.errors import RefusedError

@@ -6,6 +6,7 @@ from typing import Any
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.indexing.embedders import close_models, load_model
+from agents.operations.rescore import Hit, Rescorer
 from agents.settings import Settings, with_model
 from models.embedder import Model
 from models.manifest import manifest_of
@@ -15,9 +16,8 @@ from streams.fuse import fused
 from streams.generations import Generation
 from streams.ids import chunk_id
 from streams.plan import Space
+from streams.split import SplitRules
 
-Hit = dict[str, Any]
-"""`score`, `id`, `text`, `metadata`, `penstock`."""
 Question = Sequence[tuple[Space, list[float]]]
 """What is asked for in each space: a vector of its model."""
 Ask = Callable[[int], Awaitable[list[Hit]]]
@@ -39,14 +39,24 @@ class QueryModels:
         """
         found = []
         for space, wanted in zip(spaces_of(generation.contract), models_in(generation.contract), strict=True):
-            chosen = _with_model(self._settings, generation, wanted)
-            model = self._loaded.get(chosen.model.name) or load_model(chosen)
-            self._loaded[chosen.model.name] = model
             try:
-                found.append((space, await model.embed_query(text)))
+                found.append((space, await self._model(generation, wanted).embed_query(text)))
             except ValueError as exc:
                 raise ConfigError(f"the search text is too long: {exc}") from exc
         return found
+
+    def rescorer(self, generation: Generation, question: Question, most: int) -> Rescorer:
+        """By the model of whatever takes no route. `question`: of this generation. Raises as `question`."""
+        split = generation.contract["split"]
+        rules = SplitRules(**{name: split[name] for name in ("max_chars", "overlap_chars", "max_tokens")})
+        model = self._model(generation, models_in(generation.contract)[0])
+        return Rescorer(model, rules, question[0][1], most)
+
+    def _model(self, generation: Generation, wanted: dict[str, Any]) -> Model:
+        chosen = _with_model(self._settings, generation, wanted)
+        model = self._loaded.get(chosen.model.name) or load_model(chosen)
+        self._loaded[chosen.model.name] = model
+        return model
 
     def close(self) -> None:
         """Let the models go."""
@@ -109,6 +119,17 @@ async def search(client: Client, settings: Settings, generation: Generation, que
     """
     fields = [(space.names.vector, vector) for space, vector in question]
     return await _nearest(client, settings, generation, fields, k)
+
+
+async def search_rescored(
+    client: Client, settings: Settings, generation: Generation, question: Question, rescorer: Rescorer, k: int
+) -> list[Hit]:
+    """The k best chunks by the default model alone: of its own field, and those of the others that are rescored."""
+    own, *others = [(space.names.vector, vector) for space, vector in question]
+    hits = await _nearest(client, settings, generation, [own], k)
+    if others:
+        hits += await rescorer.rescored(await _nearest(client, settings, generation, others, rescorer.most))
+    return sorted(hits, key=lambda hit: -hit["score"])[:k]
 
 
 async def search_documents(

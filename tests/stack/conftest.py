@@ -1,11 +1,14 @@
 """Worlds with two models."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agents.settings.environment import cache_dir
 from tests.conftest import speed
+from tests.kit import wordllama
 from tests.kit.harness import Servers, World, world_on
 from tests.kit.two_models import SECOND, second_model
 
@@ -28,4 +31,24 @@ def _two(request: pytest.FixtureRequest, servers: Servers, model_folder: Path, t
     (models / model_folder.name).symlink_to(model_folder)
     second_model(model_folder, models / SECOND)
     with world_on(servers, models / model_folder.name, tmp_path, speed(request)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def quick_model() -> Path:
+    """Of static vectors, hundreds of times as fast as the other one; fetched once."""
+    try:
+        return wordllama.wordllama(cache_dir() / "test-models")
+    except subprocess.CalledProcessError as exc:
+        pytest.skip(f"{wordllama.REQUIREMENTS[0]} cannot be installed here: {exc}")
+
+
+@pytest.fixture
+def two_real(servers: Servers, model_folder: Path, quick_model: Path, tmp_path: Path) -> Iterator[World]:
+    """A world with two real models, as they are."""
+    models = tmp_path / "models"
+    models.mkdir()
+    for folder in (model_folder, quick_model):
+        (models / folder.name).symlink_to(folder)
+    with world_on(servers, models / model_folder.name, tmp_path) as made:
         yield made

@@ -1,6 +1,7 @@
 """`penstock search`."""
 
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 from rich.text import Text
@@ -9,11 +10,13 @@ from agents.commands.run.output import console, place_in_text, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.operations.duplicates import search_distinct
+from agents.operations.rescore import Hit
 from agents.operations.search import (
-    Hit,
+    Ask,
     QueryModels,
     require_document_vectors,
     search_documents,
+    search_rescored,
     vector_of_document,
 )
 from agents.operations.search import search as search_generation
@@ -27,20 +30,22 @@ EXCERPT = 240
 """Characters of a chunk."""
 
 
-def search(
-    settings: Settings,
-    text: str | None,
-    k: int,
-    *,
-    documents: bool,
-    like: str | None,
-    distinct: bool,
-    as_json: bool,
-) -> None:
-    """The hits, best first. One of `text` and `like`, the id of a document, is there. `distinct`: of documents that are
-    nearly the same the best one only."""
-    documents = documents or like is not None
-    hits = finish(_search(settings, text or "", k, documents=documents, like=like, distinct=distinct))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """`text`, or `like`, the id of a document. `distinct`: of documents that are nearly the same the best one only.
+    `rescore`: chunks of other models that the default one embeds."""
+
+    text: str
+    k: int
+    documents: bool
+    like: str | None
+    distinct: bool
+    rescore: int | None
+
+
+def search(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
+    """The hits, best first."""
+    hits = finish(_search(settings, wanted))
     if as_json:
         print_json(hits)
         return
@@ -52,7 +57,7 @@ def search(
         )
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
         place = f"chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}"
-        if documents:
+        if wanted.documents:
             place = f"{in_short(hit['id'], NAME)}, {metadata.get('chunks', '?')} chunks"
         out.print(Text(f"   {source} {place}{_flags(hit)}", style="dim"))
         out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
@@ -66,18 +71,23 @@ def _flags(hit: Hit) -> str:
     return f", {in_short(', '.join(map(str, flags)), NAME)}" if isinstance(flags, list) else ""
 
 
-async def _search(
-    settings: Settings, text: str, k: int, *, documents: bool, like: str | None, distinct: bool
-) -> list[Hit]:
+async def _search(settings: Settings, wanted: Wanted) -> list[Hit]:
     async with connect(settings.elasticsearch) as client:
         generation = await Index(client, settings).generation()
-        if documents:
+        if wanted.documents:
             require_document_vectors(generation)
-        if like is None:
-            with closing(QueryModels(settings)) as models:
-                question = await models.question(generation, text)
-        else:  # needs no model
-            question = await vector_of_document(client, settings, generation, like)
-        asked = partial(search_documents, but=like) if documents else search_generation
-        ask = partial(asked, client, settings, generation, question)
-        return await search_distinct(client, settings, generation, ask, k) if distinct else await ask(k)
+        with closing(QueryModels(settings)) as models:
+            if wanted.like is None:
+                question = await models.question(generation, wanted.text)
+            else:  # needs no model
+                question = await vector_of_document(client, settings, generation, wanted.like)
+            if wanted.documents:
+                ask: Ask = partial(search_documents, client, settings, generation, question, but=wanted.like)
+            elif wanted.rescore:
+                rescorer = models.rescorer(generation, question, wanted.rescore)
+                ask = partial(search_rescored, client, settings, generation, question, rescorer)
+            else:
+                ask = partial(search_generation, client, settings, generation, question)
+            if wanted.distinct:
+                return await search_distinct(client, settings, generation, ask, wanted.k)
+            return await ask(wanted.k)
