@@ -14,7 +14,7 @@ SETTING_UP := echo 'setting up .venv, once: some minutes' >&2
 EXTRA ?= $(shell $(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:2]; \
 	print("openvino" if p.system() + p.machine() == "Linuxx86_64" and (3, 11) <= v <= (3, 13) else "cpu")')
 
-EXTRAS := --extra documents --extra s3 --extra kinesis --extra obstore --extra web --extra avro --extra protobuf
+EXTRAS := --extra documents --extra s3 --extra kinesis --extra obstore --extra web --extra avro --extra protobuf --extra plot
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv

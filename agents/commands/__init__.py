@@ -29,6 +29,7 @@ COMMANDS = {
         "ingest": "Publish documents to the source topic: what changed since the last time, or is sent over HTTP.",
         "local": "A real broker and a real Elasticsearch as local processes, on loopback, without Docker or a JDK.",
         "model": "Export, add, list and verify embedding models.",
+        "route": "Find out which documents a faster model is good enough for.",
         "search": "Show the chunks nearest to TEXT, in the index that serves and with its model.",
         "status": "Show the lag by partition, the index, the model and the workers; needs no running worker.",
         "worker": "Read, embed and index until stopped.",

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from tests.kit import shared
+from tests.stack.conftest import quick_model as quick_model
 from tests.stack.conftest import two_on_8 as two_on_8
+from tests.stack.conftest import two_real as two_real
 
 SUMMARY: dict[str, Any] = {}
 collect_ignore = [] if os.environ.get("SOAK") else ["test_soak.py"]  # `make soak`
