@@ -40,6 +40,27 @@ MUTATIONS = [
         "test_an_edit_that_moves_a_document_leaves_no_old_vector_behind",
     ),
     Mutation(
+        "what another model found keeps its own scores",
+        "agents/operations/search.py",
+        "hits += await rescorer.rescored(await _nearest(client, settings, generation, others, rescorer.most))",
+        "hits += await _nearest(client, settings, generation, others, rescorer.most)",
+        "test_all_hits_have_the_default_model_s_scores_and_their_order",
+    ),
+    Mutation(
+        "a search that asks again embeds more than it may",
+        "agents/operations/rescore.py",
+        '[hit for hit in chosen if hit["id"] not in self._scores][: self.most - len(self._scores)]',
+        "[hit for hit in chosen]",
+        "test_each_text_is_embedded_once_and_never_more_than_asked_for",
+    ),
+    Mutation(
+        "the mean decides what is recommended, and not its interval",
+        "streams/route_plan.py",
+        "ranked(point).change.low >= -most_lost",
+        "ranked(point).change.mean >= -most_lost",
+        "test_nothing_beats_the_frontier_and_what_is_recommended_is_on_it",
+    ),
+    Mutation(
         "chunks do not tell by which route they came",
         "streams/recover.py",
         "*([(ROUTE_HEADER, route.encode())] if route else [])",

@@ -19,7 +19,7 @@ def route() -> None:
     """Find out which documents a faster model is good enough for.
 
     \b
-    Example: penstock route plan --model wordllama
+    Example: penstock route plan --model small
     """
 
 
@@ -77,9 +77,9 @@ def plan(
     for --queries, or for the documents' own titles.
 
     \b
-    Example: penstock route plan --model wordllama --sample 2000
-    Example: penstock route plan --model wordllama --queries queries.jsonl --qrels test.tsv --plot plan.svg
-    Example: penstock route plan --model fast --million-tokens ada 0.10 --lane-hour fast 0.05
+    Example: penstock route plan --model small --sample 2000
+    Example: penstock route plan --model small --queries queries.jsonl --qrels test.tsv --plot plan.svg
+    Example: penstock route plan --model small --million-tokens large 0.13 --lane-hour small 0.05
     """
     if qrels is not None and queries is None:
         raise click.UsageError("--qrels judges questions by their ids, so it needs them: give --queries, too")

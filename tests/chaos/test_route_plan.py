@@ -64,6 +64,7 @@ def publish(world: World, manual: list[Page]) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.timeout(2 * PLAN_S)
 def test_the_frontier_of_the_manual_pages(two_real: World, manual: list[Page], summary: dict[str, Any]) -> None:
     """Of 1,100 pages and as many questions: by ranks alone long pages lose, rescored they do not."""
     world = two_real
@@ -95,6 +96,7 @@ def test_the_frontier_of_the_manual_pages(two_real: World, manual: list[Page], s
         )
 
 
+@pytest.mark.timeout(2 * PLAN_S)
 def test_a_search_finds_what_the_plan_says(two_real: World, manual: list[Page], summary: dict[str, Any]) -> None:
     """On Elasticsearch, by the route that it recommends."""
     world, some = two_real, manual[::3]

@@ -122,7 +122,10 @@ def test_without_judgements_what_the_robust_model_finds_is_right(planned: World)
     assert "recommended_rescored" not in found
     assert found["points"][0]["kind"] == "fast", "cheapest first"
     assert found["points"][-1]["plain"]["quality"]["mean"] == pytest.approx(1), "the robust model agrees with itself"
-    assert plan(planned, "--rescore", "100")["recommended_rescored"]["kind"] == "fast", "all is ranked again"
+    picture = planned.tmp / "plan.PNG"
+    again = plan(planned, "--rescore", "100", "--plot", str(picture))
+    assert again["recommended_rescored"]["kind"] == "fast", "all is ranked again"
+    assert picture.read_bytes().startswith(b"\x89PNG")
     free = plan(planned, "--max-loss", "100")
     assert free["recommended"]["settings"] == '[model]\nname = "fast"'
 
