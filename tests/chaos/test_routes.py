@@ -30,7 +30,7 @@ def routed(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[Wor
     models = tmp_path / "models"
     models.mkdir()
     (models / model_folder.name).symlink_to(model_folder)
-    (models / NAME).symlink_to(wordllama(cache_dir() / "models"))
+    (models / NAME).symlink_to(wordllama(cache_dir() / "test-models"))
     with world_on(servers, models / model_folder.name, tmp_path) as made:
         yield made
 
