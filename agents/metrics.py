@@ -188,6 +188,40 @@ class Metrics:
             "How long the embedding service asked to wait for its quota, seconds; 0 when it answers.",
             registry=r,
         )
+        # cost, model_tokens, document_cost: absent without [cost]; in the currency of cost.currency, whatever that is
+        self.cost = Counter(
+            "penstock_cost_total",
+            "What embedding cost, in units of the currency, by model and route.",
+            ["model", "route"],
+            registry=r,
+        )
+        self.model_tokens = Counter(
+            "penstock_model_tokens_total",
+            "Tokens that are paid for, as the model or its service counts them, by model.",
+            ["model"],
+            registry=r,
+        )
+        self.document_cost = Histogram(
+            "penstock_document_cost",
+            "What it cost to embed a document, or what changed of it, in units of the currency.",
+            registry=r,
+            buckets=[float(f"{step}e{power}") for power in range(-8, 1) for step in (1, 3)],
+        )
+        # of the whole fleet, on the present UTC day, as each worker last saw it; 0 without a budget
+        self.cost_forecast = Gauge(
+            "penstock_cost_forecast",
+            "What the fleet's day will have cost at its end, going on as in the last hour, in units of the currency.",
+            registry=r,
+        )
+        self.budget_per_day = Gauge(
+            "penstock_budget_per_day", "What the fleet may spend a day, in units of the currency.", registry=r
+        )
+        self.budget_used = Gauge(
+            "penstock_budget_used_ratio", "Part of the day's budget that the fleet has spent.", registry=r
+        )
+        self.budget_paused = Gauge(
+            "penstock_budget_paused", "1 while the worker waits for the next day's budget.", registry=r
+        )
         self.worker_info = Gauge(
             "penstock_worker_info",
             "1, with what the worker works for: joined to other metrics, it tells the groups apart.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from models.manifest import AnyManifest
+from streams.cost import Used
 from streams.plan import Vectors
 from streams.shapes import Run
 from streams.split import Input
@@ -28,7 +29,8 @@ class Embedding:
 
     `failed`: rows without a vector, each by the fault of its own text. `busy_s`: lane seconds spent in these runs;
     `idle_s`: lane seconds spent waiting between them; `seconds`: how long the batch would take if no other one used the
-    lanes. `canary`: cosine of a known text, embedded behind all of these or among them, to its vector.
+    lanes. `canary`: cosine of a known text, embedded behind all of these or among them, to its vector. `used`: what is
+    paid for, canary included; of a service also what it was asked for in between, and what came of no use.
     """
 
     vectors: Vectors
@@ -38,6 +40,7 @@ class Embedding:
     idle_s: float = 0.0
     seconds: float = 0.0
     canary: float = 1.0
+    used: Used = field(default_factory=Used)
 
 
 class Embedder(Protocol):

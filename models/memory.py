@@ -7,6 +7,7 @@ import numpy as np
 
 from models.cosines import cosines
 from models.embedder import Embedding
+from streams.cost import Used
 from streams.errors import ModelChangedError
 from streams.split import TokenIds
 
@@ -41,7 +42,12 @@ class MemoryEmbedder:
 
     async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
         vectors = np.asarray([self.model(bytes(ids).decode()) for ids in tokens], dtype=np.float32)
-        return Embedding(vectors=vectors.reshape(len(tokens), self.dims), runs=[], canary=await self.prove())
+        return Embedding(
+            vectors=vectors.reshape(len(tokens), self.dims),
+            runs=[],
+            canary=await self.prove(),
+            used=Used(tokens=sum(map(len, tokens))),
+        )
 
     async def prove(self) -> float:
         cosine = float(cosines(np.asarray(self.model(CANARY)), np.asarray(self.right(CANARY))))

@@ -6,11 +6,13 @@ another one now, the claim is void: the worker replays, it never skips.
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
+from streams import cost
 from streams.contract import this_very_log
+from streams.cost import NOTHING_SPENT, Spend
 from streams.epochs import History
 from streams.record import Record
 from streams.share import Share
@@ -36,7 +38,7 @@ class Claim:
     """Every record up to `offset` is settled in `sink`. `record`: the one at `offset`, None for a hole.
 
     `share`: how many of the last records were rejected, so that a restart goes on counting. `history`: of the log; the
-    index knows it, too, and may be lost.
+    index knows it, too, and may be lost. `spend`: on records of this partition, in whatever sink, up to this claim.
     """
 
     offset: int
@@ -44,13 +46,17 @@ class Claim:
     record: Fingerprint | None
     share: Share = field(default_factory=Share)
     history: History | None = None
+    spend: Spend = NOTHING_SPENT
 
 
 def to_bytes(claim: Claim) -> bytes:
     """The claim as stored. What only a newer version knows is left out where it says nothing."""
-    raw = orjson.loads(orjson.dumps(claim))
+    raw = orjson.loads(orjson.dumps(replace(claim, spend=NOTHING_SPENT)))
     if not claim.share.stopped:
         del raw["share"]["stopped"]
+    del raw["spend"]
+    if claim.spend:
+        raw["spend"] = cost.to_json(claim.spend)
     return orjson.dumps(raw)
 
 
@@ -61,14 +67,21 @@ def from_bytes(value: bytes | None) -> Claim | None:
         record = Fingerprint(**raw["record"]) if raw["record"] else None
         share = Share(**raw.get("share", {}))
         history = History(**raw["history"]) if raw.get("history") else None
-        return Claim(offset=int(raw["offset"]), sink=str(raw["sink"]), record=record, share=share, history=history)
+        return Claim(
+            offset=int(raw["offset"]),
+            sink=str(raw["sink"]),
+            record=record,
+            share=share,
+            history=history,
+            spend=cost.from_json(raw.get("spend")),
+        )
     except (TypeError, KeyError, ValueError):
         return None
 
 
 def void(claim: Claim) -> Claim:
-    """Nothing is claimed any more; what is known of the log stays."""
-    return Claim(offset=-1, sink="", record=None, history=claim.history)
+    """Nothing is claimed any more; what is known of the log stays, and what was spent."""
+    return Claim(offset=-1, sink="", record=None, history=claim.history, spend=claim.spend)
 
 
 def history_known(claims: Iterable[Claim], log: str) -> History | None:

@@ -17,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 
+from streams.cost import NOTHING_SPENT, Spend
 from streams.errors import PenstockError
 from streams.flags import NOTHING, Verdict
 from streams.ids import chunk_id, version
@@ -68,7 +69,7 @@ class Work:
     letters. `repair`: whatever is there is written again. `intent`: the entry as swapped in, of a document that has to
     be written. `old`: chunk numbers below it may hold vectors worth reading. `vectors`: float32 (len(chunks), dims),
     and `known` the rows that are filled already. `verdict`: on its text. `space`: where its vectors belong; `route`: by
-    which it comes there, where an index has several.
+    which it comes there, where an index has several. `spend`: what its vectors cost, where that is counted.
     """
 
     record: Record
@@ -86,6 +87,7 @@ class Work:
     vectors: Vectors | None = None
     known: set[int] = field(default_factory=set)
     outcome: str = "stored"
+    spend: Spend = NOTHING_SPENT
 
     @property
     def version(self) -> int:

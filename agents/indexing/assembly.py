@@ -16,6 +16,7 @@ from agents.elastic.store import Store
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.embedders import batch_size
+from agents.indexing.meter import Meter
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Former, Parts, Way
 from agents.kafka.dead_letters import DeadLetterTopic
@@ -48,6 +49,7 @@ async def assemble(
     budget: Budget | None = None,
     fail_points: FailPoints | None = None,
     former: Generation | None = None,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Assembly]:
     """Connect to the index that was checked, and to the dead-letter topic; until the context ends.
 
@@ -87,6 +89,7 @@ async def assemble(
                 form=form_of(settings, metrics),
                 reject=settings.quality.reject,
                 former=_former(former, identity.contract, store, metrics, points) if former else None,
+                meter=meter,
             )
             yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
+from agents.indexing.meter import Meter
 from agents.metrics import Metrics
 from models.embedder import Embedder, Embedding
 from streams.batch_size import BatchSize
@@ -80,7 +81,7 @@ class Former:
 class Parts:
     """What the stages work with. `ways`: the default one first; `routes`: which documents take another one. `epochs`:
     of the records that are in the topic now; `reject`: flags of texts that are not indexed; `former`: an index whose
-    vectors are taken where they are the same."""
+    vectors are taken where they are the same; `meter`: where costs are counted."""
 
     ways: Sequence[Way]
     routes: Sequence[Route] = ()
@@ -95,6 +96,7 @@ class Parts:
     form: Form = OWN_FORM
     reject: Collection[Flag] = ()
     former: Former | None = None
+    meter: Meter | None = None
 
 
 class Stages:
@@ -176,10 +178,11 @@ class Stages:
         await begin(works, self._parts.target, self._parts.registry, self._parts.chunks)
         self._parts.fail_points.passing("after_intent")
 
-    async def embed(self, works: Sequence[Work]) -> None:
+    async def embed(self, works: Sequence[Work]) -> bool:
         """Vectors of all begun documents: those of unchanged chunks are read back, the others computed.
 
-        Raises ModelChangedError where the model gives other vectors than it should.
+        Returns False where it was given up while it waited for a budget: nothing of it is written then. Raises
+        ModelChangedError where the model gives other vectors than it should.
         """
         await reuse(works, self._parts.chunks, self._progress)
         if self._parts.former:
@@ -193,8 +196,12 @@ class Stages:
                 if number not in work.known
             )
             while part := list(islice(missing, way.batch.chunks)):
-                await self._embed_slice(way, part)
+                if not await self._embed_slice(way, part):
+                    return False
+        if self._parts.meter:
+            self._parts.meter.embedded(works)
         self._count_skipped(works)
+        return True
 
     async def prove(self) -> None:
         """Have the models prove themselves once more, whether there is work or not.
@@ -229,11 +236,19 @@ class Stages:
         self._count_flags(works)
         parts.fail_points.passing("after_done")
 
-    async def _embed_slice(self, way: Way, rows: list[tuple[Work, int]]) -> None:
+    async def _embed_slice(self, way: Way, rows: list[tuple[Work, int]]) -> bool:
         """As many chunks as a batch has: what one document needs is bounded, and progress is seen within seconds."""
-        metrics = self._parts.metrics
+        metrics, meter, model = self._parts.metrics, self._parts.meter, way.space.model
+        expected = 0
+        if meter:
+            room = await meter.room(model, sum(len(work.chunks[number].ids) for work, number in rows))
+            if room is None:
+                return False
+            expected = room
         with metrics.embed_seconds.time(), self._proved(way):
             made = await way.embedder.embed([work.chunks[number].ids for work, number in rows])
+        if meter:
+            meter.charge(model, rows, made.used, expected)
         self._show_cosine(way, made.canary)
         way.batch.observe(len(rows), made.seconds)
         _remember(way, rows[:LOOKED_AT], made)
@@ -251,6 +266,7 @@ class Stages:
             metrics.padding_tokens.inc(run.padding)
             metrics.batch_tokens.observe(run.tokens + run.padding)
         self._progress()
+        return True
 
     def _count_flags(self, works: Sequence[Work]) -> None:
         for work in begun(works):

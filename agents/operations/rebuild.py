@@ -41,6 +41,7 @@ from agents.operations.rewind import require_stopped
 from agents.progress import Report
 from agents.settings import Settings
 from streams.claim import Claim, Fingerprint
+from streams.cost import NOTHING_SPENT
 from streams.dead_letter import placed
 from streams.epochs import epoch_of_version
 from streams.errors import PenstockError, RefusedError
@@ -377,12 +378,17 @@ class _Rebuild:
         topic, sink, history = self._settings.source.topic, self._checked.identity.sink, self._checked.history
         bounds = await self._reader.bounds(topic, starts)
         claims = await read_claims(self._reader, self._settings)
+
+        def claimed(number: int, offset: int, record: Fingerprint | None = None) -> Claim:
+            spend = claims[number].spend if number in claims else NOTHING_SPENT
+            return Claim(offset=offset, sink=sink, record=record, history=history, spend=spend)
+
         offsets = {}
         for number, start in starts.items():
             claim = claims.get(number)
             offsets[number] = max(start, claim.offset + 1) if claim and claim.sink == sink else start
             if offsets[number] > bounds[number].begin:
-                await write(number, Claim(offset=offsets[number] - 1, sink=sink, record=None, history=history))
+                await write(number, claimed(number, offsets[number] - 1))
         total = sum(max(0, bounds[number].end - offset) for number, offset in offsets.items())
         passed = 0
         for number, offset in offsets.items():
@@ -399,10 +405,10 @@ class _Rebuild:
                     part = records[start : start + self._pace.batch]
                     await self._process(part)
                     proof = Fingerprint.of(part[-1])
-                    await write(number, Claim(offset=part[-1].offset, sink=sink, record=proof, history=history))
+                    await write(number, claimed(number, part[-1].offset, proof))
                     report("from the topic", passed + part[-1].offset + 1 - offset, total)
                 if not records or records[-1].offset + 1 < position:  # a hole at the end of the page
-                    await write(number, Claim(offset=position - 1, sink=sink, record=None, history=history))
+                    await write(number, claimed(number, position - 1))
                 passed, offset = passed + position - offset, position
                 report("from the topic", passed, total)
         return {number: max(bounds[number].end, offset) for number, offset in offsets.items()}

@@ -15,6 +15,8 @@ from agents.settings.environment import PREFIX, SECRETS, file_variable
 from agents.settings.sections import (
     AdminSettings,
     BatchSettings,
+    BudgetSettings,
+    CostSettings,
     DeadLetterSettings,
     DeliverySettings,
     ElasticsearchSettings,
@@ -49,6 +51,8 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     route: tuple[RouteSettings, ...] = ()
     batch: BatchSettings = BatchSettings()
+    cost: CostSettings = CostSettings()
+    budget: BudgetSettings = BudgetSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     delivery: DeliverySettings = DeliverySettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
@@ -108,6 +112,18 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """Names of all that are in use, the default one first."""
         return tuple(dict.fromkeys([self.model.name, *(route.model for route in self.route)]))
+    def _budget_of_something(self) -> Self:
+        if self.budget.per_day is not None and not self.cost.models:
+            raise ValueError(
+                "budget.per_day is set, and nothing has a price: [cost.models.NAME] with million_tokens, request, "
+                "core_hour or gpu_hour"
+            )
+        return self
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether anything has a price."""
+        return bool(self.cost.models)
 
     @property
     def changelog_topic(self) -> str:

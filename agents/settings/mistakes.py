@@ -20,7 +20,7 @@ from agents.settings.environment import (
     set_by,
     variable_of,
 )
-from agents.settings.sections import ALIAS, FIELD, FINGERPRINT, INTERVAL, METADATA_FIELD, NAME, Section
+from agents.settings.sections import ALIAS, FIELD, FINGERPRINT, INTERVAL, METADATA_FIELD, NAME, THEN, Section
 from streams.errors import ConfigError
 
 _WRITTEN_AS = {
@@ -30,6 +30,7 @@ _WRITTEN_AS = {
     ("quality", "reject"): '["mojibake", "base64"]',
     ("service", "models"): '{"other": {"key_file": "/run/secrets/other"}}',
     ("route", ""): '[{"name": "short", "model": "fast", "max_chars": 500}]',
+    ("cost", "models"): '{"small": {"million_tokens": 0.02}}',
 }
 """Tables and lists, in the environment."""
 
@@ -39,6 +40,7 @@ ALLOWED = {
     FINGERPRINT: "the SHA-256 of a certificate is needed: 64 hex digits, with colons or without",
     FIELD: "lower-case letters, digits and _ only, and a letter first",
     METADATA_FIELD: "letters, digits, _ and - only, and a letter first",
+    THEN: "pause, alert, or route:NAME is needed",
     INTERVAL: "a number with its unit is needed, such as 1s or 500ms; or -1, which is never",
 }
 """By the pattern that a value does not match: what it may be, for people."""
@@ -91,7 +93,7 @@ def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iter
     for name, field in (model or Settings).model_fields.items():
         kinds = (field.annotation, *(() if _are_several(field.annotation) else get_args(field.annotation)))
         sections = [one for one in kinds if _is_section(one)]
-        if not sections:
+        if not sections or get_origin(field.annotation) is dict:
             yield before + name
         for section in sections:
             yield from _known_names(section, f"{before}{name}.")

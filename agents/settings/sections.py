@@ -5,6 +5,7 @@ Credentials are not sent over a connection that is not encrypted, unless `allow_
 
 import re
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +24,7 @@ from pydantic import (
 
 from agents.settings.environment import cache_dir
 from streams import document_vector
+from streams.cost import Price, nano
 from streams.flags import Flag
 from streams.mapping import Mapper, Rules
 from streams.plan import METADATA
@@ -35,6 +37,7 @@ ALIAS = r"^[a-z0-9][a-z0-9._-]*$"
 FINGERPRINT = r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"
 FIELD = r"^[a-z][a-z0-9_]*$"
 METADATA_FIELD = r"^[A-Za-z][A-Za-z0-9_-]*$"
+THEN = r"^(pause|alert|route:[A-Za-z0-9][A-Za-z0-9._-]*)$"
 INTERVAL = r"^(-1|\d+(nanos|micros|ms|s|m|h|d))$"
 """What these allow is told people by `mistakes.ALLOWED`."""
 
@@ -277,6 +280,49 @@ class ServiceSettings(Section):
         if deep := [name for name, one in self.models.items() if one.models]:
             raise ValueError(f"service.models.{deep[0]}.models: services do not nest")
         return self
+
+
+Amount = Annotated[Decimal, Field(ge=0, le=10**6, decimal_places=9)]
+"""Of the currency."""
+
+
+class ModelPrices(Section):
+    """What a model costs: a million tokens, a request to its service; an hour of a core, or of a GPU, that is busy."""
+
+    million_tokens: Amount = Decimal(0)
+    request: Amount = Decimal(0)
+    core_hour: Amount = Decimal(0)
+    gpu_hour: Amount = Decimal(0)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name} = {value}' for name, value in self if value)}}}"
+
+
+class CostSettings(Section):
+    """Prices by model; without any, nothing is counted. `currency`: a name, for people."""
+
+    currency: str = Field("USD", min_length=1, max_length=20)
+    models: dict[Name, ModelPrices] = {}
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """The same, as values."""
+        return {name: Price(**{what: nano(amount) for what, amount in price}) for name, price in self.models.items()}
+
+
+class BudgetSettings(Section):
+    """`per_day`: what all workers of the group together may spend a UTC day. `then`: `pause`: what needs embedding
+    waits for the next day; `alert`: it goes on, and metrics tell; `route:NAME`: documents go by that route."""
+
+    per_day: Annotated[Decimal, Field(gt=0, le=10**9, decimal_places=9)] | None = None
+    then: Annotated[str, Field(pattern=THEN)] = "pause"
+
+    @field_validator("then")
+    @classmethod
+    def _route_that_there_is(cls, value: str) -> str:
+        if value.startswith("route:"):
+            raise ValueError(f"there is no route {value.removeprefix('route:')}: pause or alert")
+        return value
 
 
 class BatchSettings(Section):

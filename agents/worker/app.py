@@ -30,6 +30,7 @@ from agents.configured import routes_of
 from agents.fail_points import FailPoints
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.budget import Budget
+from agents.indexing.meter import Meter
 from agents.indexing.preflight import Checked
 from agents.kafka.claims import WRITE_TIMEOUT_S, ClaimTable
 from agents.kafka.connection import tls, unreachable
@@ -52,6 +53,7 @@ from agents.worker.membership import Membership
 from agents.worker.model_watch import ModelWatch
 from agents.worker.output import finish, never_wait
 from agents.worker.pipeline import EMBEDDING, Pipeline
+from agents.worker.spending import Spending
 from agents.worker.startup import SEEN_S, prepare
 from agents.worker.watchdog import Watchdog
 from streams.contract import spaces_of
@@ -139,6 +141,7 @@ class Running:
     incarnations: Incarnations
     watchdog: Watchdog
     model_watch: ModelWatch
+    spending: Spending | None
 
 
 class PenstockApp(faust.App):  # type: ignore[misc]
@@ -213,6 +216,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
 
     async def _connect(self) -> Running:
         settings, checked, enter = self.settings, self.checked, self._open.enter_async_context
+        meter = Meter(settings.cost.prices, self.metrics) if settings.counts_costs else None
         assembly = await enter(
             assemble(
                 settings,
@@ -220,6 +224,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 metrics=self.metrics,
                 budget=self.flow.budget,
                 fail_points=FailPoints(fail_point()),
+                meter=meter,
             )
         )
         reader = await enter(log_reader(settings, fetch_bytes=SMALL_FETCH_BYTES))
@@ -240,7 +245,18 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             metrics=self.metrics,
             budget=self.flow.budget,
         )
-        pipeline = Pipeline(assembly.parts, assignment)
+        spending = None
+        if meter:
+            meter.tell(checked.embedder.manifest.name)
+            meter.gate = spending = Spending(
+                settings,
+                reader=reader,
+                assignment=assignment,
+                meter=meter,
+                metrics=self.metrics,
+                partitions=checked.partitions,
+            )
+        pipeline = Pipeline(assembly.parts, assignment, spending)
         incarnations = Incarnations(settings, checked, reader, assembly.client, assembly.requests)
         return Running(
             assembly=assembly,
@@ -257,6 +273,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 membership=Membership(settings, reader),
             ),
             model_watch=ModelWatch(settings, checked, assembly, reader, pipeline),
+            spending=spending,
         )
 
     async def _start_admin(self, running: Running) -> None:
@@ -282,6 +299,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             *[running.pipeline.run_embedding] * EMBEDDING,
             running.pipeline.run_writing,
             running.model_watch.run,
+            *([running.spending.run] if running.spending else []),
             self._watch,
             self._balance,
             self._watch_loop,
@@ -444,6 +462,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             "model": self.checked.embedder.manifest.name,
             **self.checked.embedder.told().details,
             **({"routes": routes} if (routes := self._routes()) else {}),
+            "waits_for": self.running.pipeline.waits if self.running else [],
             "partitions": self.running.assignment.snapshot() if self.running else [],
         }
 

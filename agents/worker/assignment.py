@@ -7,7 +7,7 @@ a higher one is dropped unacknowledged and the consumer seeks back, at most once
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from agents.indexing.budget import Budget
 from agents.kafka.claims import Looks, require_same_log, start_offsets, too_many_rejected
 from agents.metrics import Metrics
 from streams.claim import Claim, Fingerprint
+from streams.cost import NOTHING_SPENT, Spend
 from streams.epochs import History
 from streams.ledger import Admission, Ledger
 from streams.ports import Claims, Log
@@ -61,6 +62,10 @@ class Partition:
         self.confirmed: int | None = None
         """Offset of the claim, once its record was looked at for what is settled next."""
         self.share = stored.share
+        self.spend = stored.spend
+        """Of what is claimed, and of what is being claimed."""
+        self.spent: dict[int, Spend] = {}
+        """On records that are settled and not claimed yet, by offset."""
         self.open: deque[Open] = deque()
         self.end: int | None = None
         self.held_back: int | None = None
@@ -137,6 +142,8 @@ class Assignment:
         self._budget = budget
         self._partitions: dict[int, Partition] = {}
         self.received = False
+        self.claimed: Counter[str] = Counter()
+        """Nano that claims of this worker have added to what was spent, by UTC day."""
 
     async def assign(self, numbers: Iterable[int]) -> None:
         """Take these partitions, each from its claim on, or from the log's start where that is later by now.
@@ -153,7 +160,8 @@ class Assignment:
             held = {number: replace(claim, share=Share()) for number, claim in held.items()}
         now = self._now()
         fresh = {
-            number: Partition(number, self._begin(start, held.get(number)), now) for number, start in starts.items()
+            number: Partition(number, self._begin(start, held.get(number), claims[number]), now)
+            for number, start in starts.items()
         }
         self._looks.note(fresh)
         self.revoke()
@@ -178,15 +186,17 @@ class Assignment:
             )
         )
 
-    def _begin(self, start: int, held: Claim | None) -> Claim:
+    def _begin(self, start: int, held: Claim | None, stored: Claim | None) -> Claim:
         """The claim that a partition begins with: whatever retention takes from there on is missed, and counted once.
 
-        Of one that waits or is idle, too; it is also told what is known of the log by now.
+        Of one that waits or is idle, too; it is also told what is known of the log by now. What was spent stays spent,
+        though the claim that says so (`stored`) is void.
         """
         if held is not None and held.offset + 1 == start:
             return replace(held, history=self._history)
         share = Share() if held is None else held.share
-        return Claim(offset=start - 1, sink=self._sink, record=None, share=share, history=self._history)
+        spend = NOTHING_SPENT if stored is None else stored.spend
+        return Claim(offset=start - 1, sink=self._sink, record=None, share=share, history=self._history, spend=spend)
 
     @property
     def empty(self) -> bool:
@@ -267,8 +277,14 @@ class Assignment:
         """
         await self._confirm({position.partition for position in positions})
 
-    async def settle(self, positions: Iterable[Position]) -> None:
+    def spends(self) -> dict[int, Spend]:
+        """What was spent on each of our partitions, as far as it is claimed."""
+        return {number: partition.stored.spend for number, partition in self._partitions.items()}
+
+    async def settle(self, positions: Sequence[Position], spends: Sequence[Spend] = ()) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.
+
+        `spends`: on each of them, where that is counted. It goes into the first claim that covers the record.
 
         1. settle in the ledgers
         2. write the claim of each partition that moved, awaited; looks at the log first where nobody did (`confirm`)
@@ -278,6 +294,9 @@ class Assignment:
         for position in positions:  # 1
             position.partition.ledger.settle(position.offset)
             touched.add(position.partition)
+        for position, spend in zip(positions, spends, strict=False):
+            if spend and position.offset > position.partition.claimed:
+                position.partition.spent[position.offset] = spend
         await self._confirm({partition for partition in touched if partition.confirmed != partition.stored.offset})
         await asyncio.gather(*(self._claim(partition) for partition in touched))
         for partition in touched:
@@ -292,9 +311,20 @@ class Assignment:
             claimable = covered[-1].offset  # a record, which can be looked at again, and not the hole behind it
         last = covered[-1] if covered and covered[-1].offset == claimable else None
         record = Fingerprint.of(last.record) if last else None
-        claim = Claim(offset=claimable, sink=self._sink, record=record, share=partition.share, history=self._history)
+        added = [partition.spent.pop(offset) for offset in sorted(partition.spent) if offset <= claimable]
+        partition.spend = partition.spend.plus(*added)
+        claim = Claim(
+            offset=claimable,
+            sink=self._sink,
+            record=record,
+            share=partition.share,
+            history=self._history,
+            spend=partition.spend,
+        )
         await self._claims.write(partition.number, claim)  # 2
         partition.stored = claim
+        for row in (row for spend in added for row in spend.rows):
+            self.claimed[row.day] += row.cost
         partition.claimed = max(partition.claimed, claimable)
         partition.last_progress = self._now()
         end_to_end = self._metrics.end_to_end_seconds.labels(self.topic, str(partition.number))

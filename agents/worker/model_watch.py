@@ -47,7 +47,8 @@ class ModelWatch:
         """Until cancelled. Raises ModelChangedError where the model gives other vectors than it should."""
         while True:
             try:
-                await self._pipeline.prove()
+                if not self._pipeline.paused:  # each proof of a service is paid for
+                    await self._pipeline.prove()
             except AwayError as exc:  # a batch waits for it, too, and tells
                 logger.debug("the model could not be asked", extra={"reason": str(exc)})
             await self.compare()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from agents.clock import Deadline
 from agents.indexing.stages import Parts, Stages
 from agents.worker.assignment import Assignment, Position
+from agents.worker.spending import Spending
 from streams.errors import ModelChangedError
 from streams.protocol import Work
 from streams.record import Record
@@ -70,8 +71,10 @@ class Batch:
 class Pipeline:
     """Stage loops with little between them; whoever runs them ends the process when one fails."""
 
-    def __init__(self, parts: Parts, assignment: Assignment) -> None:
+    def __init__(self, parts: Parts, assignment: Assignment, spending: Spending | None = None) -> None:
+        """`spending`: where there is a budget of a day."""
         self._parts = parts
+        self._spending = spending
         self._stages = Stages(parts)
         self._assignment = assignment
         self._prepared: deque[Batch] = deque()
@@ -102,10 +105,20 @@ class Pipeline:
         await self._stages.prove()
 
     @property
-    def waits(self) -> list[str]:
-        """What it waits for outside of this process, beside Elasticsearch."""
+    def away(self) -> list[str]:
+        """What does not answer, beside Elasticsearch."""
         schemas = "the schema registry does not answer" if self._parts.form.waits else None
         return [reason for reason in (schemas, *(way.embedder.waits for way in self._parts.ways)) if reason]
+
+    @property
+    def paused(self) -> str | None:
+        """Why it does not go on although everything answers: the budget of the day."""
+        return self._spending.waits if self._spending else None
+
+    @property
+    def waits(self) -> list[str]:
+        """What it waits for, beside Elasticsearch; no restart would change it."""
+        return [*self.away, *([self.paused] if self.paused else [])]
 
     async def accept(self, positions: Sequence[tuple[Position, Record]]) -> None:
         """Take admitted records, in order. Blocks while the stages are full: that is the back-pressure.
@@ -141,8 +154,10 @@ class Pipeline:
         while True:
             batch = await self._enter()
             await self._stages.begin(batch.works)
-            await self._stages.embed(batch.works)
-            await self._embedded.put(batch)
+            if await self._stages.embed(batch.works):
+                await self._embedded.put(batch)
+            else:
+                await self._leave(batch)
 
     async def _enter(self) -> Batch:
         """The next batch of the present assignment, in order, as soon as none of its documents is in flight."""
@@ -166,20 +181,29 @@ class Pipeline:
         while True:
             batch = await self._embedded.get()
             await self._write(batch)
-            async with self._moved:
-                self._busy -= batch.doc_ids
-                self._in_flight -= 1
-                self._moved.notify_all()
-            self._begun.release()
+            await self._leave(batch)
+
+    async def _leave(self, batch: Batch) -> None:
+        """It is not in flight any more."""
+        async with self._moved:
+            self._busy -= batch.doc_ids
+            self._in_flight -= 1
+            self._moved.notify_all()
+        self._begun.release()
 
     def resume(self) -> None:
         """Take records again, of a new assignment."""
         self._taking = True
+        if self._spending:
+            self._spending.go_on()
 
     async def drain(self, deadline: Deadline) -> bool:
-        """Finish what is begun, drop what is not. False when the deadline came first: the rest is replayed."""
+        """Finish what is begun; drop what is not, and what waits for tomorrow's budget. False when the deadline came
+        first: the rest is replayed."""
         async with self._moved:
             self._taking = False
+            if self._spending:
+                self._spending.let_go()
             self._generation += 1
             self._moved.notify_all()
             try:
@@ -201,7 +225,7 @@ class Pipeline:
             parts.metrics.records.labels(outcome).inc(count)
         await self._assignment.judge(batch.positions, [work.rejected is not None for work in batch.works])
         points.passing("before_claim")
-        await self._assignment.settle(batch.positions)
+        await self._assignment.settle(batch.positions, [work.spend for work in batch.works])
         points.passing("after_claim")
         self._settled = time.monotonic()
 

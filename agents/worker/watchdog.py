@@ -115,7 +115,7 @@ class Watchdog:
         reasons: list[Any] = [] if self._assignment.received else ["no assignment received yet"]
         if self._elasticsearch_away:
             reasons.append("Elasticsearch does not answer, or refuses everything")
-        reasons += self._pipeline.waits
+        reasons += self._pipeline.away  # a budget that is used up is no fault: a rollout goes on meanwhile
         if self._pipeline.changed:
             reasons.append(str(self._pipeline.changed))
         return reasons

@@ -40,6 +40,7 @@ from models.embedder import Embedding, Failure
 from models.manifest import SERVICE, ServiceManifest
 from streams.backoff import full_jitter_s
 from streams.breaker import Breaker, State
+from streams.cost import Used
 from streams.errors import AwayError, ModelChangedError, PenstockError
 from streams.plan import Vectors
 from streams.shapes import Run
@@ -111,11 +112,12 @@ class Reply:
 
 
 class UnansweredError(Exception):
-    """There is no answer, or half of one. `timed_out`: the service had its time."""
+    """There is no answer, or half of one. `timed_out`: the service had its time. `sent`: it may have been worked at."""
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    def __init__(self, reason: str, *, timed_out: bool = False, sent: bool = True) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+        self.sent = sent
 
 
 class Transport(Protocol):
@@ -199,10 +201,12 @@ class _Limited:
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """It did not answer, or with something that cannot be used. `other`: as another model would."""
+    """It did not answer, or with something that cannot be used. `other`: as another model would. `paid`: whether it is
+    to be paid for, as far as can be told."""
 
     reason: str
     other: bool = False
+    paid: bool = False
 
 
 _Outcome = Vectored | _Refused | _Limited | _Failed
@@ -218,6 +222,8 @@ class _Batch:
     tokens: int = 0
     seconds: float = 0.0
     """Of its requests, one after the other."""
+    used: Used = field(default_factory=Used)
+    """Of those that are paid for."""
 
 
 class Asking:
@@ -260,6 +266,8 @@ class Asking:
         self._problem = "it did not answer in time"
         self._cosine = 1.0
         """Of the control, in the newest answer that had one."""
+        self._between = Used()
+        """What was asked for no batch: golden texts, and the control alone. The next batch pays for it."""
         self._watch.breaker(self._breaker.state)
 
     @property
@@ -298,6 +306,7 @@ class Asking:
         with self._wanting():
             await _all(self._pack(batch, [asked[place] for place in pack]) for pack in packs)
         made.canary = self._cosine
+        made.used, self._between = batch.used.plus(self._between), Used()
         made.seconds = max(
             batch.seconds / self._terms.max_concurrent, self.pace.seconds_of(batch.requests, batch.tokens)
         )
@@ -521,6 +530,12 @@ class Asking:
         by_service = outcome.tokens if isinstance(outcome, Vectored) else None
         if by_service is not None:
             self.pace.counted(tokens, by_service)
+        if isinstance(outcome, Vectored) or (isinstance(outcome, _Failed) and outcome.paid):
+            used = Used(requests=1, tokens=round(self.pace.expected(tokens)) if by_service is None else by_service)
+            if batch is None:
+                self._between = self._between.plus(used)
+            else:
+                batch.used = batch.used.plus(used)
         if batch is not None:
             batch.requests += 1
             batch.tokens += tokens
@@ -535,7 +550,7 @@ class Asking:
         except UnansweredError as exc:
             self._problem = str(exc)
             self._fails(exc.timed_out * SILENT_S)
-            return _Failed("unanswered")
+            return _Failed("unanswered", paid=exc.sent)
         except BaseException:
             self._breaker.abandoned()
             raise
@@ -589,7 +604,7 @@ class Asking:
                 self._succeeds()
             else:
                 self._fails()
-            return _Failed("wrong", other=exc.cosine is not None)
+            return _Failed("wrong", other=exc.cosine is not None, paid=True)
         self._limited = 0
         self._watch.held(self.pace.held(now))
         self._succeeds()

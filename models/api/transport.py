@@ -4,7 +4,14 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    TCPConnector,
+)
 from yarl import URL
 
 from models.api.asking import Reply, UnansweredError
@@ -68,9 +75,11 @@ class HttpTransport:
                 told = {name.lower(): value for name, value in answer.headers.items()}
                 return Reply(status=answer.status, body=bytes(raw), headers=told)
         except TimeoutError as exc:  # aiohttp's are such, too
-            raise UnansweredError(f"no answer within {self._timeout.total:g} s", timed_out=True) from exc
+            why, sent = f"no answer within {self._timeout.total:g} s", not isinstance(exc, ConnectionTimeoutError)
+            raise UnansweredError(why, timed_out=True, sent=sent) from exc
         except (ClientError, OSError, asyncio.IncompleteReadError) as exc:
-            raise UnansweredError(f"{type(exc).__name__}: {exc}"[:300]) from exc
+            sent = not isinstance(exc, ClientConnectorError)
+            raise UnansweredError(f"{type(exc).__name__}: {exc}"[:300], sent=sent) from exc
 
     async def close(self) -> None:
         """Close its connections; a request that is under way fails."""

@@ -29,6 +29,7 @@ from models.onnx.choose import Constraints, Say, Verdict, choose
 from models.onnx.runtime import Setup, usable_cores
 from models.onnx.session import Session
 from models.tokens import Tokens
+from streams.cost import Used
 from streams.errors import ModelChangedError, PenstockError
 from streams.plan import Vectors
 from streams.shapes import Run, Shapes
@@ -96,6 +97,7 @@ class OnnxEmbedder:
         left = itertools.count(len(made.runs) - 1, -1)
         await asyncio.gather(*(self._run(run, tokens, made, left) for run in made.runs))
         made.seconds = made.busy_s / self.session.setup.lanes
+        made.used = used_by(self.session.setup, made)
         self._require(made.canary, AMONG_RUNS, "when it was loaded")
         return made
 
@@ -202,6 +204,14 @@ class OnnxEmbedder:
         """Let the threads go; a run in progress finishes by itself."""
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
         self._inferring.shutdown(wait=False, cancel_futures=True)
+
+
+def used_by(setup: Setup, made: Embedding) -> Used:
+    """A lane's threads are busy while it is; the lanes of a GPU share that, and a core beside it is not counted."""
+    tokens = sum(run.tokens for run in made.runs)
+    if setup.provider == "cuda":
+        return Used(tokens=tokens, gpu_us=round(made.busy_s / setup.lanes * 1e6))
+    return Used(tokens=tokens, core_us=round(made.busy_s * setup.threads * 1e6))
 
 
 def tokenizer_threads(setup: Setup, cores: int) -> int:

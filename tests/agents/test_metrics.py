@@ -41,6 +41,13 @@ CONTRACT = {
     "penstock_service_tokens": ("counter", set()),
     "penstock_service_request_seconds": ("histogram", set()),
     "penstock_service_wait_seconds": ("gauge", set()),
+    "penstock_cost": ("counter", {"model", "route"}),
+    "penstock_model_tokens": ("counter", {"model"}),
+    "penstock_document_cost": ("histogram", set()),
+    "penstock_cost_forecast": ("gauge", set()),
+    "penstock_budget_per_day": ("gauge", set()),
+    "penstock_budget_used_ratio": ("gauge", set()),
+    "penstock_budget_paused": ("gauge", set()),
     "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from agents.kafka.connection import connection
 from agents.settings import Settings
 from agents.settings.loading import load_settings, origins
 from agents.settings.mistakes import ALLOWED
+from streams.cost import Price
 from streams.errors import ConfigError
 from streams.mapping import Rules
 
@@ -149,6 +151,20 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             "m has two fields, v and vector_m: one is enough; leave `vector` of its routes out",
         ),
         ("[[route]]\nname = 'default'\nmodel = 'm'\nmin_chars = 1", "the name default belongs to the route of what no"),
+        (
+            "[budget]\nper_day = 5",
+            "budget.per_day is set, and nothing has a price: [cost.models.NAME] with million_tokens",
+        ),
+        ("[budget]\nper_day = 0", "budget.per_day: Input should be greater than 0"),
+        ("[budget]\nthen = 'stop'", "budget.then: pause, alert, or route:NAME is needed"),
+        ("[budget]\nthen = 'route:fast'", "budget.then: there is no route fast: pause or alert"),
+        ("[cost.models.m]\nmillion_tokens = -1", "cost.models.m.million_tokens: Input should be greater than or equal"),
+        ("[cost.models.m]\nrequest = 0.00000000001", "cost.models.m.request: Decimal input should have no more than 9"),
+        (
+            "[cost.models.m]\nmillion_token = 1",
+            "there is no setting cost.models.m.million_token; did you mean cost.models",
+        ),
+        ("[cost.models]\n'a b' = {request = 1}", "letters, digits, . _ and - only, and a letter or digit first"),
         ("elasticsearch = 'p4ss'", "Input should be a valid dictionary"),
         ("[elasticsearch.password]\nvalue = 'p4ss'", "elasticsearch.password: Input should be a valid string"),
     ],
@@ -404,3 +420,17 @@ def test_routes_come_from_the_file_or_as_json(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PENSTOCK_ROUTE", "x")
     with pytest.raises(ConfigError, match=r"PENSTOCK_ROUTE is not JSON .* it is written as"):
         load_settings(path)
+
+
+def test_prices_are_exact_whoever_tells_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings().counts_costs
+    told = load_settings(file(tmp_path, "[cost.models.'a.b']\nmillion_tokens = 0.02\n[budget]\nper_day = 0.3"))
+    assert told.counts_costs
+    assert told.cost.prices == {"a.b": Price(million_tokens=20_000_000)}
+    assert told.budget.per_day == Decimal("0.3")
+    assert {row.name: row.value for row in origins(told)}["cost.models"] == "{'a.b': {million_tokens = 0.02}}"
+    monkeypatch.setenv("PENSTOCK_COST__MODELS", '{"m": {"core_hour": 0.041}}')
+    assert load_settings().cost.prices == {"m": Price(core_hour=41_000_000)}
+    monkeypatch.setenv("PENSTOCK_COST__MODELS", "m")
+    with pytest.raises(ConfigError, match="PENSTOCK_COST__MODELS is not JSON"):
+        load_settings()

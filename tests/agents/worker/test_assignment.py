@@ -13,6 +13,7 @@ from agents.indexing.budget import Budget
 from agents.metrics import Metrics
 from agents.worker.assignment import STILL_S, WAITING_S, Assignment, Position, Subject
 from streams.claim import Claim, Fingerprint, from_bytes, to_bytes
+from streams.cost import NOTHING_SPENT, Row, Spend
 from streams.epochs import History
 from streams.errors import AwayError, RefusedError
 from streams.memory import MemoryClaims, MemoryLog, Partition
@@ -599,5 +600,57 @@ def test_the_oldest_unsettled_record_has_an_age_when_it_is_known() -> None:
         assert age() == 0
         assignment.forget_lag()
         assert age() is None
+
+    asyncio.run(scenario())
+
+
+def spent(cost: int, day: str = "2026-11-30") -> Spend:
+    return Spend.of([Row(day, "m", "default", "s", cost, 1, 1)])
+
+
+def test_what_was_spent_is_in_the_first_claim_that_covers_its_record_and_in_no_other() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1, 2, 3])
+        assignment = await assigned(log)
+        positions = [position for position, _ in await assignment.admit(log.deliver(0, 1, 2, 3))]
+        await assignment.settle(positions[1:3], [spent(20), NOTHING_SPENT])
+        assert log.claims[0].spend == NOTHING_SPENT
+        assert (assignment.spends(), assignment.claimed.total()) == ({0: NOTHING_SPENT}, 0)
+        await assignment.settle(positions[:1], [spent(1)])
+        assert (log.claims[0].offset, log.claims[0].spend.cost) == (2, 21)
+        assert (assignment.spends()[0].cost, assignment.claimed) == (21, {"2026-11-30": 21})
+        await assignment.settle(positions[:1], [spent(1)])  # twice is harmless
+        await assignment.settle(positions[3:], [spent(300)])
+        assert (log.claims[0].offset, log.claims[0].spend.cost) == (3, 321)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_spent_outlives_rebalances_and_claims_that_are_void() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1, 2], claims={0: replace(claim(0), spend=spent(5))})
+        assignment = await assigned(log)
+        (position, _), _ = await assignment.admit(log.deliver(1, 2))
+        await assignment.settle([position], [spent(10)])
+        await assignment.assign([0])
+        (position, _) = (await assignment.admit(log.deliver(2)))[0]
+        assignment.revoke()
+        await assignment.settle([position], [spent(100)])  # of a partition that went: its next owner replays it
+        assert log.claims[0].spend.cost == 15
+        log.claims[0] = replace(log.claims[0], sink="another")
+        await assigned(log)
+        assert (log.claims[0].offset, log.claims[0].sink, log.claims[0].spend.cost) == (-1, "sink", 15)
+
+    asyncio.run(scenario())
+
+
+def test_a_claim_of_what_is_rejected_takes_nothing_from_what_was_spent() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1], claims={0: replace(claim(0), spend=spent(5))})
+        assignment = await assigned(log, max_ratio=0.0)
+        (position, _) = (await assignment.admit(log.deliver(1)))[0]
+        with pytest.raises(RefusedError):
+            await assignment.judge([position], [True])
+        assert (log.claims[0].share.rejected, log.claims[0].spend.cost) == (1, 5)
 
     asyncio.run(scenario())

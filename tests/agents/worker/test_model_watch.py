@@ -21,6 +21,8 @@ RNG = np.random.default_rng(3)
 class World:
     """An index's notes, how far its topic is settled, and one worker."""
 
+    paused: str | None = None
+
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.notes: dict[str, Any] = {}
         self.rows = [{"partition": 0, "settled_offset": 3, "end_offset": 9}]
