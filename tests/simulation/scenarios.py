@@ -13,13 +13,16 @@ from agents.elastic.store import Operation
 from agents.kafka import claims
 from agents.operations import repair
 from agents.worker import assignment
-from agents.worker.assignment import Assignment
+from agents.worker.assignment import Assignment, Partition
 from agents.worker.pipeline import Batch
+from agents.worker.spending import Spending
 from models.api import asking
 from models.api.asking import Asking
 from models.embedder import Embedding, Failure
 from models.memory import MemoryEmbedder
 from streams import contract, plan, protocol, registry
+from streams.claim import Claim
+from streams.cost import NOTHING_SPENT, day_of
 from streams.document_vector import document_vector
 from streams.epochs import Epochs
 from streams.ledger import Admission, Ledger
@@ -78,9 +81,28 @@ SERVED = Scenario(
     batch_chunks=3,
     zombies=False,
     service=True,
+    costs=True,
     faults={"crash": 2, "lost": 1, "order": 1, "busy": 2, "unanswered": 1, "wrong": 2},
 )
 """Vectors come from a service that refuses one of the texts, is busy, loses answers, and gives wrong ones."""
+
+PAID = Scenario(
+    records=(
+        ("a", ("a1", "a02", "a0003")),
+        ("b", ("b1",)),
+        ("a", ("a004", "a5")),
+        ("c", ("c1", "c02")),
+        ("b", None),
+        ("d", ("d1", "d002", "d3", "d4")),
+        ("b", ("b0002",)),
+    ),
+    windows=WINDOWS,
+    workers=3,
+    zombies=False,
+    costs=True,
+    faults={"crash": 2, "gap": 1, "lost": 1, "order": 1, "rebalance": 1},
+)
+"""It is counted what embedding costs."""
 
 RANDOM = {
     "life of two documents": LIFE,
@@ -159,6 +181,8 @@ RANDOM = {
     "the model is swapped": replace(LIFE, faults={"crash": 1, "lost": 1, "order": 1, "rebalance": 1, "swap": 2}),
     "the chunk index is made anew": replace(LIFE, faults={**FAULTS, "replace": 1}),
     "a service that fails": SERVED,
+    "what is spent is in the claims": PAID,
+    "a budget of a third": replace(PAID, per_day=12, faults={"crash": 1, "rebalance": 1, "gap": 1, "day": 2}),
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
         windows=(1, 2, 4),
@@ -496,6 +520,36 @@ def _nothing_is_read_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkIndex, "read", read)
 
 
+def _spend_begins_anew(patch: pytest.MonkeyPatch) -> None:
+    real = Partition.__init__
+
+    def begin(self: Partition, number: int, stored: Claim, now: float) -> None:
+        real(self, number, replace(stored, spend=NOTHING_SPENT), now)
+
+    patch.setattr(Partition, "__init__", begin)
+
+
+def _spend_is_claimed_again(patch: pytest.MonkeyPatch) -> None:
+    class Kept(dict[int, Any]):
+        def pop(self, key: int, *_: Any) -> Any:
+            return self[key]
+
+    real = Partition.__init__
+
+    def begin(self: Partition, number: int, stored: Claim, now: float) -> None:
+        real(self, number, stored, now)
+        self.spent = Kept()
+
+    patch.setattr(Partition, "__init__", begin)
+
+
+def _budget_of_claims_alone(patch: pytest.MonkeyPatch) -> None:
+    def mine(self: Spending, now: float) -> int:
+        return sum(spend.on(day_of(now)) for spend in self._assignment.spends().values())
+
+    patch.setattr(Spending, "_mine", mine)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -531,5 +585,8 @@ MUTATIONS = [
     Mutation("only the text at fault is refused", "a service that fails", _batch_at_fault),
     Mutation("a text whose vector is known rides along", "a service that fails", _control_unseen),
     Mutation("what is durable is not paid for again", "a service that fails", _nothing_is_read_back),
+    Mutation("what was spent outlives its worker", "what is spent is in the claims", _spend_begins_anew),
+    Mutation("what was spent is claimed once", "what is spent is in the claims", _spend_is_claimed_again),
+    Mutation("what no claim has yet counts against the budget", "a budget of a third", _budget_of_claims_alone),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

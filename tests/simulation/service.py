@@ -93,6 +93,8 @@ class SimulatedService:
         self.time = 0.0
         self.paid: list[str] = []
         """Texts that this process has asked for, in requests that were worked at."""
+        self.paid_tokens = 0
+        """Of these and of the control."""
         self.asking = Asking(
             MANIFEST,
             Control(Text(CONTROL, 1), np.asarray(vector_of(CONTROL), dtype=np.float32)),
@@ -123,6 +125,7 @@ class SimulatedService:
             reply = self.process.world.service.answer(texts)
             if self.process.world.service.paid.total() > before:
                 self.paid += [text for text in texts if text != CONTROL]
+                self.paid_tokens += sum(1 if text == CONTROL else len(self.encode([text])[0]) for text in texts)
             return reply, hash(reply and (reply.status, reply.body))
 
         reply: Reply | None = await self.process.step(f"ask for {' '.join(text for text in texts)}", run)

@@ -8,9 +8,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -22,16 +23,21 @@ from agents.elastic.entries import Registry
 from agents.elastic.store import Operation
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
+from agents.indexing.meter import Meter
 from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from agents.operations import repair
+from agents.settings import Settings
+from agents.settings.sections import BudgetSettings, CostSettings
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
+from agents.worker.spending import Spending
 from models.embedder import Embedding
 from models.memory import MemoryEmbedder, vector_of
 from streams import contract
 from streams.batch_size import BatchSize
-from streams.claim import Claim
+from streams.claim import Claim, to_bytes
+from streams.cost import DAY_S, NANO, NOTHING_SPENT, Price, day_of
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.document_vector import FIELD, document_vector, field_beside
 from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
@@ -66,6 +72,8 @@ BUDGET = Budget(10**9)
 SAFE_STEPS = 3000
 MOST_CHUNKS = 4
 """That any document here has."""
+A_TOKEN = {"m": Price(million_tokens=10**6)}
+"""What a token costs: one nano."""
 
 
 decoded = cache(decode)
@@ -90,8 +98,8 @@ class Scenario:
     anew: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
     """Records of the topic that is made anew."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew, swap:
-    `World`."""
+    """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew, swap,
+    day: `World`."""
     epoch: int = 0
     """Of the index at the beginning."""
     topic_ids: bool = True
@@ -102,6 +110,11 @@ class Scenario:
     """Whether documents of one letter go to another model."""
     service: bool = False
     """Whether the model is a service: faults busy, unanswered, wrong. No text is in two of the records."""
+    costs: bool = False
+    """Whether it is counted what embedding costs, a nano a token. No text is in two of the records, and no two workers
+    live at a time."""
+    per_day: int = 0
+    """Tokens that may be spent a day; 0: as many as it takes."""
 
 
 class World:
@@ -127,6 +140,11 @@ class World:
         self.counted = lost_total()
         self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew)})
         self.service = Server(self)
+        self.now = 0.0
+        """Epoch seconds."""
+        self.paid: Counter[str] = Counter()
+        self.in_no_claim: Counter[str] = Counter()
+        """Tokens by day: all; and those of which no claim tells, nor a worker knows."""
         self.in_vain = 0
         """Texts that were paid for and whose vectors went with a worker."""
         self.registry = MemoryIndex("registry", "r0")
@@ -266,6 +284,8 @@ class World:
             repairing = any(isinstance(worker, Repairer | Keeper) and worker.alive for worker in self.workers)
             if self.left.get("repair") and self.damaged.get(key) == entry.version and not repairing:
                 yield None, f"repair {key}", lambda key=key: self.repair(key)  # type: ignore[misc]
+        if self.left.get("day"):
+            yield None, "the next day begins", self.next_day
         if self.left.get("reopen"):
             yield None, "the shards reopen", self.reopen
         if self.left.get("mend"):
@@ -335,6 +355,10 @@ class World:
         worker.alive = False
         if isinstance(worker, Worker) and isinstance(worker.parts.ways[0].embedder, SimulatedService):
             self.check_in_flight(worker.parts.ways[0].embedder.paid)
+        if isinstance(worker, Worker) and isinstance(worker.parts.embedder, SimulatedService):
+            self.check_in_flight(worker.parts.embedder.paid)
+        if self.scenario.costs and isinstance(worker, Worker) and not self.scenario.service:
+            self.in_no_claim += worker.paid_by_day - worker.claimed
         self.pending = [step for step in self.pending if step.actor != worker.name]
         for task in worker.tasks:
             task.cancel()
@@ -343,6 +367,12 @@ class World:
         """The partition is revoked and assigned again, to the same process."""
         self.left["rebalance"] -= 1
         worker.spawn(worker.reassign())
+
+    def next_day(self) -> None:
+        """At midnight, UTC: who waits for it looks again."""
+        self.left["day"] = self.left.get("day", 0) - 1
+        self.now += DAY_S
+        self.loop.fire_timers()
 
     def swap(self, worker: "Process") -> None:
         """From here on the model of this worker is another one, and nobody says so."""
@@ -646,6 +676,37 @@ class World:
         if again > self.in_vain + no_good:
             self.fail(f"{again} texts were paid for again, and {self.in_vain} went with workers: {paid}")
 
+    def check_spend(self, worker: "Worker", claim: Claim) -> None:
+        """A claim adds what its worker paid for the records that are claimed by it, no less, and nothing twice."""
+        before, since = (self.changelog.spend, self.changelog.offset) if self.changelog else (NOTHING_SPENT, -1)
+        texts = [text for offset in range(since + 1, claim.offset + 1) for text in self.texts(offset)]
+        paid, grown = sum(worker.paid[text] for text in texts), claim.spend.cost - before.cost
+        if worker.drained and grown != paid:  # else what was in flight at a rebalance may be in no claim
+            self.fail(f"claim {claim.offset} adds {grown} to what was spent, and {paid} was paid for its records")
+        if claim.spend.cost > self.paid.total():
+            self.fail(f"claim {claim.offset} has {claim.spend.cost} spent of {self.paid.total()} that were paid")
+        for day in self.paid:
+            more = claim.spend.on(day) - before.on(day)
+            (worker.claimed if more > 0 else self.in_no_claim)[day] += abs(more)
+
+    def check_budget(self) -> None:
+        """No more is spent a day than may be, and what went with workers before a claim had it."""
+        day = day_of(self.now)
+        if self.scenario.per_day and self.paid[day] > self.scenario.per_day + self.in_no_claim[day]:
+            self.fail(
+                f"{self.paid[day]} tokens are paid for today, {self.in_no_claim[day]} of them in no claim any more: "
+                f"{self.scenario.per_day} may be"
+            )
+
+    def check_books(self) -> None:
+        """What the last worker claimed is what the service has had it pay for."""
+        last = self.workers[-1]
+        assert isinstance(last, Worker)
+        if isinstance(service := last.parts.embedder, SimulatedService):
+            claimed, rest = last.assignment.claimed.total(), service.asking._between.tokens
+            if claimed + rest != service.paid_tokens:
+                self.fail(f"{claimed} tokens are in claims, and {service.paid_tokens} were paid for")
+
     def check_claim(self, claim: Claim) -> None:
         """Every record up to a claim is settled in the index that the claim is about."""
         if claim.sink != self.sink:
@@ -702,6 +763,8 @@ class World:
         self.trace.append("-- the last worker --")
         if self.is_another_log():
             self.bump()
+        if self.scenario.costs:
+            self.stop()
         last = Worker(self, "last")
         self.workers.append(last)
         for _ in range(60):
@@ -713,6 +776,8 @@ class World:
             if last.assigned and last.assignment.snapshot()[0]["lag"] == 0:
                 break
             last.spawn(last.assignment.watch())
+            if self.scenario.per_day:
+                self.happen("the next day begins", self.next_day)
         else:
             self.fail(f"the lag does not reach 0: {self.changelog}")
         for offset in [offset for offset, outcome in self.redriven.items() if outcome in ("", "busy")]:
@@ -725,6 +790,8 @@ class World:
                 self.run_alone()
         while self.late:
             self.happen("a late copy arrives", lambda: self.arrive_late(0, self.late[0][0]))
+        if self.scenario.costs and self.workers[-1] is last:
+            self.check_books()
         self.check_end()
 
     def run_alone(self) -> None:
@@ -806,6 +873,9 @@ class Process:
         self.rebalances = 0
         self.position = 0
         self.tasks: list[asyncio.Task[Any]] = []
+        self.paid: Counter[str] = Counter()
+        """Tokens that were paid for, by text; since the last assignment."""
+        self.paid_by_day: Counter[str] = Counter()
         self.embedder = SimulatedEmbedder(self)
         self.other = MemoryEmbedder(other_vector_of)
 
@@ -837,7 +907,14 @@ class Process:
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
+        if isinstance(worker, Worker) and isinstance(worker.parts.ways[0].embedder, SimulatedService):
+            self.check_in_flight(worker.parts.ways[0].embedder.paid)
+        if self.scenario.costs and isinstance(worker, Worker) and not self.scenario.service:
+            self.in_no_claim += worker.paid_by_day - worker.claimed
         )
+
+    def clock_of_the_world(self) -> float:
+        return self.world.now
 
     def spawn(self, coroutine: Any) -> None:
         """A task of this worker; an error of the product's own kind ends the worker."""
@@ -868,11 +945,23 @@ class SimulatedEmbedder(MemoryEmbedder):
         self.process = process
 
     async def embed(self, tokens: Sequence[TokenIds]) -> Embedding:
+        if self.process.world.scenario.costs:
+            await self.process.step("embed", lambda: self.pay(tokens))
         if "swap" not in self.process.world.scenario.faults:
             return await super().embed(tokens)
         rows = [await self.one(bytes(ids).decode()) for ids in tokens]
         await self.process.step("canary", lambda: (None, self.model is vector_of))
         return Embedding(vectors=np.asarray(rows, dtype=np.float32), runs=[], canary=await self.prove())
+
+    def pay(self, tokens: Sequence[TokenIds]) -> tuple[Any, Any]:
+        """Whatever becomes of the vectors."""
+        world, process = self.process.world, self.process
+        for ids in tokens:
+            process.paid[bytes(ids).decode()] += len(ids)
+            process.paid_by_day[day_of(world.now)] += len(ids)
+            world.paid[day_of(world.now)] += len(ids)
+        world.check_budget()
+        return None, None
 
     async def one(self, text: str) -> Any:
         def run() -> tuple[Any, Any]:
@@ -965,10 +1054,29 @@ class Worker(Process):
             now=self.clock,
         )
         self.parts = self.make_parts()
-        self.pipeline = Pipeline(self.parts, self.assignment)
+        self.drained = True
+        """Whether nothing was in flight at any assignment."""
+        self.claimed: Counter[str] = Counter()
+        """Tokens that its claims have added, by day."""
+        spending = self.make_spending() if world.scenario.per_day else None
+        self.pipeline = Pipeline(self.parts, self.assignment, spending)
         embedding = [self.pipeline.run_embedding() for _ in range(EMBEDDING)]
-        for stage in (self.deliver(), *embedding, self.pipeline.run_writing()):
+        for stage in (self.deliver(), *embedding, self.pipeline.run_writing(), *([spending.run()] if spending else [])):
             self.spawn(stage)
+
+    def make_spending(self) -> Spending:
+        """The real one; it reads the claims as a tool does."""
+        assert self.parts.meter is not None
+        self.parts.meter.gate = spending = Spending(
+            budget_of(self.world.scenario.per_day),
+            reader=cast(Any, SimulatedReader(self)),
+            assignment=self.assignment,
+            meter=self.parts.meter,
+            metrics=METRICS,
+            partitions=1,
+            now=self.clock_of_the_world,
+        )
+        return spending
 
     async def deliver(self) -> None:
         """The agent: Faust's windows into the pipeline."""
@@ -999,8 +1107,9 @@ class Worker(Process):
     async def reassign(self) -> None:
         """As the worker does at a rebalance."""
         self.rebalances += 1
-        await self.pipeline.drain(Deadline(10))
+        self.drained &= await self.pipeline.drain(Deadline(10))
         self.assignment.revoke()
+        self.paid.clear()
         await self.assignment.assign([0])
         self.pipeline.resume()
         self.position = self.world.committed
@@ -1036,11 +1145,30 @@ class SimulatedClaims:
 
         def run() -> tuple[Any, Any]:
             world.check_claim(claim)
+            if world.scenario.costs and not world.scenario.service and isinstance(self.process, Worker):
+                world.check_spend(self.process, claim)
             world.changelog = claim
             world.ever_claimed = max(world.ever_claimed, claim.offset)
             return None, claim.offset
 
         await self.process.step(f"claim {claim.offset}", run)
+
+
+class SimulatedReader:
+    """The changelog, as whoever reads all claims reaches it."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    async def last(self, _: str) -> dict[int, Record]:
+        def run() -> tuple[Any, Any]:
+            claim = self.process.world.changelog
+            value = to_bytes(claim) if claim else None
+            record = Record(topic="claims", partition=0, offset=0, timestamp_ms=0, key=b"0", value=value)
+            return {0: record} if claim else {}, hash(value)
+
+        found: dict[int, Record] = await self.process.step("look at the claims", run)
+        return found
 
 
 class Redriver(Process):
@@ -1117,6 +1245,15 @@ class Keeper(Process):
                 del world.damaged[key]
                 world.loose.discard(key)
         self.alive = False
+
+
+@cache
+def budget_of(tokens: int) -> Settings:
+    """As `A_TOKEN` has prices."""
+    return Settings(
+        cost=CostSettings.model_validate({"models": {"m": {"million_tokens": "0.001"}}}),
+        budget=BudgetSettings(per_day=Decimal(tokens) / NANO),
+    )
 
 
 def _is_same(now: Sequence[object], before: Sequence[object]) -> bool:
