@@ -195,6 +195,17 @@ def _fold(sums: _Sums, day: str) -> None:
             _add(sums, (*key[:3], OTHER), sums.pop(key))
 
 
+def summed(spends: Iterable[Spend], by: str) -> list[Row]:
+    """All together, by day and one more of a row's names; the others are empty. The newest day first, in it the
+    dearest."""
+    sums: _Sums = {}
+    for row in (row for spend in spends for row in spend.rows):
+        model, route, source = (getattr(row, name) if name == by else "" for name in ("model", "route", "source"))
+        _add(sums, (row.day, model, route, source), row[4:])
+    rows = sorted((Row(*key, *sums[key]) for key in sums), key=lambda row: (-row.cost, *row[1:4]))
+    return sorted(rows, key=lambda row: row.day, reverse=True)
+
+
 def to_json(spend: Spend) -> list[list[Any]]:
     """As stored with a claim."""
     return [list(row) for row in spend.rows]

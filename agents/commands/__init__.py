@@ -23,6 +23,7 @@ COMMANDS = {
     for name, help in {
         "completion": "Print the script with which a shell completes commands and options.",
         "config": "Validate and show the settings, and try them on records.",
+        "cost": "Show what embedding cost, by day, model, route or source; needs no running worker.",
         "demo": "Index the Python documentation on real servers, answer three questions, take it down again.",
         "dlq": "Look at the records that could not be processed, and process them again.",
         "index": "Create and inspect the vector index.",

@@ -42,10 +42,14 @@ class Meter:
         self._late: dict[str, float] = {}
         """Nano a token, of late, by model."""
 
-    def tell(self, model: str) -> None:
-        """Series that are there, as 0, from the start: a counter that appears with its first event hides it."""
-        self._metrics.cost.labels(model, DEFAULT)
-        self._metrics.model_tokens.labels(model)
+    def tell(self, routes: Mapping[str, str]) -> None:
+        """Series that are there, as 0, from the start: a counter that appears with its first event hides it.
+
+        `routes`: the model of each.
+        """
+        for route, model in routes.items():
+            self._metrics.cost.labels(model, route)
+            self._metrics.model_tokens.labels(model)
 
     async def room(self, model: str, tokens: int) -> int | None:
         """Nano that this run is expected to cost, as soon as it may begin; for `charge`. None: it was given up."""

@@ -31,6 +31,7 @@ from agents.settings.sections import (
     SplitSettings,
 )
 from streams import document_vector
+from streams.routes import DEFAULT
 
 CLAIMS_TABLE = "claims"
 """Faust's table, by which its changelog topic is named."""
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
             return route.vector
         field = self.elasticsearch.vector_field
         return field if route.model == self.model.name else f"{field}_{re.sub('[^a-z0-9]+', '_', route.model.lower())}"
+
+    @property
+    def model_by_route(self) -> dict[str, str]:
+        """Names of models, by those of routes; the default one is among them."""
+        return {DEFAULT: self.model.name} | {route.name: route.model for route in self.route}
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -247,7 +247,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         )
         spending = None
         if meter:
-            meter.tell(checked.embedder.manifest.name)
+            meter.tell(settings.model_by_route)
             meter.gate = spending = Spending(
                 settings,
                 reader=reader,

@@ -73,7 +73,8 @@ class Quota:
 class Service:
     """`rule` decides for each request by its texts. `paid`: how often each text was worked at.
 
-    `taken`: moment and tokens of each request within the quota, monotonic seconds; `statuses`: of all.
+    `billed`: requests and tokens of these. `taken`: moment and tokens of each request within the quota, monotonic
+    seconds; `statuses`: of all.
     """
 
     vectors: Callable[[list[str]], Vectors] = lambda texts: np.stack([vector_of(text) for text in texts])
@@ -89,6 +90,7 @@ class Service:
     reads_base64: bool = True
     url: str = ""
     paid: Counter[str] = field(default_factory=Counter)
+    billed: tuple[int, int] = 0, 0
     taken: list[tuple[float, int]] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     most_at_once: int = 0
@@ -140,6 +142,7 @@ class Service:
         if fault.status:
             return _error(fault.status, fault.said, fault.headers)
         self.paid.update(texts)
+        self.billed = self.billed[0] + 1, self.billed[1] + tokens
         vectors = await self._forwarded(body) if self.upstream else self.vectors(texts)
         if "dimensions" in body:
             vectors = vectors[:, : body["dimensions"]]
@@ -226,6 +229,7 @@ def added(
     wanted: dict[str, Any] = {"name": name, "url": service.url, "model": "m", "dims": DIMS, "max_tokens": MAX_TOKENS}
     made = asyncio.run(add_service(Wanted(**(wanted | more)), options or ServiceOptions(), models))
     service.paid.clear()
+    service.billed = 0, 0
     service.taken.clear()
     service.statuses.clear()
     return made

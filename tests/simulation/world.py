@@ -355,8 +355,6 @@ class World:
         worker.alive = False
         if isinstance(worker, Worker) and isinstance(worker.parts.ways[0].embedder, SimulatedService):
             self.check_in_flight(worker.parts.ways[0].embedder.paid)
-        if isinstance(worker, Worker) and isinstance(worker.parts.embedder, SimulatedService):
-            self.check_in_flight(worker.parts.embedder.paid)
         if self.scenario.costs and isinstance(worker, Worker) and not self.scenario.service:
             self.in_no_claim += worker.paid_by_day - worker.claimed
         self.pending = [step for step in self.pending if step.actor != worker.name]
@@ -702,7 +700,7 @@ class World:
         """What the last worker claimed is what the service has had it pay for."""
         last = self.workers[-1]
         assert isinstance(last, Worker)
-        if isinstance(service := last.parts.embedder, SimulatedService):
+        if isinstance(service := last.parts.ways[0].embedder, SimulatedService):
             claimed, rest = last.assignment.claimed.total(), service.asking._between.tokens
             if claimed + rest != service.paid_tokens:
                 self.fail(f"{claimed} tokens are in claims, and {service.paid_tokens} were paid for")
@@ -907,10 +905,7 @@ class Process:
             budget=BUDGET,
             metrics=METRICS,
             fail_points=points,
-        if isinstance(worker, Worker) and isinstance(worker.parts.ways[0].embedder, SimulatedService):
-            self.check_in_flight(worker.parts.ways[0].embedder.paid)
-        if self.scenario.costs and isinstance(worker, Worker) and not self.scenario.service:
-            self.in_no_claim += worker.paid_by_day - worker.claimed
+            meter=Meter(A_TOKEN, METRICS, self.clock_of_the_world) if self.world.scenario.costs else None,
         )
 
     def clock_of_the_world(self) -> float:

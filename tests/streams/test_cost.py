@@ -27,6 +27,7 @@ from streams.cost import (
     has_room,
     nano,
     source_of,
+    summed,
     to_json,
     units,
 )
@@ -241,3 +242,13 @@ def test_workers_that_look_at_once_exceed_the_budget_by_no_more_than_a_run_each(
             break
         spent = [have + more for have, more in zip(spent, began, strict=True)]
     assert sum(spent) <= per_day + workers * run
+
+
+@given(st.lists(rows, max_size=4), st.sampled_from(["day", "model", "route", "source"]))
+def test_a_table_adds_up(found: list[list[Row]], by: str) -> None:
+    spends = [Spend.of(one) for one in found]
+    table = summed(spends, by)
+    assert sum(row.cost for row in table) == sum(spend.cost for spend in spends)
+    assert [row.day for row in table] == sorted((row.day for row in table), reverse=True)
+    keys = [(row.day, getattr(row, by)) for row in table]
+    assert len(set(keys)) == len(keys)

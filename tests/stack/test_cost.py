@@ -1,0 +1,189 @@
+"""What a service is paid, against its own count; a budget of half the work, and the days that it takes then."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.kafka.claims import read_claims
+from agents.kafka.reader import log_reader
+from agents.worker.spending import USED_UP
+from models.golden import GOLDEN_TEXTS
+from streams.cost import DAY_S, NANO
+from tests.kit.harness import Servers, Worker, World, until, world_on
+from tests.kit.oracle import assert_true
+from tests.kit.service import Service, added, serving
+from tests.stack.test_services import as_oracle
+
+TOKEN, REQUEST = 1000, 50_000
+"""Nano."""
+PRICES = {"served": {"million_tokens": TOKEN * 10**6 / NANO, "request": REQUEST / NANO}}
+GOLDEN = sum(len(text.encode()) + REQUEST // TOKEN for text in GOLDEN_TEXTS) * TOKEN
+"""At most, when they are embedded once."""
+SLICE = 4
+"""Chunks that are embedded at once."""
+CLOCK = """
+import time
+from pathlib import Path
+import agents.indexing.assembly
+import agents.worker.app as app
+from streams.batch_size import BatchSize
+
+agents.indexing.assembly.batch_size = lambda _: BatchSize(start={slice}, least={slice}, most={slice})
+meter, spending = app.Meter, app.Spending
+
+def now():
+    return 1_764_504_000.0 + float(Path({clock!r}).read_text())
+
+app.Meter = lambda *about: meter(*about, now)
+app.Spending = lambda *about, **more: spending(*about, **more, now=now)
+"""
+"""A change: the clock of costs is a file's, and begins at noon of 2025-11-30; batches are small."""
+
+
+class Days:
+    """The clock of workers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.day = 0
+        self._write(0.0)
+
+    def _write(self, seconds: float) -> None:
+        scratch = self._path.with_suffix(".new")
+        scratch.write_text(str(seconds))
+        scratch.rename(self._path)
+
+    def next(self) -> None:
+        """The next noon comes."""
+        self.day += 1
+        self._write(float(self.day * DAY_S))
+
+    @property
+    def change(self) -> str:
+        return CLOCK.format(clock=str(self._path), slice=SLICE)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def served(service: Service, servers: Servers, tmp_path: Path) -> Iterator[World]:
+    """A world whose model is the service's."""
+    added(service, tmp_path / "models")
+    with world_on(servers, tmp_path / "models" / "served", tmp_path) as made:
+        made.use_model("served")
+        yield made
+
+
+def priced(per_day: int | None = None, **more: str) -> dict[str, str]:
+    """Of a worker's environment; `per_day`: nano."""
+    budget = {} if per_day is None else {"PENSTOCK_BUDGET__PER_DAY": f"{per_day / NANO:.9f}"}
+    return {"PENSTOCK_COST__MODELS": json.dumps(PRICES), "PENSTOCK_MODEL__CANARY_S": "86400", **budget, **more}
+
+
+def bill(service: Service) -> int:
+    """By its own count, nano."""
+    requests, tokens = service.billed
+    return requests * REQUEST + tokens * TOKEN
+
+
+async def books(world: World) -> dict[str, int]:
+    """By the claims: nano by day."""
+    async with log_reader(world.settings) as reader:
+        claims = await read_claims(reader, world.settings)
+    rows = [row for claim in claims.values() for row in claim.spend.rows]
+    return {day: sum(row.cost for row in rows if row.day == day) for day in sorted({row.day for row in rows})}
+
+
+def told(world: World, by: str, environment: dict[str, str]) -> Any:
+    """`penstock cost`."""
+    done = world.command("cost", "--by", by, "--json", extra=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def is_paused(worker: Worker) -> bool:
+    """Whether it waits for tomorrow's budget."""
+    assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+    return USED_UP in (worker.get("/statusz")[1] or {}).get("waits_for", ())
+
+
+def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
+    served: World, service: Service, tmp_path: Path
+) -> None:
+    world, days, count = served, Days(tmp_path / "clock"), 64
+    texts = [f"Document {n:02} is about gate {n:02}. " + "water " * 40 for n in range(count)]
+    half = count * len(texts[0]) * TOKEN // 2
+    slice_cost = SLICE * len(texts[0]) * TOKEN * 2
+    environment = priced(half, PENSTOCK_LIFECYCLE__STALL_S="5")
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((b"s3://b%d/doc-%d" % (n % 2, n), {"text": text}) for n, text in enumerate(texts))
+        worker = world.start_worker(environment, change=days.change)
+        await until(lambda: is_paused(worker))
+        paid = service.paid_for(texts)
+        assert 0 < paid < count
+        shown = worker.metrics()
+        assert shown["penstock_budget_paused"] == 1
+        assert shown["penstock_budget_per_day"] == half / NANO
+        await asyncio.sleep(6)  # longer than a stall
+        assert await is_paused(worker)
+        assert worker.metrics()["penstock_budget_used_ratio"] > 0.8
+        assert (worker.get("/readyz")[0], worker.get("/livez")[0]) == (200, 200)
+        assert await asyncio.to_thread(worker.terminate) == 0
+        assert "deadline reached" not in worker.log.read_text()
+
+        worker = world.start_worker(environment, change=days.change)
+        await until(lambda: is_paused(worker))
+        assert service.paid_for(texts) == paid, "what was spent is remembered"
+        async with world.lags() as lag:
+
+            async def paused_or_done() -> bool:
+                return await lag() == 0 or await is_paused(worker)
+
+            while await lag():
+                assert days.day < 5
+                before = service.paid_for(texts)
+                days.next()
+
+                async def goes_on(before: int = before) -> bool:
+                    return service.paid_for(texts) > before
+
+                await until(goes_on)
+                await until(paused_or_done)
+        await assert_true(world, as_oracle(world, service))
+        assert service.paid_for(texts) == count, "and nothing is paid for twice"
+        spent = await books(world)
+        assert len(spent) == days.day + 1 >= 2
+        assert all(cost <= half + slice_cost for cost in spent.values()), (spent, half)
+        assert 0 <= bill(service) - sum(spent.values()) <= 2 * GOLDEN, (
+            "but for golden texts behind a worker's last batch"
+        )
+        shown = worker.metrics()
+        by_day = list(spent.values())
+        assert shown['penstock_cost_total{model="served",route="default"}'] == pytest.approx(sum(by_day[1:]) / NANO)
+        assert shown["penstock_document_cost_count"] == count - paid
+        assert shown['penstock_model_tokens_total{model="served"}'] > (count - paid) * len(texts[0])
+        divided = {"day": spent, "model": {"served"}, "route": {"default"}, "source": {"s3://b0", "s3://b1"}}
+        for by, names in divided.items():
+            data = told(world, by, environment)
+            assert {row[by] for row in data["rows"]} == set(names)
+            assert round(sum(row["cost"] for row in data["rows"]) * NANO) == sum(spent.values())
+            assert sum(row["documents"] for row in data["rows"]) == count
+        assert "served" in world.command("cost", "--by", "model", extra=environment).stdout
+        other = {**environment, "PENSTOCK_COST__MODELS": '{"x": {"request": 1}}'}
+        checked = world.command("config", "check", extra=other)
+        assert checked.returncode == 0
+        assert "warning: cost.models.x: there is no model x in" in checked.stderr
+        assert "warning: cost.models has no prices of served: all" in checked.stderr
+        assert "there is no route fast" in world.command("cost", extra={"PENSTOCK_BUDGET__THEN": "route:fast"}).stderr
+
+    asyncio.run(scenario())
