@@ -118,6 +118,8 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """Names of all that are in use, the default one first."""
         return tuple(dict.fromkeys([self.model.name, *(route.model for route in self.route)]))
+
+    @model_validator(mode="after")
     def _budget_of_something(self) -> Self:
         if self.budget.per_day is not None and not self.cost.models:
             raise ValueError(

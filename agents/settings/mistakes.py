@@ -93,7 +93,7 @@ def _known_names(model: type[BaseModel] | None = None, before: str = "") -> Iter
     for name, field in (model or Settings).model_fields.items():
         kinds = (field.annotation, *(() if _are_several(field.annotation) else get_args(field.annotation)))
         sections = [one for one in kinds if _is_section(one)]
-        if not sections or get_origin(field.annotation) is dict:
+        if not sections:
             yield before + name
         for section in sections:
             yield from _known_names(section, f"{before}{name}.")

@@ -10,7 +10,7 @@ import pytest
 from agents.fail_points import FailPoints
 from agents.indexing.budget import Budget
 from agents.indexing.meter import Meter
-from agents.indexing.stages import Parts, Stages
+from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from models.embedder import Embedding
 from models.memory import MemoryEmbedder
@@ -18,7 +18,7 @@ from streams.batch_size import BatchSize
 from streams.cost import Price, Used
 from streams.epochs import Epochs
 from streams.memory import MemoryChunks, MemoryDeadLetters, MemoryEntries
-from streams.plan import FieldNames
+from streams.plan import FieldNames, Space
 from streams.protocol import Target, Work
 from streams.record import Record
 from streams.split import SplitRules
@@ -44,17 +44,22 @@ class Bench:
         self.meter = Meter({"m": Price(million_tokens=10**6, request=5)}, self.metrics, lambda: self.now)
         self.stages = Stages(
             Parts(
-                embedder=Priced(),
+                ways=[
+                    Way(
+                        space=Space(model="m", dims=2, names=FieldNames()),
+                        rules=SplitRules(max_chars=1000, overlap_chars=0, max_tokens=1000),
+                        embedder=Priced(),
+                        batch=BatchSize(start=2, least=2, most=2),
+                    )
+                ],
                 epochs=Epochs(),
-                rules=SplitRules(max_chars=1000, overlap_chars=0, max_tokens=1000),
-                target=Target(chunk_index_uuid="u", model="m", names=FieldNames()),
+                target=Target(chunk_index_uuid="u"),
                 registry=MemoryEntries(),
                 chunks=MemoryChunks(),
                 dead_letters=MemoryDeadLetters(),
                 budget=Budget(10**9),
                 metrics=self.metrics,
                 fail_points=FailPoints(),
-                batch=BatchSize(start=2, least=2, most=2),
                 meter=self.meter,
             )
         )
