@@ -222,6 +222,11 @@ class Metrics:
         self.budget_paused = Gauge(
             "penstock_budget_paused", "1 while the worker waits for the next day's budget.", registry=r
         )
+        self.budget_rerouted = Counter(
+            "penstock_budget_rerouted_total",
+            "Documents that went by the route of budget.then, because the day's budget was used up.",
+            registry=r,
+        )
         self.worker_info = Gauge(
             "penstock_worker_info",
             "1, with what the worker works for: joined to other metrics, it tells the groups apart.",

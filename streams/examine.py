@@ -234,10 +234,12 @@ def expected_of(
     epochs: Epochs | None = None,
     form: Form = OWN_FORM,
     reject: Collection[Flag] = (),
+    begun: Mapping[str, str] | None = None,
 ) -> Expected:
     """Of all records of a log, in any order; within an epoch a key belongs to one partition.
 
-    `ways`: how the texts of each model are split, by its name. `reject`: flags of texts that are not indexed.
+    `ways`: how the texts of each model are split, by its name. `reject`: flags of texts that are not indexed. `begun`:
+    content hashes that documents have in the index, by id: where a budget may choose their model, these tell it.
     """
     expected, epochs = Expected(), epochs or Epochs()
     numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
@@ -245,7 +247,10 @@ def expected_of(
         document = form.decode(record)
         made: list[Chunk] | Rejected | None = None
         if not isinstance(document, Rejected):
-            document, space, _ = routing.place(document)
+            placed = routing.place(document)
+            if placed.elsewhere.get(told := (begun or {}).get(document.id, "")):
+                placed = routing.place(document, begun=told)
+            document, space = placed.document, placed.space
             made = chunk_document(document, *ways[space.model])
         if isinstance(made, Rejected) or isinstance(document, Rejected) or made is None:
             expected.rejected.add((record.partition, record.offset))

@@ -37,6 +37,7 @@ from streams.record import Document, Record, Rejected
 from streams.registry import (
     Begin,
     Busy,
+    Elsewhere,
     Entry,
     Misplaced,
     Settled,
@@ -69,7 +70,9 @@ class Work:
     letters. `repair`: whatever is there is written again. `intent`: the entry as swapped in, of a document that has to
     be written. `old`: chunk numbers below it may hold vectors worth reading. `vectors`: float32 (len(chunks), dims),
     and `known` the rows that are filled already. `verdict`: on its text. `space`: where its vectors belong; `route`: by
-    which it comes there, where an index has several. `spend`: what its vectors cost, where that is counted.
+    which it comes there, where an index has several. `elsewhere`: as `Placed` says; `begun`: the hash of these with
+    which this very record was begun, so that it has to be prepared for that space. `spend`: what its vectors cost,
+    where that is counted.
     """
 
     record: Record
@@ -88,6 +91,8 @@ class Work:
     known: set[int] = field(default_factory=set)
     outcome: str = "stored"
     spend: Spend = NOTHING_SPENT
+    elsewhere: Mapping[str, bool] = field(default_factory=dict)
+    begun: str | None = None
 
     @property
     def version(self) -> int:
@@ -103,8 +108,9 @@ class Work:
 async def begin(batch: Sequence[Work], target: Target, entries: Entries, chunks: Chunks) -> None:
     """Swap in the intents of the documents that have to be written; again where another writer was faster.
 
-    A document without an intent afterwards is settled by its `outcome`, or refused. Where the registry may have
-    forgotten a document, its first chunk tells which partition it is on: chunks of two would be a mixture.
+    A document without an intent afterwards is settled by its `outcome`, refused, or `begun` for another space. Where
+    the registry may have forgotten a document, its first chunk tells which partition it is on: chunks of two would be a
+    mixture.
     """
     waiting = newest(batch)
     while waiting:
@@ -290,6 +296,7 @@ def _decide(
         attempt=work.attempt,
         repair=work.repair,
         unverified=target.unverified,
+        elsewhere=work.elsewhere,
     )
     origin = origins.get(chunk_id(document.id, 0)) if origins else None
     match decide(stored.get(document.id), wanted, chunk_index_uuid=target.chunk_index_uuid, origin=origin):
@@ -299,6 +306,8 @@ def _decide(
             work.outcome = "superseded"
         case Busy():
             work.outcome = "busy"
+        case Elsewhere(content_hash):
+            work.begun = content_hash
         case Misplaced(partition):
             work.reject(
                 "registry",

@@ -8,12 +8,13 @@ knows the largest id that may exist.
     read entry ─► decide ─► Settled                         an equal or newer version is there
                         │                               (but a rejected one may be attempted again)
                         ├─► Touch    ─► done@v              same content: only the version moves on
+                        ├─► Elsewhere                       this record was begun for another model
                         ├─► Misplaced                       the key is on another partition: dead letter
                         └─► Begin    ─► writing@v, hi ─► chunks, stubs ─► done@v
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from streams.epochs import epoch_of_version
@@ -55,7 +56,8 @@ class Wanted:
 
     `attempt`: above 1 the record comes from the dead letters, and may replace its own rejection. `repair`: what is
     there at this very version is known to be damaged, and is written again. `unverified`: chunks may be missing that
-    an entry has as written, so that the same content in a newer record is written again, too.
+    an entry has as written, so that the same content in a newer record is written again, too. `elsewhere`: hashes of
+    the same content for other models, and whether it may stay with one where it is.
     """
 
     doc_id: str
@@ -66,6 +68,7 @@ class Wanted:
     attempt: int = 1
     repair: bool = False
     unverified: bool = False
+    elsewhere: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,14 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Busy:
     """The stream is at this very record, or will be: a tool must not come in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """This very record was begun for another model, and stays with it whoever takes it up again: chunks of one version
+    never replace each other, so that those of two models would mix."""
+
+    content_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ class Begin:
     entry: Entry
 
 
-Decision = Settled | Busy | Touch | Misplaced | Begin
+Decision = Settled | Busy | Elsewhere | Touch | Misplaced | Begin
 
 
 def decide(
@@ -132,7 +143,8 @@ def decide(
     intent = replace(intent, hi=max(entry.hi, wanted.n))
     if entry.version == wanted.version:
         return _again(entry, wanted, intent)
-    unchanged = entry.state == "done" and entry.content_hash == wanted.content_hash
+    same = entry.content_hash == wanted.content_hash or wanted.elsewhere.get(entry.content_hash, False)
+    unchanged = entry.state == "done" and same
     if unchanged and not (wanted.repair or wanted.unverified):
         return Touch(replace(entry, version=wanted.version, partition=wanted.partition))
     return Begin(intent)
@@ -143,8 +155,15 @@ def _is_elsewhere(partition: int, version: int, wanted: Wanted) -> bool:
     return partition != wanted.partition and epoch_of_version(version) == epoch_of_version(wanted.version)
 
 
+def _is_for_another_model(entry: Entry, wanted: Wanted) -> bool:
+    return entry.content_hash != wanted.content_hash and entry.content_hash in wanted.elsewhere
+
+
 def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
     """The very record that the entry is about."""
+    again = entry.state == "writing" or wanted.repair or wanted.attempt > 1
+    if again and _is_for_another_model(entry, wanted):
+        return Elsewhere(entry.content_hash)
     if wanted.repair:
         return Begin(replace(intent, attempt=max(wanted.attempt, entry.attempt + 1)))
     if entry.state == "rejected" and wanted.attempt > 1:

@@ -107,25 +107,61 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A document with the space where its vectors belong, and the route by which it comes there; None where there are
+    none.
+
+    Its content hash tells the space, too: what goes elsewhere than before has changed, though it says the same.
+    `elsewhere`: the hashes that it has in other spaces, and whether it may stay there.
+    """
+
+    document: Document
+    space: Space
+    route: str | None = None
+    elsewhere: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """Of one index. `spaces`: of its models, the default one first; each route's field is one of theirs."""
+    """Of one index. `spaces`: of its models, the default one first; each route's field is one of theirs. `refuge`: the
+    route that documents take, whatever their own, while the budget of a day is used up."""
 
     routes: Sequence[Route]
     spaces: Sequence[Space]
+    refuge: str | None = None
 
-    def place(self, document: Document) -> tuple[Document, Space, str | None]:
-        """Where its vectors belong, and by which route it comes there; None where there are none.
-
-        The document's content hash tells the space, too: what goes elsewhere than before has changed, though it says
-        the same.
-        """
+    def place(self, document: Document, *, spent: bool = False, begun: str | None = None) -> Placed:
+        """By its own route, or by the refuge where the budget is `spent`; but where it is `begun` in a space, by the
+        hash that it has there, it stays: a replay must not mix two of them."""
         default = self.spaces[0]
         if not self.routes:
-            return document, default, None
-        if (route := route_of(document, self.routes)) is None:
-            return document, default, DEFAULT
-        space = next(space for space in self.spaces if space.names.vector == route.vector)
-        if space is default:
-            return document, default, route.name
-        told = hashlib.sha256(f"{document.content_hash} {route.vector}".encode()).hexdigest()
-        return replace(document, content_hash=told), space, route.name
+            return Placed(document=document, space=default)
+        if not texts_of(document):
+            return Placed(document=document, space=default, route=DEFAULT)
+        own = route_of(document, self.routes)
+        name = own.name if own else DEFAULT
+        home, refuge = self.space_of(name), self.space_of(self.refuge or name)
+        hashes = {self._told(document, space): space for space in self.spaces}
+        space = hashes.get(begun or "", refuge if spent else home)
+        if space is not home:
+            name = self.refuge if self.refuge and space is refuge else self._any_to(space)
+        return Placed(
+            document=replace(document, content_hash=self._told(document, space)),
+            space=space,
+            route=name,
+            elsewhere={told: one in (home, refuge) for told, one in hashes.items() if one is not space},
+        )
+
+    def space_of(self, name: str) -> Space:
+        """Where a route ends."""
+        vectors = {route.name: route.vector for route in self.routes}
+        return next((one for one in self.spaces if one.names.vector == vectors.get(name)), self.spaces[0])
+
+    def _any_to(self, space: Space) -> str:
+        return next((route.name for route in self.routes if route.vector == space.names.vector), DEFAULT)
+
+    def _told(self, document: Document, space: Space) -> str:
+        """The content hash of a document in a space."""
+        if space is self.spaces[0]:
+            return document.content_hash
+        return hashlib.sha256(f"{document.content_hash} {space.names.vector}".encode()).hexdigest()

@@ -78,6 +78,7 @@ async def assemble(
                     for space, model in zip(spaces_of(identity.contract), checked.models, strict=True)
                 ],
                 routes=routes_of(settings),
+                refuge=settings.budget.refuge,
                 epochs=identity.epochs,
                 target=Target(chunk_index_uuid=identity.chunk_index_uuid, unverified=checked.unverified),
                 registry=registry,

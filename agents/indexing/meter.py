@@ -26,6 +26,9 @@ class Gate(Protocol):
         False where it was given up: the partitions are about to go, and whoever has them next begins again.
         """
 
+    async def affords(self, expected: int) -> bool:
+        """Whether documents that are expected to cost so much (nano) may go by routes of their own."""
+
 
 class Meter:
     """Of one worker. `now`: epoch seconds."""
@@ -58,6 +61,11 @@ class Meter:
             return None
         self.in_flight += expected
         return expected
+
+    async def affords(self, tokens: Mapping[str, int]) -> bool:
+        """Whether documents with so many tokens, by model, may go by routes of their own."""
+        expected = sum(self._expected(model, count) for model, count in tokens.items())
+        return self.gate is None or await self.gate.affords(expected)
 
     def charge(self, model: str, rows: Sequence[tuple[Work, int]], used: Used, expected: int) -> None:
         """These chunks were embedded. Their works' `spend` grows."""

@@ -79,12 +79,14 @@ class Former:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the stages work with. `ways`: the default one first; `routes`: which documents take another one. `epochs`:
-    of the records that are in the topic now; `reject`: flags of texts that are not indexed; `former`: an index whose
-    vectors are taken where they are the same; `meter`: where costs are counted."""
+    """What the stages work with. `ways`: the default one first; `routes`: which documents take another one; `refuge`:
+    the route that they take while the budget of a day is used up. `epochs`: of the records that are in the topic now;
+    `reject`: flags of texts that are not indexed; `former`: an index whose vectors are taken where they are the same;
+    `meter`: where costs are counted."""
 
     ways: Sequence[Way]
     routes: Sequence[Route] = ()
+    refuge: str | None = None
     epochs: Epochs
     target: Target
     registry: Entries
@@ -105,7 +107,7 @@ class Stages:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._ways = {way.space.names.vector: way for way in parts.ways}
-        self._routing = Routing(routes=parts.routes, spaces=[way.space for way in parts.ways])
+        self._routing = Routing(routes=parts.routes, spaces=[way.space for way in parts.ways], refuge=parts.refuge)
         self.progressed = time.monotonic()
         """When a part of the work at any stage was last finished, monotonic seconds: a document may take minutes."""
         self.changed: ModelChangedError | None = None
@@ -115,10 +117,20 @@ class Stages:
         """Before these are prepared. May wait for long, where schemas come from a registry that is away."""
         await self._parts.form.ready(records)
 
-    def prepare(self, record: Record, attempt: int = 1, *, repair: bool = False, epoch: int | None = None) -> Work:
+    def prepare(
+        self,
+        record: Record,
+        attempt: int = 1,
+        *,
+        repair: bool = False,
+        epoch: int | None = None,
+        spent: bool = False,
+        begun: str | None = None,
+    ) -> Work:
         """Decode, split and judge. Blocks: call it on the tokenizers' threads. Never raises for bad input.
 
-        `epoch`: of a record that is in the topic no more, or may not be.
+        `epoch`: of a record that is in the topic no more, or may not be. `spent`, `begun`: as `Routing.place` takes
+        them.
         """
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
@@ -137,7 +149,8 @@ class Stages:
         if isinstance(decoded, Rejected):
             work.rejected = decoded
             return work
-        decoded, work.space, work.route = self._routing.place(decoded)
+        placed = self._routing.place(decoded, spent=spent, begun=begun)
+        decoded, work.space, work.route, work.elsewhere = placed.document, placed.space, placed.route, placed.elsewhere
         way = self.way_of(work)
         space = room(decoded, way.space.dims, parts.budget.limit)
         chunks = chunk_document(decoded, way.rules, partial(self._encode, way.embedder), space)
@@ -174,9 +187,53 @@ class Stages:
         await self.write(works)
 
     async def begin(self, works: Sequence[Work]) -> None:
-        """Intents into the registry."""
+        """Intents into the registry; by another model than the documents' own where the budget of the day is used up,
+        and by the one that a record was begun for where it was begun before."""
+        moved = await self._within_budget(works)
         await begin(works, self._parts.target, self._parts.registry, self._parts.chunks)
+        while stay := [work for work in works if work.begun]:
+            await self._prepare_anew(stay)
+            await begin(stay, self._parts.target, self._parts.registry, self._parts.chunks)
+        rerouted = sum(work.intent is not None and work.route == self._parts.refuge for work in moved)
+        self._parts.metrics.budget_rerouted.inc(rerouted)
         self._parts.fail_points.passing("after_intent")
+
+    async def as_stored(self, works: Sequence[Work]) -> None:
+        """Prepare those anew whose document is in the index by the route that a budget chose: for the model there."""
+        found = [(work, work.document.id) for work in works if work.document and work.elsewhere]
+        stored = await self._parts.registry.read({doc for _, doc in found}) if found else {}
+        for work, doc in found:
+            if doc in stored and (told := stored[doc].entry.content_hash) in work.elsewhere:
+                work.begun = told
+        await self._prepare_anew([work for work in works if work.begun])
+
+    async def _within_budget(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Those that were prepared for another model now."""
+        meter, refuge = self._parts.meter, self._routing.refuge
+        if meter is None or refuge is None:
+            return []
+        space = self._routing.space_of(refuge)
+        dear = [work for work in works if work.chunks and work.elsewhere and work.space is not space]
+        tokens = Counter[str]()
+        for work in dear:
+            tokens[work.space.model] += sum(len(chunk.ids) for chunk in work.chunks)
+        if not dear or await meter.affords(tokens):
+            return []
+        await self._prepare_anew(dear, spent=True)
+        return dear
+
+    async def _prepare_anew(self, works: Sequence[Work], *, spent: bool = False) -> None:
+        """For another model: whatever is told by their texts."""
+
+        def make(work: Work) -> Work:
+            return self.prepare(
+                work.record, work.attempt, repair=work.repair, epoch=work.epoch, spent=spent, begun=work.begun
+            )
+
+        for work, made in zip(works, await self.on_tokenizers(make, works), strict=True):
+            work.space, work.route, work.elsewhere, work.begun = made.space, made.route, made.elsewhere, None
+            work.document, work.chunks, work.verdict = made.document, made.chunks, made.verdict
+            work.rejected = work.rejected or made.rejected
 
     async def embed(self, works: Sequence[Work]) -> bool:
         """Vectors of all begun documents: those of unchanged chunks are read back, the others computed.

@@ -395,6 +395,7 @@ class Verifier:
         """Returns their documents."""
         await self._stages.ready(records)
         works = await self._stages.on_tokenizers(self._stages.prepare, records)
+        await self._stages.as_stored(works)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []
         unlettered: list[Work] = []

@@ -126,6 +126,11 @@ class Settings(BaseSettings):
                 "budget.per_day is set, and nothing has a price: [cost.models.NAME] with million_tokens, request, "
                 "core_hour or gpu_hour"
             )
+        refuge, routes = self.budget.refuge, self.model_by_route
+        if refuge is not None and refuge not in routes:
+            raise ValueError(f"budget.then: there is no route {refuge}; there is {', '.join(routes)}")
+        if refuge is not None and len(self.models) == 1:
+            raise ValueError(f"budget.then: all routes are to {self.model.name}, so that {refuge} costs the same")
         return self
 
     @property

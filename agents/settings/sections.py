@@ -317,12 +317,10 @@ class BudgetSettings(Section):
     per_day: Annotated[Decimal, Field(gt=0, le=10**9, decimal_places=9)] | None = None
     then: Annotated[str, Field(pattern=THEN)] = "pause"
 
-    @field_validator("then")
-    @classmethod
-    def _route_that_there_is(cls, value: str) -> str:
-        if value.startswith("route:"):
-            raise ValueError(f"there is no route {value.removeprefix('route:')}: pause or alert")
-        return value
+    @property
+    def refuge(self) -> str | None:
+        """The route that documents take then, if they take one."""
+        return self.then.removeprefix("route:") if self.then.startswith("route:") else None
 
 
 class BatchSettings(Section):

@@ -10,7 +10,7 @@ budget in the end is what was in flight: a run of each worker, and what others s
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from agents.indexing.meter import Meter
@@ -53,7 +53,7 @@ class Spending:
         self._now = now
         budget = settings.budget
         self._per_day = nano(budget.per_day) if budget.per_day is not None else None
-        self._pauses = budget.then == "pause"
+        self._pauses, self._refuge = budget.then == "pause", budget.refuge
         self._claimed: Mapping[int, Spend] = {}
         """By partition, at the last look."""
         self._ours: frozenset[int] | None = None
@@ -97,9 +97,20 @@ class Spending:
         """See `Gate`."""
         if self._per_day is None or not self._pauses:
             return True
+        return await self._without((UNKNOWN, USED_UP), expected)
+
+    async def affords(self, expected: int) -> bool:
+        """See `Gate`. Yes where the partitions go before anything is known: what is begun then is in flight."""
+        if self._per_day is None or self._refuge is None:
+            return True
+        await self._without((UNKNOWN,), expected)
+        return self._why_not(expected) != USED_UP
+
+    async def _without(self, reasons: Collection[str], expected: int) -> bool:
+        """True as soon as none of these speaks against a run of this cost; False where it was given up."""
         woken, me = self._woken, object()
         try:
-            while why := self._why_not(expected):
+            while (why := self._why_not(expected)) in reasons:
                 if self._letting_go or woken.is_set():
                     return False
                 self._tell(me, why)

@@ -37,25 +37,29 @@ async def assert_true(
     no_longer_dead: frozenset[Place] | set[Place] = frozenset(),
     ignore: frozenset[str] | set[str] = frozenset(),
     epochs: Epochs | None = None,
+    budgeted: bool = False,
 ) -> None:
     """Assert all of it. Call it when lag is 0.
 
     `also_rejected`: places that a test had rejected by other means than their content. `also_dead`: places whose
     dead letters are still there though the records were taken up again. `no_longer_dead`: places whose dead letters
     it deleted. `ignore`: documents that it looked at itself. `epochs`: cuts of the topic.
+    `budgeted`: documents may have gone by the route of `budget.then`, each as its entry says.
     """
     models = [_model(world, name, embedder) for name in world.settings.models]
     spaces = spaces_of(world.contract(Described(partitions=1, log="")))
+    registry = await world.registry()
     want = expected_of(
         world.produced,
         {model.manifest.name: (split_rules(world.settings, model.manifest), model.tokens.encode) for model in models},
-        Routing(routes=routes_of(world.settings), spaces=spaces),
+        Routing(routes=routes_of(world.settings), spaces=spaces, refuge=world.settings.budget.refuge),
         epochs,
         form_of(world.settings),
         world.settings.quality.reject,
+        {entry["doc_id"]: entry["content_hash"] for entry in registry.values()} if budgeted else {},
     )
     want.rejected.update(also_rejected)
-    chunks, registry = await world.chunks(), await world.registry()
+    chunks = await world.chunks()
     chunks = {key: row for key, row in chunks.items() if row["metadata"]["doc_id"] not in ignore}
     registry = {key: entry for key, entry in registry.items() if entry["doc_id"] not in ignore}
     for doc_id in ignore:

@@ -183,6 +183,14 @@ RANDOM = {
     "a service that fails": SERVED,
     "what is spent is in the claims": PAID,
     "a budget of a third": replace(PAID, per_day=12, faults={"crash": 1, "rebalance": 1, "gap": 1, "day": 2}),
+    "another model once the budget is used up": replace(
+        PAID,
+        routed=True,
+        refuge=True,
+        per_day=8,
+        batch_chunks=1,
+        faults={"crash": 2, "rebalance": 1, "lost": 1, "day": 2},
+    ),
     "one hot document": Scenario(
         records=tuple(("a", tuple(f"{n}/{i}" for i in range(n))) for n in (3, 1, 2, 0, 1, 3)),
         windows=(1, 2, 4),
@@ -496,6 +504,17 @@ def _vectors_of_any_model(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkIndex, "read", read)
 
 
+def _a_replay_chooses_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "_is_for_another_model", lambda *_: False)
+
+
+def _the_budget_is_never_used_up(patch: pytest.MonkeyPatch) -> None:
+    async def affords(*_: Any) -> bool:
+        return True
+
+    patch.setattr(Spending, "affords", affords)
+
+
 def _mean_of_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "document_vector", lambda vectors, tokens: document_vector(vectors[:1], tokens[:1]))
 
@@ -588,5 +607,9 @@ MUTATIONS = [
     Mutation("what was spent outlives its worker", "what is spent is in the claims", _spend_begins_anew),
     Mutation("what was spent is claimed once", "what is spent is in the claims", _spend_is_claimed_again),
     Mutation("what no claim has yet counts against the budget", "a budget of a third", _budget_of_claims_alone),
+    Mutation("a record stays with its model", "another model once the budget is used up", _a_replay_chooses_again),
+    Mutation(
+        "what is used up goes elsewhere", "another model once the budget is used up", _the_budget_is_never_used_up
+    ),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -28,7 +28,7 @@ from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from agents.operations import repair
 from agents.settings import Settings
-from agents.settings.sections import BudgetSettings, CostSettings
+from agents.settings.sections import BudgetSettings, CostSettings, RouteSettings
 from agents.worker.assignment import Assignment, Subject
 from agents.worker.pipeline import EMBEDDING, Pipeline
 from agents.worker.spending import Spending
@@ -50,7 +50,7 @@ from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
 from streams.registry import from_source, may_go
-from streams.routes import Conditions, Route
+from streams.routes import Conditions, Route, Routing
 from streams.salvage import what_is_left
 from streams.split import SplitRules, TokenIds
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
@@ -115,6 +115,8 @@ class Scenario:
     live at a time."""
     per_day: int = 0
     """Tokens that may be spent a day; 0: as many as it takes."""
+    refuge: bool = False
+    """Whether documents go to the other model, which is free, once they are spent; else they wait."""
 
 
 class World:
@@ -145,6 +147,8 @@ class World:
         self.paid: Counter[str] = Counter()
         self.in_no_claim: Counter[str] = Counter()
         """Tokens by day: all; and those of which no claim tells, nor a worker knows."""
+        self.homes: dict[tuple[str, int], str] = {}
+        """Content hashes by document and version."""
         self.in_vain = 0
         """Texts that were paid for and whose vectors went with a worker."""
         self.registry = MemoryIndex("registry", "r0")
@@ -620,7 +624,10 @@ class World:
                 texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
             names, made_of = NAMES, served_vector_of if self.scenario.service else vector_of
-            if self.scenario.routed and sum(map(len, texts)) <= SHORT:
+            short = self.scenario.routed and sum(map(len, texts)) <= SHORT
+            if self.scenario.refuge and texts:
+                short = self.check_home(entry, texts)
+            if short:
                 names, made_of = OTHER_NAMES, other_vector_of
             wanted = {
                 number: (
@@ -640,6 +647,23 @@ class World:
             }
             if found != wanted:
                 self.fail(f"{key} is {entry.state} at version {entry.version} and holds {found}, not {wanted}")
+
+    def check_home(self, entry: Any, texts: Sequence[str]) -> bool:
+        """Whether a document is with the other model, as its entry says; no record goes from one to the other."""
+        (record,) = _partition([(entry.doc_id, tuple(texts))], frozenset()).records.values()
+        document = decode(record)
+        assert isinstance(document, Document)
+        spaces = [Space(model=name, dims=2, names=names) for name, names in (("m", NAMES), ("s", OTHER_NAMES))]
+        routing = Routing(routes=[ROUTE], spaces=spaces, refuge=ROUTE.name)
+        homes = {
+            placed.document.content_hash: placed
+            for placed in (routing.place(document, spent=spent) for spent in (False, True))
+        }
+        if entry.content_hash not in homes:
+            self.fail(f"{entry.doc_id} has a content hash of neither model")
+        if self.homes.setdefault((entry.doc_id, entry.version), entry.content_hash) != entry.content_hash:
+            self.fail(f"{entry.doc_id} went to another model at version {entry.version}")
+        return homes[entry.content_hash].space.model == "s"
 
     def check_recoverable(self, entry: Any, texts: Sequence[str]) -> None:
         """A document that is done can be made again from its chunks: the topic may have lost its record."""
@@ -688,12 +712,15 @@ class World:
             (worker.claimed if more > 0 else self.in_no_claim)[day] += abs(more)
 
     def check_budget(self) -> None:
-        """No more is spent a day than may be, and what went with workers before a claim had it."""
-        day = day_of(self.now)
-        if self.scenario.per_day and self.paid[day] > self.scenario.per_day + self.in_no_claim[day]:
+        """No more is spent a day than may be, and what went with workers before a claim had it; where documents go to
+        another model, also what was in flight: a document, and two of each worker before, which stay what they are."""
+        day, per_day = day_of(self.now), self.scenario.per_day
+        dearest = max(sum(map(len, self.texts(offset))) for offset in self.log)
+        in_flight = dearest * (2 * len(self.workers) - 1) if self.scenario.refuge else 0
+        if per_day and self.paid[day] > per_day + self.in_no_claim[day] + in_flight:
             self.fail(
                 f"{self.paid[day]} tokens are paid for today, {self.in_no_claim[day]} of them in no claim any more: "
-                f"{self.scenario.per_day} may be"
+                f"{per_day} may be, and {in_flight} in flight"
             )
 
     def check_books(self) -> None:
@@ -897,6 +924,7 @@ class Process:
                 for name, embedder, names in (("m", model, NAMES), ("s", self.other, OTHER_NAMES))
             ][: 2 if routed else 1],
             routes=[ROUTE] if routed else [],
+            refuge=ROUTE.name if self.world.scenario.refuge else None,
             epochs=self.world.epochs,
             target=target,
             registry=Registry(store, f"registry:{incarnation}"),
@@ -1063,7 +1091,7 @@ class Worker(Process):
         """The real one; it reads the claims as a tool does."""
         assert self.parts.meter is not None
         self.parts.meter.gate = spending = Spending(
-            budget_of(self.world.scenario.per_day),
+            budget_of(self.world.scenario.per_day, refuge=self.world.scenario.refuge),
             reader=cast(Any, SimulatedReader(self)),
             assignment=self.assignment,
             meter=self.parts.meter,
@@ -1243,11 +1271,13 @@ class Keeper(Process):
 
 
 @cache
-def budget_of(tokens: int) -> Settings:
+def budget_of(tokens: int, *, refuge: bool) -> Settings:
     """As `A_TOKEN` has prices."""
+    then: dict[str, Any] = {"then": f"route:{ROUTE.name}"} if refuge else {}
     return Settings(
+        route=(RouteSettings(name=ROUTE.name, model=ROUTE.model, max_chars=SHORT),),
         cost=CostSettings.model_validate({"models": {"m": {"million_tokens": "0.001"}}}),
-        budget=BudgetSettings(per_day=Decimal(tokens) / NANO),
+        budget=BudgetSettings(per_day=Decimal(tokens) / NANO, **then),
     )
 
 

@@ -1,7 +1,7 @@
 """The registry's planner against a model of the index: crashes, replays, zombies; no stale chunk is left."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from streams.protocol import Target, Work
 from streams.record import Document, Record, decode
 from streams.registry import (
     Begin,
+    Elsewhere,
     Entry,
     Misplaced,
     Settled,
@@ -89,6 +90,25 @@ def test_an_entry_from_before_content_versions_is_read_and_touched() -> None:
     result = decision(stored(from_source(older)), wanted(8, 4, "same"))
     assert isinstance(result, Touch)
     assert (result.entry.version, result.entry.content_version) == (8, None)
+
+
+def test_a_record_that_was_begun_for_another_model_stays_with_it() -> None:
+    here = replace(wanted(5, 2, "here"), elsewhere={"there": True})
+    there = wanted(5, 3, "there")
+    for before in (begin(there), replace(begin(there), state="rejected")):
+        for want in (here, replace(here, attempt=2), replace(here, repair=True)):
+            again = before.state == "writing" or want.repair or want.attempt > 1
+            assert decision(stored(before), want) == (Elsewhere("there") if again else Settled())
+    assert decision(stored(done(begin(there))), here) == Settled()
+    assert isinstance(decision(stored(begin(wanted(5, 3, "other text"))), here), Begin), "what is of no model joins"
+
+
+def test_content_stays_where_it_may() -> None:
+    before = done(begin(wanted(5, 3, "there")))
+    may, must_not = ({"there": stays} for stays in (True, False))
+    found = decision(stored(before), replace(wanted(6, 2, "here"), elsewhere=may))
+    assert found == Touch(replace(before, version=6))
+    assert isinstance(decision(stored(before), replace(wanted(6, 2, "here"), elsewhere=must_not)), Begin)
 
 
 def test_entry_about_another_chunk_index_counts_as_absent() -> None:

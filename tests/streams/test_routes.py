@@ -1,5 +1,6 @@
 """Which way a document goes: a function of its record and the contract, and of nothing else."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from streams.contract import chunk_mappings, differences, models_in, spaces_of
 from streams.form import FORM_HEADER, OWN
 from streams.plan import FieldNames, Space
 from streams.record import Document, Record, decode
-from streams.routes import DEFAULT, ROUTE_HEADER, Conditions, Route, Routing, route_of
+from streams.routes import DEFAULT, ROUTE_HEADER, Conditions, Placed, Route, Routing, route_of
 
 SPACES = [
     Space(model="robust", dims=384, names=FieldNames()),
@@ -98,7 +99,7 @@ def test_a_deletion_takes_no_route() -> None:
     routing = Routing(routes=to_fast(max_chars=100), spaces=SPACES)
     for body in (None, {"text": ""}, {"text": " \n"}):
         found = document(body)
-        assert routing.place(found) == (found, SPACES[0], DEFAULT)
+        assert routing.place(found) == Placed(document=found, space=SPACES[0], route=DEFAULT)
 
 
 def test_the_first_route_that_holds_is_taken_and_the_hash_tells_the_space() -> None:
@@ -106,16 +107,36 @@ def test_the_first_route_that_holds_is_taken_and_the_hash_tells_the_space() -> N
     routing = Routing(routes=[vip, *to_fast(max_chars=10)], spaces=SPACES)
     plain, again = document({"text": "short"}), document({"text": "short"}, (("vip", b"yes"),))
     assert plain.content_hash == again.content_hash
-    (fast, first, name), (robust, second, other) = routing.place(plain), routing.place(again)
-    assert (first, name, second, other) == (SPACES[1], "to fast", SPACES[0], "vip")
-    assert fast.content_hash not in (plain.content_hash, robust.content_hash)
-    assert robust == again, "of the default space nothing is told: an index that had no routes goes on"
-    assert routing.place(document({"text": "rather long"}))[1:] == (SPACES[0], DEFAULT)
+    fast, robust = routing.place(plain), routing.place(again)
+    assert (fast.space, fast.route, robust.space, robust.route) == (SPACES[1], "to fast", SPACES[0], "vip")
+    assert fast.document.content_hash not in (plain.content_hash, robust.document.content_hash)
+    assert robust.document == again, "of the default space nothing is told: an index that had no routes goes on"
+    long = routing.place(document({"text": "rather long"}))
+    assert (long.space, long.route) == (SPACES[0], DEFAULT)
+
+
+def test_a_budget_that_is_used_up_chooses_another_model_and_the_hash_tells_it() -> None:
+    cheap = Route(name="cheap", model="fast", vector="vector_fast", when=Conditions(metadata={"never": ("x",)}))
+    routing = Routing(routes=[cheap], spaces=SPACES, refuge="cheap")
+    found = document({"text": "dear"})
+    own, spent = routing.place(found), routing.place(found, spent=True)
+    assert (own.space, own.route, spent.space, spent.route) == (SPACES[0], DEFAULT, SPACES[1], "cheap")
+    assert own.elsewhere == {spent.document.content_hash: True}
+    assert spent.elsewhere == {own.document.content_hash: True}
+    for told, wanted in ((own, own), (spent, spent)):
+        for now in (False, True):
+            assert routing.place(found, spent=now, begun=told.document.content_hash) == wanted, "it stays where it is"
+    unplanned = Routing(routes=[cheap], spaces=SPACES)
+    assert unplanned.place(found, begun=spent.document.content_hash) == replace(
+        spent, elsewhere={own.document.content_hash: True}
+    ), "also where no budget chooses any more"
+    assert unplanned.place(found).elsewhere == {spent.document.content_hash: False}, "and goes home when it comes again"
+    assert routing.place(document(None), spent=True) == routing.place(document(None)), "a deletion stays one"
 
 
 def test_without_routes_nothing_is_told() -> None:
     found = document({"text": "short"})
-    assert Routing(routes=(), spaces=SPACES[:1]).place(found) == (found, SPACES[0], None)
+    assert Routing(routes=(), spaces=SPACES[:1]).place(found) == Placed(document=found, space=SPACES[0])
 
 
 texts = st.text(max_size=60)
@@ -149,7 +170,7 @@ def test_a_replay_takes_the_same_way_whatever_was_before(
     routing = Routing(routes=routes, spaces=SPACES)
     placed = routing.place(first)
     assert placed == routing.place(second)
-    assert placed[1] in SPACES
+    assert placed.space in SPACES
 
 
 CONTRACT = {

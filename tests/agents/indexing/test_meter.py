@@ -129,6 +129,9 @@ def test_a_run_that_may_not_begin_is_given_up_with_its_batch() -> None:
             asked.append(expected)
             return len(asked) < 3
 
+        async def affords(self, _: int) -> bool:
+            return True
+
     bench.meter.gate = Closed()
 
     async def scenario() -> None:
