@@ -44,6 +44,8 @@ class Meter:
         self._now = now
         self._late: dict[str, float] = {}
         """Nano a token, of late, by model."""
+        self._begun: set[str] = set()
+        """Models that ran: the first run bears what a start costs, and says nothing of the next one."""
 
     def tell(self, routes: Mapping[str, str]) -> None:
         """Series that are there, as 0, from the start: a counter that appears with its first event hides it.
@@ -74,9 +76,11 @@ class Meter:
         self.charged[day] += cost
         self._metrics.model_tokens.labels(model).inc(used.tokens)
         tokens = [len(work.chunks[number].ids) for work, number in rows]
-        if total := sum(tokens):
+        total = sum(tokens)
+        if total and model in self._begun:
             late = self._late.get(model, cost / total)
             self._late[model] = late + SMOOTHING * (cost / total - late)
+        self._begun.add(model)
         parts = zip(rows, divided(cost, tokens), divided(used.tokens, tokens), strict=True)
         sums: dict[int, tuple[Work, int, int]] = {}
         for (work, _), part, counted in parts:

@@ -119,7 +119,7 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
     served: World, service: Service, tmp_path: Path
 ) -> None:
     world, days, count = served, Days(tmp_path / "clock"), 64
-    texts = [f"Document {n:02} is about gate {n:02}. " + "water " * 40 for n in range(count)]
+    texts = [f"Document {n:02} is about gate {n:02}. " + "water " * 40 + "falls." for n in range(count)]
     half = count * len(texts[0]) * TOKEN // 2
     slice_cost = SLICE * len(texts[0]) * TOKEN * 2
     environment = priced(half, PENSTOCK_LIFECYCLE__STALL_S="5")

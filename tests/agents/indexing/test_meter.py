@@ -144,7 +144,8 @@ def test_a_run_that_may_not_begin_is_given_up_with_its_batch() -> None:
         await bench.stages.begin(works)
         assert not await bench.stages.embed(works)
         assert asked[0] == 3 + 5, "by its price, before anything is known"
-        assert asked[1] == round((3 + 7 + 5) / 3 * 70), "and from then on as it was of late"
+        assert asked[1] == 70 + 5, "the first run bears what a start costs"
+        assert asked[2] == round((70 + 7 + 5) / 70 * 5), "and from then on as it was of late"
         assert works[0].spend.cost == bench.meter.charged.total() == 15 + 70 + 7 + 5
         assert bench.meter.in_flight == 0
 
