@@ -17,6 +17,7 @@ from agents.local.servers import free_port
 from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from models.onnx.session import available_providers
+from tests.chaos.test_cost import ALERTS as OF_COSTS
 from tests.chaos.test_services import ALERTS as OF_SERVICES
 from tests.kit.harness import DOOMED, HANGS, World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, alerts, faster, queries
@@ -158,7 +159,7 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
         asyncio.run(scenario(watching))
     finally:
         watching.close()
-    rest = {alert["alert"] for alert in alerts()} - fired - OF_SERVICES
+    rest = {alert["alert"] for alert in alerts()} - fired - OF_SERVICES - OF_COSTS
     assert rest <= ({"PenstockProvidersDiffer"} if len(available_providers()) == 1 else set())
     assert set(queries()) - shown == set()
 

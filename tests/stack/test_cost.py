@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 
 from agents.kafka.claims import read_claims
 from agents.kafka.reader import log_reader
+from agents.settings.sections import BudgetSettings, RouteSettings
 from agents.worker.spending import USED_UP
 from models.golden import GOLDEN_TEXTS
 from streams.cost import DAY_S, NANO
 from tests.kit.harness import Servers, Worker, World, until, world_on
 from tests.kit.oracle import assert_true
 from tests.kit.service import Service, added, serving
-from tests.stack.test_services import as_oracle
+from tests.stack.test_services import IN_FLIGHT, as_oracle, killed_again_and_again
 
 TOKEN, REQUEST = 1000, 50_000
 """Nano."""
@@ -42,6 +44,10 @@ app.Meter = lambda *about: meter(*about, now)
 app.Spending = lambda *about, **more: spending(*about, **more, now=now)
 """
 """A change: the clock of costs is a file's, and begins at noon of 2025-11-30; batches are small."""
+
+
+CHEAP = "cheap"
+ONLY_WHERE_ASKED = {"never": ("yes",)}
 
 
 class Days:
@@ -107,6 +113,22 @@ def told(world: World, by: str, environment: dict[str, str]) -> Any:
     done = world.command("cost", "--by", by, "--json", extra=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+async def kept_under_kills(world: World, service: Service, *, kills: int, count: int) -> str:
+    """Kill a worker so often; returns how far its books are off. Fails where that is more than was in flight."""
+    again = await killed_again_and_again(world, service, kills=kills, count=count, extra=priced())
+    longest = len(f"Paragraph {count} of a document that is unlike the others.")
+    asked = IN_FLIGHT // 4 + 2
+    """Requests of two batches, of up to five texts each of which the control is one."""
+    a_kill = IN_FLIGHT * longest * TOKEN + asked * (REQUEST + len(GOLDEN_TEXTS[0]) * TOKEN)
+    paid, told = bill(service), sum((await books(world)).values())
+    lost, most = paid - told, kills * a_kill + (kills + 1) * GOLDEN
+    assert 0 <= lost <= most, f"{paid} was paid, the books have {told}: {lost} are in no claim, {most} may be"
+    return (
+        f"{again} of {count} texts paid again, {kills * IN_FLIGHT} may be; {lost / paid:.1%} of what was paid is in no "
+        f"claim, {most / paid:.1%} may be"
+    )
 
 
 async def is_paused(worker: Worker) -> bool:
@@ -187,3 +209,50 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
         assert "there is no route fast" in world.command("cost", extra={"PENSTOCK_BUDGET__THEN": "route:fast"}).stderr
 
     asyncio.run(scenario())
+
+
+def test_a_budget_of_half_the_work_sends_the_rest_to_another_model_and_none_of_it_back(
+    served: World, service: Service, model_folder: Path, tmp_path: Path
+) -> None:
+    world, days, count = served, Days(tmp_path / "clock"), 64
+    texts = [f"Document {n:02} is about weir {n:02}. " + "water " * 40 + "falls." for n in range(count)]
+    half = count * len(texts[0]) * TOKEN // 2
+    in_flight = 2 * SLICE * (len(texts[0]) * TOKEN + REQUEST)
+    (tmp_path / "models" / model_folder.name).symlink_to(model_folder)
+    world.route(RouteSettings(name=CHEAP, model=model_folder.name, metadata=ONLY_WHERE_ASKED))
+    then = BudgetSettings(per_day=Decimal(half) / NANO, then=f"route:{CHEAP}")
+    world.settings = world.settings.model_copy(update={"budget": then})
+    environment = priced(half, PENSTOCK_BUDGET__THEN=then.then)
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce((b"doc-%d" % n, {"text": text}) for n, text in enumerate(texts))
+        worker = world.start_worker(environment, change=days.change)
+        await world.settled(worker=worker)
+        paid = service.paid_for(texts)
+        assert 0 < paid < count
+        (spent,) = (await books(world)).values()
+        assert half / 2 < spent <= half + in_flight
+        assert worker.metrics()["penstock_budget_rerouted_total"] == count - paid
+        await assert_true(world, as_oracle(world, service), budgeted=True)
+        rows = told(world, "route", environment)["rows"]
+        assert {row["route"]: row["documents"] for row in rows} == {"default": paid, CHEAP: count - paid}
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+        days.next()
+        assert world.command("index", "rebuild", "--in-place").returncode == 0
+        worker = world.start_worker(environment, change=days.change)
+        more = [text.replace("weir", "gate") for text in texts[:SLICE]]
+        await world.produce((b"new-%d" % n, {"text": text}) for n, text in enumerate(more))
+        await world.settled(worker=worker)
+        assert (service.paid_for(texts), service.paid_for(more)) == (paid, SLICE), "what is there stays where it is"
+        assert worker.metrics()["penstock_budget_rerouted_total"] == 0
+        await assert_true(world, as_oracle(world, service), budgeted=True)
+        verified = world.command("index", "verify", extra=environment)
+        assert verified.returncode == 0, verified.stdout
+
+    asyncio.run(scenario())
+
+
+def test_what_was_spent_outlives_kills(served: World, service: Service) -> None:
+    asyncio.run(kept_under_kills(served, service, kills=3, count=600))

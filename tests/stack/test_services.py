@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -192,8 +192,11 @@ def test_kill_9_pays_again_for_no_more_than_was_in_flight(served: World, service
     asyncio.run(killed_again_and_again(served, service, kills=2, count=300))
 
 
-async def killed_again_and_again(world: World, service: Service, *, kills: int, count: int) -> int:
-    """How many texts were paid for again. Fails where, at any kill, these are more than two batches have."""
+async def killed_again_and_again(
+    world: World, service: Service, *, kills: int, count: int, extra: Mapping[str, str] | None = None
+) -> int:
+    """How many texts were paid for again. Fails where, at any kill, these are more than two batches have. `extra`: of a
+    worker's environment."""
     texts = [f"Paragraph {n} of a document that is unlike the others." for n in range(count)]
     await world.create(partitions=4)
     await world.produce(
@@ -201,7 +204,9 @@ async def killed_again_and_again(world: World, service: Service, *, kills: int, 
     )
     service.rule = lambda _: Fault(delay_s=0.02)
     for number in range(kills):
-        worker = world.start_worker({**DOOMED, "PENSTOCK_SERVICE__MAX_TEXTS": "5"}, change=SMALL_BATCHES)
+        worker = world.start_worker(
+            {**DOOMED, "PENSTOCK_SERVICE__MAX_TEXTS": "5", **(extra or {})}, change=SMALL_BATCHES
+        )
         goal = service.paid_for(texts) + count // (kills + 2)
 
         async def so_many(goal: int = goal, worker: Worker = worker) -> bool:
@@ -212,7 +217,7 @@ async def killed_again_and_again(world: World, service: Service, *, kills: int, 
         worker.kill()
         again = service.paid_for(texts) - len(set(texts) & service.paid.keys())
         assert again <= number * IN_FLIGHT, f"{again} texts were paid for again after {number} kills"
-    worker = world.start_worker(change=SMALL_BATCHES)
+    worker = world.start_worker(extra, change=SMALL_BATCHES)
     await world.settled(worker=worker)
     again = service.paid_for(texts) - count
     assert 0 <= again <= kills * IN_FLIGHT, f"{again} of {count} texts were paid for again by {kills} kills"
