@@ -48,6 +48,7 @@ CONTRACT = {
     "penstock_budget_per_day": ("gauge", set()),
     "penstock_budget_used_ratio": ("gauge", set()),
     "penstock_budget_paused": ("gauge", set()),
+    "penstock_budget_rerouted": ("counter", set()),
     "penstock_worker_info": ("gauge", {"group", "topic", "index"}),
     "penstock_event_loop_lag_seconds": ("gauge", set()),
 }
