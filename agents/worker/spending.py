@@ -2,9 +2,11 @@
 
     every LOOK_S   the claims of all partitions ─► what is spent today, the forecast, the share of what is left
     before a run   `streams.cost.has_room`      ─► it begins, or waits for the next UTC day, or a look that finds room
+    before a batch                              ─► where `budget.then` names a route: its documents go by that one
 
 Nobody coordinates the workers: each takes the share of what is left that it has of the partitions. What is over the
-budget in the end is what was in flight: a run of each worker, and what others spent since the last look.
+budget in the end is what was in flight: a run (or two batches) of each worker, and what others spent since the last
+look.
 """
 
 import asyncio

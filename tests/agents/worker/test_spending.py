@@ -9,7 +9,7 @@ import pytest
 from agents.indexing.meter import Meter
 from agents.metrics import Metrics
 from agents.settings import Settings
-from agents.settings.sections import BudgetSettings, CostSettings
+from agents.settings.sections import BudgetSettings, CostSettings, RouteSettings
 from agents.worker import spending as module
 from agents.worker.spending import UNKNOWN, USED_UP, Spending
 from streams.claim import Claim
@@ -34,6 +34,7 @@ class World:
             Settings(
                 cost=CostSettings.model_validate({"models": {"m": {"request": 1}}}),
                 budget=BudgetSettings.model_validate({"per_day": 100, **budget}),
+                route=(RouteSettings(name="cheap", model="c", min_chars=1),),
             ),
             reader=cast(Any, None),
             assignment=cast(Any, self),
@@ -88,6 +89,36 @@ def test_a_worker_takes_its_share_of_what_is_left(monkeypatch: pytest.MonkeyPatc
         await world.spending.look()
         world.meter.in_flight = 1
         assert (await world.begins(19), await world.begins(20)) == (True, False)
+
+    asyncio.run(scenario())
+
+
+def test_where_a_route_is_taken_nothing_waits_but_for_what_others_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        world = World(monkeypatch, then="route:cheap")
+        asked = asyncio.create_task(world.spending.affords(30 * NANO))
+        await asyncio.sleep(0.05)
+        assert (asked.done(), world.spending.waits) == (False, UNKNOWN)
+        world.theirs = 40
+        await world.spending.look()
+        assert await asked
+        assert world.spending.waits is None
+        assert not await world.spending.affords(61 * NANO)
+        assert await world.begins(1000), "by the route that is taken then"
+        assert (world.spending.waits, world.gauge("budget_paused")) == (None, 0)
+        world.mine = 60
+        assert not await world.spending.affords(NANO)
+        world.now += DAY_S
+        world.mine = world.theirs = 0
+        await world.spending.look()
+        assert await world.spending.affords(50 * NANO)
+
+        world = World(monkeypatch, then="route:cheap")
+        asked = asyncio.create_task(world.spending.affords(NANO))
+        await asyncio.sleep(0)
+        world.spending.let_go()
+        assert await asyncio.wait_for(asked, 5), "the partitions go: by its own route, as if it had been in flight"
+        assert await World(monkeypatch, then="alert").spending.affords(1000 * NANO)
 
     asyncio.run(scenario())
 
