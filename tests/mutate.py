@@ -35,8 +35,8 @@ MUTATIONS = [
     Mutation(
         "what a document says tells where it goes, and not its headers",
         "streams/routes.py",
-        "        return replace(document, content_hash=told), space, route.name\n",
-        "        return document, space, route.name\n",
+        "            document=replace(document, content_hash=self._told(document, space)),\n",
+        "            document=document,\n",
         "test_an_edit_that_moves_a_document_leaves_no_old_vector_behind",
     ),
     Mutation(
