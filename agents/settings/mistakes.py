@@ -33,6 +33,7 @@ _WRITTEN_AS = {
     ("cost", "models"): '{"small": {"million_tokens": 0.02}}',
 }
 """Tables and lists, in the environment."""
+_ANY_LIST = '["this", "that"]'
 
 ALLOWED = {
     NAME: "letters, digits, . _ and - only, and a letter or digit first",
@@ -59,6 +60,8 @@ def explain(error: Any, path: Path | None) -> str:
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key and section != "route":  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "tuple_type":
+        error = {**error, "msg": f"a list is needed, such as {_WRITTEN_AS.get((section, key), _ANY_LIST)}"}
     told = ALLOWED.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))
     secret = (section, key) in SECRETS or re.search("[@?]", str(error["input"]))  # of a URL, where a secret may be
     given = "" if secret else f" (given: {error['input']!r})"
