@@ -22,8 +22,6 @@ from streams.relevance import AT, Estimate, estimate, gains_of, ndcg
 
 STEPS = tuple(percent / 100 for percent in (1, 2, 3, *range(5, 96, 5), 97, 98, 99))
 """Of the documents that a cut gives to the fast model."""
-HOUR_S = 3600
-MILLION = 1_000_000
 
 Kind = Literal["robust", "fast", "short", "long"]
 Gains = Mapping[int, float]
@@ -31,26 +29,14 @@ Gains = Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """Of a model: money for a million tokens, and for an hour of one of its lanes."""
-
-    million_tokens: float = 0.0
-    lane_hour: float = 0.0
-
-    def of(self, tokens: float, seconds: float) -> float:
-        """For so many tokens, and so many lane seconds."""
-        return self.million_tokens * tokens / MILLION + self.lane_hour * seconds / HOUR_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One model on the sample. `tokens`, `seconds` (of a lane): (documents,). `scores`: cosine of a question to the
-    nearest chunk, float32 (questions, documents)."""
+    """One model on the sample. `tokens`, `seconds` (of a lane), `money` (0 without a price): (documents,). `scores`:
+    cosine of a question to the nearest chunk, float32 (questions, documents)."""
 
     tokens: NDArray[np.float64]
     seconds: NDArray[np.float64]
+    money: NDArray[np.float64]
     scores: NDArray[np.float32]
-    price: Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,13 +208,12 @@ def _sums(sample: Sample, cut: Cut) -> tuple[tuple[float, float], tuple[float, f
 
 
 def _money(sample: Sample, cut: Cut) -> float:
-    tokens, seconds = _sums(sample, cut)
-    models = (sample.robust, sample.fast)
-    return sum(model.price.of(tokens[place], seconds[place]) for place, model in enumerate(models))
+    takes = cut.takes(sample.chars)
+    return float(sample.robust.money[~takes].sum() + sample.fast.money[takes].sum())
 
 
 def _cost(sample: Sample, cut: Cut) -> float:
-    priced = sample.robust.price != Price() or sample.fast.price != Price()
+    priced = sample.robust.money.any() or sample.fast.money.any()
     return _money(sample, cut) if priced else sum(_sums(sample, cut)[1])
 
 

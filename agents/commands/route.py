@@ -38,12 +38,6 @@ def route() -> None:
     help="Percent of the robust model's nDCG@10 that may be lost.",
 )
 @click.option(
-    "--million-tokens", type=(str, float), multiple=True, metavar="MODEL PRICE", help="What a million tokens cost."
-)
-@click.option(
-    "--lane-hour", type=(str, float), multiple=True, metavar="MODEL PRICE", help="What an hour of a lane costs."
-)
-@click.option(
     "--rescore",
     type=click.IntRange(0, 1000),
     default=20,
@@ -59,8 +53,6 @@ def plan(
     queries: Path | None,
     qrels: Path | None,
     max_loss: float,
-    million_tokens: tuple[tuple[str, float], ...],
-    lane_hour: tuple[tuple[str, float], ...],
     rescore: int,
     plot: Path | None,
     settings: "Settings",
@@ -69,9 +61,9 @@ def plan(
     """Measure on documents of the topic what a second, faster model saves, and what it does to ranking.
 
     Documents of the topic are embedded by both models, as if there were no routes yet. For each threshold of length,
-    with the short documents or the long ones on the fast model, it tells tokens, seconds, money, and nDCG@10 as a
-    search over both finds them; and the `[[route]]` to paste for the cheapest that loses no more than --max-loss,
-    at the lower end of its interval. Changes nothing.
+    with the short documents or the long ones on the fast model, it tells tokens, seconds, money where both models have
+    a price (`[cost.models.NAME]`), and nDCG@10 as a search over both finds them; and the `[[route]]` to paste for the
+    cheapest that loses no more than --max-loss, at the lower end of its interval. Changes nothing.
 
     With --qrels the ranking is held against your judgements; without, against what the robust model finds by itself,
     for --queries, or for the documents' own titles.
@@ -79,7 +71,6 @@ def plan(
     \b
     Example: penstock route plan --model small --sample 2000
     Example: penstock route plan --model small --queries queries.jsonl --qrels test.tsv --plot plan.svg
-    Example: penstock route plan --model small --million-tokens large 0.13 --lane-hour small 0.05
     """
     if qrels is not None and queries is None:
         raise click.UsageError("--qrels judges questions by their ids, so it needs them: give --queries, too")
@@ -94,8 +85,6 @@ def plan(
             queries=queries,
             qrels=qrels,
             most_lost=max_loss / 100,
-            million_tokens=dict(million_tokens),
-            lane_hour=dict(lane_hour),
             rescore=rescore,
             plot=plot,
         ),

@@ -11,7 +11,7 @@ Changes nothing. A document takes the memory of its own text, and each of its ch
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from agents.settings import Settings, with_model
 from agents.terminal import in_short
 from models.embedder import Model
 from models.manifest import SERVICE
+from streams.cost import FREE, Price
 from streams.errors import ConfigError, PenstockError
 from streams.judgements import Judgements, Queries
 from streams.record import Document, Rejected
-from streams.route_plan import Gains, Point, Price, Sample, agreed, cuts, marked, points
+from streams.route_plan import Gains, Point, Sample, agreed, cuts, marked, points
 from streams.routes import texts_of
 
 MOST_CHARS = 64 * 1024**2
@@ -46,14 +47,12 @@ AT_ONCE = 32
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """`documents`: how many; `model`: the fast one. `queries`: None, they are made of the documents; `judged`: None,
-    what the robust model finds is taken for right. `prices`: by model. `rescore`: chunks that a search rescores; 0:
-    that is not tried."""
+    what the robust model finds is taken for right. `rescore`: chunks that a search rescores; 0: that is not tried."""
 
     documents: int
     model: str
     queries: Queries | None = None
     judged: Judgements | None = None
-    prices: Mapping[str, Price] = field(default_factory=dict)
     rescore: int = 0
 
 
@@ -85,13 +84,16 @@ async def plan_routes(settings: Settings, wanted: Wanted, report: Report) -> Pla
     """Raises ConfigError where what is asked for cannot be measured, PenstockError when Kafka, a model or the topic is
     missing."""
     others, names = with_model(settings, wanted.model), (settings.model.name, wanted.model)
-    _require_two(names, wanted.prices)
+    if names[0] == names[1]:
+        raise ConfigError(f"--model {names[1]} is model.name itself: choose another one, from `penstock model list`")
+    prices = {name: price for name, price in settings.cost.prices.items() if name in names and price != FREE}
     with closing(load_model(settings)) as robust, closing(load_model(others)) as fast:
-        _require_prices((robust, fast), wanted.prices)
+        _require_prices((robust, fast), prices)
         documents, left_out = await _read(settings, wanted.documents, report)
         queries, gains = _questions(documents, wanted)
         trials = [
-            Trial(model, split_rules(settings, model.manifest), queries, len(documents)) for model in (robust, fast)
+            Trial(model, prices.get(name, FREE), split_rules(settings, model.manifest), queries, len(documents))
+            for model, name in zip((robust, fast), names, strict=True)
         ]
         for trial in trials:
             await trial.ask(lambda asked, name=trial.name: report(f"questions, {name}", asked, len(queries)))  # type: ignore[misc]
@@ -100,11 +102,11 @@ async def plan_routes(settings: Settings, wanted: Wanted, report: Report) -> Pla
             for trial in trials:
                 await trial.embed(some)
             report("documents, both models", start + len(some), len(documents))
-    measured = [trial.measured(wanted.prices.get(name, Price())) for trial, name in zip(trials, names, strict=True)]
+    measured = [trial.measured for trial in trials]
     chars = np.array([chars_of(document) for document in documents], dtype=np.int64)
     again = trials[1].rescored_by(trials[0], wanted.rescore) if wanted.rescore else None
     sample = Sample(chars=chars, robust=measured[0], fast=measured[1], rescoring=again)
-    tokens, seconds = (wanted.rescore * part for part in trials[0].chunk)
+    tokens, seconds, money = (wanted.rescore * part for part in trials[0].chunk)
     return Planned(
         topic=settings.source.topic,
         robust=names[0],
@@ -115,11 +117,11 @@ async def plan_routes(settings: Settings, wanted: Wanted, report: Report) -> Pla
         questions=len(queries),
         unanswered=len(wanted.queries or queries) - len(queries),
         judged=wanted.judged is not None,
-        priced=bool(wanted.prices),
+        priced=bool(prices),
         rescore=wanted.rescore,
         rescore_tokens=round(tokens),
         rescore_s=seconds,
-        rescore_money=measured[0].price.of(tokens, seconds),
+        rescore_money=money,
         points=await _points(sample, gains or agreed(sample.robust.scores), report),
     )
 
@@ -161,26 +163,18 @@ def chars_of(document: Document) -> int:
     return sum(len(text.strip()) for text in texts_of(document))
 
 
-def _require_two(names: tuple[str, str], prices: Mapping[str, Price]) -> None:
-    if names[0] == names[1]:
-        raise ConfigError(f"--model {names[1]} is model.name itself: choose another one, from `penstock model list`")
-    if unknown := sorted(set(prices) - set(names)):
-        raise ConfigError(f"there is a price of {unknown[0]}, and the models are {names[0]} and {names[1]}")
-    if missing := sorted(set(names) - set(prices)) if prices else []:
-        raise ConfigError(
-            f"there is no price of {missing[0]}, and that of the other does not compare with seconds: give both, such "
-            f"as `--lane-hour {missing[0]} 0.05`, what an hour of one of its lanes costs"
-        )
-
-
 def _require_prices(models: Sequence[Model], prices: Mapping[str, Price]) -> None:
-    for model in models:
-        name = model.manifest.name
-        if model.manifest.precision == SERVICE and name not in prices:
-            raise ConfigError(
-                f"{name} is a service's model, whose cost is money and not seconds of this machine: say what it takes "
-                f"for a million tokens, such as `--million-tokens {name} 0.02`"
-            )
+    """Both have one, or neither, and a service always: its seconds are not of this machine."""
+    names = [model.manifest.name for model in models]
+    services = [model.manifest.name for model in models if model.manifest.precision == SERVICE]
+    if missing := [name for name in (names if prices else services) if name not in prices]:
+        kind = "million_tokens = 0.02" if missing[0] in services else "core_hour = 0.04"
+        why = (
+            "what a service takes is money"
+            if services
+            else "the money of the one does not compare with the other's time"
+        )
+        raise ConfigError(f"{missing[0]} has no price, and {why}: set [cost.models.{missing[0]}], such as {kind}")
 
 
 async def _read(settings: Settings, count: int, report: Report) -> tuple[list[Document], int]:

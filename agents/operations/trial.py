@@ -1,4 +1,4 @@
-"""One model tried on documents and questions: tokens, lane seconds, and the cosine of each question to each chunk.
+"""One model tried on documents and questions: tokens, lane seconds, money, and each question's cosine to each chunk.
 
 Of vectors nothing is kept but that: 4 bytes for a chunk and a question.
 """
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from agents.terminal import in_short
 from models.embedder import Model
+from streams.cost import Price, units
 from streams.errors import ConfigError
 from streams.judgements import Queries
 from streams.plan import Vectors
 from streams.record import Document, Rejected
-from streams.route_plan import Measured, Price, Rescoring
+from streams.route_plan import Measured, Rescoring
 from streams.split import Input, SplitRules, chunk_document
 
 CHUNKS_AT_ONCE = 256
@@ -30,15 +31,16 @@ class Trial:
     """Of one model. `name`: of the model. `refused`: places of documents that would be dead letters; nothing finds
     them."""
 
-    def __init__(self, model: Model, rules: SplitRules, queries: Queries, documents: int) -> None:
+    def __init__(self, model: Model, price: Price, rules: SplitRules, queries: Queries, documents: int) -> None:
         """`documents`: how many there will be."""
         self.name = model.manifest.name
         self.refused = set[int]()
         self._model = model
+        self._price = price
         self._rules = rules
         self._queries = queries
         self._questions: Vectors = np.empty((0, model.dims), dtype=np.float32)
-        self._tokens, self._seconds = np.zeros(documents), np.zeros(documents)
+        self._tokens, self._seconds, self._money = np.zeros(documents), np.zeros(documents), np.zeros(documents)
         self._owners, self._starts = list[int](), list[int]()
         self._scores = list[Vectors]()
 
@@ -77,17 +79,20 @@ class Trial:
         found = await self._model.embed(inputs)
         tokens = np.array([len(one) for one in inputs], dtype=np.float64)
         np.add.at(self._tokens, owners, tokens)
-        np.add.at(self._seconds, owners, tokens * (found.busy_s / max(1.0, tokens.sum())))
+        each = max(1.0, tokens.sum())
+        np.add.at(self._seconds, owners, tokens * (found.busy_s / each))
+        np.add.at(self._money, owners, tokens * (units(self._price.cost(found.used)) / each))
         scores = self._questions @ _unit(found.vectors).T
         scores[:, list(found.failed)] = NOTHING
         self._scores.append(scores)
 
-    def measured(self, price: Price) -> Measured:
+    @property
+    def measured(self) -> Measured:
         """What was found out."""
         owners, chunks = self._found()
         scores = np.full((len(self._queries), len(self._tokens)), NOTHING, dtype=np.float32)
         np.maximum.at(scores.T, owners, chunks.T)
-        return Measured(tokens=self._tokens, seconds=self._seconds, scores=scores, price=price)
+        return Measured(tokens=self._tokens, seconds=self._seconds, money=self._money, scores=scores)
 
     def rescored_by(self, robust: "Trial", most: int) -> Rescoring:
         """What a search would find that has the robust model rank the chunks of this one again.
@@ -103,10 +108,11 @@ class Trial:
         return Rescoring(most=most, owners=owners, fast=scores, robust=again)
 
     @property
-    def chunk(self) -> tuple[float, float]:
-        """Tokens and lane seconds of one, on average."""
+    def chunk(self) -> tuple[float, float, float]:
+        """Tokens, lane seconds and money of one, on average."""
         count = max(1, len(self._owners))
-        return float(self._tokens.sum()) / count, float(self._seconds.sum()) / count
+        tokens, seconds, money = (float(part.sum()) / count for part in (self._tokens, self._seconds, self._money))
+        return tokens, seconds, money
 
     def _found(self) -> tuple[NDArray[np.int64], Vectors]:
         """The document of each chunk, and its scores: (questions, chunks)."""

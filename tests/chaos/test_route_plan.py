@@ -26,7 +26,7 @@ PLAN_S = 3600
 MIN_CHARS = 5600
 HITS = 100
 """Chunks that are asked for: those of 10 documents are among them."""
-PRICES = ("--million-tokens", ROBUST, "1", "--million-tokens", NAME, "0.002")
+PRICES = {"PENSTOCK_COST__MODELS": json.dumps({ROBUST: {"million_tokens": 1}, NAME: {"million_tokens": 0.002}})}
 """As the models relate on one core: by tokens, so that what is asserted is not of this machine's speed."""
 
 
@@ -51,7 +51,7 @@ def asked(folder: Path, manual: list[Page]) -> list[str]:
 def planned(world: World, *arguments: str) -> Any:
     """What `penstock route plan --json` says."""
     words = ("route", "plan", "--model", NAME, "--json", *arguments)
-    done = completed(words, world.environment(), world.tmp, timeout_s=PLAN_S)
+    done = completed(words, world.environment(PRICES), world.tmp, timeout_s=PLAN_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -70,7 +70,7 @@ def test_the_frontier_of_the_manual_pages(two_real: World, manual: list[Page], s
     world = two_real
     publish(world, manual)
     plot = world.tmp / "plan.svg"
-    found = planned(world, "--sample", str(len(manual)), "--plot", str(plot), *PRICES, *asked(world.tmp, manual))
+    found = planned(world, "--sample", str(len(manual)), "--plot", str(plot), *asked(world.tmp, manual))
     (world.tmp / "plan.json").write_text(json.dumps(found))
     assert (found["documents"], found["questions"], found["refused"]) == (1100, 1100, 0)
     points = {(point["kind"], point["chars"]): point for point in found["points"]}
@@ -103,7 +103,7 @@ def test_a_search_finds_what_the_plan_says(two_real: World, manual: list[Page], 
     world.route(RouteSettings(name="long", model=NAME, min_chars=MIN_CHARS))
     publish(world, some)
     questions = some[::4]
-    found = planned(world, "--sample", str(len(some)), *PRICES, *asked(world.tmp, questions))
+    found = planned(world, "--sample", str(len(some)), *asked(world.tmp, questions))
     nearest = min(
         (point for point in found["points"] if point["kind"] == "long"),
         key=lambda point: abs(point["chars"] - MIN_CHARS),

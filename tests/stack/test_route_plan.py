@@ -19,7 +19,8 @@ from tests.kit.two_models import rows
 LONG = 120
 """Characters from which on the fast model is of no use."""
 WORDS = ("gate", "weir", "turbine", "lock", "canal", "valve", "spillway", "intake", "surge", "head", "race", "sluice")
-PRICES = ("--million-tokens", "robust", "1", "--million-tokens", "fast", "0.1")
+COSTS = "PENSTOCK_COST__MODELS"
+PRICES = {COSTS: '{"robust": {"million_tokens": 1}, "fast": {"million_tokens": 0.1}, "other": {"request": 1}}'}
 
 
 def robust(texts: list[str]) -> Vectors:
@@ -63,11 +64,11 @@ def short(number: int) -> str:
 
 
 def plan(world: World, *arguments: str, code: int = 0) -> Any:
-    return rows(world.command("route", "plan", "--model", "fast", "--json", *PRICES, *arguments), code)
+    return rows(world.command("route", "plan", "--model", "fast", "--json", *arguments, extra=PRICES), code)
 
 
-def refused(world: World, *arguments: str, code: int = 1) -> str:
-    done = world.command("route", "plan", *arguments)
+def refused(world: World, *arguments: str, code: int = 1, prices: dict[str, str] = PRICES) -> str:
+    done = world.command("route", "plan", *arguments, extra=prices)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     return " ".join(done.stderr.split())
 
@@ -97,9 +98,10 @@ def test_the_short_documents_go_to_the_model_that_is_good_for_them(planned: Worl
     # what the long ones take, and a tenth for the short ones, of which a byte is a token at most
     total, part = by_kind["robust"]["tokens"]["robust"], chosen["tokens"]["robust"]
     assert chosen["tokens"]["fast"] == total - part >= sum(lengths)
-    assert chosen["cost"] == pytest.approx((part + 0.1 * (total - part)) / total)
+    # and the known text that rides in every request
+    assert chosen["cost"] == pytest.approx((part + 0.1 * (total - part)) / total, rel=0.02)
     saved = by_kind["robust"]["money"] - chosen["money"]
-    assert found["rescore_money"] == pytest.approx(found["rescore_tokens"] / 1e6, rel=0.01)
+    assert 1 <= found["rescore_money"] * 1e6 / found["rescore_tokens"] < 1.5
     assert chosen["searches_paid"] == int(saved / found["rescore_money"])
     assert (tmp / "plan.svg").read_text().startswith("<?xml")
 
@@ -107,7 +109,7 @@ def test_the_short_documents_go_to_the_model_that_is_good_for_them(planned: Worl
     (tmp / "pasted.toml").write_text(chosen["settings"])
     (route,) = load_settings(tmp / "pasted.toml").route
     assert (route.model, route.max_chars) == ("fast", max(lengths))
-    shown = world.command("route", "plan", "--model", "fast", "--rescore", "3", *PRICES, *files)
+    shown = world.command("route", "plan", "--model", "fast", "--rescore", "3", *files, extra=PRICES)
     assert shown.returncode == 0, shown.stderr
     assert chosen["settings"] in shown.stdout
     thresholds = [line for line in shown.stdout.splitlines() if " characters" in line and "%" in line]
@@ -131,12 +133,11 @@ def test_without_judgements_what_the_robust_model_finds_is_right(planned: World)
 
 
 def test_what_cannot_be_measured_is_refused_by_name(planned: World, tmp_path: Path) -> None:
-    world, prices = planned, ("--model", "fast", *PRICES)
+    world, model = planned, ("--model", "fast")
     assert "there is no model" in refused(world, "--model", "nothing")
     assert "--model robust is model.name itself" in refused(world, "--model", "robust", code=2)
-    assert "robust is a service's model" in refused(world, "--model", "fast", code=2)
-    assert "there is no price of robust" in refused(world, "--model", "fast", "--lane-hour", "fast", "1", code=2)
-    assert "there is a price of ada" in refused(world, *prices, "--lane-hour", "ada", "1", code=2)
+    for prices in ({}, {COSTS: '{"fast": {"million_tokens": 0.1}}'}):
+        assert "robust has no price, and what a service takes is money" in refused(world, *model, code=2, prices=prices)
     bad = tmp_path / "bad.jsonl"
     for text, said in (
         ('{"_id": "q"}', "bad.jsonl, line 1"),
@@ -144,9 +145,9 @@ def test_what_cannot_be_measured_is_refused_by_name(planned: World, tmp_path: Pa
         ("", "no questions"),
     ):
         bad.write_text(text)
-        assert said in refused(world, *prices, "--queries", str(bad), code=2)
+        assert said in refused(world, *model, "--queries", str(bad), code=2)
     bad.write_bytes(b"\xff\xfe\xff")
-    assert "is not UTF-8" in refused(world, *prices, "--queries", str(bad), code=2)
+    assert "is not UTF-8" in refused(world, *model, "--queries", str(bad), code=2)
     bad.write_text("q1\twhich gate?")
     qrels = tmp_path / "qrels.txt"
     for text, said in (
@@ -155,12 +156,12 @@ def test_what_cannot_be_measured_is_refused_by_name(planned: World, tmp_path: Pa
         ("q1 0 somebody 1", "no document of the sample is relevant"),
     ):
         qrels.write_text(text)
-        assert said in refused(world, *prices, "--queries", str(bad), "--qrels", str(qrels), code=2)
-    assert "give --queries, too" in refused(world, *prices, "--qrels", str(qrels), code=2)
+        assert said in refused(world, *model, "--queries", str(bad), "--qrels", str(qrels), code=2)
+    assert "give --queries, too" in refused(world, *model, "--qrels", str(qrels), code=2)
     for plot, said in (("plan.pdf", "neither an .svg nor a .png"), ("nowhere/plan.svg", "there is no folder nowhere")):
-        assert said in refused(world, *prices, "--plot", plot, code=2)
+        assert said in refused(world, *model, "--plot", plot, code=2)
     without = "import sys; sys.modules['matplotlib'] = None"
-    missing = world.command("route", "plan", *prices, "--plot", "plan.png", change=without)
+    missing = world.command("route", "plan", *model, "--plot", "plan.png", extra=PRICES, change=without)
     assert (missing.returncode, ".[plot]" in missing.stderr) == (2, True), missing.stderr
 
     async def emptied() -> None:
@@ -169,4 +170,4 @@ def test_what_cannot_be_measured_is_refused_by_name(planned: World, tmp_path: Pa
             await reader.create_topic(world.name, 1, {})
 
     asyncio.run(emptied())
-    assert "gave 0 documents" in refused(world, *prices)
+    assert "gave 0 documents" in refused(world, *model)

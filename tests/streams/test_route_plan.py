@@ -12,7 +12,6 @@ from streams.route_plan import (
     Cut,
     Measured,
     Point,
-    Price,
     Ranking,
     Rescoring,
     Sample,
@@ -29,7 +28,7 @@ lengths = st.lists(st.integers(0, 3000), min_size=1, max_size=40).map(lambda fou
 
 
 @st.composite
-def samples(draw: st.DrawFn, price: bool = False) -> Sample:
+def samples(draw: st.DrawFn, price: int = 0) -> Sample:
     chars = draw(lengths)
     chosen = np.random.default_rng(draw(st.integers(0, 1000)))
     questions = draw(st.integers(1, 5))
@@ -40,7 +39,7 @@ def samples(draw: st.DrawFn, price: bool = False) -> Sample:
             tokens=tokens,
             seconds=tokens * slower,
             scores=chosen.normal(size=(questions, len(chars))).astype(np.float32),
-            price=Price(million_tokens=slower * 10) if price else Price(),
+            money=tokens * slower * price,
         )
 
     robust, fast = measured(0.1), measured(0.001)
@@ -74,7 +73,7 @@ def test_the_robust_model_agrees_with_itself_and_costs_one(sample: Sample) -> No
     assert all(0 <= point.plain.quality.mean <= 1 + 1e-9 for point in points.values())
 
 
-@given(samples(price=True), st.floats(0, 1))
+@given(samples(price=10), st.floats(0, 1))
 def test_nothing_beats_the_frontier_and_what_is_recommended_is_on_it(sample: Sample, most: float) -> None:
     points = plan(sample, agreed(sample.robust.scores))
     best = [point for point in points if point.best]
@@ -111,8 +110,8 @@ def test_no_more_is_rescored_than_asked_for_and_the_best_chunk_speaks_for_a_docu
     )
     sample = Sample(
         chars=np.array([9, 9, 1, 1]),
-        robust=Measured(tokens=np.ones(4), seconds=np.ones(4), scores=robust, price=Price()),
-        fast=Measured(tokens=np.ones(4), seconds=np.ones(4), scores=robust, price=Price()),
+        robust=Measured(tokens=np.ones(4), seconds=np.ones(4), money=np.zeros(4), scores=robust),
+        fast=Measured(tokens=np.ones(4), seconds=np.ones(4), money=np.zeros(4), scores=robust),
         rescoring=chunks,
     )
     takes = np.array([False, False, True, True])
@@ -120,14 +119,12 @@ def test_no_more_is_rescored_than_asked_for_and_the_best_chunk_speaks_for_a_docu
     assert rankings_rescored(sample, replace(chunks, most=3), takes) == [[3, 0, 2, 1]]
 
 
-@given(samples(price=True))
+@given(samples(price=10))
 def test_parts_add_up(sample: Sample) -> None:
     for point in plan(sample, agreed(sample.robust.scores)):
         takes = point.cut.takes(sample.chars)
         assert point.tokens[0] == round(sample.robust.tokens[~takes].sum())
-        prices = (sample.robust.price, sample.fast.price)
-        money = sum(price.million_tokens * part / 1e6 for price, part in zip(prices, point.tokens, strict=True))
-        assert point.money == pytest.approx(money, rel=0.05, abs=1e-5)
+        assert point.money == pytest.approx(sum(10 * part for part in point.seconds))
 
 
 def test_one_model_that_ranks_as_the_other_costs_nothing_in_quality() -> None:
@@ -135,7 +132,7 @@ def test_one_model_that_ranks_as_the_other_costs_nothing_in_quality() -> None:
     chars = np.arange(100, 200, dtype=np.int64)
     whole = chars.astype(np.float64)
     scores = chosen.normal(size=(20, 100)).astype(np.float32)
-    slow, quick = (Measured(tokens=whole, seconds=whole * rate, scores=scores, price=Price()) for rate in (1.0, 0.1))
+    slow, quick = (Measured(tokens=whole, seconds=whole * rate, money=0 * whole, scores=scores) for rate in (1.0, 0.1))
     points = plan(Sample(chars=chars, robust=slow, fast=quick), agreed(scores))
     assert recommended(points, 0.01).cut == Cut(kind="fast")
 

@@ -1,6 +1,6 @@
 """`penstock route plan`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,18 @@ from agents.terminal import counted
 from streams.errors import ConfigError
 from streams.judgements import read_qrels, read_queries
 from streams.relevance import Estimate
-from streams.route_plan import Point, Price, Ranking, recommended
+from streams.route_plan import Point, Ranking, recommended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """As on the command line. `most_lost`: a part; prices by model."""
+    """As on the command line. `most_lost`: a part."""
 
     model: str
     documents: int
     queries: Path | None
     qrels: Path | None
     most_lost: float
-    million_tokens: Mapping[str, float]
-    lane_hour: Mapping[str, float]
     rescore: int
     plot: Path | None
 
@@ -45,10 +43,6 @@ def plan(settings: Settings, options: Options, *, as_json: bool) -> None:
         model=options.model,
         queries=read_queries(_lines(options.queries), options.queries.name) if options.queries else None,
         judged=read_qrels(_lines(options.qrels), options.qrels.name) if options.qrels else None,
-        prices={
-            name: Price(million_tokens=options.million_tokens.get(name, 0), lane_hour=options.lane_hour.get(name, 0))
-            for name in {**options.million_tokens, **options.lane_hour}
-        },
         rescore=options.rescore,
     )
     with progress_bar(transient=True) as bar:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, cast
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from agents.operations.trial import NOTHING, Trial
 from models.embedder import Embedding, Failure, Model
 from models.memory import MemoryEmbedder
+from streams.cost import FREE, Price, nano
 from streams.errors import ConfigError
 from streams.record import Document, GivenChunk, Record
-from streams.route_plan import Price
 from streams.split import SplitRules
 
 QUERIES = {"q1": "a", "q2": "b"}
@@ -46,7 +47,7 @@ def document(key: str, **content: Any) -> Document:
 
 def tried(name: str, max_tokens: int, documents: Sequence[Document]) -> Trial:
     rules = SplitRules(max_chars=20, overlap_chars=0, max_tokens=max_tokens)
-    made = Trial(cast("Model", Fake(name)), rules, QUERIES, len(documents))
+    made = Trial(cast("Model", Fake(name)), Price(million_tokens=nano(Decimal(10**6))), rules, QUERIES, len(documents))
 
     async def scenario() -> None:
         await made.ask(lambda _: None)
@@ -68,12 +69,12 @@ DOCUMENTS = [
 
 def test_a_document_has_the_score_of_its_nearest_chunk_and_the_tokens_of_all() -> None:
     found = tried("robust", 10, DOCUMENTS)
-    measured = found.measured(Price())
+    measured = found.measured
     assert found.refused == {4}
-    assert measured.tokens.tolist() == measured.seconds.tolist() == [18, 9, 7, 5, 0]
+    assert measured.tokens.tolist() == measured.seconds.tolist() == measured.money.tolist() == [18, 9, 7, 5, 0]
     assert measured.scores[0] == pytest.approx([1, np.cos(np.pi / 4), 1, NOTHING, NOTHING], abs=0.01)
     assert measured.scores[1] == pytest.approx([1, np.cos(np.pi / 4), 1, NOTHING, NOTHING], abs=0.01)
-    assert found.chunk == pytest.approx((39 / 6, 39 / 6))
+    assert found.chunk == pytest.approx((39 / 6, 39 / 6, 39 / 6))
 
 
 def test_chunks_of_one_model_are_scored_by_the_beginning_that_the_other_one_made_of_them() -> None:
@@ -92,12 +93,16 @@ def test_documents_that_nobody_can_split_are_scored_by_nothing() -> None:
     robust, fast = tried("robust", 10, refused), tried("fast", 20, refused)
     assert (fast.rescored_by(robust, 1).robust == NOTHING).all()
     assert robust.rescored_by(fast, 1).owners.size == 0
-    assert robust.chunk == (0, 0)
+    assert robust.chunk == (0, 0, 0)
 
 
 def test_a_question_that_is_too_long_is_named() -> None:
     made = Trial(
-        cast("Model", Fake("robust")), SplitRules(max_chars=20, overlap_chars=0, max_tokens=10), {"q9": "a" * 11}, 1
+        cast("Model", Fake("robust")),
+        FREE,
+        SplitRules(max_chars=20, overlap_chars=0, max_tokens=10),
+        {"q9": "a" * 11},
+        1,
     )
     with pytest.raises(ConfigError, match="question q9 is too long for robust: it has 11 tokens"):
         asyncio.run(made.ask(lambda _: None))
