@@ -537,11 +537,16 @@ class Index:
         if rows and moved:
             raise moved_keys(topic, contract["source"]["partitions"], name, stored["source"]["partitions"], way)
         if rows:
+            otherwise = (
+                "fill a further index beside it: `penstock index rebuild`, or `penstock index create` and workers with "
+                "a source.group of their own"
+            )
+            if generation.rebuild:
+                otherwise = f"`penstock index drop {name}`, whose rebuild has not ended, and begin it anew"
             raise RefusedError(
                 f"the index {name} has another contract:\n"
                 + "\n".join(f"  {row}" for row in rows)
-                + "\nuse the settings and the model that it was made with; or fill a further index beside it: "
-                "`penstock index rebuild`, or `penstock index create` and workers with a source.group of their own"
+                + f"\nuse the settings and the model that it was made with; or {otherwise}"
             )
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:

@@ -31,6 +31,7 @@ from agents.settings.sections import (
     SplitSettings,
 )
 from streams import document_vector
+from streams.errors import ConfigError
 from streams.routes import DEFAULT
 
 CLAIMS_TABLE = "claims"
@@ -78,7 +79,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_field_for_each_model(self) -> Self:
-        """Vectors of two models never share one, and a route's name tells it apart."""
+        self.require_a_field_for_each_model()
+        return self
+
+    def require_a_field_for_each_model(self) -> None:
+        """Vectors of two models never share one, and a route's name tells it apart. Raises ValueError."""
         names = [route.name for route in self.route]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two routes have the name {twice[0]}")
@@ -90,9 +95,10 @@ class Settings(BaseSettings):
                     f"route {route.name}: the field {field} has vectors of {models[field]}, and those of two models do "
                     "not compare: give it another `vector`"
                 )
-            if field in (es.text_field, document_vector.FIELD, "metadata", "penstock") or field in {
-                document_vector.field_beside(other) for other in models
-            }:
+        taken = {es.text_field, document_vector.FIELD, "metadata", "penstock"}
+        taken |= {document_vector.field_beside(field) for field in models}
+        for route in self.route:
+            if (field := self.vector_of(route)) in taken:
                 raise ValueError(f"route {route.name}: Penstock has a field {field}: give it another `vector`")
         for model in sorted(set(models.values())):
             if len(found := sorted(field for field, of in models.items() if of == model)) > 1:
@@ -100,7 +106,6 @@ class Settings(BaseSettings):
                     f"{model} has two fields, {' and '.join(found)}: one is enough; leave `vector` of its routes out, "
                     "or give them the same"
                 )
-        return self
 
     def vector_of(self, route: RouteSettings) -> str:
         """The field of its vectors."""
@@ -177,3 +182,13 @@ class Settings(BaseSettings):
 def with_model(settings: Settings, name: str) -> Settings:
     """The same settings with another model."""
     return settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+
+
+def with_model_for_all(settings: Settings, name: str) -> Settings:
+    """The same settings with another model, for an index: raises ConfigError where its routes do not go with it."""
+    chosen = with_model(settings, name)
+    try:
+        chosen.require_a_field_for_each_model()
+    except ValueError as exc:
+        raise ConfigError(f"--model {name}: {exc}") from exc
+    return chosen

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, get_args, get_origin
 
@@ -20,7 +20,17 @@ from agents.settings.environment import (
     set_by,
     variable_of,
 )
-from agents.settings.sections import ALIAS, FIELD, FINGERPRINT, INTERVAL, METADATA_FIELD, NAME, THEN, Section
+from agents.settings.sections import (
+    ALIAS,
+    FIELD,
+    FINGERPRINT,
+    INTERVAL,
+    METADATA_FIELD,
+    NAME,
+    THEN,
+    RouteSettings,
+    Section,
+)
 from streams.errors import ConfigError
 
 _WRITTEN_AS = {
@@ -55,11 +65,15 @@ def explain(error: Any, path: Path | None) -> str:
     section, _, key = name.partition(".")
     where = set_by(section, "" if section == "route" else key) or path or "the settings"
     if error["type"] == "extra_forbidden":
-        known = _known_tables() if isinstance(error["input"], dict) else _known_names()
+        known: Iterable[str] = _known_tables() if isinstance(error["input"], dict) else _known_names()
+        if section == "route":
+            known = [f"{name.rpartition('.')[0]}.{own}" for own in RouteSettings.model_fields]
         near = difflib.get_close_matches(name, list(known), n=1)
         return f"{where}: there is no setting {name}" + (f"; did you mean {near[0]}?" if near else "")
     if not key and section != "route":  # of a whole section, with its secrets
         return f"{path or 'the settings'}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "model_type" and section == "route":
+        error = {**error, "msg": f"a table is needed, as in {_WRITTEN_AS['route', '']}"}
     if error["type"] == "tuple_type":
         error = {**error, "msg": f"a list is needed, such as {_WRITTEN_AS.get((section, key), _ANY_LIST)}"}
     told = ALLOWED.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))

@@ -242,7 +242,15 @@ class RouteSettings(Section):
     def _conditions(self) -> Self:
         if self.name == DEFAULT:
             raise ValueError(f"the name {DEFAULT} belongs to the route of what no other one takes: choose another")
-        if not self.model_fields_set & set(CONDITIONS):
+        given = {name: getattr(self, name) for name in CONDITIONS if name in self.model_fields_set}
+        if empty := [name for name, value in given.items() if value in (None, (), {})]:
+            raise ValueError(f"{empty[0]} is empty, and would hold for every document: leave it out, or name a value")
+        several = {"metadata": self.metadata, "header": self.header}
+        if never := [
+            f"{kind}.{name}" for kind, named in several.items() for name, values in named.items() if not values
+        ]:
+            raise ValueError(f"{never[0]} is empty, and nothing would do: leave it out, or name a value")
+        if not given:
             raise ValueError(
                 f"it has no condition ({', '.join(CONDITIONS)}), and would take every document: model.name is for that"
             )

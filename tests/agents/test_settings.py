@@ -10,7 +10,7 @@ import pytest
 
 from agents.elastic.client import connect
 from agents.kafka.connection import connection
-from agents.settings import Settings
+from agents.settings import Settings, with_model_for_all
 from agents.settings.loading import load_settings, origins
 from agents.settings.mistakes import ALLOWED
 from streams.cost import Price
@@ -135,7 +135,8 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         ("[[route]]\nname = 'a'\nmin_chars = 1", "route.1.model: Field required"),
         (f"{ROUTE}language = 3", 'route.1.language: a list is needed, such as ["this", "that"] (given: 3)'),
-        (f"{ROUTE}max_char = 3", "there is no setting route.1.max_char"),
+        (f"{ROUTE}max_char = 3", "there is no setting route.1.max_char; did you mean route.1.max_chars?"),
+        ("route = [3]", 'route.1: a table is needed, as in [{"name": "short", "model": "fast", "max_chars": 500}]'),
         (f"{ROUTE}{ROUTE}model = 'n'", "is not TOML"),
         (f"{ROUTE}{ROUTE}", "two routes have the name a"),
         (f"{ROUTE}max_chars = 0", "route.1: no text has at least 1 characters and at most 0"),
@@ -149,6 +150,16 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (
             f"{ROUTE}vector = 'v'\n" + ROUTE.replace("'a'", "'b'"),
             "m has two fields, v and vector_m: one is enough; leave `vector` of its routes out",
+        ),
+        (
+            f"{ROUTE}vector = 'v_b_document'\n[[route]]\nname = 'b'\nmodel = 'n'\nvector = 'v_b'\nmin_chars = 1",
+            "a field v_b_",
+        ),
+        ("[[route]]\nname = 'a'\nmodel = 'm'\nlanguage = []", "route.1: language is empty, and would hold for every"),
+        (f"{ROUTE}metadata = {{}}", "route.1: metadata is empty, and would hold for every document: leave it out"),
+        (
+            f"{ROUTE}header = {{kind = []}}",
+            "route.1: header.kind is empty, and nothing would do: leave it out, or name",
         ),
         ("[[route]]\nname = 'default'\nmodel = 'm'\nmin_chars = 1", "the name default belongs to the route of what no"),
         (
@@ -433,3 +444,11 @@ def test_prices_are_exact_whoever_tells_them(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PENSTOCK_COST__MODELS", "m")
     with pytest.raises(ConfigError, match="PENSTOCK_COST__MODELS is not JSON"):
         load_settings()
+
+
+def test_another_model_for_an_index_has_to_go_with_its_routes(tmp_path: Path) -> None:
+    made = load_settings(file(tmp_path, ROUTE))
+    assert with_model_for_all(made, "m").models == ("m",)
+    apart = load_settings(file(tmp_path, f"{ROUTE}vector = 'v'"))
+    with pytest.raises(ConfigError, match="^--model m: m has two fields, v and vector: one is enough"):
+        with_model_for_all(apart, "m")

@@ -82,6 +82,8 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         assert await _has(two.settings, again, 1)
         refused = two.command("index", "rebuild", "--from", "3")
         assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
+        other = two.command("index", "rebuild", extra={"PENSTOCK_SPLIT__MAX_CHARS": "300"})
+        assert (other.returncode, f"or `penstock index drop {again}`, whose" in other.stderr) == (3, True), other.stderr
         early = two.command("index", "promote", again, "--wait", "0")
         assert (early.returncode, "FAIL  rebuild" in early.stdout) == (3, True), early.stdout
         async with connect(two.settings.elasticsearch) as client:

@@ -5,7 +5,7 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.indexing.preflight import create_index
 from agents.kafka.reader import log_reader
-from agents.settings import Settings, with_model
+from agents.settings import Settings, with_model_for_all
 from agents.stopping import finish
 from streams.errors import AwayError, RefusedError
 from streams.generations import Generation, serving_one
@@ -14,7 +14,7 @@ from streams.generations import Generation, serving_one
 def create(settings: Settings, *, model: str | None, load: bool) -> None:
     """Make it, and say how to go on."""
     if model:
-        settings = with_model(settings, model)
+        settings = with_model_for_all(settings, model)
     made, new = finish(create_index(settings, load=load, beside=model is not None))
     say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:

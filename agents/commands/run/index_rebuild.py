@@ -7,7 +7,7 @@ from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.operations.rebuild import rebuild
 from agents.operations.rewind import rewind
-from agents.settings import Settings, with_model
+from agents.settings import Settings, with_model_for_all
 from agents.stopping import finish
 from streams.errors import PenstockError
 
@@ -35,7 +35,7 @@ def beside(
 ) -> None:
     """Fill an index of its own. Raises PenstockError naming documents that neither the topic nor the old index has."""
     if model:
-        settings = with_model(settings, model)
+        settings = with_model_for_all(settings, model)
     with progress_bar() as bar:
         done = finish(
             rebuild(settings, offset=offset, at_ms=at_ms, rate=rate, embed_all=embed_all, report=reporter(bar))
