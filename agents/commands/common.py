@@ -1,6 +1,7 @@
 """What the declarations of several commands share: options, and a line of output."""
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable
@@ -96,6 +97,17 @@ class MomentType(click.ParamType):
 
 
 MOMENT = MomentType()
+
+
+class Number(click.FloatRange):
+    """Within its bounds. `nan` is within any and compares with nothing, so that whatever it bounds would go through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Fails with what is wrong."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 def say(text: str, *, err: bool = False) -> None:

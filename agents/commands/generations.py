@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.commands.common import json_option, settings_option
+from agents.commands.common import Number, json_option, settings_option
 
 if TYPE_CHECKING:
     from agents.settings import Settings
@@ -22,14 +22,14 @@ k_option = click.option("-k", type=click.IntRange(1, 1000), default=10, show_def
 @k_option
 @click.option(
     "--min-overlap",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     show_default=True,
     help="Mean share of the top k that both must have.",
 )
 @click.option("--allow-missing", type=click.IntRange(0), default=0, help="So many documents may be missing.")
 @click.option("--unchecked", is_flag=True, help="Do not compare with the present index: it is closed or broken.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds, for lag.")
+@click.option("--wait", "wait_s", type=Number(0), default=60.0, show_default=True, help="Seconds, for lag.")
 @click.option("--alias", metavar="NAME", help="Point this alias at it instead of elasticsearch.alias: for A/B.")
 @settings_option
 @json_option

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.commands.common import MOMENT, json_option, settings_option
+from agents.commands.common import MOMENT, Number, json_option, settings_option
 from agents.commands.generations import compare_command, drop_command, promote_command, rollback_command
 from agents.commands.lazy import Group
 from agents.commands.verify import verify_command
@@ -68,7 +68,7 @@ def status(settings: "Settings", as_json: bool) -> None:
 @index.command()
 @click.option("--in-place", is_flag=True, help="Into the index that is there, while no worker runs.")
 @click.option("--from", "start", metavar="OFFSET|TIME", help="From here on; without it from the topic's start.")
-@click.option("--rate", type=click.FloatRange(1), metavar="N", help="At most N documents a second.")
+@click.option("--rate", type=Number(1), metavar="N", help="At most N documents a second.")
 @click.option("--model", metavar="NAME", help="With this model instead of the configured one.")
 @click.option("--embed-all", is_flag=True, help="Take no vectors from the index that serves.")
 @settings_option
@@ -115,7 +115,7 @@ def rebuild(
 @index.command("duplicates")
 @click.option(
     "--similarity",
-    type=click.FloatRange(0.5, 1),
+    type=Number(0.5, 1),
     default=0.8,
     show_default=True,
     help="What two documents have in common, of all that either has.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from agents.commands.common import MOMENT, json_option, settings_option
+from agents.commands.common import MOMENT, Number, json_option, settings_option
 from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def pattern_options(function: F) -> F:
             click.option(
                 "--watch",
                 "every_s",
-                type=click.FloatRange(1),
+                type=Number(1),
                 metavar="SECONDS",
                 help="List again so long after each time, until Ctrl-C or SIGTERM.",
             ),
@@ -259,7 +259,7 @@ def azure(uris: tuple[str, ...], settings: "Settings", **options: Any) -> None:
 @click.option(
     "--delay",
     "delay_s",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=0.25,
     show_default=True,
     metavar="SECONDS",

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.commands.common import json_option, settings_option
+from agents.commands.common import Number, json_option, settings_option
 from agents.commands.lazy import Group
 
 if TYPE_CHECKING:
     from agents.settings import Settings
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+"""Of a model."""
 
 
 @click.group(cls=Group)
@@ -32,7 +34,7 @@ def route() -> None:
 @click.option("--qrels", type=FILE, help="Which documents answer them: TREC's or BEIR's form.")
 @click.option(
     "--max-loss",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     default=1.0,
     show_default=True,
     help="Percent of the robust model's nDCG@10 that may be lost.",

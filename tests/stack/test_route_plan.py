@@ -160,6 +160,13 @@ def test_what_cannot_be_measured_is_refused_by_name(planned: World, tmp_path: Pa
     assert "give --queries, too" in refused(world, *model, "--qrels", str(qrels), code=2)
     for plot, said in (("plan.pdf", "neither an .svg nor a .png"), ("nowhere/plan.svg", "there is no folder nowhere")):
         assert said in refused(world, *model, "--plot", plot, code=2)
+    for option, wrong in (("--max-loss", "nan"), ("--rescore", "-1")):
+        assert f"Invalid value for '{option}'" in refused(world, *model, option, wrong, code=2)
+    unwritten = world.command("route", "plan", *model, "--json", "--plot", f"{'x' * 300}.svg", extra=PRICES)
+    assert (rows(unwritten, 1)["documents"], ".svg cannot be written (File name too long)" in unwritten.stderr) == (
+        60,
+        True,
+    )
     without = "import sys; sys.modules['matplotlib'] = None"
     missing = world.command("route", "plan", *model, "--plot", "plan.png", extra=PRICES, change=without)
     assert (missing.returncode, ".[plot]" in missing.stderr) == (2, True), missing.stderr

@@ -50,14 +50,13 @@ def plan(settings: Settings, options: Options, *, as_json: bool) -> None:
     chosen = [recommended(found.points, options.most_lost)]
     if found.rescore:
         chosen.append(recommended(found.points, options.most_lost, rescored=True))
-    if draw:
-        draw(found, chosen)
     if as_json:
         print_json(_data(found, chosen))
-        return
-    _tell(found, chosen, options.most_lost)
-    if options.plot:
-        say(f"\nplotted in {options.plot}")
+    else:
+        _tell(found, chosen, options.most_lost)
+    if draw:  # last: what was measured is not lost where there is no room for it
+        draw(found, chosen)
+        say(f"\nplotted in {options.plot}", err=as_json)
 
 
 def _lines(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agents.extras import importing
 from agents.operations.route_plan import Planned
-from streams.errors import ConfigError
+from streams.errors import ConfigError, PenstockError
 from streams.route_plan import Point
 
 FORMATS = (".svg", ".png")
@@ -13,7 +13,10 @@ COLOURS = {"robust": "black", "fast": "tab:red", "short": "tab:blue", "long": "t
 
 
 def prepare(path: Path) -> Callable[[Planned, Sequence[Point]], None]:
-    """What will draw it there, at the end of long work. Raises ConfigError where it could not."""
+    """What will draw it there, at the end of long work. Raises ConfigError where it could not.
+
+    It raises PenstockError where the picture cannot be written all the same.
+    """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--plot {path} is neither an .svg nor a .png: choose another name")
     if not path.parent.is_dir():
@@ -72,7 +75,10 @@ def draw(path: Path, found: Planned, chosen: Sequence[Point]) -> None:
     axes.set_ylabel("nDCG@10")
     axes.set_title(f"{found.topic}: {found.documents} documents, {found.questions} questions")
     axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except OSError as exc:
+        raise PenstockError(f"--plot {path} cannot be written ({exc.strerror}): choose another place") from exc
 
 
 def _rising(places: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
