@@ -1,5 +1,6 @@
 """Questions, and which documents answer them, as people keep them: BEIR's files, TREC's, or one question a line."""
 
+import math
 from collections.abc import Iterable
 
 import orjson
@@ -60,6 +61,8 @@ def read_qrels(lines: Iterable[str], name: str) -> Judgements:
             fields = [fields[0], *fields[2:]]
         try:
             query, document, gain = fields[0].strip(), fields[1].strip(), float(fields[2])
+            if not math.isfinite(gain):
+                raise ValueError
         except (ValueError, IndexError):
             raise ConfigError(
                 f"{name}, line {number}: not a judgement: `query document gain` between tabs, as BEIR has it, or "

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
-"""Of a model."""
-
 
 @click.group(cls=Group)
 def route() -> None:

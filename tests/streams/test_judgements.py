@@ -49,7 +49,14 @@ def test_a_mistake_in_questions_is_named(lines: list[str], words: str) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "words"),
-    [(["1 0 a"], None), (["1 0 a x"], "line 1"), (["1"], "line 1"), (["1 0 a 0"], "no judgement above 0")],
+    [
+        (["1 0 a"], None),
+        (["1 0 a x"], "line 1"),
+        (["1 0 a 1e400"], "line 1"),
+        (["1 0 a nan"], "line 1"),
+        (["1"], "line 1"),
+        (["1 0 a 0"], "no judgement above 0"),
+    ],
 )
 def test_a_mistake_in_judgements_is_named(lines: list[str], words: str | None) -> None:
     if words is None:
