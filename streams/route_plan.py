@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from streams.fuse import fused
 from streams.relevance import AT, Estimate, estimate, gains_of, ndcg
 
+LEAST_SAVED = 0.05
+"""Part of the cost that a threshold saves, below which a second model is not worth its keep."""
 STEPS = tuple(percent / 100 for percent in (1, 2, 3, *range(5, 96, 5), 97, 98, 99))
 """Of the documents that a cut gives to the fast model."""
 
@@ -244,7 +246,8 @@ def marked(points: Sequence[Point]) -> list[Point]:
 
 
 def recommended(points: Sequence[Point], most_lost: float, *, rescored: bool = False) -> Point:
-    """The cheapest that loses no more than this part of the robust model's quality: that model itself, if need be.
+    """The cheapest that loses no more than this part of the robust model's quality: that model itself, if need be, or
+    where hardly anything would be saved.
 
     The lower end of the interval decides: the best of many thresholds is good by chance, too. `rescored`: for a search
     that rescores, where that was tried.
@@ -253,5 +256,6 @@ def recommended(points: Sequence[Point], most_lost: float, *, rescored: bool = F
     def ranked(point: Point) -> Ranking:
         return point.rescored if rescored and point.rescored else point.plain
 
-    enough = [point for point in points if ranked(point).change.low >= -most_lost or point.cut.kind == "robust"]
+    cheap = [point for point in points if point.cost <= 1 - LEAST_SAVED and ranked(point).change.low >= -most_lost]
+    enough = cheap or [point for point in points if point.cut.kind == "robust"]
     return min(enough, key=lambda point: (point.cost, -ranked(point).quality.mean))

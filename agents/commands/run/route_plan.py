@@ -19,7 +19,7 @@ from agents.terminal import counted
 from streams.errors import ConfigError
 from streams.judgements import read_qrels, read_queries
 from streams.relevance import Estimate
-from streams.route_plan import Point, Ranking, recommended
+from streams.route_plan import LEAST_SAVED, Point, Ranking, recommended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +138,8 @@ def verdict(found: Planned, chosen: Point, ranking: Ranking, most_lost: float) -
     change = f"{_signed(ranking.change)} of nDCG@10"
     if chosen.cut.kind == "robust":
         return (
-            f"Of no threshold that costs less it is sure that {most_lost:.1%} at most of nDCG@10 is lost: stay with "
-            f"{found.robust} alone, or ask more questions, which makes the intervals narrower."
+            f"Of no threshold that saves {LEAST_SAVED:.0%} it is sure that {most_lost:.1%} at most of nDCG@10 is lost: "
+            f"stay with {found.robust} alone, or ask more questions, which makes the intervals narrower."
         )
     if chosen.cut.kind == "fast":
         return f"{found.fast} alone is good enough: {1 - chosen.cost:.0%} less cost, {change}."
