@@ -6,6 +6,7 @@ https://fasttext.cc/docs/en/language-identification.html
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _LABEL = "__label__"
 def recognised(texts: Sequence[str]) -> str | None:
     """Tag of ISO 639 of a document's parts together; None where it cannot be told. The first call takes 0.1 s."""
     sample = " ".join(_sample(texts)).replace("\n", " ")
-    if sum(map(str.isalpha, sample)) < LEAST_LETTERS:
+    if len(list(islice(filter(str.isalpha, sample), LEAST_LETTERS))) < LEAST_LETTERS:
         return None
     labels, probabilities = _model().predict(sample)
     language: str = labels[0].removeprefix(_LABEL)
