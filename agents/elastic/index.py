@@ -537,16 +537,15 @@ class Index:
         if rows and moved:
             raise moved_keys(topic, contract["source"]["partitions"], name, stored["source"]["partitions"], way)
         if rows:
-            otherwise = (
-                "fill a further index beside it: `penstock index rebuild`, or `penstock index create` and workers with "
-                "a source.group of their own"
-            )
-            if generation.rebuild:
-                otherwise = f"`penstock index drop {name}`, whose rebuild has not ended, and begin it anew"
+            if not generation.rebuild:
+                way = (
+                    "Fill a further index beside it with `penstock index rebuild`, or with `penstock index create` and "
+                    "workers with a source.group of their own"
+                )
             raise RefusedError(
                 f"the index {name} has another contract:\n"
                 + "\n".join(f"  {row}" for row in rows)
-                + f"\nuse the settings and the model that it was made with; or {otherwise}"
+                + f"\nuse the settings and the model that it was made with, or another index: {way}"
             )
 
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
