@@ -83,7 +83,9 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         refused = two.command("index", "rebuild", "--from", "3")
         assert (refused.returncode, "has not ended" in refused.stderr) == (3, True), refused.stderr
         other = two.command("index", "rebuild", extra={"PENSTOCK_SPLIT__MAX_CHARS": "300"})
-        assert (other.returncode, f"with `penstock index drop {again}`, and begin" in other.stderr) == (3, True), other.stderr
+        assert (other.returncode, f"`penstock index drop {again}`, and begin" in other.stderr) == (3, True), (
+            other.stderr
+        )
         early = two.command("index", "promote", again, "--wait", "0")
         assert (early.returncode, "FAIL  rebuild" in early.stdout) == (3, True), early.stdout
         async with connect(two.settings.elasticsearch) as client:
