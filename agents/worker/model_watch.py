@@ -10,6 +10,7 @@ start is settled: a first fill comes in the order of its sources, and half of it
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Any
 
 from agents.clock import utc_now
 from agents.elastic.errors import translated
@@ -61,13 +62,14 @@ class ModelWatch:
         """
         try:
             with translated(self._settings.elasticsearch.url):
+                notes = (await self._index.notes(self._checked.identity.index)).get(BASELINE_NOTE) or {}
                 for way in self._parts.ways:
-                    await self._compare(way)
+                    await self._compare(way, notes)
         except PenstockError as exc:
             logger.debug("the baseline could not be looked at", extra={"reason": str(exc)})
 
-    async def _compare(self, way: Way) -> None:
-        baseline = await self._baseline(way)
+    async def _compare(self, way: Way, notes: dict[str, Any]) -> None:
+        baseline = await self._baseline(way, notes)
         if baseline:
             way.moments.restart()  # where somebody has it forgotten, the next one is of what comes then
         now, gauge, model = way.moments.recent, self._parts.metrics.embedding_drift, way.space.model
@@ -79,16 +81,16 @@ class ModelWatch:
                 with suppress(KeyError):
                     gauge.remove(model, statistic)
 
-    async def _baseline(self, way: Way) -> Profile | None:
+    async def _baseline(self, way: Way, notes: dict[str, Any]) -> Profile | None:
+        """`notes`: of all models, by name; one that is taken here is added."""
         name, model = self._checked.identity.index, way.space.model
-        notes = (await self._index.notes(name)).get(BASELINE_NOTE) or {}
         kept = from_note(notes[model], way.space.dims) if model in notes else None
         if kept or not await self._is_filled():
             return kept
         if (made := way.moments.all) is None:
             return None
-        own = {model: {**made.to_note(), "taken_at": utc_now()}}
-        await self._index.note(name, **{BASELINE_NOTE: {**notes, **own}})
+        notes[model] = {**made.to_note(), "taken_at": utc_now()}
+        await self._index.note(name, **{BASELINE_NOTE: notes})
         extra = {"index": name, "model": model, "chunks": made.chunks}
         logger.info("how vectors are spread is kept as the baseline", extra=extra)
         return made
