@@ -12,9 +12,9 @@ from streams.cost import NANO
 from tests.kit.harness import World, again_and_again, until
 from tests.kit.prometheus import RULES, Prometheus, faster
 from tests.kit.service import Service
+from tests.stack.conftest import served as served
+from tests.stack.conftest import service as service
 from tests.stack.test_cost import TOKEN, Days, kept_under_kills, priced
-from tests.stack.test_cost import served as served
-from tests.stack.test_cost import service as service
 
 KILLS = int(os.environ.get("KILLS") or 20)
 TEXTS_A_KILL = 120

@@ -4,19 +4,16 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.settings.environment import cache_dir
 from agents.settings.sections import RouteSettings
 from models.onnx.embedder import OnnxEmbedder
-from tests.kit.harness import Servers, Worker, World, scan, world_on
+from tests.kit.harness import Worker, World, scan
 from tests.kit.oracle import assert_true, no_regress
 from tests.kit.two_models import rows
-from tests.kit.wordllama import NAME, wordllama
+from tests.kit.wordllama import NAME
 from tests.stack.test_faults import text
 
 DOCUMENTS, EDITS, KILLS = 5000, 2500, 20
@@ -25,21 +22,11 @@ SHORT = 300
 POINTS = ("after_intent", "mid_chunks", "after_chunks", "after_done", "before_claim", "after_claim")
 
 
-@pytest.fixture
-def routed(servers: Servers, model_folder: Path, tmp_path: Path) -> Iterator[World]:
-    models = tmp_path / "models"
-    models.mkdir()
-    (models / model_folder.name).symlink_to(model_folder)
-    (models / NAME).symlink_to(wordllama(cache_dir() / "test-models"))
-    with world_on(servers, models / model_folder.name, tmp_path) as made:
-        yield made
-
-
 @pytest.mark.timeout(5400)
 def test_edits_across_the_threshold_under_kill_9(
-    routed: World, embedder: OnnxEmbedder, summary: dict[str, Any]
+    two_real: World, embedder: OnnxEmbedder, summary: dict[str, Any]
 ) -> None:
-    world, rng = routed, random.Random(18)
+    world, rng = two_real, random.Random(18)
     world.with_document_vectors()
     world.route(
         RouteSettings(name="vip", model=world.settings.model.name, header={"vip": ("yes",)}),

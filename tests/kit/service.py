@@ -26,11 +26,31 @@ from aiohttp import web
 from models.api.add import Added, Wanted, add_service
 from models.api.embedder import ServiceOptions
 from models.golden import GOLDEN_TEXTS
+from models.manifest import ServiceManifest
 from streams.plan import Vectors
 
 DIMS = 32
 MAX_TOKENS = 2000
 """Of the model that a service here has, unless a test says otherwise: a token is a byte."""
+
+SERVED = ServiceManifest(
+    format=1,
+    kind="service",
+    name="served",
+    url="https://example.org/v1/embeddings",
+    model="m",
+    dims=DIMS,
+    asks_dims=False,
+    encoding="base64",
+    key_header="Authorization",
+    max_tokens=1000,
+    document_prefix="",
+    query_prefix="",
+    control="",
+    files={},
+    added_at="",
+)
+"""Of a service that no test asks over HTTP."""
 
 
 def vector_of(text: str, dims: int = DIMS, model: str = "") -> Vectors:

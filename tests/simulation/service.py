@@ -6,6 +6,7 @@ A request is a step. The server was paid for it whether its answer comes or not.
 import base64
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +17,7 @@ from models.api.asking import Asking, Control, Reply, Terms, Text, UnansweredErr
 from models.api.pace import Limits, Pace
 from models.api.wire import vectors_in
 from models.embedder import Embedding
-from models.manifest import ServiceManifest
-from tests.kit.service import cut_short, mixed_up, narrower, not_finite
+from tests.kit.service import SERVED, cut_short, mixed_up, narrower, not_finite
 from tests.kit.service import vector_of as drawn
 
 if TYPE_CHECKING:
@@ -32,23 +32,7 @@ CONTROL = "control"
 LONG_S = 100.0
 MOST_TEXTS = 2
 """Of a request, beside the control."""
-MANIFEST = ServiceManifest(
-    format=1,
-    kind="service",
-    name="m",
-    url="https://example.org/v1/embeddings",
-    model="m",
-    dims=DIMS,
-    asks_dims=False,
-    encoding="base64",
-    key_header="Authorization",
-    max_tokens=1000,
-    document_prefix="",
-    query_prefix="",
-    control="",
-    files={},
-    added_at="",
-)
+MANIFEST = replace(SERVED, dims=DIMS, name="m")
 CHANGES: tuple[Callable[[list[Any]], list[Any]], ...] = (mixed_up, narrower, not_finite, cut_short)
 
 

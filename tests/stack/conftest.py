@@ -1,4 +1,4 @@
-"""Worlds with two models."""
+"""Worlds with two models, or with a service's."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from agents.settings.environment import cache_dir
 from tests.conftest import speed
 from tests.kit import wordllama
 from tests.kit.harness import Servers, World, world_on
+from tests.kit.service import Service, added, serving
 from tests.kit.two_models import SECOND, second_model
 
 
@@ -31,6 +32,22 @@ def _two(request: pytest.FixtureRequest, servers: Servers, model_folder: Path, t
     (models / model_folder.name).symlink_to(model_folder)
     second_model(model_folder, models / SECOND)
     with world_on(servers, models / model_folder.name, tmp_path, speed(request)) as made:
+        yield made
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """An embedding service of its own."""
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def served(service: Service, servers: Servers, tmp_path: Path) -> Iterator[World]:
+    """A world whose model is the service's."""
+    added(service, tmp_path / "models")
+    with world_on(servers, tmp_path / "models" / "served", tmp_path) as made:
+        made.use_model("served")
         yield made
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from agents.settings.sections import BudgetSettings, RouteSettings
 from agents.worker.spending import USED_UP
 from models.golden import GOLDEN_TEXTS
 from streams.cost import DAY_S, NANO
-from tests.kit.harness import Servers, Worker, World, until, world_on
+from tests.kit.harness import Worker, World, until
 from tests.kit.oracle import assert_true
-from tests.kit.service import Service, added, serving
+from tests.kit.service import Service
 from tests.stack.test_services import IN_FLIGHT, as_oracle, killed_again_and_again
 
 TOKEN, REQUEST = 1000, 50_000
@@ -71,21 +70,6 @@ class Days:
     @property
     def change(self) -> str:
         return CLOCK.format(clock=str(self._path), slice=SLICE)
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def served(service: Service, servers: Servers, tmp_path: Path) -> Iterator[World]:
-    """A world whose model is the service's."""
-    added(service, tmp_path / "models")
-    with world_on(servers, tmp_path / "models" / "served", tmp_path) as made:
-        made.use_model("served")
-        yield made
 
 
 def priced(per_day: int | None = None, **more: str) -> dict[str, str]:

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import pytest
 
 from models.api.asking import Text
 from models.manifest import manifest_of
@@ -16,9 +14,9 @@ from models.onnx.embedder import OnnxEmbedder
 from models.tokens import tokens_of
 from streams.plan import Vectors
 from streams.split import Input
-from tests.kit.harness import DOOMED, Servers, Worker, World, until, world_on
+from tests.kit.harness import DOOMED, Worker, World, until
 from tests.kit.oracle import assert_true
-from tests.kit.service import Fault, Service, added, is_golden, mixed_up, not_finite, serving, shuffled, vector_of
+from tests.kit.service import Fault, Service, is_golden, mixed_up, not_finite, shuffled, vector_of
 from tests.kit.two_models import rows
 
 SMALL_BATCHES = """
@@ -27,21 +25,6 @@ from streams.batch_size import BatchSize
 agents.indexing.assembly.batch_size = lambda _: BatchSize(start=16, least=16, most=16)
 """
 """A change: what is in flight is small beside the topic."""
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def served(service: Service, servers: Servers, tmp_path: Path) -> Iterator[World]:
-    """A world whose model is the service's."""
-    added(service, tmp_path / "models")
-    with world_on(servers, tmp_path / "models" / "served", tmp_path) as made:
-        made.use_model("served")
-        yield made
 
 
 def as_oracle(world: World, service: Service) -> OnnxEmbedder:

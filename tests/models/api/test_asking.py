@@ -28,29 +28,12 @@ from models.api.asking import (
 )
 from models.api.pace import Limits, Pace
 from models.embedder import Embedding
-from models.manifest import ServiceManifest
 from streams.errors import AwayError, PenstockError, RefusedError
-from tests.kit.service import mixed_up, narrower, not_finite, vector_of
+from tests.kit.service import SERVED, mixed_up, narrower, not_finite, vector_of
 
 DIMS = 8
 CONTROL = "Hello, world."
-MANIFEST = ServiceManifest(
-    format=1,
-    kind="service",
-    name="served",
-    url="https://example.org/v1/embeddings?api-version=1",
-    model="m",
-    dims=DIMS,
-    asks_dims=False,
-    encoding="base64",
-    key_header="Authorization",
-    max_tokens=1000,
-    document_prefix="",
-    query_prefix="",
-    control="",
-    files={},
-    added_at="",
-)
+MANIFEST = replace(SERVED, dims=DIMS, url=f"{SERVED.url}?api-version=1")
 Answer = Callable[[list[str]], Reply]
 
 
