@@ -9,9 +9,10 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from agents.main import end_at_signals
+        from agents.main import end_at_signals, with_few_threads
 
         end_at_signals()
+        with_few_threads()
         from agents.worker.app import app_for_faust
 
         return app_for_faust()

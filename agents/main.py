@@ -6,6 +6,16 @@ import sys
 
 from agents.stopping import end_at_once
 
+FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+"""numpy's and rensa's pools: what they get here is small, and their threads would wait busily for more of it, on cores
+that the model needs. Read when the library is loaded; whoever sets another number has it."""
+
+
+def with_few_threads() -> None:
+    """Call it before numpy is imported."""
+    for name, number in FEW_THREADS.items():
+        os.environ.setdefault(name, number)
+
 
 def end_at_signals() -> None:
     """Until Faust has handlers of its own, SIGTERM and SIGINT end the process at once, with 0: nothing was begun.
@@ -35,6 +45,7 @@ def open_closed_streams() -> None:
 def main() -> None:
     """Run the command line."""
     open_closed_streams()
+    with_few_threads()
     worker = sys.argv[1:2] == ["worker"]
     (end_at_signals if worker else end_at_once)()
     from agents.commands import main as run

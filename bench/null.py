@@ -17,6 +17,7 @@ import orjson
 
 import agents.elastic.index
 from agents.indexing.preflight import create_index
+from agents.main import FEW_THREADS
 from agents.settings import Settings
 from agents.sources import Outgoing
 from bench.corpus import Corpus, corpus_of
@@ -130,7 +131,7 @@ async def _null(settings: Settings, folder: Path, count: int, variables: dict[st
     """One run of a null worker."""
     with unindexed():
         await create_index(settings)
-    with mock.patch.dict(os.environ, variables):
+    with mock.patch.dict(os.environ, {**FEW_THREADS, **variables}):
         return await measure(settings, count, folder, command=NULL)
 
 

@@ -29,10 +29,10 @@ HORIZON = 2000
 ENOUGH = 1000
 """Chunks that a profile needs: sampling moves its statistics by some hundredths then."""
 ENOUGH_PAIRS = 100
-LOOKED_AT = 256
-"""Chunks of a batch at most: it costs the event loop less than a millisecond."""
-SAMPLE, KEPT = 64, 256
-"""Documents of a batch that are held, each by one chunk, against so many before them."""
+LOOKED_AT = 64
+"""Chunks of a batch at most: a model that makes more of them in a moment has no less to tell by these."""
+KEPT = 256
+"""Documents, each by one chunk, that those of a batch are held against."""
 IDENTICAL = 0.99
 """Cosine of vectors that are called identical: a page that differs in a name or a date."""
 
@@ -181,7 +181,7 @@ class Moments:
 
     def _twins(self, rows: Vectors, documents: NDArray[np.int64]) -> tuple[int, int]:
         """How many documents were looked at, each by the first of these chunks; how many have a twin before them."""
-        first = np.flatnonzero(np.append(True, documents[1:] != documents[:-1]))[:SAMPLE]
+        first = np.flatnonzero(np.append(True, documents[1:] != documents[:-1]))
         new, of = rows[first], documents[first]
         before = new if self._kept is None else np.concatenate([self._kept, new])
         of_before = np.concatenate([self._of, of])

@@ -164,8 +164,12 @@ def test_what_is_no_profile_of_these_vectors_is_none(change: dict[str, object]) 
     assert from_note(BASE.to_note(), DIMS + 1) is None
 
 
-def test_only_so_much_of_a_batch_is_held_against_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE", 5)
+def test_only_so_many_documents_are_held_against_those_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 5)
     moments = Moments()
-    moments.add(unit(np.ones((9, DIMS))), [(number, 0) for number in range(9)])
-    assert (moments._all.sampled, moments._all.twins) == (5, 4)
+    alike = unit(np.ones((9, DIMS)))
+    for first in range(0, 18, 9):
+        moments.add(alike, [(number, 0) for number in range(first, first + 9)])
+    assert (moments._all.sampled, moments._all.twins) == (18, 17)
+    assert moments._kept is not None
+    assert moments._kept.shape == (5, DIMS)
