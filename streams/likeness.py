@@ -8,8 +8,9 @@ one in a million pairs do, at 0.3 a quarter, which the signatures then tell apar
 
 from base64 import b64decode, b64encode
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ BANDS = 32
 SEED = 1
 BLOCK = 64 * 1024
 """Characters at once: eight times as many bytes are in memory for them. Runs over its end are left out."""
+GROUP = 32 * 1024
+"""Bytes of several documents at once; a document that has more is alone."""
 MARGIN = 0.07
 """Below the similarity asked for an estimate still counts: two standard errors at 0.8."""
 AT_ONCE = 4096
@@ -31,21 +34,52 @@ AT_ONCE = 4096
 _BLANK = b" \t\n\v\f\r"
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
+_Digest = NDArray[np.uint32]
 
 
 def signature_of(texts: Sequence[str]) -> str | None:
     """Of one document, in base64, 16 bits a place; None where there is too little text to compare."""
-    least = None
-    for block in _blocks(texts):
-        data = block.lower().encode().translate(None, _BLANK)
-        if len(data) < WIDTH:
-            continue
-        runs = np.ndarray((len(data) - WIDTH + 1,), "<u8", data, strides=(1,)) * _SPREAD
-        runs ^= runs >> _HALF
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs, [0, len(runs)], PLACES, SEED)
-        made = np.asarray(matrix.to_rows()[0], dtype=np.uint32)
-        least = made if least is None else np.minimum(least, made)
-    return None if least is None else b64encode(least.astype("<u2").tobytes()).decode()
+    return signatures_of([texts])[0]
+
+
+def signatures_of(documents: Sequence[Sequence[str]]) -> list[str | None]:
+    """Of the texts of several documents, as `signature_of`: together they take half of the time."""
+    least: list[_Digest | None] = [None] * len(documents)
+    for group in _groups(documents):
+        for (place, _), digest in zip(group, _digests([data for _, data in group]), strict=True):
+            before = least[place]
+            least[place] = digest if before is None else np.minimum(before, digest)
+    return [None if found is None else b64encode(found.astype("<u2").tobytes()).decode() for found in least]
+
+
+def _digests(parts: Sequence[bytes]) -> Iterable[_Digest]:
+    """Of the runs of each."""
+    ends = list(accumulate((len(data) - WIDTH + 1 for data in parts), initial=0))
+    runs = np.empty(ends[-1], dtype=np.uint64)
+    for data, start, end in zip(parts, ends, ends[1:], strict=False):
+        runs[start:end] = np.ndarray((end - start,), "<u8", data, strides=(1,))
+    runs *= _SPREAD
+    runs ^= runs >> _HALF
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(runs, ends, PLACES, SEED)
+    return np.asarray(matrix.to_rows(), dtype=np.uint32)
+
+
+def _groups(documents: Sequence[Sequence[str]]) -> Iterator[list[tuple[int, bytes]]]:
+    """What runs are made of, with its document's place: so much of it that a processor has it at hand."""
+    group: list[tuple[int, bytes]] = []
+    size = 0
+    for place, texts in enumerate(documents):
+        for block in _blocks(texts):
+            data = block.lower().encode().translate(None, _BLANK)
+            if len(data) < WIDTH:
+                continue
+            if group and size + len(data) > GROUP:
+                yield group
+                group, size = [], 0
+            group.append((place, data))
+            size += len(data)
+    if group:
+        yield group
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[str]:

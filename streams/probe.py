@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
-from streams.quality import judged
+from streams.quality import all_judged
 from streams.record import Document, Record
 from streams.split import Chunk, Encode, SplitRules, split_text
 
@@ -41,7 +41,7 @@ def probe(rules: SplitRules, encode: Encode) -> dict[str, str]:
 def probe_quality() -> dict[str, str]:
     """`flags`, `languages`, `signatures`: of what is told of texts and stored with them. Milliseconds."""
     texts = [*PIECES, *(piece.encode().decode("latin-1") for piece in PIECES), "".join(PIECES)]
-    verdicts = [judged(*_document(text)) for text in texts]
+    verdicts = all_judged([_document(text) for text in texts])
     return {
         "flags": _digest([verdict.flags for verdict in verdicts]),
         "languages": _digest([verdict.language for verdict in verdicts]),

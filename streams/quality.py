@@ -16,9 +16,9 @@ from unicodedata import category
 from ftfy import fix_encoding_and_explain
 from ftfy.badness import is_bad
 
-from streams.flags import FLAGS, NOTHING, Flag, Verdict
+from streams.flags import FLAGS, Flag, Verdict
 from streams.language import recognised
-from streams.likeness import signature_of
+from streams.likeness import signatures_of
 from streams.record import Document, Rejected
 from streams.split import Chunk
 
@@ -48,21 +48,34 @@ _BLANK = b" \t\n\v\f\r"
 _ALPHANUMERIC = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CONTROL = bytes({*range(0x20), 0x7F} - set(b"\t\n\v\f\r\x1c\x1d\x1e\x1f"))
 _CODE = b"(){}[];=<>|&!"
+_SHAPE = bytes(0x20 if chr(code).isspace() else 0x78 for code in range(0x80)) + bytes(0x80)
+_LONG = b"x" * LONG_WORD
+"""In a text's shape, where it has a long word; other white space than ASCII's counts as a letter there."""
 _C1 = re.compile("[\x80-\x84\x86-\x9f]")
 _RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{LONG_WORD},}}")
 
 
 def judged(document: Document, chunks: Sequence[Chunk]) -> Verdict:
     """Of a document with its text, and its chunks. Takes some 50 µs a KB; linear in the text."""
-    if not chunks:
-        return NOTHING
-    texts = [document.text] if document.text else [chunk.text for chunk in chunks]
+    return all_judged([(document, chunks)])[0]
+
+
+def all_judged(documents: Sequence[tuple[Document, Sequence[Chunk]]]) -> list[Verdict]:
+    """Of several, each as `judged`. One question after the other: what it takes is loaded once for all of them."""
+    texts = [_texts(document, chunks) for document, chunks in documents]
+    flags = [_all_flags(parts, chunks) for parts, (_, chunks) in zip(texts, documents, strict=True)]
+    languages = [recognised(parts) if parts else None for parts in texts]
+    rows = zip(flags, languages, signatures_of(texts), strict=True)
+    return [Verdict(flags=told, language=language, signature=signature) for told, language, signature in rows]
+
+
+def _texts(document: Document, chunks: Sequence[Chunk]) -> Sequence[str]:
+    return [document.text] if chunks and document.text else [chunk.text for chunk in chunks]
+
+
+def _all_flags(texts: Sequence[str], chunks: Sequence[Chunk]) -> tuple[tuple[Flag, ...], ...]:
     repeated, short = _repeated(texts), _is_short(texts)
-    return Verdict(
-        flags=tuple(tuple(_flags(chunk.text, repeated, short=short)) for chunk in chunks),
-        language=recognised(texts),
-        signature=signature_of(texts),
-    )
+    return tuple(tuple(_flags(chunk.text, repeated, short=short)) for chunk in chunks)
 
 
 def refusal(document: Document, chunks: Sequence[Chunk], verdict: Verdict, reject: Collection[Flag]) -> Rejected | None:
@@ -130,7 +143,7 @@ def _flags(text: str, repeated: Collection[str], *, short: bool) -> Iterator[Fla
     plain = plain.translate(None, _BLANK)
     if _share_of_symbols(text, plain) > MAX_SYMBOLS:
         yield "symbols"
-    words = text.split()
+    words = text.split() if _LONG in text.encode("ascii", "replace").translate(_SHAPE) else []
     if max(map(len, words), default=0) >= LONG_WORD:
         if sum(len(run) for run in _RUN.findall(text) if _is_random(run)) > MAX_BASE64 * size:
             yield "base64"

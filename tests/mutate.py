@@ -816,7 +816,7 @@ MUTATIONS = [
     Mutation(
         "nothing is rejected for its text",
         "agents/indexing/stages.py",
-        "refusal(decoded, chunks, verdict, parts.reject)",
+        "refusal(document, work.chunks, verdict, self._parts.reject)",
         "None",
         "test_what_is_listed_is_rejected_whoever_processes_it",
     ),

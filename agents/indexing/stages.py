@@ -25,7 +25,7 @@ from streams.form import OWN_FORM, Form
 from streams.plan import Space
 from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, fill, finish, reuse, write
-from streams.quality import judged, refusal
+from streams.quality import all_judged, refusal
 from streams.record import TOO_LARGE, Record, Rejected
 from streams.routes import Route, Routing
 from streams.size import room
@@ -33,6 +33,8 @@ from streams.split import Input, SplitRules, chunk_document
 
 LARGEST_SHARE = 1 / 4
 """Of the budget, that one record may take."""
+TOGETHER = 64
+"""Records that are prepared as one."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -132,6 +134,31 @@ class Stages:
         `epoch`: of a record that is in the topic no more, or may not be. `spent`, `begun`: as `Routing.place` takes
         them.
         """
+        work = self._split(record, attempt, repair=repair, epoch=epoch, spent=spent, begun=begun)
+        self._judge([work])
+        return work
+
+    async def all_prepared(self, records: Sequence[Record]) -> list[Work]:
+        """Each as by `prepare`, in order: many of them take two thirds of the time."""
+        groups = [records[start : start + TOGETHER] for start in range(0, len(records), TOGETHER)]
+        return [work for works in await self.on_tokenizers(self._prepare_group, groups) for work in works]
+
+    def _prepare_group(self, records: Sequence[Record]) -> list[Work]:
+        works = [self._split(record) for record in records]
+        self._judge(works)
+        return works
+
+    def _split(
+        self,
+        record: Record,
+        attempt: int = 1,
+        *,
+        repair: bool = False,
+        epoch: int | None = None,
+        spent: bool = False,
+        begun: str | None = None,
+    ) -> Work:
+        """The document has its text yet."""
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
         parts = self._parts
@@ -157,12 +184,19 @@ class Stages:
         if isinstance(chunks, Rejected):
             work.rejected = chunks
             return work
-        verdict = judged(decoded, chunks)
-        work.rejected = refusal(decoded, chunks, verdict, parts.reject)
-        if work.rejected is None:
-            work.document = replace(decoded, text=None) if decoded.text else decoded
-            work.chunks, work.verdict = chunks, verdict
+        work.document, work.chunks = decoded, chunks
         return work
+
+    def _judge(self, works: Sequence[Work]) -> None:
+        """Flags, language and signature of the documents; those that are refused for them have none afterwards."""
+        found = [(work, work.document) for work in works if work.document]
+        verdicts = all_judged([(document, work.chunks) for work, document in found])
+        for (work, document), verdict in zip(found, verdicts, strict=True):
+            work.rejected = refusal(document, work.chunks, verdict, self._parts.reject)
+            if work.rejected:
+                work.document, work.chunks = None, []
+            else:
+                work.document, work.verdict = replace(document, text=None) if document.text else document, verdict
 
     def way_of(self, work: Work) -> Way:
         """By which its texts become vectors; the default one where nobody can tell."""

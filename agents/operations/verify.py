@@ -394,7 +394,7 @@ class Verifier:
     async def _remember(self, records: Sequence[Record], result: Verified) -> list[str]:
         """Returns their documents."""
         await self._stages.ready(records)
-        works = await self._stages.on_tokenizers(self._stages.prepare, records)
+        works = await self._stages.all_prepared(records)
         await self._stages.as_stored(works)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []

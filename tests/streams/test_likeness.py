@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.labelled import jaccard, pair, words
-from streams.likeness import BLOCK, PLACES, clusters, read, signature_of, similarity
+from streams.likeness import BLOCK, PLACES, clusters, read, signature_of, signatures_of, similarity
 
 PAIRS = 10_000
 
@@ -74,6 +74,16 @@ def test_a_long_text_is_read_in_blocks() -> None:
     assert len(text) > 2 * BLOCK
     assert similarity(signed(text), signed(text[:-100])) > 0.97
     assert similarity(signed(text), signed(" ".join(words(chosen, BLOCK // 3)))) < 0.1
+
+
+def test_documents_together_have_the_signatures_that_each_has_alone() -> None:
+    words = [f"the {number} gates of the weir hold the water up" for number in range(4000)]
+    odd = [[], ["short"], words[:3], ["\n".join(words)], [words[0], "é" * BLOCK, "x"]]
+    documents = [*odd, *([word] for word in words)]
+    together = signatures_of(documents)
+    assert together == [signature_of(texts) for texts in documents]
+    assert together[:2] == [None, None]
+    assert len(set(together)) > 3900
 
 
 def test_a_signature_is_what_it_was() -> None:
