@@ -281,6 +281,14 @@ class Assignment:
         """What was spent on each of our partitions, as far as it is claimed."""
         return {number: partition.stored.spend for number, partition in self._partitions.items()}
 
+    async def claim_again(self, numbers: Iterable[int]) -> None:
+        """Write the claims of these partitions again, as far as they are ours: somebody who had them before wrote lower
+        ones. Where one is on its way it does that by itself, and an older one must not come behind it."""
+        for number in numbers:
+            partition = self._partitions.get(number)
+            if partition and partition.ledger.claimable <= partition.claimed:
+                await self._claims.write(number, partition.stored)
+
     async def settle(self, positions: Sequence[Position], spends: Sequence[Spend] = ()) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.
 
