@@ -682,3 +682,25 @@ def test_a_claim_that_was_lowered_is_written_again_but_never_behind_a_newer_one(
         assert log.events == [("claim", 2), ("ack", 2)]
 
     asyncio.run(scenario())
+
+
+def test_a_late_claim_of_another_worker_takes_no_spend_from_who_is_assigned_again() -> None:
+    spent = Spend((Row("2026-11-30", "m", "default", "s", 7, 1, 1),))
+
+    async def scenario() -> None:
+        for late, start in (
+            (claim(0), 2),
+            (replace(claim(0), spend=spent), 1),  # set back on purpose
+            (replace(claim(0), sink="another"), 0),
+        ):
+            log = Log([0, 1, 2], claims={0: claim(0)})
+            assignment = await assigned(log)
+            ((one, _),) = await assignment.admit(log.deliver(1))
+            await assignment.settle([one], [spent])
+            await log.write(0, late)
+            assignment.revoke()
+            await assignment.assign([0])
+            assert assignment.snapshot()[0]["settled_offset"] == start
+            assert bool(assignment.spends()[0]) == (late.sink == "sink")
+
+    asyncio.run(scenario())
