@@ -231,23 +231,20 @@ class Forecast:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
         """Moments, epoch seconds, and all that was spent up to then since the first."""
-        self._day = ""
-        self._before = self._today = 0
+        self._days: dict[str, int] = {}
+        """What was spent on each, as last told: a clock that is set back over midnight counts none twice."""
 
     def see(self, now: float, spent: int) -> int:
         """Of the present UTC day so much is spent; returns what it will be at its end. Nano."""
-        if (day := day_of(now)) != self._day:
-            self._day, self._before, self._today = day, self._before + self._today, 0
-        self._today = spent
+        self._days[day_of(now)] = spent
+        total = sum(self._days.values())
         while self._seen and not now - HOUR_S <= self._seen[0][0] <= now:
             self._seen.popleft()
-        self._seen.append((now, self._before + spent))
+        self._seen.append((now, total))
         since, then = self._seen[0]
         passed = now % DAY_S
-        if now - since >= ENOUGH_S:
-            rate = max(0, self._before + spent - then) / (now - since)
-        else:
-            rate = spent / max(passed, ENOUGH_S)
+        enough = now - since >= ENOUGH_S
+        rate = max(0, total - then) / (now - since) if enough else spent / max(passed, ENOUGH_S)
         return spent + round(rate * (DAY_S - passed))
 
 

@@ -122,9 +122,8 @@ class MemoryChunks:
 
     async def read(self, ids: Sequence[str], vector: str) -> dict[str, Vectors]:
         found = [self.rows[key].source for key in ids if key in self.rows]
-        return {
-            row["penstock"]["chunk_hash"]: np.asarray(row[vector], dtype=np.float32) for row in found if vector in row
-        }
+        told = [(row.get("penstock", {}).get("chunk_hash"), row.get(vector)) for row in found]
+        return {key: np.asarray(vector, dtype=np.float32) for key, vector in told if key and vector is not None}
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows[key].version for key in ids if key in self.rows and self.rows[key].stub}

@@ -160,8 +160,8 @@ def _is_for_another_model(entry: Entry, wanted: Wanted) -> bool:
 
 
 def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
-    """The very record that the entry is about."""
-    again = entry.state == "writing" or wanted.repair or wanted.attempt > 1
+    """The very record that the entry is about. Of one that was refused only stubs are there: any model may try it."""
+    again = entry.state == "writing" or (entry.state == "done" and (wanted.repair or wanted.attempt > 1))
     if again and _is_for_another_model(entry, wanted):
         return Elsewhere(entry.content_hash)
     if wanted.repair:

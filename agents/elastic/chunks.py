@@ -38,8 +38,9 @@ class ChunkIndex:
             part = ids[start : start + READ_AT_ONCE]
             for row in await self._store.get(self._alias, part, f"{vector},penstock.chunk_hash"):
                 source = row.get("_source", {})
-                if vector in source:
-                    found[source["penstock"]["chunk_hash"]] = np.asarray(source[vector], dtype=np.float32)
+                told = source.get("penstock", {}).get("chunk_hash")
+                if told and vector in source:  # not of rows that others made
+                    found[told] = np.asarray(source[vector], dtype=np.float32)
         return found
 
     async def stubs(self, ids: Sequence[str]) -> dict[str, int]:

@@ -106,7 +106,7 @@ async def _distinct(
     client: Client, settings: Settings, generation: Generation, hits: Sequence[Hit], k: int
 ) -> list[Hit]:
     documents = {hit["metadata"].get("doc_id", hit["id"]) for hit in hits}
-    signatures = await _signatures(client, settings, generation, sorted(documents))
+    signatures = await _signatures(client, settings, generation, sorted(documents)) if documents else {}
     texts, shown, kept = set[str](), dict[str, Any](), list[Hit]()
     for hit in hits:
         document = hit["metadata"].get("doc_id", hit["id"])

@@ -303,7 +303,13 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             self._watch,
             self._balance,
             self._watch_loop,
-            lambda: end_when_filled(self.settings, self.checked, running.reader, running.assembly.client),
+            lambda: end_when_filled(
+                self.settings,
+                self.checked,
+                running.reader,
+                running.assembly.client,
+                pauses=lambda: running.spending is not None and running.spending.used_up,
+            ),
         ):
             self.add_future(self._supervised(stage))
         logger.info(

@@ -141,6 +141,8 @@ class Assignment:
         self._metrics = metrics
         self._budget = budget
         self._partitions: dict[int, Partition] = {}
+        self._last: dict[int, Claim] = {}
+        """Of partitions that were ours, as we wrote them last."""
         self.received = False
         self.claimed: Counter[str] = Counter()
         """Nano that claims of this worker have added to what was spent, by UTC day."""
@@ -150,7 +152,8 @@ class Assignment:
 
         Raises RefusedError when the topic was replaced, or a worker stopped for its dead letters.
         """
-        claims = {number: self._claims.read(number) for number in numbers}
+        self._remember()
+        claims = {number: self._newest(number, self._claims.read(number)) for number in numbers}
         starts = await start_offsets(self._patient, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
         shares = Share.of_all(claim.share for claim in held.values())
@@ -186,6 +189,17 @@ class Assignment:
             )
         )
 
+    def _remember(self) -> None:
+        self._last |= {number: partition.stored for number, partition in self._partitions.items()}
+
+    def _newest(self, number: int, read: Claim | None) -> Claim | None:
+        """Our last claim, where a worker that had the partition before wrote a lower one behind it: it joined again,
+        and that made this rebalance. Who sets claims back on purpose leaves in them what was spent."""
+        ours = self._last.get(number)
+        if read and ours and read.sink == ours.sink and read.offset < ours.offset:
+            return ours if read.spend.cost < ours.spend.cost else read
+        return read
+
     def _begin(self, start: int, held: Claim | None, stored: Claim | None) -> Claim:
         """The claim that a partition begins with: whatever retention takes from there on is missed, and counted once.
 
@@ -207,6 +221,7 @@ class Assignment:
         """Forget all partitions: what is in flight is finished, but nothing is claimed or acked for it."""
         for number in self._partitions:
             self._metrics.forget(self.topic, number)
+        self._remember()
         self._partitions = {}
         self._budget.clear()
 
@@ -280,6 +295,14 @@ class Assignment:
     def spends(self) -> dict[int, Spend]:
         """What was spent on each of our partitions, as far as it is claimed."""
         return {number: partition.stored.spend for number, partition in self._partitions.items()}
+
+    async def claim_again(self, numbers: Iterable[int]) -> None:
+        """Write the claims of these partitions again, as far as they are ours: somebody who had them before wrote lower
+        ones. Where one is on its way it does that by itself, and an older one must not come behind it."""
+        for number in numbers:
+            partition = self._partitions.get(number)
+            if partition and partition.ledger.claimable <= partition.claimed:
+                await self._claims.write(number, partition.stored)
 
     async def settle(self, positions: Sequence[Position], spends: Sequence[Spend] = ()) -> None:
         """These records are durable, superseded or dead-lettered: move the claims, then ack.

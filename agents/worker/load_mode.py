@@ -4,12 +4,14 @@
     what was in the topic when a worker started is settled ─► settings ─► refresh ─► the note is taken away
 
 The end is that of the topic when a worker first looked, and not lag 0: under constant input there may never be one, and
-readers would see nothing for ever. The note is in the index itself, so whichever worker is first ends it, also after a
-crash. Every step may happen twice, on two workers.
+readers would see nothing for ever. Or it is the day's budget, which is used up: what is there is seen while the rest
+waits. The note is in the index itself, so whichever worker is first ends it, also after a crash. Every step may happen
+twice, on two workers.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from agents.elastic.client import Client
@@ -26,10 +28,18 @@ LOOK_EVERY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-async def end_when_filled(settings: Settings, checked: Checked, reader: LogReader, client: Client) -> None:
+async def end_when_filled(
+    settings: Settings,
+    checked: Checked,
+    reader: LogReader,
+    client: Client,
+    *,
+    pauses: Callable[[], bool] = lambda: False,
+) -> None:
     """Until the index is in no load mode: end it when all that was in the topic at the first look is settled.
 
-    Returns at once when the index is in none. Waits while Kafka or Elasticsearch is away.
+    Returns at once when the index is in none. Waits while Kafka or Elasticsearch is away. `pauses`: whether the rest
+    waits for another day.
     """
     name = checked.identity.index
     goal: dict[int, int] = {}
@@ -41,11 +51,13 @@ async def end_when_filled(settings: Settings, checked: Checked, reader: LogReade
                     return
                 rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
                 goal = goal or {row["partition"]: row["end_offset"] for row in rows}
-                if all(row["settled_offset"] >= goal[row["partition"]] for row in rows):
+                filled = all(row["settled_offset"] >= goal[row["partition"]] for row in rows)
+                if filled or pauses():
                     await end(client, name, note)
                     told = {name: sum(row[name] for row in rows) for name in ("lag", "held_back")}
                     told = {"index": name, **told, **note}
-                    logger.info("load mode ended: all that was committed at the start is indexed", extra=told)
+                    why = "all that was committed at the start is indexed" if filled else "the rest waits for a budget"
+                    logger.info(f"load mode ended: {why}", extra=told)
                     return
         except PenstockError as exc:
             logger.warning("load mode goes on", extra={"reason": str(exc)})

@@ -75,6 +75,11 @@ class Spending:
         """What is waited for, for people."""
         return next(iter(self._waiting.values()), None)
 
+    @property
+    def used_up(self) -> bool:
+        """Whether it waits for the budget of another day."""
+        return self.waits == USED_UP
+
     async def run(self) -> None:
         """Look again and again, until cancelled. Kafka being away is others' business."""
         while True:
@@ -85,9 +90,15 @@ class Spending:
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """At the claims of all partitions. Raises PenstockError while Kafka does not answer."""
+        """At the claims of all partitions. Raises PenstockError while Kafka does not answer.
+
+        A claim of a worker whose partitions went may come behind ours: what was spent since is written again.
+        """
+        ours = self._assignment.spends()
         claims = await read_claims(self._reader, self._settings)
         self._claimed = {number: claim.spend for number, claim in claims.items()}
+        lowered = [number for number, spend in ours.items() if self._claimed.get(number, spend).cost < spend.cost]
+        await self._assignment.claim_again(lowered)
         now = self._now()
         self._note(now)
         spent = self._others(now) + self._mine(now)
@@ -130,7 +141,7 @@ class Spending:
         else:
             self._waiting.pop(who, None)
         if self.waits != before:
-            self._metrics.budget_paused.set(self.waits == USED_UP)
+            self._metrics.budget_paused.set(self.used_up)
             logger.info(self.waits or "goes on: the budget has room", extra={"per_day": units(self._per_day or 0)})
 
     def let_go(self) -> None:

@@ -125,6 +125,9 @@ async def holds_for_chunks(chunks: Chunks, names: FieldNames) -> None:
     again = replace(new, over_equal=True)
     assert [type(one) for one in await chunks.write([again, old])] == [Written, Conflict]
     assert list(await chunks.read([new.id], names.vector)) == [key]
+    foreign = {names.vector: new.source[names.vector], "penstock": {"stub": False}}
+    await chunks.write([replace(again, version=new.version + 1, source=foreign)])
+    assert await chunks.read([new.id], names.vector) == {}, "of a row that others made nobody knows the text"
 
 
 async def holds_for_embedder(embedder: Embedder, least: float, swap: Callable[[], None]) -> None:

@@ -47,6 +47,7 @@ def filled(world: World) -> None:
         await world.produce((f"note-{n}".encode(), {"text": note}) for n, note in enumerate(NOTES))
         await world.produce((f"page-{n}".encode(), {"text": page}) for n, page in enumerate(PAGES))
         await world.settled(worker=world.start_worker())
+        await world.chunks()  # which makes them visible to searches
 
     asyncio.run(scenario())
 

@@ -186,6 +186,15 @@ def test_a_forecast_looks_back_over_midnight() -> None:
     assert day_of(MIDNIGHT - 1) < day_of(MIDNIGHT)
 
 
+def test_a_clock_that_is_set_back_over_midnight_counts_no_day_twice() -> None:
+    forecast = Forecast()
+    for minute in range(60):
+        forecast.see(MIDNIGHT - 3600 + 60 * minute, 50_000)
+    forecast.see(MIDNIGHT + 5, 0)
+    forecast.see(MIDNIGHT - 2, 50_000)
+    assert forecast.see(MIDNIGHT + 10, 0) == 0, "nothing was spent for an hour"
+
+
 @given(
     st.lists(st.integers(1, 8), min_size=1, max_size=5),
     st.integers(1, 2000),

@@ -95,12 +95,21 @@ def test_an_entry_from_before_content_versions_is_read_and_touched() -> None:
 def test_a_record_that_was_begun_for_another_model_stays_with_it() -> None:
     here = replace(wanted(5, 2, "here"), elsewhere={"there": True})
     there = wanted(5, 3, "there")
-    for before in (begin(there), replace(begin(there), state="rejected")):
+    for before in (begin(there), done(begin(there))):
         for want in (here, replace(here, attempt=2), replace(here, repair=True)):
             again = before.state == "writing" or want.repair or want.attempt > 1
             assert decision(stored(before), want) == (Elsewhere("there") if again else Settled())
-    assert decision(stored(done(begin(there))), here) == Settled()
     assert isinstance(decision(stored(begin(wanted(5, 3, "other text"))), here), Begin), "what is of no model joins"
+
+
+def test_a_record_that_another_model_refused_may_go_by_its_own_way() -> None:
+    refused = replace(begin(wanted(5, 3, "there")), state="rejected", n=0)
+    here = replace(wanted(5, 2, "here"), elsewhere={"there": True})
+    assert decision(stored(refused), here) == Settled()
+    for want in (replace(here, attempt=2), replace(here, repair=True)):
+        found = decision(stored(refused), want)
+        assert isinstance(found, Begin)
+        assert (found.entry.content_hash, found.entry.hi, found.entry.attempt) == ("here", 3, 2)
 
 
 def test_content_stays_where_it_may() -> None:

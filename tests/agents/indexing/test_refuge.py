@@ -153,6 +153,28 @@ def test_a_crash_never_changes_the_model_of_a_record() -> None:
     asyncio.run(scenario())
 
 
+def test_a_record_that_the_refuge_refused_is_redriven_to_its_own_model() -> None:
+    bench = Bench()
+
+    async def scenario() -> None:
+        bench.spent = True
+        refused, late = bench.prepared(0, TEXT), bench.prepared(0, TEXT)
+        for works in (refused, late):
+            await bench.stages.begin(works)
+            await bench.stages.embed(works)
+        refused[0].reject("embed", "RefusedByService", "content filter")
+        await bench.stages.write(refused)
+        assert (refused[0].route, bench.fields()) == ("cheap", [])
+        again = bench.stages.prepare(refused[0].record, 2)
+        bench.spent = False
+        await bench.stages.through([again])
+        assert (again.outcome, again.route, bench.fields()) == ("stored", DEFAULT, [{"vector"}] * 3)
+        await bench.stages.write(late)
+        assert bench.fields() == [{"vector"}] * 3, "who began it for the other model, and was slow, changes nothing"
+
+    asyncio.run(scenario())
+
+
 def test_a_verification_goes_by_the_model_that_the_entry_tells() -> None:
     bench = Bench()
 

@@ -654,3 +654,53 @@ def test_a_claim_of_what_is_rejected_takes_nothing_from_what_was_spent() -> None
         assert (log.claims[0].share.rejected, log.claims[0].spend.cost) == (1, 5)
 
     asyncio.run(scenario())
+
+
+def test_a_claim_that_was_lowered_is_written_again_but_never_behind_a_newer_one() -> None:
+    async def scenario() -> None:
+        log = Log([0, 1, 2], claims={0: claim(0)}, partitions=2)
+        assignment = await assigned(log)
+        (one, _), (two, _) = await assignment.admit(log.deliver(1, 2))
+        await assignment.settle([one])
+        log.events.clear()
+        await assignment.claim_again([0, 1])
+        assert log.events == [("claim", 1)], "the other partition is not ours"
+        write, begun, go_on = log.write, asyncio.Event(), asyncio.Event()
+
+        async def slowly(partition: int, made: Claim) -> None:
+            begun.set()
+            await go_on.wait()
+            await write(partition, made)
+
+        log.write = slowly  # type: ignore[method-assign,assignment]
+        claiming = asyncio.create_task(assignment.settle([two]))
+        await begun.wait()
+        log.events.clear()
+        await asyncio.wait_for(assignment.claim_again([0]), 5)
+        go_on.set()
+        await claiming
+        assert log.events == [("claim", 2), ("ack", 2)]
+
+    asyncio.run(scenario())
+
+
+def test_a_late_claim_of_another_worker_takes_no_spend_from_who_is_assigned_again() -> None:
+    spent = Spend((Row("2026-11-30", "m", "default", "s", 7, 1, 1),))
+
+    async def scenario() -> None:
+        for late, start in (
+            (claim(0), 2),
+            (replace(claim(0), spend=spent), 1),  # set back on purpose
+            (replace(claim(0), sink="another"), 0),
+        ):
+            log = Log([0, 1, 2], claims={0: claim(0)})
+            assignment = await assigned(log)
+            ((one, _),) = await assignment.admit(log.deliver(1))
+            await assignment.settle([one], [spent])
+            await log.write(0, late)
+            assignment.revoke()
+            await assignment.assign([0])
+            assert assignment.snapshot()[0]["settled_offset"] == start
+            assert bool(assignment.spends()[0]) == (late.sink == "sink")
+
+    asyncio.run(scenario())

@@ -38,6 +38,32 @@ class Index:
         """Nothing to see."""
 
 
+def test_load_mode_ends_where_the_rest_waits_for_another_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, index = list[int](), Index()
+
+    async def rows(*_: Any) -> list[dict[str, Any]]:
+        looks.append(len(looks))
+        return [{"partition": 0, "settled_offset": 7, "end_offset": 9000, "lag": 8993, "held_back": 0}]
+
+    monkeypatch.setattr(load_mode, "partition_rows", rows)
+    monkeypatch.setattr(load_mode, "LOOK_EVERY_S", 0)
+
+    async def scenario() -> None:
+        checked = SimpleNamespace(partitions=1, identity=SimpleNamespace(index=INDEX, sink="s"))
+        async with asyncio.timeout(60):
+            await end_when_filled(
+                Settings(),
+                cast(Checked, checked),
+                cast(LogReader, None),
+                cast(AsyncElasticsearch, index),
+                pauses=lambda: len(looks) == 3,
+            )
+
+    asyncio.run(scenario())
+    assert (len(looks), index.meta) == (3, {"other": 1})
+    assert index.settings[INDEX] == {"refresh_interval": "1s", "number_of_replicas": "1"}
+
+
 @pytest.mark.parametrize("ahead", [3, 40])
 def test_load_mode_ends_under_constant_input(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker stays `ahead` records behind for ever, or falls further back: what it first saw is settled once."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -28,6 +29,9 @@ class World:
         self.now, self.away = float(NOON), False
         self.mine, self.theirs = 0, 0
         self.claimed: Counter[str] = Counter()
+        self.lowered: int | None = None
+        """What a claim about partition 0 tells that came behind this worker's."""
+        self.again: list[int] = []
         self.metrics = Metrics()
         self.meter = Meter({}, self.metrics, lambda: self.now)
         self.spending = Spending(
@@ -51,10 +55,13 @@ class World:
         """Of an assignment."""
         return {0: self.spend(self.mine)}
 
+    async def claim_again(self, numbers: Iterable[int]) -> None:
+        self.again += numbers
+
     async def read_claims(self, *_: Any) -> dict[int, Claim]:
         if self.away:
             raise AwayError("away")
-        found = {0: self.mine, 1: self.theirs}
+        found = {0: self.mine if self.lowered is None else self.lowered, 1: self.theirs}
         return {n: Claim(offset=0, sink="s", record=None, spend=self.spend(amount)) for n, amount in found.items()}
 
     async def begins(self, amount: int) -> bool:
@@ -184,5 +191,21 @@ def test_alert_lets_everything_through(monkeypatch: pytest.MonkeyPatch) -> None:
         await world.spending.look()
         assert await world.spending.room(NANO)
         assert world.gauge("budget_used_ratio") == 2.5
+
+    asyncio.run(scenario())
+
+
+def test_what_a_late_claim_of_another_worker_took_from_the_books_is_claimed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        world = World(monkeypatch)
+        world.mine, world.theirs = 60, 10
+        await world.spending.look()
+        assert world.again == []
+        world.lowered = 20
+        await world.spending.look()
+        assert world.again == [0], "and not what is another worker's"
+        assert world.gauge("budget_used_ratio") == 0.7
 
     asyncio.run(scenario())
