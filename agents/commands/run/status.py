@@ -71,7 +71,7 @@ def _render(data: dict[str, Any]) -> Group:
         f"workers {len(data['workers'])}"
     )
     others = [
-        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
+        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {' + '.join(row['models'])}, fed by "
         f"{row['group'] or 'nobody yet'}, {_known(row['documents'])} documents, lag {_known(row['lag'])}"
         for row in data["generations"] or []
     ]
