@@ -70,7 +70,7 @@ async def find_duplicates(
         fields = ["metadata.doc_id", "penstock.signature"]
         async for hits, total in scan(client, generation.index, FIRST_CHUNKS, fields):
             for hit in hits:
-                signature = hit["_source"]["penstock"].get("signature")
+                signature = hit["_source"].get("penstock", {}).get("signature")
                 if signature is None:
                     result.without += 1
                 else:

@@ -20,7 +20,7 @@ from agents.elastic.notes import BEFORE_NOTE
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
-from streams.contract import fingerprint, same_log
+from streams.contract import fingerprint, models_in, same_log
 from streams.epochs import another_log, begin_epoch, moved_keys
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
@@ -69,6 +69,7 @@ async def generation_rows(
 ) -> list[dict[str, Any]]:
     """Every generation with its size and its lag; what is unknown is None, with the reason in `problem`.
 
+    `model`: of what no route takes; `models`: that one, and those of the routes.
     `refresh`: count what was written up to now, else what readers see.
     """
     rows = []
@@ -79,6 +80,7 @@ async def generation_rows(
             "aliases": list(generation.aliases),
             "group": generation.group,
             "model": generation.contract["model"]["name"],
+            "models": list(dict.fromkeys(model["name"] for model in models_in(generation.contract))),
             "dims": generation.contract["model"]["dims"],
             "contract": fingerprint(generation.contract),
             **dict.fromkeys(("documents", "chunks", "lag", "workers", "problem")),

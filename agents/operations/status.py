@@ -1,6 +1,7 @@
 """Lag and settlement as the broker and the changelog tell them, with or without a running worker."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.clock import age_s
@@ -13,6 +14,7 @@ from agents.indexing.preflight import require_few_rejected
 from agents.kafka.claims import read_claims
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.cost import budget_of
 from agents.operations.letters import listed, read_letters
 from agents.settings import Settings
 from models.api.wire import shown_url
@@ -26,8 +28,8 @@ NEWEST_LETTERS = 10_000
 """So many of each partition: `penstock dlq list` reads them all."""
 
 
-async def read_status(settings: Settings) -> dict[str, Any]:
-    """`{lag, held_back, partitions, model, index, workers}`; claims about another index than today's count as void.
+async def read_status(settings: Settings, now: Callable[[], float] = time.time) -> dict[str, Any]:
+    """`{lag, held_back, partitions, model, index, workers, budget}`. Claims about another index than today's are void.
 
     Where there is no index, all are. When Elasticsearch cannot be asked, or refuses, they are taken as they stand, as
     long as they are of this log.
@@ -45,6 +47,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
             row["oldest_unsettled_age_s"] = await _age(reader, row) if row["lag"] else None
         workers = await reader.group_members(settings.source.group)
         dead = await _dead_letters(reader, settings, identity)
+        claims = await read_claims(reader, settings) if settings.budget.per_day is not None else {}
     return {
         "lag": sum(row["lag"] for row in rows),
         "held_back": sum(row["held_back"] for row in rows),
@@ -55,6 +58,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "problem": str(problem) if problem else None,
         "workers": workers,
         "dead_letters": dead,
+        "budget": budget_of(settings, [claim.spend for claim in claims.values()], now()),
     }
 
 

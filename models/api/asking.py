@@ -45,6 +45,11 @@ from streams.errors import AwayError, ModelChangedError, PenstockError
 from streams.plan import Vectors
 from streams.shapes import Run
 
+FURTHER_INDEX = (
+    "fill a further index: `penstock index create --model NAME`; for a route, set its model, then run `penstock index "
+    "rebuild`"
+)
+"""What is left to do with a model that took another's place."""
 FAILURES_TO_OPEN = 3
 SILENT_S = 1.0
 """How long to leave it alone after a request that it did not answer in time."""
@@ -647,7 +652,7 @@ class Asking:
         return ModelChangedError(
             f"{self._name} has another model now than when {self._manifest.name} was added ({self._problem}): nothing "
             f"of it was written. Have it serve {self._manifest.model} as it was; or add the new one under another name "
-            "with `penstock model add`, and fill a further index: `penstock index create --model NAME`",
+            f"with `penstock model add`, and {FURTHER_INDEX}",
             self._cosine,
         )
 

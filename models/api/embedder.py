@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from yarl import URL
 
-from models.api.asking import Asking, Control, Terms, Text, Watch
+from models.api.asking import FURTHER_INDEX, Asking, Control, Terms, Text, Watch
 from models.api.pace import Limits, Pace
 from models.api.transport import HttpTransport
 from models.cosines import GOLDEN as GOLDEN_COSINE
@@ -162,8 +162,7 @@ class ServiceEmbedder:
             raise ModelChangedError(
                 f"{self.manifest.name} gives other vectors than when it was added (least cosine {least:.5f}, needed "
                 f"{GOLDEN_COSINE[SERVICE]}): the service has another model now. Have it serve {self.manifest.model} as "
-                "it was; or add the new one under another name with `penstock model add`, and fill a further index: "
-                "`penstock index create --model NAME`",
+                f"it was; or add the new one under another name with `penstock model add`, and {FURTHER_INDEX}",
                 least,
             )
         self.proved = True

@@ -10,6 +10,8 @@ import pytest
 
 from agents.kafka.claims import read_claims
 from agents.kafka.reader import log_reader
+from agents.operations.cost import holds_up
+from agents.operations.status import read_status
 from agents.settings.sections import BudgetSettings, RouteSettings
 from agents.worker.spending import USED_UP
 from models.golden import GOLDEN_TEXTS
@@ -26,6 +28,8 @@ GOLDEN = sum(len(text.encode()) + REQUEST // TOKEN for text in GOLDEN_TEXTS) * T
 """At most, when they are embedded once."""
 SLICE = 4
 """Chunks that are embedded at once."""
+NOON = 1_764_504_000.0
+"""Of 2025-11-30, in seconds since 1970."""
 CLOCK = """
 import time
 from pathlib import Path
@@ -37,12 +41,12 @@ agents.indexing.assembly.batch_size = lambda _: BatchSize(start={slice}, least={
 meter, spending = app.Meter, app.Spending
 
 def now():
-    return 1_764_504_000.0 + float(Path({clock!r}).read_text())
+    return {noon} + float(Path({clock!r}).read_text())
 
 app.Meter = lambda *about: meter(*about, now)
 app.Spending = lambda *about, **more: spending(*about, **more, now=now)
 """
-"""A change: the clock of costs is a file's, and begins at noon of 2025-11-30; batches are small."""
+"""A change: the clock of costs is a file's, and begins at `NOON`; batches are small."""
 
 
 CHEAP = "cheap"
@@ -69,7 +73,11 @@ class Days:
 
     @property
     def change(self) -> str:
-        return CLOCK.format(clock=str(self._path), slice=SLICE)
+        return CLOCK.format(clock=str(self._path), slice=SLICE, noon=NOON)
+
+    def now(self) -> float:
+        """What that clock says, in seconds since 1970."""
+        return NOON + self.day * DAY_S
 
 
 def priced(per_day: int | None = None, **more: str) -> dict[str, str]:
@@ -146,6 +154,12 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
         assert "deadline reached" not in worker.log.read_text()
         paid = service.paid_for(texts)
         assert 0 < paid < count
+        budget = BudgetSettings(per_day=Decimal(half) / NANO)
+        shown_by_status = await read_status(world.settings.model_copy(update={"budget": budget}), days.now)
+        assert shown_by_status["lag"] > 0
+        assert "of the day's budget is spent" in (holds_up(shown_by_status["budget"]) or "")
+        assert holds_up({**shown_by_status["budget"], "then": "alert"}) is None
+        assert holds_up({**shown_by_status["budget"], "used_ratio": 0.1}) is None
 
         worker = world.start_worker(environment, change=days.change)
         await until(lambda: is_paused(worker))

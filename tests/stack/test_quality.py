@@ -146,6 +146,8 @@ def test_what_is_listed_is_rejected_whoever_processes_it(world: World, embedder:
         assert world.command("dlq", "replay").returncode == 1
         assert len(await world.dead_letters()) == 4
         assert rows_of(world, "index", "verify")["clean"]
+        alike = rows_of(world, "index", "duplicates")
+        assert (alike["documents"], alike["without"]) == (2, 1), "`short` has nothing to compare"
         assert worker.terminate() == 0
 
         world.reject()

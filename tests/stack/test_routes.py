@@ -84,6 +84,7 @@ def test_an_edit_that_moves_a_document_leaves_no_old_vector_behind(two: World, e
     like = json.loads(two.command("search", "--json", "-k", "30", "--like", "short-7").stdout)
     assert "short-7" not in {hit["id"] for hit in like}
     assert len({hit["id"] for hit in like}) == len(like)
+    assert f"route: short, model {SECOND}\n" in two.command("config", "try", "-n", "20").stdout
 
 
 def test_damage_in_any_field_is_found_and_mended(two: World, embedder: OnnxEmbedder) -> None:

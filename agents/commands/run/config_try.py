@@ -34,7 +34,7 @@ def try_(settings: Settings, count: int, *, as_json: bool) -> None:
 def _show(row: Tried) -> None:
     out = console()
     name = in_short(row.id if row.id is not None else row.key, SHOWN)
-    chunks = "" if row.chunks is None or row.becomes != "document" else f", {row.chunks} chunks"
+    chunks = "" if row.chunks is None or row.becomes != "document" else f", {counted(row.chunks, 'chunk')}"
     told = {"document": f"a document{chunks}", "deletion": "a deletion", "rejected": "a dead letter"}[row.becomes]
     out.print(Text(f"{row.partition}@{row.offset}  {name}: {told}", style="bold"))
     if row.reason:
@@ -42,6 +42,8 @@ def _show(row: Tried) -> None:
     for field in FIELDS:
         if value := getattr(row, field):
             out.print(Text(f"   {field}: {in_short(str(value), SHOWN)}", style="dim"))
+    if row.route:
+        out.print(Text(f"   route: {row.route}, model {row.model}", style="dim"))
     for flag, count in (row.flags or {}).items():
         out.print(Text(f"   {flag}: {count} of {counted(row.chunks or 0, 'chunk')}"))
     if row.text:

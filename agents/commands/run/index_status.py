@@ -48,7 +48,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
             "?" if row[name] is None else str(row[name]) for name in ("dims", "documents", "chunks", "workers", "lag")
         )
         group = row["group"] or "nobody yet"
-        table.add_row(row["index"], serving, row["model"], dims, documents, chunks, group, workers, lag)
+        models = " + ".join(row["models"])
+        table.add_row(row["index"], serving, models, dims, documents, chunks, group, workers, lag)
     console().print(table)
     for row in rows:
         if row["problem"]:

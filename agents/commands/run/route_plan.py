@@ -80,8 +80,9 @@ def _tell(found: Planned, chosen: Sequence[Point], most_lost: float) -> None:
     against = "your judgements" if found.judged else f"the first 10 that {found.robust} finds"
     out.print(
         Text(
-            f"\n{counted(found.documents, 'document')} of {found.topic}, {counted(found.questions, 'question')} held "
-            f"against {against}; intervals are of 95 %. Thresholds that others beat in cost and ranking are in --json. "
+            f"\n{counted(found.documents, 'document')} of the topic {found.topic}, "
+            f"{counted(found.questions, 'question')} held against {against}; intervals are of 95 %. Thresholds that "
+            "others beat in cost and ranking are in --json. "
             f"Cost: 1 is {found.robust} alone, by {'money' if found.priced else 'lane seconds'}."
         )
     )
@@ -167,7 +168,7 @@ def _row(point: Point, *, priced: bool) -> list[str]:
 
 
 def _signed(change: Estimate) -> str:
-    return f"{change.mean:+.1%} ({100 * change.low:+.1f}…{100 * change.high:+.1f})"
+    return f"{change.mean:+z.1%} ({100 * change.low:+z.1f}…{100 * change.high:+z.1f})"
 
 
 def _data(found: Planned, chosen: Sequence[Point]) -> dict[str, Any]:

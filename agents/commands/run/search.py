@@ -22,7 +22,7 @@ from agents.operations.search import (
 from agents.operations.search import search as search_generation
 from agents.settings import Settings
 from agents.stopping import finish
-from agents.terminal import in_short
+from agents.terminal import counted, in_short
 
 NAME = 200
 """Characters of a title or id that are shown."""
@@ -58,7 +58,8 @@ def search(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
         out.print(Text(f"{number}. {title}  {hit['score']:.3f}", style="bold"))
         place = f"chunk {metadata.get('chunk', '?')}{place_in_text(metadata)}"
         if wanted.documents:
-            place = f"{in_short(hit['id'], NAME)}, {metadata.get('chunks', '?')} chunks"
+            name = in_short(hit["id"], NAME)
+            place = f"{'' if name == source else f'{name}, '}{counted(metadata.get('chunks', 0), 'chunk')}"
         out.print(Text(f"   {source} {place}{_flags(hit)}", style="dim"))
         out.print(Text("   " + in_short(" ".join(hit["text"].split()), EXCERPT)))
     if not hits:

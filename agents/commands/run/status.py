@@ -13,6 +13,7 @@ from agents.commands.run.output import console, print_json
 from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.kafka.reader import log_reader
+from agents.operations.cost import holds_up
 from agents.operations.promote import generation_rows
 from agents.operations.status import read_status
 from agents.settings import Settings
@@ -70,7 +71,7 @@ def _render(data: dict[str, Any]) -> Group:
         f"workers {len(data['workers'])}"
     )
     others = [
-        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {row['model']}, fed by "
+        f"{row['index']}: {'serving' if row['serving'] else 'not serving'}, model {' + '.join(row['models'])}, fed by "
         f"{row['group'] or 'nobody yet'}, {_known(row['documents'])} documents, lag {_known(row['lag'])}"
         for row in data["generations"] or []
     ]
@@ -94,4 +95,5 @@ def _render(data: dict[str, Any]) -> Group:
         if row["lost"]
     ]
     problem = [Text(data["problem"])] if data["problem"] else []
-    return Group(head, *letters, *problem, *lost, *held_back, table, *(others if len(others) > 1 else []))
+    budget = [told] if data["lag"] and (told := holds_up(data["budget"])) else []
+    return Group(head, *letters, *problem, *budget, *lost, *held_back, table, *(others if len(others) > 1 else []))

@@ -161,7 +161,7 @@ STATUS = {
     "problem": KEY,
     "dead_letters": {"records": 2, "open": 1, "older_version_served": 0},
     "generations": [
-        {"index": KEY, "serving": False, "model": KEY, "group": KEY, "documents": 1, "lag": 0, "problem": KEY}
+        {"index": KEY, "serving": False, "models": [KEY], "group": KEY, "documents": 1, "lag": 0, "problem": KEY}
         | {"aliases": [KEY], "dims": 1, "chunks": 1, "workers": 0}
     ]
     * 2,

@@ -106,7 +106,7 @@ def test_questions_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
 def test_a_contract_is_shown_as_json_and_not_as_python(monkeypatch: pytest.MonkeyPatch) -> None:
     contract = {"format": 1, "source": {"log": None, "topic": "dokumente-für-alle"}}
     row = dict.fromkeys(("dims", "documents", "chunks", "workers", "lag", "group", "problem"))
-    rows: list[dict[str, object]] = [{**row, "index": "docs", "serving": True, "aliases": [], "model": "m"}]
+    rows: list[dict[str, object]] = [{**row, "index": "docs", "serving": True, "aliases": [], "models": ["m"]}]
 
     async def found(_: object) -> object:
         return rows, {"docs": contract}
