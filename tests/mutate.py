@@ -180,8 +180,8 @@ MUTATIONS = [
     Mutation(
         "what a service asks for is not waited for",
         "models/api/pace.py",
-        "self._tokens_at - SPARE_S, self._held_until)",
-        "self._tokens_at - SPARE_S)",
+        "+ more_s - SPARE_S, self._held_until)",
+        "+ more_s - SPARE_S)",
         "test_a_quota_that_is_used_up_is_waited_for_and_told",
     ),
     Mutation(

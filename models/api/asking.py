@@ -564,8 +564,8 @@ class Asking:
     async def _turn(self, tokens: int) -> None:
         """Wait until a request with so many tokens may go. In the order of asking."""
         async with self._turns:
-            while wait_s := self.pace.ask(now := self._clock.now()) or self._breaker.ask(now):
-                if self.pace.ask(now):  # what waits for its turn does what it is told
+            while wait_s := self.pace.ask(now := self._clock.now(), tokens) or self._breaker.ask(now):
+                if self.pace.ask(now, tokens):  # what waits for its turn does what it is told
                     self.progressed = now
                 await self._clock.sleep(min(wait_s, LOOK_S))
             self.pace.took(now, tokens)

@@ -10,7 +10,7 @@ windows of its own, of a minute or of a second, and a burst would be too much fo
 
 from dataclasses import dataclass
 
-HEADROOM = 0.98
+HEADROOM = 0.975
 """Of a limit that is used: two windows of one length may have a request more or less."""
 SPARE_S = 0.75
 """How far ahead of now a clock may be: whoever is late by no more loses nothing."""
@@ -45,10 +45,16 @@ class Pace:
         self._held_until = float("-inf")
         self._ratio = 1.0
 
-    def ask(self, now: float) -> float:
-        """0 when a request may go now, else seconds to wait before asking again."""
+    def ask(self, now: float, tokens: int = 0) -> float:
+        """0 when a request with so many tokens, by our count, may go now, else seconds to wait before asking again.
+
+        One that takes more than it should, such as all known texts at once, waits for that beforehand, and the next
+        ones wait for it afterwards: neither the minute before it has room for it nor the minute behind it.
+        """
         self._adopt(now)
-        due = max(self._requests_at - SPARE_S, self._tokens_at - SPARE_S, self._held_until)
+        cost_s = _seconds(self.expected(tokens), self._limits.tokens_per_minute, self.share)
+        more_s = max(0.0, min(cost_s, 60.0) - LARGEST_S)
+        due = max(self._requests_at - SPARE_S, self._tokens_at + more_s - SPARE_S, self._held_until)
         return max(0.0, due - now)
 
     def took(self, now: float, tokens: int) -> None:

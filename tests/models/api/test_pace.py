@@ -67,9 +67,29 @@ def test_a_fleet_uses_what_it_may_and_no_more_in_any_minute(workers: int, a_work
 def test_a_request_for_more_than_its_part_makes_the_next_wait() -> None:
     pace = Pace(Limits(tokens_per_minute=6000))
     assert pace.ask(0) == 0
-    pace.took(0, 980)
+    pace.took(0, 975)
     assert pace.ask(0) == pytest.approx(10 - 0.75, abs=0.01)
     assert pace.ask(9.3) == 0
+
+
+def test_a_request_for_more_than_its_part_waits_for_that_beforehand() -> None:
+    """All known texts at once, every five minutes, among requests that use the limit up."""
+    limit, small, large = 12_000, 40, 734
+    pace = Pace(Limits(tokens_per_minute=limit))
+    assert pace.ask(0, 100 * limit) == 0, "nothing went in the last minute"
+    now, asked = 0.0, list[tuple[float, int]]()
+    while now < 1800:
+        tokens = large if len(asked) % 1500 == 1499 else small
+        if wait_s := pace.ask(now, tokens):
+            now += wait_s
+            continue
+        pace.took(now, tokens)
+        asked.append((now, tokens))
+    assert sum(tokens == large for _, tokens in asked) >= 5
+    assert most_in_a_minute(asked)[1] <= limit
+    assert sum(tokens for _, tokens in asked) >= 0.96 * limit * 30
+    pace.took(now, 100 * limit)
+    assert 0 < pace.ask(now + 6160, 100 * limit) <= 60, "what is more than a minute's waits for a minute"
 
 
 def test_a_worker_that_was_idle_makes_up_for_little() -> None:
