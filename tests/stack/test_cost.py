@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from agents.settings.sections import BudgetSettings, RouteSettings
 from agents.worker.spending import USED_UP
 from models.golden import GOLDEN_TEXTS
 from streams.cost import DAY_S, NANO
-from tests.kit.harness import Worker, World, until
+from tests.kit.harness import DOOMED, Worker, World, until
 from tests.kit.oracle import assert_true
-from tests.kit.service import Service
+from tests.kit.service import Fault, Service, is_golden
 from tests.stack.test_services import IN_FLIGHT, as_oracle, killed_again_and_again
 
 TOKEN, REQUEST = 1000, 50_000
@@ -256,3 +257,46 @@ def test_a_budget_of_half_the_work_sends_the_rest_to_another_model_and_none_of_i
 
 def test_what_was_spent_outlives_kills(served: World, service: Service) -> None:
     asyncio.run(kept_under_kills(served, service, kills=3, count=600))
+
+
+def test_a_worker_that_slept_takes_nothing_from_the_books(served: World, service: Service) -> None:
+    """Its partition is another one's by then, and has all claimed; its own claim comes behind that."""
+    world, asked = served, list[list[str]]()
+
+    def rule(texts: list[str]) -> Fault | None:
+        if all(map(is_golden, texts)):
+            return None
+        asked.append(texts)
+        return Fault(delay_s=4)
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce((b"doc-%d" % n, {"text": f"Document {n} is about gate {n}."}) for n in range(40))
+        service.rule = rule
+        asleep = world.start_worker({**priced(), **DOOMED})
+
+        async def embeds() -> bool:
+            return bool(asked)
+
+        await until(embeds)
+        asleep.process.send_signal(signal.SIGSTOP)
+        service.rule = lambda _: None
+        awake = world.start_worker(priced())
+        await world.settled(worker=awake)
+        before = await books(world)
+        await world.produce([(b"doc-40", {"text": "One more."})])
+        await world.settled(worker=awake)
+        kept = await books(world)
+        assert sum(kept.values()) > sum(before.values()) > 0
+        asleep.process.send_signal(signal.SIGCONT)
+
+        async def has_joined_again() -> bool:
+            return asleep.log.read_text().count("partitions assigned") >= 2
+
+        async def so() -> bool:
+            return await books(world) == kept
+
+        await until(has_joined_again)
+        await until(so)
+
+    asyncio.run(scenario())
