@@ -22,6 +22,8 @@ from streams.relevance import AT, Estimate, estimate, gains_of, ndcg
 
 LEAST_SAVED = 0.05
 """Part of the cost that a threshold saves, below which a second model is not worth its keep."""
+LEAST_QUESTIONS = 30
+"""Below it the bootstrap's intervals are far too narrow: that of a single question has no width."""
 STEPS = tuple(percent / 100 for percent in (1, 2, 3, *range(5, 96, 5), 97, 98, 99))
 """Of the documents that a cut gives to the fast model."""
 
@@ -245,9 +247,9 @@ def marked(points: Sequence[Point]) -> list[Point]:
     return made
 
 
-def recommended(points: Sequence[Point], most_lost: float, *, rescored: bool = False) -> Point:
+def recommended(points: Sequence[Point], most_lost: float, *, questions: int, rescored: bool = False) -> Point:
     """The cheapest that loses no more than this part of the robust model's quality: that model itself, if need be, or
-    where hardly anything would be saved.
+    where hardly anything would be saved, or so few questions tell too little.
 
     The lower end of the interval decides: the best of many thresholds is good by chance, too. `rescored`: for a search
     that rescores, where that was tried.
@@ -257,5 +259,6 @@ def recommended(points: Sequence[Point], most_lost: float, *, rescored: bool = F
         return point.rescored if rescored and point.rescored else point.plain
 
     cheap = [point for point in points if point.cost <= 1 - LEAST_SAVED and ranked(point).change.low >= -most_lost]
-    enough = cheap or [point for point in points if point.cut.kind == "robust"]
-    return min(enough, key=lambda point: (point.cost, -ranked(point).quality.mean))
+    if not cheap or questions < LEAST_QUESTIONS:
+        return next(point for point in points if point.cut.kind == "robust")
+    return min(cheap, key=lambda point: (point.cost, -ranked(point).quality.mean))

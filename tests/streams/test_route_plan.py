@@ -84,7 +84,7 @@ def test_nothing_beats_the_frontier_and_what_is_recommended_is_on_it(sample: Sam
         )
         assert not (point.best and beaten)
         assert any(other.cost <= point.cost and other.plain.quality.mean >= point.plain.quality.mean for other in best)
-    found = recommended(points, most)
+    found = recommended(points, most, questions=30)
     assert found.plain.change.low >= -most or found.cut.kind == "robust"
     saving = [point for point in points if point.cost <= 1 - LEAST_SAVED]
     assert not any(point.cost < found.cost and point.plain.change.low >= -most for point in saving)
@@ -137,7 +137,7 @@ def test_one_model_that_ranks_as_the_other_costs_nothing_in_quality() -> None:
     scores = chosen.normal(size=(20, 100)).astype(np.float32)
     slow, quick = (Measured(tokens=whole, seconds=whole * rate, money=0 * whole, scores=scores) for rate in (1.0, 0.1))
     points = plan(Sample(chars=chars, robust=slow, fast=quick), agreed(scores))
-    assert recommended(points, 0.01).cut == Cut(kind="fast")
+    assert recommended(points, 0.01, questions=100).cut == Cut(kind="fast")
 
 
 def test_of_equal_cost_the_better_one_is_the_frontier() -> None:
@@ -150,9 +150,12 @@ def test_of_equal_cost_the_better_one_is_the_frontier() -> None:
 
     found = marked([point(1, 1, "robust"), point(0.5, 0.9), point(0.5, 0.95), point(0.4, 0.97), point(0.2, 0.1)])
     assert [(one.cost, one.plain.quality.mean) for one in found if one.best] == [(0.2, 0.1), (0.4, 0.97), (1, 1)]
-    assert recommended(found, 0.01).cut.kind == "robust"
-    assert recommended(found, 0.031).cost == 0.4
-    assert recommended([point(1, 1, "robust"), point(0.97, 1)], 0.01).cut.kind == "robust", "hardly anything is saved"
+    assert recommended(found, 0.01, questions=100).cut.kind == "robust"
+    assert recommended(found, 0.031, questions=30).cost == 0.4
+    assert recommended(found, 0.031, questions=29).cut.kind == "robust", "so few tell too little"
+    assert recommended([point(1, 1, "robust"), point(0.97, 1)], 0.01, questions=100).cut.kind == "robust", (
+        "hardly anything is saved"
+    )
 
 
 def test_nearest_are_the_greatest_in_order() -> None:

@@ -48,4 +48,7 @@ def _render(data: dict[str, Any], settings: Settings) -> Group:
 
 def _amount(units: float) -> str:
     """Small ones with enough digits to tell them from nothing."""
-    return f"{units:,.2f}" if units >= 100 else f"{units:.6g}"
+    if units >= 100:
+        return f"{units:,.2f}"
+    told = f"{units:.6g}"
+    return f"{units:.9f}".rstrip("0").rstrip(".") if "e" in told else told

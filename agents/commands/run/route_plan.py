@@ -19,7 +19,7 @@ from agents.terminal import counted
 from streams.errors import ConfigError
 from streams.judgements import read_qrels, read_queries
 from streams.relevance import Estimate
-from streams.route_plan import LEAST_SAVED, Point, Ranking, recommended
+from streams.route_plan import LEAST_QUESTIONS, LEAST_SAVED, Point, Ranking, recommended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ def plan(settings: Settings, options: Options, *, as_json: bool) -> None:
     )
     with progress_bar(transient=True) as bar:
         found = finish(plan_routes(settings, wanted, reporter(bar)))
-    chosen = [recommended(found.points, options.most_lost)]
+    chosen = [recommended(found.points, options.most_lost, questions=found.questions)]
     if found.rescore:
-        chosen.append(recommended(found.points, options.most_lost, rescored=True))
+        chosen.append(recommended(found.points, options.most_lost, questions=found.questions, rescored=True))
     if as_json:
         print_json(_data(found, chosen))
     else:
@@ -137,6 +137,11 @@ def _table(found: Planned, chosen: Sequence[Point]) -> Table:
 def verdict(found: Planned, chosen: Point, ranking: Ranking, most_lost: float) -> str:
     """One sentence."""
     change = f"{_signed(ranking.change)} of nDCG@10"
+    if found.questions < LEAST_QUESTIONS:
+        return (
+            f"Fewer than {LEAST_QUESTIONS} questions tell too little, whatever the intervals say: stay with "
+            f"{found.robust} alone, or ask more."
+        )
     if chosen.cut.kind == "robust":
         return (
             f"Of no threshold that saves {LEAST_SAVED:.0%} it is sure that {most_lost:.1%} at most of nDCG@10 is lost: "
