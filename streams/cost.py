@@ -163,6 +163,21 @@ class Spend:
         added = [row for other in others for row in other.rows]
         return Spend.of([*self.rows, *added]) if added else self
 
+    def or_more(self, other: "Spend") -> "Spend":
+        """Of each day the rows of whichever tells more: of one partition what comes late tells less."""
+        rows = [
+            row
+            for day in sorted({*self.days, *other.days})
+            for row in max(self, other, key=lambda one: one.on(day)).rows
+            if row.day == day
+        ]
+        return Spend.of(rows)
+
+    @property
+    def days(self) -> set[str]:
+        """On which something was spent."""
+        return {row.day for row in self.rows}
+
     def on(self, day: str) -> int:
         """Nano of a day."""
         return sum(row.cost for row in self.rows if row.day == day)

@@ -153,7 +153,7 @@ class Assignment:
         Raises RefusedError when the topic was replaced, or a worker stopped for its dead letters.
         """
         self._remember()
-        claims = {number: self._newest(number, self._claims.read(number)) for number in numbers}
+        claims = {number: self._claims.read(number) for number in numbers}
         starts = await start_offsets(self._patient, self.topic, claims, self._sink)
         held = {number: claim for number, claim in claims.items() if claim is not None and claim.sink == self._sink}
         shares = Share.of_all(claim.share for claim in held.values())
@@ -163,7 +163,7 @@ class Assignment:
             held = {number: replace(claim, share=Share()) for number, claim in held.items()}
         now = self._now()
         fresh = {
-            number: Partition(number, self._begin(start, held.get(number), claims[number]), now)
+            number: Partition(number, self._begin(start, held.get(number), self._spent(number, claims[number])), now)
             for number, start in starts.items()
         }
         self._looks.note(fresh)
@@ -192,24 +192,22 @@ class Assignment:
     def _remember(self) -> None:
         self._last |= {number: partition.stored for number, partition in self._partitions.items()}
 
-    def _newest(self, number: int, read: Claim | None) -> Claim | None:
-        """Our last claim, where a worker that had the partition before wrote a lower one behind it: it joined again,
-        and that made this rebalance. Who sets claims back on purpose leaves in them what was spent."""
+    def _spent(self, number: int, read: Claim | None) -> Spend:
+        """In this partition: as its claim tells it, or our last one. A worker that slept may have written a lower claim
+        behind ours: it joined again, and that made this rebalance."""
         ours = self._last.get(number)
-        if read and ours and read.sink == ours.sink and read.offset < ours.offset:
-            return ours if read.spend.cost < ours.spend.cost else read
-        return read
+        spent = NOTHING_SPENT if read is None else read.spend
+        return spent.or_more(ours.spend) if read and ours and read.sink == ours.sink else spent
 
-    def _begin(self, start: int, held: Claim | None, stored: Claim | None) -> Claim:
+    def _begin(self, start: int, held: Claim | None, spend: Spend) -> Claim:
         """The claim that a partition begins with: whatever retention takes from there on is missed, and counted once.
 
         Of one that waits or is idle, too; it is also told what is known of the log by now. What was spent stays spent,
-        though the claim that says so (`stored`) is void.
+        though the claim that says so is void.
         """
         if held is not None and held.offset + 1 == start:
-            return replace(held, history=self._history)
+            return replace(held, history=self._history, spend=spend)
         share = Share() if held is None else held.share
-        spend = NOTHING_SPENT if stored is None else stored.spend
         return Claim(offset=start - 1, sink=self._sink, record=None, share=share, history=self._history, spend=spend)
 
     @property

@@ -97,7 +97,11 @@ class Spending:
         ours = self._assignment.spends()
         claims = await read_claims(self._reader, self._settings)
         self._claimed = {number: claim.spend for number, claim in claims.items()}
-        lowered = [number for number, spend in ours.items() if self._claimed.get(number, spend).cost < spend.cost]
+        lowered = [
+            number
+            for number, spend in ours.items()
+            if any(self._claimed.get(number, spend).on(day) < spend.on(day) for day in spend.days)
+        ]
         await self._assignment.claim_again(lowered)
         now = self._now()
         self._note(now)

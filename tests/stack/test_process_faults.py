@@ -280,10 +280,10 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
 
 
 SLOW = (
-    "import time\nfrom agents.indexing.stages import Stages\nprepare = Stages.prepare\n"
-    "Stages.prepare = lambda self, record, *rest, **options: "
+    "import time\nfrom agents.indexing.stages import Stages\nsplit = Stages._split\n"
+    "Stages._split = lambda self, record, *rest, **options: "
     "(b'slow' in record.value and (print('it splits', flush=True), time.sleep(60)), "
-    "prepare(self, record, *rest, **options))[1]"
+    "split(self, record, *rest, **options))[1]"
 )
 CANCELLED = (
     "import asyncio\nfrom agents.worker.app import PenstockApp\ncrash = PenstockApp.crash\n"

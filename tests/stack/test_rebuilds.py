@@ -20,7 +20,7 @@ FORMER = """
 import agents.configured, agents.indexing.stages
 from streams.flags import NOTHING
 agents.configured.FORMAT = 2
-agents.indexing.stages.judged = lambda *_: NOTHING
+agents.indexing.stages.all_judged = lambda documents: [NOTHING for _ in documents]
 """
 """A change: the release before chunks had flags, a language and a signature."""
 

@@ -261,3 +261,12 @@ def test_a_table_adds_up(found: list[list[Row]], by: str) -> None:
     assert [row.day for row in table] == sorted((row.day for row in table), reverse=True)
     keys = [(row.day, getattr(row, by)) for row in table]
     assert len(set(keys)) == len(keys)
+
+
+@given(rows, rows)
+def test_of_each_day_whoever_tells_more_is_right(one: list[Row], other: list[Row]) -> None:
+    first, second = Spend.of(one), Spend.of(other)
+    both = first.or_more(second)
+    kept = sorted(first.days | second.days)[-KEPT_DAYS:]
+    assert {day: both.on(day) for day in kept} == {day: max(first.on(day), second.on(day)) for day in kept}
+    assert both.or_more(first).or_more(second) == both

@@ -686,12 +686,14 @@ def test_a_claim_that_was_lowered_is_written_again_but_never_behind_a_newer_one(
 
 def test_a_late_claim_of_another_worker_takes_no_spend_from_who_is_assigned_again() -> None:
     spent = Spend((Row("2026-11-30", "m", "default", "s", 7, 1, 1),))
+    more = Spend((Row("2026-11-30", "m", "default", "s", 9, 1, 1), Row("2026-12-01", "m", "default", "s", 2, 1, 1)))
 
     async def scenario() -> None:
-        for late, start in (
-            (claim(0), 2),
-            (replace(claim(0), spend=spent), 1),  # set back on purpose
-            (replace(claim(0), sink="another"), 0),
+        for late, start, cost in (
+            (claim(0), 1, 7),
+            (replace(claim(1), spend=Spend(spent.rows[:0])), 2, 7),
+            (replace(claim(2), spend=more), 3, 11),
+            (replace(claim(0), sink="another"), 0, 0),
         ):
             log = Log([0, 1, 2], claims={0: claim(0)})
             assignment = await assigned(log)
@@ -701,6 +703,7 @@ def test_a_late_claim_of_another_worker_takes_no_spend_from_who_is_assigned_agai
             assignment.revoke()
             await assignment.assign([0])
             assert assignment.snapshot()[0]["settled_offset"] == start
-            assert bool(assignment.spends()[0]) == (late.sink == "sink")
+            assert assignment.spends()[0].cost == cost
+            assert log.claims[0].spend.cost == cost, "and that is claimed"
 
     asyncio.run(scenario())
