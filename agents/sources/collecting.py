@@ -176,12 +176,16 @@ class Collector:
             self.keep(*self._state.object_row(name, before.object, None))  # should it come back as it was, it is read
         value = outgoing.value or b""
         now = Published(source=name, object=object_id, hash=hash_of(value), named=self._options.ids.told)
-        if before is None or before.hash != now.hash or self._options.again:
+        changed = before is None or before.hash != now.hash or self._options.again
+        if changed or (before and before.object != object_id):
+            # until all of it is published: should it come back as it was before, it is read
+            self.keep(*self._state.object_row(name, object_id, None))
+        if changed:
             self._changes.append(Change(outgoing=outgoing, published=now))
             self._waiting[doc] = now
             self._rows.pop(document_key(doc), None)  # that it left another object: the record's own row says so
             self._bytes += len(value)
-        elif before.object != object_id:
+        elif before and before.object != object_id:
             self.keep(*self._state.document_row(doc, replace(before, object=object_id)))
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.sources import Failure, Listed, Outgoing
@@ -40,6 +40,7 @@ STEPS = st.tuples(OBJECTS.filter(apart), st.sampled_from(["", "", "A"]), st.list
 
 
 @given(st.lists(STEPS, min_size=1, max_size=3), st.integers(1, 3))
+@example([({"B": {}}, "", []), ({"B": {"a": "x", "b": "!"}}, "", []), ({"B": {}, "A": {"a": "x"}}, "", [])], 1)
 def test_after_any_edits_and_kills_what_stands_is_what_fails(
     steps: list[tuple[Objects, str, list[tuple[int, bool]]]], many: int
 ) -> None:
