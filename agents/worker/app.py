@@ -372,11 +372,11 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             topic = self.settings.source.topic
             numbers = [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
             await running.incarnations.require_same(idle=not numbers)
+            running.pipeline.resume()  # first: what enters and is not taken stays open, and holds up its partition
             await running.assignment.assign(numbers)
             for model in self.checked.models:
                 model.take_share(len(numbers) / self.checked.partitions)
             await self._compare_committed(running, numbers)
-            running.pipeline.resume()
 
     async def _compare_committed(self, running: Running, numbers: list[int]) -> None:
         """The group's offsets are a hint for other tools; whoever sets them back by hand is told so."""

@@ -232,6 +232,7 @@ class Assignment:
         for record, after, event in delivered:
             partition = self._partitions.get(record.partition)
             if partition is None:
+                self._budget.release(record.partition, record.offset)
                 continue
             partition.last_delivery = self._now()
             match partition.ledger.offer(record.offset, after):

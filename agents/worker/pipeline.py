@@ -132,7 +132,8 @@ class Pipeline:
             records = [record for _, record in part]
             await self._stages.ready(records)
             with self._parts.metrics.tokenize_seconds.time():
-                works = await self._stages.all_prepared(records)
+                works = [self._stages.work_of(record) for record in records]
+                await self._stages.prepare(works)
             for work, (position, _) in zip(works, part, strict=True):
                 self._parts.budget.grow(work.record.partition, work.record.offset, self._made_of(work))
                 await self._put(work, position, generation)

@@ -366,6 +366,19 @@ def test_void_claims_replay_and_a_replaced_topic_is_refused() -> None:
     asyncio.run(scenario())
 
 
+def test_what_comes_late_of_a_partition_that_is_not_ours_is_not_held() -> None:
+    async def scenario() -> None:
+        log = Log(range(10), partitions=2)
+        assignment = await assigned(log)
+        budget = assignment._budget
+        for number in (0, 1):
+            budget.hold(number, 0, 500)
+        assert [position.offset for position, _ in await assignment.admit(log.deliver(0, partition=1))] == []
+        assert (budget.used, budget.holds(0)) == (500, True)
+
+    asyncio.run(scenario())
+
+
 def test_what_is_in_flight_at_a_revocation_is_not_claimed() -> None:
     async def scenario() -> None:
         log = Log([0, 1])
