@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import TypeVar
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
@@ -35,9 +34,6 @@ LARGEST_SHARE = 1 / 4
 """Of the budget, that one record may take."""
 TOGETHER = 64
 """Records that are prepared as one."""
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -119,50 +115,40 @@ class Stages:
         """Before these are prepared. May wait for long, where schemas come from a registry that is away."""
         await self._parts.form.ready(records)
 
-    def prepare(
+    def work_of(
         self,
         record: Record,
         attempt: int = 1,
         *,
         repair: bool = False,
         epoch: int | None = None,
-        spent: bool = False,
         begun: str | None = None,
     ) -> Work:
-        """Decode, split and judge. Blocks: call it on the tokenizers' threads. Never raises for bad input.
+        """What is to be done with a record; it is not prepared yet.
 
-        `epoch`: of a record that is in the topic no more, or may not be. `spent`, `begun`: as `Routing.place` takes
-        them.
+        `epoch`: of one that is in the topic no more, or may not be. `begun`: as `Routing.place` takes it.
         """
-        work = self._split(record, attempt, repair=repair, epoch=epoch, spent=spent, begun=begun)
-        self._judge([work])
-        return work
-
-    async def all_prepared(self, records: Sequence[Record]) -> list[Work]:
-        """Each as by `prepare`, in order: many of them take two thirds of the time."""
-        groups = [records[start : start + TOGETHER] for start in range(0, len(records), TOGETHER)]
-        return [work for works in await self.on_tokenizers(self._prepare_group, groups) for work in works]
-
-    def _prepare_group(self, records: Sequence[Record]) -> list[Work]:
-        works = [self._split(record) for record in records]
-        self._judge(works)
-        return works
-
-    def _split(
-        self,
-        record: Record,
-        attempt: int = 1,
-        *,
-        repair: bool = False,
-        epoch: int | None = None,
-        spent: bool = False,
-        begun: str | None = None,
-    ) -> Work:
-        """The document has its text yet."""
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
-        parts = self._parts
-        work = Work(record, epoch, parts.ways[0].space, attempt=attempt, repair=repair)
+        return Work(record, epoch, self._parts.ways[0].space, attempt=attempt, repair=repair, begun=begun)
+
+    async def prepare(self, works: Sequence[Work], *, spent: bool = False) -> None:
+        """Decode, split and judge, on the tokenizers' threads. Never raises for bad input.
+
+        Many at once take two thirds of the time. `spent`: as `Routing.place` takes it.
+        """
+
+        def group(works: Sequence[Work]) -> None:
+            for work in works:
+                self._split(work, spent=spent)
+            self._judge(works)
+
+        groups = [works[start : start + TOGETHER] for start in range(0, len(works), TOGETHER)]
+        await self._parts.ways[0].embedder.on_tokenizers(group, groups)
+
+    def _split(self, work: Work, *, spent: bool) -> None:
+        """The document has its text yet."""
+        parts, record = self._parts, work.record
         limit = int(parts.budget.limit * LARGEST_SHARE)
         if record.size_bytes > limit:
             work.reject(
@@ -171,21 +157,20 @@ class Stages:
                 f"{record.size_bytes} bytes are more than {limit}, a quarter of batch.max_inflight_bytes: "
                 "raise that, or divide the document",
             )
-            return work
+            return
         decoded = parts.form.decode(record)
         if isinstance(decoded, Rejected):
             work.rejected = decoded
-            return work
-        placed = self._routing.place(decoded, spent=spent, begun=begun)
+            return
+        placed = self._routing.place(decoded, spent=spent, begun=work.begun)
         decoded, work.space, work.route, work.elsewhere = placed.document, placed.space, placed.route, placed.elsewhere
         way = self.way_of(work)
         space = room(decoded, way.space.dims, parts.budget.limit)
         chunks = chunk_document(decoded, way.rules, partial(self._encode, way.embedder), space)
         if isinstance(chunks, Rejected):
             work.rejected = chunks
-            return work
+            return
         work.document, work.chunks = decoded, chunks
-        return work
 
     def _judge(self, works: Sequence[Work]) -> None:
         """Flags, language and signature of the documents; those that are refused for them have none afterwards."""
@@ -201,10 +186,6 @@ class Stages:
     def way_of(self, work: Work) -> Way:
         """By which its texts become vectors; the default one where nobody can tell."""
         return self._ways[work.space.names.vector]
-
-    async def on_tokenizers(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
-        """`work` of each item, in order, on the threads of the default model: for what calls `prepare`."""
-        return await self._parts.ways[0].embedder.on_tokenizers(work, items)
 
     def _encode(self, embedder: Embedder, texts: Sequence[str]) -> Sequence[Input]:
         ids = embedder.encode(texts)
@@ -259,12 +240,12 @@ class Stages:
     async def _prepare_anew(self, works: Sequence[Work], *, spent: bool = False) -> None:
         """For another model: whatever is told by their texts."""
 
-        def make(work: Work) -> Work:
-            return self.prepare(
-                work.record, work.attempt, repair=work.repair, epoch=work.epoch, spent=spent, begun=work.begun
-            )
-
-        for work, made in zip(works, await self.on_tokenizers(make, works), strict=True):
+        anew = [
+            self.work_of(work.record, work.attempt, repair=work.repair, epoch=work.epoch, begun=work.begun)
+            for work in works
+        ]
+        await self.prepare(anew, spent=spent)
+        for work, made in zip(works, anew, strict=True):
             work.space, work.route, work.elsewhere, work.begun = made.space, made.route, made.elsewhere, None
             work.document, work.chunks, work.verdict = made.document, made.chunks, made.verdict
             work.rejected = work.rejected or made.rejected

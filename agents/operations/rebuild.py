@@ -421,7 +421,8 @@ class _Rebuild:
     async def _through(self, records: Sequence[tuple[Record, int | None]]) -> None:
         """All stages, one after the other, as in a worker. With each record its epoch; None: that of the topic."""
         await self._stages.ready([record for record, _ in records])
-        works = await self._stages.on_tokenizers(lambda row: self._stages.prepare(row[0], epoch=row[1]), records)
+        works = [self._stages.work_of(record, epoch=epoch) for record, epoch in records]
+        await self._stages.prepare(works)
         await self._stages.through(works)
         for work in begun(works):
             self._result.reused += len(work.known)

@@ -104,9 +104,8 @@ class _Redrive:
         letters = [letter for letter in [await self._whole(letter, reader, result) for letter in letters] if letter]
         letters.sort(key=lambda letter: letter.version)  # of one document the newest comes last
         await self._stages.ready([letter.record for letter in letters])
-        works = await self._stages.on_tokenizers(
-            lambda letter: self._stages.prepare(letter.record, letter.attempt + 1, epoch=letter.epoch), letters
-        )
+        works = [self._stages.work_of(letter.record, letter.attempt + 1, epoch=letter.epoch) for letter in letters]
+        await self._stages.prepare(works)
         await self._stages.begin(works)
         if not self._dry_run:
             await self._stages.embed(works)

@@ -98,9 +98,8 @@ class Repairer:
 
     async def _again(self, records: Sequence[Record], epoch: int | None = None) -> None:
         await self._stages.ready(records)
-        works = await self._stages.on_tokenizers(
-            lambda record: self._stages.prepare(record, attempt=2, repair=True, epoch=epoch), records
-        )
+        works = [self._stages.work_of(record, 2, repair=True, epoch=epoch) for record in records]
+        await self._stages.prepare(works)
         await self._stages.through(works)
 
     async def letters(self, wanted: set[tuple[int, Place]]) -> None:
@@ -132,7 +131,8 @@ class Repairer:
         if record is None:
             return
         await self._stages.ready([record])
-        works = await self._stages.on_tokenizers(self._stages.prepare, [record])
+        works = [self._stages.work_of(record)]
+        await self._stages.prepare(works)
         await self._stages.write(works)
 
     async def stubs(self, doc: str, orphans: Mapping[int, Row]) -> None:

@@ -394,7 +394,8 @@ class Verifier:
     async def _remember(self, records: Sequence[Record], result: Verified) -> list[str]:
         """Returns their documents."""
         await self._stages.ready(records)
-        works = await self._stages.all_prepared(records)
+        works = [self._stages.work_of(record) for record in records]
+        await self._stages.prepare(works)
         await self._stages.as_stored(works)
         plain: list[tuple[str, Known]] = []
         lettered: list[tuple[str, Known]] = []

@@ -1209,7 +1209,8 @@ class Redriver(Process):
             record = replace(record, value=orjson.dumps({"chunks": [{"text": "bad"}]}))
         stages = Stages(self.make_parts())
         mended = world.chunks.mended
-        works = [stages.prepare(record, self.letter.attempt + 1, epoch=self.letter.epoch)]
+        works = [stages.work_of(record, self.letter.attempt + 1, epoch=self.letter.epoch)]
+        await stages.prepare(works)
         await stages.begin(works)
         await stages.embed(works)
         await stages.write(works)
@@ -1233,7 +1234,8 @@ class Repairer(Process):
         """The record that the entry is about, once more."""
         world, damaged, damages = self.world, self.world.damaged[self.key], self.world.damages[self.key]
         stages = Stages(self.make_parts())
-        works = [stages.prepare(world.log[damaged - 1], 2, repair=True)]
+        works = [stages.work_of(world.log[damaged - 1], 2, repair=True)]
+        await stages.prepare(works)
         await stages.begin(works)
         await stages.embed(works)
         await stages.write(works)

@@ -281,9 +281,9 @@ def test_chunk_index_deleted_under_a_worker_and_registry_deleted(world: World, e
 
 SLOW = (
     "import time\nfrom agents.indexing.stages import Stages\nsplit = Stages._split\n"
-    "Stages._split = lambda self, record, *rest, **options: "
-    "(b'slow' in record.value and (print('it splits', flush=True), time.sleep(60)), "
-    "split(self, record, *rest, **options))[1]"
+    "Stages._split = lambda self, work, **options: "
+    "(b'slow' in work.record.value and (print('it splits', flush=True), time.sleep(60)), "
+    "split(self, work, **options))[1]"
 )
 CANCELLED = (
     "import asyncio\nfrom agents.worker.app import PenstockApp\ncrash = PenstockApp.crash\n"

@@ -77,7 +77,8 @@ class Bench:
             )
             for place, (key, texts) in enumerate(documents)
         ]
-        works = [self.stages.prepare(record) for record in records]
+        works = [self.stages.work_of(record) for record in records]
+        await self.stages.prepare(works)
         await self.stages.through(works)
         return works
 
@@ -136,11 +137,12 @@ def test_a_run_that_may_not_begin_is_given_up_with_its_batch() -> None:
 
     async def scenario() -> None:
         works = [
-            bench.stages.prepare(
+            bench.stages.work_of(
                 Record(topic="t", partition=0, offset=0, timestamp_ms=0, key=b"a", value=orjson.dumps({"chunks": rows}))
             )
             for rows in [[{"text": "x" * size} for size in (1, 2, 30, 40, 5)]]
         ]
+        await bench.stages.prepare(works)
         await bench.stages.begin(works)
         assert not await bench.stages.embed(works)
         assert asked[0] == 3 + 5, "by its price, before anything is known"

@@ -70,14 +70,15 @@ class Bench:
         self.asked.append(expected)
         return not self.spent
 
-    def prepared(self, offset: int, text: str | None, **metadata: str) -> list[Work]:
+    async def prepared(self, offset: int, text: str | None, **metadata: str) -> list[Work]:
         body = None if text is None else orjson.dumps({"text": text, "metadata": metadata})
-        return [
-            self.stages.prepare(Record(topic="t", partition=0, offset=offset, timestamp_ms=0, key=b"a", value=body))
-        ]
+        record = Record(topic="t", partition=0, offset=offset, timestamp_ms=0, key=b"a", value=body)
+        works = [self.stages.work_of(record)]
+        await self.stages.prepare(works)
+        return works
 
     async def through(self, offset: int, text: str | None, **metadata: str) -> Work:
-        works = self.prepared(offset, text, **metadata)
+        works = await self.prepared(offset, text, **metadata)
         await self.stages.through(works)
         return works[0]
 
@@ -123,7 +124,7 @@ def test_a_crash_never_changes_the_model_of_a_record() -> None:
     async def crashed(bench: Bench, *, spent: bool, written: bool) -> Sequence[Work]:
         """Before its entry is done."""
         bench.spent = spent
-        works = bench.prepared(0, TEXT)
+        works = await bench.prepared(0, TEXT)
         await bench.stages.begin(works)
         await bench.stages.embed(works)
         if written:
@@ -158,14 +159,15 @@ def test_a_record_that_the_refuge_refused_is_redriven_to_its_own_model() -> None
 
     async def scenario() -> None:
         bench.spent = True
-        refused, late = bench.prepared(0, TEXT), bench.prepared(0, TEXT)
+        refused, late = await bench.prepared(0, TEXT), await bench.prepared(0, TEXT)
         for works in (refused, late):
             await bench.stages.begin(works)
             await bench.stages.embed(works)
         refused[0].reject("embed", "RefusedByService", "content filter")
         await bench.stages.write(refused)
         assert (refused[0].route, bench.fields()) == ("cheap", [])
-        again = bench.stages.prepare(refused[0].record, 2)
+        again = bench.stages.work_of(refused[0].record, 2)
+        await bench.stages.prepare([again])
         bench.spent = False
         await bench.stages.through([again])
         assert (again.outcome, again.route, bench.fields()) == ("stored", DEFAULT, [{"vector"}] * 3)
@@ -181,7 +183,7 @@ def test_a_verification_goes_by_the_model_that_the_entry_tells() -> None:
     async def scenario() -> None:
         bench.spent = True
         await bench.through(0, TEXT)
-        works = bench.prepared(0, TEXT)
+        works = await bench.prepared(0, TEXT)
         assert works[0].space.model == "m"
         await bench.stages.as_stored(works)
         assert (works[0].space.model, len(works[0].chunks)) == ("c", 2)

@@ -52,7 +52,8 @@ class Bench:
         """Of one record."""
         value = orjson.dumps({"chunks": [{"text": text} for text in texts]})
         record = Record(topic="t", partition=0, offset=offset, timestamp_ms=0, key=b"doc", value=value)
-        works = [self.stages.prepare(record)]
+        works = [self.stages.work_of(record)]
+        await self.stages.prepare(works)
         await self.stages.begin(works)
         return works
 
