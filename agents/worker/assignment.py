@@ -384,6 +384,7 @@ class Assignment:
         `paused`: fetching is, so that nothing was to be delivered.
         """
         partitions = list(self._partitions.values())
+        self._let_go_of_what_faust_dropped(partitions)
         claims = {partition.number: partition.stored for partition in partitions}
         written = await self._log.written(self.topic, claims)  # first: what is committed meanwhile is not held back
         bounds = await self._looks.require_same_log(self._log, self.topic, claims)
@@ -406,6 +407,14 @@ class Assignment:
                 elif partition.proved != partition.ledger.expected:
                     partition.proved = partition.ledger.expected
                     await self._step_over_hole(partition)
+
+    def _let_go_of_what_faust_dropped(self, partitions: Sequence[Partition]) -> None:
+        """It clears its queue when it resumes. Where all that the budget has room for was in there, nothing would be
+        fetched any more: what is missing is seen when something comes behind it."""
+        if self._budget.full and all(
+            not partition.open and self._now() - partition.last_delivery > STILL_S for partition in partitions
+        ):
+            self._budget.clear()
 
     async def _on_its_way(self, partition: Partition) -> bool:
         """Whether what is expected was not handed over yet, or waits in Faust: a seek would not bring it on."""

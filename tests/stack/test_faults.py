@@ -221,8 +221,9 @@ def test_faust_skips_records_after_warm_restarts_and_admission_goes_back_for_the
     """Faust's own gap: a fetch in flight during table recovery overtakes the seek after it, and records are skipped.
 
     The worker holds the flow against it (`hold_flow`); here that is off, windows are small, and the broker is slow
-    to tell the committed offsets, so that it happens at most restarts; admission alone has to heal it. Fails when
-    a record enters that is not the expected one.
+    to tell the committed offsets, so that it happens at most restarts; admission alone has to heal it. The worker is
+    slow to take its first records, too, so that Faust, which clears its queue when it resumes, drops as many as the
+    budget has room for. Fails when a record enters that is not the expected one.
     """
 
     async def scenario() -> None:
@@ -265,4 +266,13 @@ async def slow(self):
 Consumer.perform_seek = slow
 worker.PenstockApp.hold_flow = lambda self: None
 worker.WINDOW = 32
+admit = worker.Assignment.admit
+first = True
+
+async def late(self, delivered):
+    global first
+    first = first and await asyncio.sleep(1.5)
+    return await admit(self, delivered)
+
+worker.Assignment.admit = late
 """

@@ -379,6 +379,21 @@ def test_what_comes_late_of_a_partition_that_is_not_ours_is_not_held() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("opened", "quiet_s", "held"), [(0, 4, 0), (1, 4, 2000), (0, 2, 2000)])
+def test_a_budget_that_is_full_of_what_faust_dropped_holds_nothing_up(opened: int, quiet_s: float, held: int) -> None:
+    async def scenario() -> None:
+        log = Log(range(10))
+        assignment = await assigned(log)
+        budget = assignment._budget
+        await assignment.admit(log.deliver(*range(opened)))
+        budget.hold(0, 5, 2000)
+        log.now += quiet_s
+        await assignment.watch(paused=True)
+        assert budget.used == held
+
+    asyncio.run(scenario())
+
+
 def test_what_is_in_flight_at_a_revocation_is_not_claimed() -> None:
     async def scenario() -> None:
         log = Log([0, 1])
