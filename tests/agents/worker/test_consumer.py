@@ -11,7 +11,7 @@ from faust.types import TP
 
 from agents.kafka.reader import record_of
 from agents.worker.app import _record
-from agents.worker.consumer import Consumer, _Thread
+from agents.worker.consumer import Begun, Consumer, _Thread
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,89 @@ def test_a_partition_that_a_rebalance_took_is_no_crash_of_a_stop(stopping: bool)
     consumer.deliver = deliver
     message = SimpleNamespace(tp=TP("claims-changelog", 5))
     if stopping:
-        asyncio.run(consumer.count_and_deliver(message))
+        consumer.count_and_deliver(message)
     else:
         with pytest.raises(KeyError):
-            asyncio.run(consumer.count_and_deliver(message))
+            consumer.count_and_deliver(message)
     assert counted == [message]
+
+
+async def steps(gate: asyncio.Event, told: list[str]) -> None:
+    told.append("begun")
+    try:
+        await gate.wait()
+        await asyncio.sleep(0)
+        told.append("ended")
+    finally:
+        await asyncio.sleep(0)
+        told.append("tidied up")
+
+
+def test_what_has_to_wait_goes_on_in_whoever_awaits_it() -> None:
+    async def scenario() -> None:
+        gate, told = asyncio.Event(), list[str]()
+        begun = Begun(steps(gate, told))
+        assert (begun.ended, told) == (False, ["begun"])
+        task = asyncio.ensure_future(begun)
+        await asyncio.sleep(0)
+        gate.set()
+        await task
+        assert (begun.ended, told) == (True, ["begun", "ended", "tidied up"])
+
+        gate.clear()
+        told.clear()
+        task = asyncio.ensure_future(Begun(steps(gate, told)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert told == ["begun", "tidied up"]
+
+        gate.set()
+        told.clear()
+        await Begun(steps(gate, told))
+        assert told == ["begun", "ended", "tidied up"]
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_is_delivered_at_once_makes_no_task_and_a_failure_is_raised() -> None:
+    async def scenario() -> None:
+        delivered, gate = list[Any](), asyncio.Event()
+
+        async def deliver(message: Any) -> None:
+            if message == "lost":
+                raise KeyError(message)
+            if message == "later":
+                await gate.wait()
+            delivered.append(message)
+
+        consumer = object.__new__(Consumer)
+        stopping = SimpleNamespace(should_stop=False, flow=SimpleNamespace(fetched=lambda *_: None))
+        consumer.app, consumer.deliver = stopping, deliver
+        consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
+        consumer.loop = asyncio.get_running_loop()
+        suspended = asyncio.Event()
+        await consumer.wait_first(consumer.count_and_deliver("at once"), suspended.wait())
+        assert (delivered, len(asyncio.all_tasks())) == (["at once"], 1)
+
+        waiting = asyncio.ensure_future(consumer.wait_first(consumer.count_and_deliver("later"), suspended.wait()))
+        await asyncio.sleep(0)
+        assert delivered == ["at once"]
+        gate.set()
+        await waiting
+        assert delivered == ["at once", "later"]
+
+        gate.clear()
+        waiting = asyncio.ensure_future(consumer.wait_first(consumer.count_and_deliver("later"), suspended.wait()))
+        await asyncio.sleep(0)
+        suspended.set()  # a rebalance: whoever has the partition then reads it again
+        await waiting
+        assert delivered == ["at once", "later"]
+
+        with pytest.raises(KeyError):
+            consumer.count_and_deliver("lost")
+        stopping.should_stop = True
+        await consumer.wait_first(consumer.count_and_deliver("lost"), suspended.wait())
+
+    asyncio.run(scenario())
