@@ -326,7 +326,8 @@ class Asking:
         """
         begun = self._clock.now()
         lengths, until = [len(text) for text in texts], (begun + patience_s, begun + max(patience_s, quota_s))
-        packs = packed(lengths, max_texts=self._most_texts, max_tokens=self._max_tokens - self._control_tokens)
+        room = self.pace.most_tokens(self._max_tokens) - self._control_tokens
+        packs = packed(lengths, max_texts=self._most_texts, max_tokens=room)
         found: dict[int, Vectors] = {}
         with self._wanting():
             for pack in packs:

@@ -48,7 +48,7 @@ class Pace:
     def ask(self, now: float, tokens: int = 0) -> float:
         """0 when a request with so many tokens, by our count, may go now, else seconds to wait before asking again.
 
-        One that takes more than it should, such as all known texts at once, waits for that beforehand, and the next
+        One that takes more than it should, such as a single long text, waits for that beforehand, and the next
         ones wait for it afterwards: neither the minute before it has room for it nor the minute behind it.
         """
         self._adopt(now)

@@ -378,6 +378,15 @@ def test_texts_over_the_limit_are_an_error_and_empty_ones_are_at_fault() -> None
     assert all("  \n" not in asked for asked in case.server.asked)
 
 
+def test_known_texts_are_spread_over_the_quota_as_all_others_are() -> None:
+    """All in one request made the batches before and behind it wait for it: a fiftieth of the quota."""
+    case = Case(good, limits=Limits(tokens_per_minute=6000))
+    texts = texts_of(9)
+    made = Case.run(case.asking.answered([Text(text, 10) for text in texts], 60))
+    assert np.allclose(made, [vector_of(text, DIMS) for text in texts], atol=1e-6)
+    assert {len(asked) for asked in case.server.asked} == {3, 2}, "two each, and what is known of all"
+
+
 def test_whoever_waits_is_told_what_is_wrong() -> None:
     def ask(answer: Answer) -> Any:
         case = Case(answer, Terms(max_texts=2))

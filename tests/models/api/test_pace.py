@@ -73,7 +73,7 @@ def test_a_request_for_more_than_its_part_makes_the_next_wait() -> None:
 
 
 def test_a_request_for_more_than_its_part_waits_for_that_beforehand() -> None:
-    """All known texts at once, every five minutes, among requests that use the limit up."""
+    """A long text now and then, among requests that use the limit up."""
     limit, small, large = 12_000, 40, 734
     pace = Pace(Limits(tokens_per_minute=limit))
     assert pace.ask(0, 100 * limit) == 0, "nothing went in the last minute"
