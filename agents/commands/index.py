@@ -1,4 +1,7 @@
-"""`penstock index create|status|duplicates|verify|vacuum|rebuild|baseline|epoch`; the swaps are in `generations`."""
+"""`penstock index create|status|duplicates|digest|verify|vacuum|rebuild|baseline|epoch`.
+
+The swaps are in `generations`.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -135,6 +138,44 @@ def duplicates_command(similarity: float, limit: int, settings: "Settings", as_j
     from agents.commands.run.index_duplicates import duplicates as run
 
     run(settings, similarity, limit, as_json=as_json)
+
+
+@index.command("digest")
+@click.argument("name", metavar="[INDEX]", required=False)
+@click.option("--by", type=click.Choice(["partition"]), help="A line for each partition, too.")
+@click.option("--against", metavar="INDEX|FILE", help="Another index, or what --json wrote of one elsewhere.")
+@click.option(
+    "--min-cosine", type=Number(-1, 1), default=0.999, show_default=True, help="Of vectors that should be the same."
+)
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many differences to show.")
+@settings_option
+@json_option
+def digest_command(
+    name: str | None,
+    by: str | None,
+    against: str | None,
+    min_cosine: float,
+    limit: int,
+    settings: "Settings",
+    as_json: bool,
+) -> None:
+    """Tell by one number what INDEX holds, the one that serves when none is named. The same number, the same documents.
+
+    It is made of the id, version, state and chunks of every document, whatever the order in which they came: a stream
+    and a rebuild of one log have the same. Vectors are not in it, as no two machines compute the same bits: with
+    --against an index, those of 100 documents are compared. Compare while nothing is written.
+
+    With --against it is said where two differ: by partition and range of ids, and the documents themselves where both
+    are at hand. Exits with 1 when they do. --json writes a manifest that can be kept, and held against another
+    cluster's index.
+
+    \b
+    Example: penstock index digest --against documents-b-000002
+    Example: penstock index digest --json > before.json && penstock index digest --against before.json
+    """
+    from agents.commands.run.index_digest import digest as run
+
+    run(settings, name, against, by_partition=by is not None, least=min_cosine, limit=limit, as_json=as_json)
 
 
 @index.group()

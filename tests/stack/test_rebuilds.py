@@ -104,9 +104,20 @@ def test_an_index_is_built_again_from_what_the_topic_lost_and_what_it_has(
         assert (done["embedded"], done["reused"] >= done["from_index"]) == (0, True), "model and texts are the same"
         assert await texts(again) == await texts(index)
         assert await versions(again) == await versions(index)
+        alike = two.command("index", "digest", "--against", again, "--min-cosine", "0.9999", "--json")
+        assert alike.returncode == 0, (alike.stdout, alike.stderr)
+        manifest, told = rows(alike), rows(alike)["against"]
+        assert (manifest["index"], told["index"], told["digest"]) == (index, again, manifest["digest"])
+        assert (manifest["unfinished"], manifest["loose_chunks"], told["ranges"]) == (0, 0, [])
+        assert (manifest["documents"], told["vectors"] > 100) == (154, True)
+        (two.tmp / "before.json").write_text(alike.stdout)
 
         await two.produce([(b"later", {"text": "later"})])
         await two.settled(worker=worker)
+        for against in (again, str(two.tmp / "before.json")):
+            other = two.command("index", "digest", "--against", against, "--by", "partition")
+            assert (other.returncode, "partition 1: " in other.stdout) == (1, True), (other.stdout, other.stderr)
+            assert ("later: only in the first" in other.stdout) == (against == again), other.stdout
         follower = two.start_worker(of_group(two, done["group"]))
         promoted = two.command("index", "promote", again)
         assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
