@@ -22,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check lint audit bench chaos soak fmt clean
+.PHONY: help beam dev demo test check lint audit bench chaos soak fmt clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,12 +44,19 @@ $(UV):
 	@$(BIN)/python -m compileall -q streams models agents tests
 	@touch $@ .venv/.demo
 
+.venv-beam/.beam: $(UV) pyproject.toml uv.lock
+	@echo 'setting up .venv-beam, once: some minutes' >&2
+	@UV_PROJECT_ENVIRONMENT=.venv-beam $(UV) sync --quiet --locked --python .uv/bin/python --extra beam
+	@touch $@
+
+beam: .venv-beam/.beam  ## Set up .venv-beam with Apache Beam, for `.venv-beam/bin/penstock backfill`
+
 dev: .venv/.dev  ## Set up .venv with all that tests and tools need
 
 demo: .venv/.demo  ## Index the Python documentation, or FOLDER=…, on real servers; ASK="a question" (KEEP=1 leaves them up)
 	@$(BIN)/penstock demo $(if $(KEEP),--keep) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(ASK),--ask "$(ASK)")
 
-test: .venv/.dev  ## Run the tests, those on the real broker and Elasticsearch included (the long ones: chaos)
+test: .venv/.dev .venv-beam/.beam  ## Run the tests, those on the real broker and Elasticsearch included (the long ones: chaos)
 	@$(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: .venv/.dev  ## Style, types, import layers, the Dockerfile
@@ -69,7 +76,7 @@ check: .venv/.dev  ## Everything that CI runs: lint, types, import layers, audit
 bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)
 
-chaos: .venv/.dev  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)
+chaos: .venv/.dev .venv-beam/.beam  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)
 	@CHAOS=1 MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 tests/chaos
 
 soak: MINUTES = 60
@@ -81,4 +88,4 @@ fmt: .venv/.dev  ## Format the code
 	@$(BIN)/ruff format .
 
 clean:  ## Remove the environments and tool caches of this checkout (models and downloads stay in the user's cache)
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-beam .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
