@@ -176,6 +176,17 @@ def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
     return Begin(replace(intent, attempt=max(entry.attempt, wanted.attempt)))
 
 
+def is_settled(stored: Stored | None, *, partition: int, version: int, chunk_index_uuid: str) -> bool:
+    """Whether `decide` says `Settled` to this record of the document, whatever is in it, when it comes from the topic:
+    this can be asked before it is decoded."""
+    if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
+        return False
+    entry = stored.entry
+    if entry.partition != partition and epoch_of_version(entry.version) == epoch_of_version(version):
+        return False  # its dead letter is due
+    return entry.version > version or (entry.version == version and entry.state != "writing")
+
+
 def done(intent: Entry) -> Entry:
     """The entry after all chunks and stubs of the intent are written."""
     return replace(intent, state="done", hi=intent.n)

@@ -21,6 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 COMMANDS = {
     name: Lazy(f"agents.commands.{name}:{name}", help)
     for name, help in {
+        "backfill": "Fill an index with all that is in the topic, by Apache Beam: on this machine, on Flink, Spark or "
+        "Dataflow.",
         "completion": "Print the script with which a shell completes commands and options.",
         "config": "Validate and show the settings, and try them on records.",
         "cost": "Show what embedding cost, by day, model, route or source; needs no running worker.",

@@ -21,6 +21,7 @@ from agents.elastic.notes import (
     ALIAS_NOTE,
     BASELINE_NOTE,
     BEFORE_NOTE,
+    FILL_NOTE,
     GROUP_NOTE,
     LOAD_NOTE,
     LOG_NOTE,
@@ -160,7 +161,7 @@ class Index:
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
         # a registry that outlived its index says nothing of this one's shards and vectors, nor one of a rebuild that
         # did not come to its index
-        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, BASELINE_NOTE)
+        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, FILL_NOTE, BASELINE_NOTE)
         notes = {**dict.fromkeys(gone), **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted

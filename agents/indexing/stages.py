@@ -26,6 +26,7 @@ from streams.ports import Chunks, DeadLetters, Entries
 from streams.protocol import Target, Work, begin, begun, fill, finish, reuse, write
 from streams.quality import all_judged, refusal
 from streams.record import TOO_LARGE, Record, Rejected
+from streams.registry import is_settled
 from streams.routes import Route, Routing
 from streams.size import room
 from streams.split import Input, SplitRules, chunk_document
@@ -131,6 +132,23 @@ class Stages:
         if epoch is None:
             epoch = self._parts.epochs.of(record.partition, record.offset)
         return Work(record, epoch, self._parts.ways[0].space, attempt=attempt, repair=repair, begun=begun)
+
+    async def unsettled(self, records: Sequence[Record]) -> list[Record]:
+        """Without those that the index has, or a newer one of their documents: one look at the registry, and nothing is
+        decoded but the key. To be called when they are ready."""
+        parts, ids = self._parts, [self._parts.form.doc_id(record) for record in records]
+        stored = await parts.registry.read([doc for doc in ids if doc is not None])
+        return [
+            record
+            for record, doc in zip(records, ids, strict=True)
+            if doc is None
+            or not is_settled(
+                stored.get(doc),
+                partition=record.partition,
+                version=parts.epochs.version(record.partition, record.offset),
+                chunk_index_uuid=parts.target.chunk_index_uuid,
+            )
+        ]
 
     async def prepare(self, works: Sequence[Work], *, spent: bool = False) -> None:
         """Decode, split and judge, on the tokenizers' threads. Never raises for bad input.

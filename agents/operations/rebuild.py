@@ -34,6 +34,7 @@ from agents.indexing.preflight import Checked, ensure_topics, prove_all
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
+from agents.operations.filling import Fill, fill_ranges
 from agents.operations.groups import groups
 from agents.operations.letters import listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
@@ -73,6 +74,7 @@ class Rebuilt:
     index: str = ""
     group: str = ""
     resumed: bool = False
+    serving: bool = False
     from_index: int = 0
     from_topic: int = 0
     embedded: int = 0
@@ -81,6 +83,12 @@ class Rebuilt:
     letters: int = 0
     damaged: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def count(self, counted: Mapping[str, int]) -> None:
+        """What others have done, see `Fill`."""
+        self.from_topic += counted.get("records", 0)
+        self.embedded += counted.get("embedded", 0)
+        self.reused += counted.get("reused", 0)
 
 
 class Pace:
@@ -111,12 +119,14 @@ async def rebuild(
     rate: float | None,
     report: Report,
     embed_all: bool = False,
+    fill: Fill | None = None,
 ) -> Rebuilt:
     """Begin, or go on with the one that has not ended. Returns when everything that is in the topic now is in it.
 
     `offset`, `at_ms`: the start, by offset or by time; without either the topic's first record. `rate`: documents a
-    second. `embed_all`: take no vector from the index that serves, though its model and text are the same. Twice is
-    harmless. Raises RefusedError while workers of the new generation's group run.
+    second. `embed_all`: take no vector from the index that serves, though its model and text are the same. `fill`: who
+    takes what the topic has, where it is not this process. Twice is harmless. Raises RefusedError while workers of the
+    new generation's group run.
     """
     began, result = time.monotonic(), Rebuilt()
     models = load_models(settings)
@@ -158,9 +168,9 @@ async def rebuild(
             checked = Checked(models=models, topic=topic, identity=await Index(client, own).identify(contract))
             result.index, result.group = new.index, own.source.group
             former = None if embed_all else base
-            async with assemble(own, checked, former=former) as assembly, claim_writer(own) as write:
+            async with assemble(own, checked, former=former) as assembly:
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
-                ends = await run.from_topic(starts, write, report)
+                ends = await (run.filled(starts, fill, former) if fill else run.from_topic(starts, report))
                 if base:
                     identity = await index.identity(base)
                     await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
@@ -370,11 +380,28 @@ class _Rebuild:
         self._result.from_index += len(records)
         return left
 
-    async def from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> dict[int, int]:
+    async def filled(self, starts: Mapping[int, int], fill: Fill, former: Generation | None) -> dict[int, int]:
+        """Every record up to the end that the topic has now, by others; claims when all of it is done.
+
+        Returns the ends.
+        """
+        identity, history = self._checked.identity, self._checked.history
+        taken_from = former.index if former else None
+        ends, counted = await fill_ranges(
+            self._reader, self._settings, identity, history, starts, fill, former=taken_from
+        )
+        self._result.count(counted)
+        return ends
+
+    async def from_topic(self, starts: Mapping[int, int], report: Report) -> dict[int, int]:
         """Every record up to the end that the topic has now, partition by partition; a claim after each batch.
 
         Returns the ends.
         """
+        async with claim_writer(self._settings) as write:
+            return await self._from_topic(starts, write, report)
+
+    async def _from_topic(self, starts: Mapping[int, int], write: Write, report: Report) -> dict[int, int]:
         topic, sink, history = self._settings.source.topic, self._checked.identity.sink, self._checked.history
         bounds = await self._reader.bounds(topic, starts)
         claims = await read_claims(self._reader, self._settings)

@@ -11,6 +11,7 @@ from typing import Any
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
+from agents.elastic.notes import FILL_NOTE
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -132,6 +133,11 @@ async def vacuum(
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
         await index.require_verified(checked.identity, settings.source.group)  # else a loss would look like a deletion
+        if since := (await index.notes(checked.identity.index)).get(FILL_NOTE):
+            raise RefusedError(
+                f"a backfill of {checked.identity.index} began at {since}, and has not ended: an older record would "
+                "come back where this deletes. `penstock backfill` goes on with it, then vacuum"
+            )
         for one in await index.generations():
             if one.rebuild and one.rebuild.get("base") == checked.identity.index:
                 raise RefusedError(

@@ -234,7 +234,7 @@ class Gate:
         """Nothing is held any more."""
         self.let(float("inf"))
 
-    async def holds(self, process: "Forked | subprocess.Popen[bytes]", timeout_s: float = PATIENCE_S) -> None:
+    async def holds(self, process: "Forked | subprocess.Popen[Any]", timeout_s: float = PATIENCE_S) -> None:
         """Wait until a batch of this process stands before the gate."""
 
         held = Path(f"{self._path}.{process.pid}")

@@ -24,6 +24,7 @@ from streams.registry import (
     decide,
     done,
     from_source,
+    is_settled,
     to_source,
 )
 
@@ -47,6 +48,35 @@ def begin(want: Wanted, before: Stored | None = None) -> Entry:
     result = decision(before, want)
     assert isinstance(result, Begin)
     return result.entry
+
+
+@given(
+    before=st.none()
+    | st.builds(
+        Entry,
+        doc_id=st.just("d"),
+        partition=st.integers(0, 1),
+        version=st.sampled_from([version_of(epoch, offset) for epoch in (0, 1) for offset in (1, 2)]),
+        state=st.sampled_from(["writing", "done", "rejected"]),
+        n=st.integers(0, 2),
+        hi=st.integers(0, 3),
+        content_hash=st.sampled_from("ab"),
+        chunk_index_uuid=st.sampled_from([UUID, "another"]),
+        attempt=st.integers(1, 2),
+    ),
+    want=st.builds(
+        Wanted,
+        doc_id=st.just("d"),
+        partition=st.integers(0, 1),
+        version=st.sampled_from([version_of(epoch, offset) for epoch in (0, 1) for offset in (1, 2)]),
+        n=st.integers(0, 2),
+        content_hash=st.sampled_from("ab"),
+    ),
+)
+def test_what_is_settled_is_known_before_it_is_decoded(before: Entry | None, want: Wanted) -> None:
+    there = None if before is None else stored(before)
+    known = is_settled(there, partition=want.partition, version=want.version, chunk_index_uuid=UUID)
+    assert known == isinstance(decision(there, want), Settled)
 
 
 def test_absent_document_begins() -> None:
