@@ -39,7 +39,17 @@ class Page:
     start: int
 
 
-class Log(Protocol):
+class Pages(Protocol):
+    """A topic of the broker, read in order."""
+
+    async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
+        """Some committed records from `offset` on, below `end`: at least one, or a step over a hole; none at `end`.
+
+        Raises PenstockError when the broker does not answer.
+        """
+
+
+class Log(Pages, Protocol):
     """Topics of the broker, read at any place. Every method raises PenstockError when the broker does not answer."""
 
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
@@ -56,9 +66,6 @@ class Log(Protocol):
 
         The offsets are below the log's end.
         """
-
-    async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
-        """Some committed records from `offset` on, below `end`: at least one, or a step over a hole; none at `end`."""
 
 
 class Claims(Protocol):

@@ -178,7 +178,7 @@ def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
 
 def is_settled(stored: Stored | None, *, partition: int, version: int, chunk_index_uuid: str) -> bool:
     """Whether `decide` says `Settled` to this record of the document, whatever is in it, when it comes from the topic:
-    this can be asked before it is decoded."""
+    this can be asked before it is split."""
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
         return False
     entry = stored.entry

@@ -33,6 +33,14 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "vacuum goes on while a backfill has not ended",
+        "agents/operations/vacuum.py",
+        "if since := (await index.notes(checked.identity.index)).get(FILL_NOTE):",
+        "if since := None:",
+        "test_a_first_load_is_as_a_stream_would_have_made_it",
+    ),
+    Mutation(
+    Mutation(
         "what a document says tells where it goes, and not its headers",
         "streams/routes.py",
         "            document=replace(document, content_hash=self._told(document, space)),\n",

@@ -9,13 +9,14 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.beam.ranges import Range
+from agents.beam.taking import Taking
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -26,14 +27,9 @@ from agents.indexing.stages import Stages
 from agents.kafka.reader import LogReader, log_reader
 from agents.settings import Settings
 from agents.settings.secrets import with_secrets
-from streams.errors import AwayError, PenstockError, RefusedError
+from streams.errors import AwayError, RefusedError
 from streams.ports import Page
-from streams.protocol import begun
-from streams.record import Record
 
-BATCH, BATCH_BYTES = 256, 1024**2
-"""Records that go through the stages together: at most so many, or one that is larger."""
-LANES = 2
 AGAIN_S = 1.0
 """Between two questions to a server that is away."""
 
@@ -75,7 +71,7 @@ class Session:
         threading.Thread(target=self._loop.run_forever, name="penstock", daemon=True).start()
         self._open = AsyncExitStack()
         try:
-            self._stages, self._reader = self._await(self._patient(self._connect))
+            self._taking = self._await(self._connected())
         except BaseException:
             self.close()
             raise
@@ -86,7 +82,7 @@ class Session:
         Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises PenstockError where
         retention has taken what is in the range, or the index is not there any more.
         """
-        return self._await(self._run(part))
+        return self._await(self._taking.take(part))
 
     def close(self) -> None:
         """Let everything go."""
@@ -97,7 +93,17 @@ class Session:
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _connect(self) -> tuple[Stages, LogReader]:
+    async def _connected(self) -> Taking:
+        """As soon as the servers answer."""
+
+        async def connect_anew() -> Taking:
+            await self._open.aclose()  # half a connection is none
+            self._open = AsyncExitStack()
+            return await self._connect()
+
+        return await patient(connect_anew)
+
+    async def _connect(self) -> Taking:
         settings, enter = self._settings, self._open.enter_async_context
         await prove_all(self._models)
         reader, client = await enter(log_reader(settings)), await enter(connect(settings.elasticsearch))
@@ -112,86 +118,7 @@ class Session:
         former = await index.generation(self._job.former) if self._job.former else None
         checked = Checked(models=self._models, topic=topic, identity=identity)
         assembly = await enter(assemble(settings, checked, former=former))
-        return Stages(assembly.parts), reader
-
-    async def _patient(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Whoever runs batches gives a range up after some tries: a server that is away is waited for here."""
-        told = False
-        while True:
-            try:
-                return await call()
-            except AwayError as exc:
-                if not told:
-                    logger.warning("waiting: %s", exc)
-                told = True
-                await self._reopened()
-            await asyncio.sleep(AGAIN_S)
-
-    async def _reopened(self) -> None:
-        """Half a connection is none."""
-        if not hasattr(self, "_stages"):
-            await self._open.aclose()
-            self._open = AsyncExitStack()
-
-    async def _run(self, part: Range) -> Counter[str]:
-        counts, drawing = Counter[str](), asyncio.Lock()
-
-        async def lane() -> None:
-            while True:
-                async with drawing:
-                    batch = await anext(batches, None)
-                if batch is None:
-                    return
-                await self._take(batch, counts)
-
-        async with aclosing(self._batches(part, counts)) as batches:
-            lanes = [asyncio.ensure_future(lane()) for _ in range(LANES)]
-            try:
-                await asyncio.gather(*lanes)
-            finally:
-                for one in lanes:
-                    one.cancel()
-                await asyncio.wait(lanes)
-        return counts
-
-    async def _batches(self, part: Range, counts: Counter[str]) -> AsyncGenerator[list[Record], None]:
-        """What the index does not have yet of a range."""
-        batch, size, offset = list[Record](), 0, part.start
-        while offset < part.end:
-            page = await self._page(part, offset)
-            counts["records"] += len(page.records)
-            await self._stages.ready(page.records)
-            left = await self._stages.unsettled(page.records)
-            counts["settled"] += len(page.records) - len(left)
-            for record in left:
-                if batch and (len(batch) == BATCH or size + record.size_bytes > BATCH_BYTES):
-                    yield batch
-                    batch, size = [], 0
-                batch.append(record)
-                size += record.size_bytes
-            self._tell(page.position - offset)
-            offset = page.position
-        if batch:
-            yield batch
-
-    async def _page(self, part: Range, offset: int) -> Page:
-        topic = self._settings.source.topic
-        page = await self._patient(lambda: self._reader.page(topic, part.partition, offset, part.end))
-        if page.start > offset:
-            raise PenstockError(
-                f"{topic}/{part.partition} begins at {page.start} now, retention took what was from {offset} on, which "
-                "was to be read: keep records longer, or have more processes, and run `penstock backfill` again"
-            )
-        return page
-
-    async def _take(self, batch: list[Record], counts: Counter[str]) -> None:
-        works = [self._stages.work_of(record) for record in batch]
-        await self._stages.prepare(works)
-        await self._stages.through(works)
-        for work in begun(works):
-            counts["reused"] += len(work.known)
-            counts["embedded"] += len(work.chunks) - len(work.known)
-        counts["dead_lettered"] += sum(work.outcome == "dead_lettered" for work in works)
+        return Taking(Stages(assembly.parts), _Patient(reader), settings.source.topic, self._tell)
 
     def _tell(self, offsets: int) -> None:
         self._through += offsets
@@ -200,6 +127,30 @@ class Session:
             half = own.with_suffix(".half")
             half.write_text(str(self._through))
             half.replace(own)
+
+
+class _Patient:
+    """`Log.page` of a reader; the rest nobody asks for."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+
+    async def page(self, topic: str, partition: int, offset: int, end: int) -> Page:
+        """However long the broker is away."""
+        return await patient(lambda: self._reader.page(topic, partition, offset, end))
+
+
+async def patient(call: Callable[[], Awaitable[T]]) -> T:
+    """Whoever runs batches gives a range up after some tries: a server that is away is waited for here."""
+    told = False
+    while True:
+        try:
+            return await call()
+        except AwayError as exc:
+            if not told:
+                logger.warning("waiting: %s", exc)
+            told = True
+        await asyncio.sleep(AGAIN_S)
 
 
 _sessions: dict[str, tuple[Session, int]] = {}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
@@ -35,6 +36,8 @@ LARGEST_SHARE = 1 / 4
 """Of the budget, that one record may take."""
 TOGETHER = 64
 """Records that are prepared as one."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -133,19 +136,20 @@ class Stages:
             epoch = self._parts.epochs.of(record.partition, record.offset)
         return Work(record, epoch, self._parts.ways[0].space, attempt=attempt, repair=repair, begun=begun)
 
-    async def unsettled(self, records: Sequence[Record]) -> list[Record]:
-        """Without those that the index has, or a newer one of their documents: one look at the registry, and nothing is
-        decoded but the key. To be called when they are ready."""
-        parts, ids = self._parts, [self._parts.form.doc_id(record) for record in records]
-        stored = await parts.registry.read([doc for doc in ids if doc is not None])
+    async def unsettled(self, works: Sequence[Work]) -> list[Work]:
+        """Without those whose record, or a newer one of the document, the index has: they are decoded, for a broken one
+        has its dead letter all the same, and one look at the registry is all that they cost."""
+        await self._on_threads(self._decode, works)
+        parts, ids = self._parts, {work.document.id for work in works if work.document}
+        stored = await parts.registry.read(ids)
         return [
-            record
-            for record, doc in zip(records, ids, strict=True)
-            if doc is None
+            work
+            for work in works
+            if work.document is None
             or not is_settled(
-                stored.get(doc),
-                partition=record.partition,
-                version=parts.epochs.version(record.partition, record.offset),
+                stored.get(work.document.id),
+                partition=work.record.partition,
+                version=work.version,
                 chunk_index_uuid=parts.target.chunk_index_uuid,
             )
         ]
@@ -161,11 +165,12 @@ class Stages:
                 self._split(work, spent=spent)
             self._judge(works)
 
-        groups = [works[start : start + TOGETHER] for start in range(0, len(works), TOGETHER)]
-        await self._parts.ways[0].embedder.on_tokenizers(group, groups)
+        await self._on_threads(group, [works[start : start + TOGETHER] for start in range(0, len(works), TOGETHER)])
 
-    def _split(self, work: Work, *, spent: bool) -> None:
-        """The document has its text yet."""
+    async def _on_threads(self, call: Callable[[T], None], items: Sequence[T]) -> None:
+        await self._parts.ways[0].embedder.on_tokenizers(call, items)
+
+    def _decode(self, work: Work) -> None:
         parts, record = self._parts, work.record
         limit = int(parts.budget.limit * LARGEST_SHARE)
         if record.size_bytes > limit:
@@ -179,16 +184,24 @@ class Stages:
         decoded = parts.form.decode(record)
         if isinstance(decoded, Rejected):
             work.rejected = decoded
+        else:
+            work.document = decoded
+
+    def _split(self, work: Work, *, spent: bool) -> None:
+        """The document has its text yet."""
+        if work.document is None and work.rejected is None:
+            self._decode(work)
+        if work.document is None:
             return
-        placed = self._routing.place(decoded, spent=spent, begun=work.begun)
-        decoded, work.space, work.route, work.elsewhere = placed.document, placed.space, placed.route, placed.elsewhere
+        placed = self._routing.place(work.document, spent=spent, begun=work.begun)
+        document, work.space, work.route, work.elsewhere = placed.document, placed.space, placed.route, placed.elsewhere
         way = self.way_of(work)
-        space = room(decoded, way.space.dims, parts.budget.limit)
-        chunks = chunk_document(decoded, way.rules, partial(self._encode, way.embedder), space)
+        space = room(document, way.space.dims, self._parts.budget.limit)
+        chunks = chunk_document(document, way.rules, partial(self._encode, way.embedder), space)
         if isinstance(chunks, Rejected):
-            work.rejected = chunks
-            return
-        work.document, work.chunks = decoded, chunks
+            work.rejected, work.document = chunks, None
+        else:
+            work.document, work.chunks = document, chunks
 
     def _judge(self, works: Sequence[Work]) -> None:
         """Flags, language and signature of the documents; those that are refused for them have none afterwards."""

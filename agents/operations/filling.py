@@ -28,6 +28,7 @@ from streams.claim import Claim, Fingerprint
 from streams.cost import NOTHING_SPENT
 from streams.epochs import History
 from streams.errors import RefusedError
+from streams.ports import Log
 
 DELETIONS_STAY_MS = 24 * 3600 * 1000
 """Kafka's own `delete.retention.ms`."""
@@ -58,6 +59,59 @@ Fill = Callable[[Task], Awaitable[Counter[str]]]
 of chunks `embedded` and `reused`. Raises PenstockError where it is not."""
 
 
+class Filling:
+    """What is done at which time.
+
+    `claims`: of the group, as they are now. `require_true`: raises RefusedError where what was done in so many seconds
+    says nothing any more.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        sink: str,
+        history: History,
+        *,
+        log: Log,
+        claims: Callable[[], Awaitable[Mapping[int, Claim]]],
+        write: Callable[[int, Claim], Awaitable[None]],
+        require_true: Callable[[float], Awaitable[None]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topic, self._sink, self._history = topic, sink, history
+        self._log, self._claims, self._write, self._require_true = log, claims, write, require_true
+        self._now = now
+
+    async def run(
+        self, starts: Mapping[int, int], fill: Callable[[Mapping[int, range]], Awaitable[Counter[str]]]
+    ) -> tuple[dict[int, int], Counter[str]]:
+        """Everything from these offsets, or from the claims where they are above, up to the log's end now.
+
+        Returns the ends, and what was counted.
+        """
+        began = self._now()
+        claims = {number: one for number, one in (await self._claims()).items() if one.sink == self._sink}
+        bounds = await self._log.bounds(self._topic, starts)
+        offsets = {
+            number: max(start, bounds[number].begin, claims[number].offset + 1 if number in claims else 0)
+            for number, start in starts.items()
+        }
+        ends = {number: max(bounds[number].end, offset) for number, offset in offsets.items()}
+        ranges = {number: range(offset, ends[number]) for number, offset in offsets.items() if offset < ends[number]}
+        counted = await fill(ranges) if ranges else Counter[str]()
+        await self._require_true(self._now() - began)
+        await self._claim(ranges, claims)
+        return ends, counted
+
+    async def _claim(self, ranges: Mapping[int, range], before: Mapping[int, Claim]) -> None:
+        proofs = await self._log.records_at(self._topic, {number: one.stop - 1 for number, one in ranges.items()})
+        for number, one in ranges.items():
+            proof = Fingerprint.of(proofs[number]) if number in proofs else None
+            spend = before[number].spend if number in before else NOTHING_SPENT
+            claim = Claim(offset=one.stop - 1, sink=self._sink, record=proof, history=self._history, spend=spend)
+            await self._write(number, claim)
+
+
 async def fill_ranges(
     reader: LogReader,
     settings: Settings,
@@ -68,39 +122,31 @@ async def fill_ranges(
     *,
     former: str | None = None,
 ) -> tuple[dict[int, int], Counter[str]]:
-    """Everything from these offsets, or from the claims where they are above, up to the log's end now.
+    """See `Filling.run`. Raises RefusedError where what was done says nothing any more, or while workers run."""
 
-    Returns the ends, and what was counted. Raises RefusedError where what was done says nothing any more.
-    """
-    topic, sink, began = settings.source.topic, identity.sink, time.monotonic()
+    async def whole(ranges: Mapping[int, range]) -> Counter[str]:
+        return await fill(
+            Task(settings=settings, index=identity.index, sink=identity.sink, former=former, ranges=ranges)
+        )
+
+    async def note(since: str | None) -> None:
+        async with connect(settings.elasticsearch) as client:
+            await Index(client, settings).note(identity.index, **{FILL_NOTE: since})
+
     await require_stopped(reader, settings)
-    bounds = await reader.bounds(topic, starts)
-    claims = {number: one for number, one in (await read_claims(reader, settings)).items() if one.sink == sink}
-    offsets = {
-        number: max(start, bounds[number].begin, claims[number].offset + 1 if number in claims else 0)
-        for number, start in starts.items()
-    }
-    ends = {number: max(bounds[number].end, offset) for number, offset in offsets.items()}
-    task = Task(
-        settings=settings,
-        index=identity.index,
-        sink=sink,
-        former=former,
-        ranges={number: range(offset, ends[number]) for number, offset in offsets.items() if offset < ends[number]},
-    )
-    async with connect(settings.elasticsearch) as client:  # else vacuum would forget what is newer than a range
-        await Index(client, settings).note(identity.index, **{FILL_NOTE: utc_now()})
-    counted = await fill(task) if task.ranges else Counter[str]()
-    await _require_true(reader, settings, identity, time.monotonic() - began)
-    proofs = await reader.records_at(topic, {number: end - 1 for number, end in ends.items() if end})
+    await note(utc_now())  # else vacuum would forget what is newer than a range
     async with claim_writer(settings) as write:
-        for number in task.ranges:
-            proof = Fingerprint.of(proofs[number]) if number in proofs else None
-            spend = claims[number].spend if number in claims else NOTHING_SPENT
-            claim = Claim(offset=ends[number] - 1, sink=sink, record=proof, history=history, spend=spend)
-            await write(number, claim)
-    async with connect(settings.elasticsearch) as client:
-        await Index(client, settings).note(identity.index, **{FILL_NOTE: None})
+        filling = Filling(
+            settings.source.topic,
+            identity.sink,
+            history,
+            log=reader,
+            claims=lambda: read_claims(reader, settings),
+            write=write,
+            require_true=lambda seconds: _require_true(reader, settings, identity, seconds),
+        )
+        ends, counted = await filling.run(starts, whole)
+    await note(None)
     return ends, counted
 
 

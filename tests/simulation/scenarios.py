@@ -10,8 +10,10 @@ import pytest
 from agents.elastic.chunks import ChunkIndex
 from agents.elastic.entries import Registry
 from agents.elastic.store import Operation
+from agents.indexing import stages
 from agents.kafka import claims
 from agents.operations import repair
+from agents.operations.filling import Filling
 from agents.worker import assignment
 from agents.worker.assignment import Assignment, Partition
 from agents.worker.pipeline import Batch
@@ -112,6 +114,16 @@ RANDOM = {
     "a bad record is redriven": replace(LIFE, faults={**FAULTS, "redrive": 2}),
     "refused, mended, redriven": replace(REFUSALS, zombies=False, faults={**FAULTS, "mend": 1, "redrive": 2}),
     "vacuumed and set back": replace(LIFE, zombies=False, faults={**FAULTS, "vacuum": 2, "rewind": 1}),
+    "a backfill beside workers": replace(
+        LIFE, zombies=False, faults={"crash": 2, "lost": 1, "late": 1, "order": 1, "backfill": 2}
+    ),
+    "a backfill, and what is vacuumed": Scenario(
+        records=(("a", ("x",)), ("b", ("q",)), ("b", ("r",)), ("a", None)),
+        windows=(1,),
+        workers=1,
+        zombies=False,
+        faults={"crash": 1, "backfill": 1, "vacuum": 1},
+    ),
     "damaged and repaired": replace(LIFE, faults={**FAULTS, "damage": 2, "repair": 2}),
     "damaged, known to be, and published again": replace(
         LIFE,
@@ -569,6 +581,27 @@ def _budget_of_claims_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Spending, "_mine", mine)
 
 
+def _claimed_beforehand(patch: pytest.MonkeyPatch) -> None:
+    real = Filling.run
+
+    async def run(self: Filling, starts: Any, fill: Any) -> Any:
+        async def late(ranges: Any) -> Any:
+            await self._claim(ranges, {})
+            return await fill(ranges)
+
+        return await real(self, starts, late)
+
+    patch.setattr(Filling, "run", run)
+
+
+def _known_is_settled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stages, "is_settled", lambda stored, **_: stored is not None)
+
+
+def _vacuum_at_any_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(World, "may_vacuum", lambda self: True)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -611,5 +644,8 @@ MUTATIONS = [
     Mutation(
         "what is used up goes elsewhere", "another model once the budget is used up", _the_budget_is_never_used_up
     ),
+    Mutation("a backfill claims what is done", "a backfill beside workers", _claimed_beforehand),
+    Mutation("what is known may be older", "a backfill beside workers", _known_is_settled),
+    Mutation("vacuum waits for a backfill", "a backfill, and what is vacuumed", _vacuum_at_any_time),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

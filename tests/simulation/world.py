@@ -16,6 +16,8 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
+from agents.beam.ranges import Range
+from agents.beam.taking import Taking
 from agents.clock import Deadline
 from agents.elastic.bulk import outcome_of
 from agents.elastic.chunks import ChunkIndex
@@ -27,6 +29,7 @@ from agents.indexing.meter import Meter
 from agents.indexing.stages import Parts, Stages, Way
 from agents.metrics import Metrics
 from agents.operations import repair
+from agents.operations.filling import Filling
 from agents.settings import Settings
 from agents.settings.sections import BudgetSettings, CostSettings, RouteSettings
 from agents.worker.assignment import Assignment, Subject
@@ -36,12 +39,12 @@ from models.embedder import Embedding
 from models.memory import MemoryEmbedder, vector_of
 from streams import contract
 from streams.batch_size import BatchSize
-from streams.claim import Claim, to_bytes
+from streams.claim import Claim, from_bytes, to_bytes
 from streams.cost import DAY_S, NANO, NOTHING_SPENT, Price, day_of
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.document_vector import FIELD, document_vector, field_beside
-from streams.epochs import Cut, Epochs, epoch_of_version, offset_of_version
-from streams.errors import PenstockError
+from streams.epochs import Cut, Epochs, History, epoch_of_version, offset_of_version
+from streams.errors import PenstockError, RefusedError
 from streams.examine import row_of
 from streams.ids import version
 from streams.memory import MemoryLog, Partition
@@ -171,6 +174,8 @@ class World:
         """Version whose content is lost, by document, and the texts that are kept instead."""
         self.redriven: dict[int, str] = {}
         """Outcome by offset; empty while it is under way."""
+        self.filling = False
+        """Since a backfill began that has not ended."""
         self.late: list[tuple[str, Operation]] = []
         self.workers: list[Process] = []
         self.pending: list[Step] = []
@@ -276,7 +281,10 @@ class World:
             for number, letter in enumerate(self.old_letters):
                 label = f"redrive the old letter {letter.record.offset}"
                 yield None, label, lambda number=number: self.redrive_old(number)  # type: ignore[misc]
-        if self.left.get("vacuum") and idle and not self.late:
+        if self.left.get("backfill") and not any(isinstance(one, Backfill) and one.alive for one in self.workers):
+            yield None, "a backfill begins", self.backfill
+        still = not any(worker.alive for worker in self.workers if not isinstance(worker, Backfill))
+        if self.left.get("vacuum") and still and not self.late and self.may_vacuum():
             yield None, "stubs and entries of deleted documents are vacuumed", self.vacuum
         for key, entry in [(key, self.entry(key)) for key in self.keys]:
             if entry is None or entry.state != "done" or not entry.n or entry.version > self.ever_claimed + 1:
@@ -486,6 +494,16 @@ class World:
         self.indexed_log, self.ever_claimed = self.log_id, -1
         self.vacuumed = set()
         self.changed = True
+
+    def backfill(self) -> None:
+        """`penstock backfill --in-place`: by an engine that goes on, and zombies that nobody knows of."""
+        self.left["backfill"] -= 1
+        self.filling = True
+        self.workers.append(Backfill(self, f"backfill {self.left['backfill']}"))
+
+    def may_vacuum(self) -> bool:
+        """Not before a backfill that was begun has ended, though it was killed."""
+        return not self.filling
 
     def vacuum(self) -> None:
         """`penstock index vacuum`, with everything that is under way beyond the horizon."""
@@ -1220,6 +1238,54 @@ class Redriver(Process):
         if self.letter.log == world.log_id:
             world.told(record.offset, work.outcome)
         self.alive = False
+
+
+class Backfill(Process):
+    """`penstock backfill`: ranges of two records, of which an engine takes two at a time, the last ones first."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.spawn(self.run())
+
+    async def run(self) -> None:
+        """The whole log, then a claim, unless a worker runs by then."""
+        world, sink, taking = (
+            self.world,
+            self.world.sink,
+            Taking(Stages(self.make_parts()), self.world.topic, TOPIC, most=2),
+        )
+
+        async def claims() -> Mapping[int, Claim]:
+            found = await SimulatedReader(self).last("")
+            return {number: claim for number, row in found.items() if (claim := from_bytes(row.value))}
+
+        async def require_true(_: float) -> None:
+            if world.sink != sink or any(isinstance(one, Worker) and one.alive for one in world.workers):
+                raise RefusedError("a worker runs, or the index is another one")
+
+        async def fill(ranges: Mapping[int, range]) -> Counter[str]:
+            (one,) = ranges.values()
+            parts = [Range(0, start, min(start + 2, one.stop)) for start in reversed(range(one.start, one.stop, 2))]
+
+            async def process() -> None:
+                while parts:
+                    await taking.take(parts.pop(0))
+
+            await asyncio.gather(process(), process())
+            return Counter()
+
+        filling = Filling(
+            TOPIC,
+            sink,
+            History(log=world.log_id, partitions=1, cuts=cast(Any, ())),
+            log=world.topic,
+            claims=claims,
+            write=SimulatedClaims(self).write,
+            require_true=require_true,
+            now=self.clock_of_the_world,
+        )
+        await filling.run({0: world.begin}, fill)
+        self.alive = world.filling = False
 
 
 class Repairer(Process):

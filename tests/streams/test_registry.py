@@ -73,7 +73,7 @@ def begin(want: Wanted, before: Stored | None = None) -> Entry:
         content_hash=st.sampled_from("ab"),
     ),
 )
-def test_what_is_settled_is_known_before_it_is_decoded(before: Entry | None, want: Wanted) -> None:
+def test_what_is_settled_is_known_before_it_is_split(before: Entry | None, want: Wanted) -> None:
     there = None if before is None else stored(before)
     known = is_settled(there, partition=want.partition, version=want.version, chunk_index_uuid=UUID)
     assert known == isinstance(decision(there, want), Settled)
