@@ -40,7 +40,6 @@ MUTATIONS = [
         "test_a_first_load_is_as_a_stream_would_have_made_it",
     ),
     Mutation(
-    Mutation(
         "what a document says tells where it goes, and not its headers",
         "streams/routes.py",
         "            document=replace(document, content_hash=self._told(document, space)),\n",
