@@ -1,36 +1,41 @@
-"""An engine of Beam as `Fill`: one batch, with its progress where all its processes are on this machine."""
+"""An engine of Beam as `Fill`: one batch, in a process of its own, with its progress where that is seen from here."""
 
 import asyncio
+import json
+import os
+import pickle
+import signal
+import sys
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar, cast
 from uuid import uuid4
 
+from agents.beam.child import RESULT
 from agents.beam.ranges import scattered
 from agents.beam.session import Job
 from agents.operations.filling import Fill, Task
 from agents.progress import Report
 from agents.settings.secrets import give_to_children, without_secrets
+from streams.errors import PenstockError
 
-T = TypeVar("T")
 LOOK_EVERY_S = 0.5
+END_S = 5.0
+"""An engine that is told to end may take so long."""
 PROCESSES = ("--direct_num_workers", "--parallelism", "--num_workers", "--max_num_workers")
 """Options of Beam's that say how many processes there are."""
 
 
 def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
-    """`options`: Beam's own. Cancelled, it leaves what is done; the rest of the batch ends with the process."""
+    """`options`: Beam's own. Whoever cancels it ends the batch; what is done stays done."""
 
     async def fill(task: Task) -> Counter[str]:
-        from agents.beam.pipeline import run  # takes a second
-
         give_to_children(task.settings)
         processes = processes_of(options)
-        with tempfile.TemporaryDirectory(prefix="penstock-backfill-") as folder:
+        with tempfile.TemporaryDirectory(prefix="penstock-backfill-") as name:
+            folder = Path(name)
             job = Job(
                 name=uuid4().hex,
                 settings=without_secrets(task.settings),
@@ -38,42 +43,48 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
                 sink=task.sink,
                 former=task.former,
                 processes=processes,
-                progress=Path(folder),
+                folder=folder,
             )
             parts = scattered(task.ranges, processes)
-            work = on_a_thread(lambda: run(job, parts, ["--runner", runner, *options]))
-            while not work.done():
-                await asyncio.wait([work], timeout=LOOK_EVERY_S)
-                report("from the topic", min(task.records, _through(Path(folder))), task.records)
-            counted = await work
+            async with _child((job, parts, ["--runner", runner, *options])) as child:
+                while child.returncode is None:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(child.wait(), LOOK_EVERY_S)
+                    report("from the topic", min(task.records, _through(folder)), task.records)
+            try:
+                result = json.loads((folder / RESULT).read_text())
+            except OSError:
+                raise PenstockError(
+                    f"the batch ended with {child.returncode} and without a word; what is done stays done: run it "
+                    "again to go on"
+                ) from None
+        if error := result.pop("error", None):
+            raise PenstockError(error)
         report("from the topic", task.records, task.records)
-        return counted
+        return Counter(result)
 
     return fill
 
 
-def on_a_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """What nobody can cancel, on a thread that the end of the process does not wait for."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if not future.done():
-            if error is None:
-                future.set_result(cast(T, result))
-            else:
-                future.set_exception(error)
-
-    def work() -> None:
-        try:
-            result, error = call(), None
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the caller's
-            result, error = None, exc
-        with suppress(RuntimeError):  # nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name="beam", daemon=True).start()
-    return future
+@asynccontextmanager
+async def _child(job: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """It ends with the context, and all that it started with it."""
+    payload = pickle.dumps(job)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "agents.beam.child", stdin=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdin is not None  # noqa: S101 - it is a pipe
+    try:
+        with suppress(ConnectionError):  # it has ended already, and said why
+            child.stdin.write(len(payload).to_bytes(8, "big") + payload)
+            await child.stdin.drain()
+        yield child
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), END_S)
 
 
 def processes_of(options: Sequence[str]) -> int:
@@ -89,4 +100,4 @@ def processes_of(options: Sequence[str]) -> int:
 
 def _through(folder: Path) -> int:
     """Offsets that all processes are through; more than there are where a range was tried twice."""
-    return sum(int(path.read_text()) for path in folder.iterdir() if not path.suffix)
+    return sum(int(path.read_text()) for path in folder.iterdir() if path.name.isdecimal())

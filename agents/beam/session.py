@@ -42,8 +42,8 @@ class Job:
     """What travels to every process.
 
     `settings`: without secrets. `sink`: what the index has to be. `former`: an index whose vectors are taken.
-    `processes`: that share the models' limits a minute. `progress`: a folder that all of them see, where there is one:
-    each writes there how many offsets it is through.
+    `processes`: that share the models' limits a minute. `folder`: of whoever began it; processes that see it write
+    there how many offsets they are through.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Job:
     sink: str
     former: str | None
     processes: int
-    progress: Path | None
+    folder: Path
 
 
 class Session:
@@ -122,8 +122,8 @@ class Session:
 
     def _tell(self, offsets: int) -> None:
         self._through += offsets
-        if self._job.progress:
-            own = self._job.progress / str(os.getpid())
+        if self._job.folder.exists():
+            own = self._job.folder / str(os.getpid())
             half = own.with_suffix(".half")
             half.write_text(str(self._through))
             half.replace(own)

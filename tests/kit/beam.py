@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.kit.harness import PATIENCE_S, World
+import psutil
+import pytest
+
+from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.shared import alone
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +38,18 @@ def start_backfill(world: World, *arguments: str, extra: Mapping[str, str] | Non
     )
 
 
+async def batch_of(process: "subprocess.Popen[str]") -> psutil.Process:
+    """The process that its batch runs in, as soon as there is one."""
+    found = psutil.Process(process.pid)
+
+    async def check() -> bool:
+        assert process.poll() is None, "it ended before its batch began"
+        return bool(found.children())
+
+    await until(check)
+    return found.children()[0]
+
+
 def backfilled(world: World, *arguments: str, extra: Mapping[str, str] | None = None, code: int = 0) -> Any:
     """What it printed; of one that ends with another code than 0 what it said."""
     process = start_backfill(world, *arguments, extra=extra)
@@ -43,5 +58,6 @@ def backfilled(world: World, *arguments: str, extra: Mapping[str, str] | None = 
     except BaseException:
         process.kill()
         raise
-    assert process.returncode == code, (printed, said)
+    if process.returncode != code:
+        pytest.fail(f"{printed}\n{said[-6000:]}")
     return json.loads(printed) if code == 0 else said

@@ -234,10 +234,12 @@ class Gate:
         """Nothing is held any more."""
         self.let(float("inf"))
 
-    async def holds(self, process: "Forked | subprocess.Popen[Any]", timeout_s: float = PATIENCE_S) -> None:
-        """Wait until a batch of this process stands before the gate."""
+    async def holds(
+        self, process: "Forked | subprocess.Popen[Any]", timeout_s: float = PATIENCE_S, child: int | None = None
+    ) -> None:
+        """Wait until a batch of this process, or of its child, stands before the gate."""
 
-        held = Path(f"{self._path}.{process.pid}")
+        held = Path(f"{self._path}.{child or process.pid}")
 
         async def check() -> bool:
             assert process.poll() is None, f"it ended with {process.returncode} before it came to the gate"

@@ -9,8 +9,8 @@ from agents.elastic.client import connect
 from agents.elastic.index import Index
 from agents.elastic.notes import FILL_NOTE
 from models.onnx.embedder import OnnxEmbedder
-from tests.kit.beam import BINARY, REPEATED, backfilled, require_beam, start_backfill
-from tests.kit.harness import World
+from tests.kit.beam import BINARY, REPEATED, backfilled, batch_of, require_beam, start_backfill
+from tests.kit.harness import PATIENCE_S, World
 from tests.kit.oracle import assert_true
 from tests.kit.two_models import rows
 from tests.stack.test_faults import text
@@ -48,7 +48,9 @@ def test_a_first_load_is_as_a_stream_would_have_made_it(world: World, embedder: 
         gate = world.gate()
         gate.let(1)
         with begun(world, extra=gate.environment) as killed:
-            await gate.holds(killed)
+            batch = await batch_of(killed)
+            await gate.holds(killed, child=batch.pid)
+        batch.wait(PATIENCE_S)  # it ends with who began it
         held = world.command("index", "vacuum", "--before", "0s")
         assert (held.returncode, "`penstock backfill` goes on with it" in held.stderr) == (3, True), held.stderr
         done = backfilled(world)
@@ -95,10 +97,10 @@ def test_a_generation_beside_workers_and_publishers_is_the_same_as_theirs(world:
             await asyncio.sleep(0.2)
         await following
         await world.settled(worker=worker)
+        await assert_true(world, embedder)  # of the index that serves; the digest tells of the other one
         await world.follow(chapter, instead, block=1)
         alike = rows(world.command("index", "digest", "--against", old, "--min-cosine", "0.9999", "--json"))
         assert (alike["index"], alike["against"]["same"], alike["unfinished"]) == (new, True, 0)
         assert alike["against"]["vectors"] >= 100
-        await assert_true(world, embedder)
 
     asyncio.run(scenario())

@@ -1,6 +1,5 @@
 """`penstock backfill`."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ from agents.extras import importing
 from agents.operations.backfill import backfill as fill_from_topic
 from agents.operations.rebuild import Rebuilt
 from agents.settings import Settings, with_model_for_all
-from agents.stopping import Stopped, exit_code, finish
+from agents.stopping import finish
 from agents.terminal import counted
 from streams.errors import PenstockError
 
@@ -38,11 +37,7 @@ def backfill(
     with progress_bar() as bar:
         report = reporter(bar)
         fill = engine(runner, options, report)
-        try:
-            done = finish(fill_from_topic(settings, fill, report, in_place=in_place, embed_all=embed_all))
-        except Stopped as exc:
-            bar.stop()
-            os._exit(exit_code(exc) or 1)  # an engine's own threads would go on to the end of their batch
+        done = finish(fill_from_topic(settings, fill, report, in_place=in_place, embed_all=embed_all))
     if as_json:
         print_json(done)
         sys.exit(1 if done.damaged else 0)

@@ -1,15 +1,13 @@
 """What is scattered, what travels, and what is said of an engine's failure; Beam itself is run on the real stack."""
 
-import asyncio
 import pickle
-import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from agents.beam.engine import on_a_thread, processes_of
+from agents.beam.engine import processes_of
 from agents.beam.ranges import LEAST, MOST, Range, scattered
 from agents.settings import Settings
 from agents.settings.secrets import give_to_children, with_secrets, without_secrets
@@ -67,18 +65,3 @@ def test_secrets_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_secrets(arrived) == arrived
     give_to_children(settings)
     assert with_secrets(arrived) == settings
-
-
-def test_what_runs_on_a_thread_is_not_waited_for_when_it_is_cancelled() -> None:
-    held = threading.Event()
-
-    async def scenario() -> None:
-        assert await on_a_thread(lambda: 1) == 1
-        with pytest.raises(ZeroDivisionError):
-            await on_a_thread(lambda: 1 // 0)
-        waiting = on_a_thread(held.wait)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(waiting, 0.01)
-
-    asyncio.run(scenario())
-    held.set()

@@ -1,0 +1,53 @@
+"""The process that a batch runs in: `python -P -m agents.beam.child`. Whoever started it holds its standard input.
+
+Engines want the main thread for signals of their own, and cannot be cancelled: this process is ended instead, with all
+that it started, and it ends by itself when nobody holds its input any more.
+"""
+
+import json
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from streams.errors import PenstockError
+
+RESULT = "result.json"
+"""In the job's folder: what was counted, or `error`."""
+
+
+def main() -> None:
+    """The job, its ranges and Beam's options come pickled, with their length before them."""
+    size = int.from_bytes(_read(8), "big")
+    job, parts, options = pickle.loads(_read(size))  # noqa: S301 - from whoever started this process
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("agents").setLevel(logging.WARNING)
+    from agents.beam.pipeline import run  # takes a second
+
+    result: dict[str, Any]
+    try:
+        result = dict(run(job, parts, options))
+    except PenstockError as exc:
+        result = {"error": str(exc)}
+    scratch = Path(job.folder) / f"{RESULT}.half"
+    scratch.write_text(json.dumps(result))
+    scratch.replace(scratch.with_suffix(""))
+    os._exit(0)  # an engine's own threads would hold the exit up
+
+
+def _read(size: int) -> bytes:
+    return sys.stdin.buffer.read(size)
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
