@@ -25,7 +25,8 @@ def main() -> None:
     size = int.from_bytes(_read(8), "big")
     job, parts, options = pickle.loads(_read(size))  # noqa: S301 - from whoever started this process
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    level = logging.INFO if job.settings.log.level == "debug" else logging.ERROR  # engines say much
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("agents").setLevel(logging.WARNING)
     from agents.beam.pipeline import run  # takes a second
 

