@@ -34,7 +34,7 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
     async def fill(task: Task) -> Counter[str]:
         give_to_children(task.settings)
         processes = processes_of(options)
-        with tempfile.TemporaryDirectory(prefix="penstock-backfill-") as name:
+        with tempfile.TemporaryDirectory(prefix="penstock-backfill-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             job = Job(
                 name=uuid4().hex,
@@ -46,7 +46,7 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
                 folder=folder,
             )
             parts = scattered(task.ranges, processes)
-            async with _child((job, parts, ["--runner", runner, *options])) as child:
+            async with _child((job, parts, ["--runner", runner, *options]), folder) as child:
                 while child.returncode is None:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(child.wait(), LOOK_EVERY_S)
@@ -67,11 +67,14 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
 
 
 @asynccontextmanager
-async def _child(job: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    """It ends with the context, and all that it started with it."""
+async def _child(job: object, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """It ends with the context, and all that it started with it; what they leave behind is in the folder."""
     payload = pickle.dumps(job)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "agents.beam.child", stdin=asyncio.subprocess.PIPE, start_new_session=True
+        *(sys.executable, "-P", "-m", "agents.beam.child"),
+        stdin=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(folder)},
     )
     assert child.stdin is not None  # noqa: S101 - it is a pipe
     try:

