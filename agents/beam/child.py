@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from streams.errors import PenstockError
 
 RESULT = "result.json"
 """In the job's folder: what was counted, or `error`."""
+LOST = "Worker subprocess exited"
+GO_ON = "what is done stays done: run it again to go on"
 
 
 def main() -> None:
@@ -30,14 +32,24 @@ def main() -> None:
     logging.getLogger("agents").setLevel(logging.WARNING)
     from agents.beam.pipeline import run  # takes a second
 
-    result: dict[str, Any]
+    def lost(told: threading.ExceptHookArgs) -> None:
+        """Beam's own runner would wait for a process that was killed for ever."""
+        if isinstance(told.exc_value, RuntimeError) and LOST in str(told.exc_value):
+            _end(job.folder, {"error": f"a process of the batch was killed ({told.exc_value}); {GO_ON}"})
+        before(told)
+
+    before, threading.excepthook = threading.excepthook, lost
     try:
-        result = dict(run(job, parts, options))
+        result: dict[str, Any] = dict(run(job, parts, options))
     except PenstockError as exc:
         result = {"error": str(exc)}
-    scratch = Path(job.folder) / f"{RESULT}.half"
+    _end(job.folder, result)
+
+
+def _end(folder: Path, result: dict[str, Any]) -> NoReturn:
+    scratch = folder / f"{RESULT}.half"
     scratch.write_text(json.dumps(result))
-    scratch.replace(scratch.with_suffix(""))
+    scratch.replace(folder / RESULT)
     os._exit(0)  # an engine's own threads would hold the exit up
 
 

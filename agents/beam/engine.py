@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from agents.beam.child import RESULT
+from agents.beam.child import GO_ON, RESULT
 from agents.beam.ranges import scattered
 from agents.beam.session import Job
 from agents.operations.filling import Fill, Task
@@ -54,10 +54,7 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
             try:
                 result = json.loads((folder / RESULT).read_text())
             except OSError:
-                raise PenstockError(
-                    f"the batch ended with {child.returncode} and without a word; what is done stays done: run it "
-                    "again to go on"
-                ) from None
+                raise PenstockError(f"the batch ended with {child.returncode} and without a word; {GO_ON}") from None
         if error := result.pop("error", None):
             raise PenstockError(error)
         report("from the topic", task.records, task.records)

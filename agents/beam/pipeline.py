@@ -13,6 +13,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
+from agents.beam.child import GO_ON
 from agents.beam.ranges import Range
 from agents.beam.session import Job, acquire, release
 from streams.errors import PenstockError
@@ -71,4 +72,4 @@ def failed(told: str) -> PenstockError:
     """What an engine says of an error of ours is a traceback, with the error at its end."""
     reasons = OURS.findall(told)
     reason = reasons[-1] if reasons else f"the batch failed: {told.strip()[-MOST_TOLD:]}"
-    return PenstockError(f"{reason}; what is done stays done: run it again to go on")
+    return PenstockError(f"{reason}; {GO_ON}")

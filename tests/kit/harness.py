@@ -234,16 +234,18 @@ class Gate:
         """Nothing is held any more."""
         self.let(float("inf"))
 
+    def is_held_by(self, pid: int) -> bool:
+        """Whether a batch of this process stands before it."""
+        return Path(f"{self._path}.{pid}").exists()
+
     async def holds(
         self, process: "Forked | subprocess.Popen[Any]", timeout_s: float = PATIENCE_S, child: int | None = None
     ) -> None:
         """Wait until a batch of this process, or of its child, stands before the gate."""
 
-        held = Path(f"{self._path}.{child or process.pid}")
-
         async def check() -> bool:
             assert process.poll() is None, f"it ended with {process.returncode} before it came to the gate"
-            return held in held.parent.iterdir()
+            return self.is_held_by(child or process.pid)
 
         await until(check, timeout_s)
 

@@ -1,0 +1,68 @@
+"""What a batch survives: servers that are away, answers that are lost, a process that is killed."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from models.onnx.embedder import OnnxEmbedder
+from tests.kit.beam import backfilled, batch_of, start_backfill
+from tests.kit.harness import PATIENCE_S, World, until
+from tests.kit.oracle import assert_true
+from tests.kit.proxy import Act, proxy
+from tests.stack.test_backfill import history
+
+AWAY_S = 15.0
+
+
+@pytest.mark.timeout(600)
+def test_elasticsearch_is_waited_for_and_lost_answers_change_nothing(world: World, embedder: OnnxEmbedder) -> None:
+    rng, began = random.Random(5), list[float]()
+
+    def rule(path: str, body: bytes) -> Act | None:
+        if not path.endswith("_bulk"):
+            return None
+        began.append(time.monotonic())
+        if len(began) > 5 and time.monotonic() < began[5] + AWAY_S:
+            return Act(status=503)
+        return Act(lose_answer=True) if rng.random() < 0.1 else None
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(history(600))
+        async with proxy(world.servers.elasticsearch_port) as before:
+            before.rule = rule
+            await asyncio.to_thread(backfilled, world, extra=before.environment)
+        assert began[-1] > began[5] + AWAY_S
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_process_of_an_engine_costs_a_second_start(world: World, embedder: OnnxEmbedder) -> None:
+    two = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    extra = {"PENSTOCK_MODEL__THREADS": "1"}
+
+    async def scenario() -> None:
+        await world.create(partitions=2)
+        await world.produce(history(600))
+        gate = world.gate()
+        gate.let(1)
+        with start_backfill(world, *two, extra={**extra, **gate.environment}) as process:
+            batch = await batch_of(process)
+
+            async def held() -> bool:
+                return any(gate.is_held_by(one.pid) for one in batch.children(recursive=True))
+
+            await until(held)
+            victim = next(one for one in batch.children(recursive=True) if gate.is_held_by(one.pid))
+            victim.kill()
+            _, said = process.communicate(timeout=PATIENCE_S)
+            assert (process.returncode, "run it again to go on" in said) == (1, True), said
+        done = await asyncio.to_thread(backfilled, world, *two, extra=extra)
+        assert done["embedded"] > 0
+        await assert_true(world, embedder)
+
+    asyncio.run(scenario())
