@@ -154,6 +154,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
         self.metrics = metrics
         self.running: Running | None = None
         self._open = AsyncExitStack()
+        self._running_stages: list[asyncio.Future[Any]] = []
         self.flow = Flow(
             settings.source.topic,
             Budget(settings.batch.max_inflight_bytes),
@@ -311,7 +312,7 @@ class PenstockApp(faust.App):  # type: ignore[misc]
                 pauses=lambda: running.spending is not None and running.spending.used_up,
             ),
         ):
-            self.add_future(self._supervised(stage))
+            self._running_stages.append(self.add_future(self._supervised(stage)))
         logger.info(
             "worker starting",
             extra={
@@ -340,8 +341,17 @@ class PenstockApp(faust.App):  # type: ignore[misc]
             if self.drained:
                 _exit_after(CLOSING_S * 3, self)
         await super().on_stop()
+        await self._end_stages()
         self.checked.close()
         await self._open.aclose()
+
+    async def _end_stages(self) -> None:
+        """Before the models are let go: one of them asks for known vectors now and then."""
+        stages = [stage for stage in self._running_stages if stage is not asyncio.current_task()]
+        for stage in stages:
+            stage.cancel()
+        if stages:
+            await asyncio.wait(stages, timeout=1)
 
     def _crash(self, reason: BaseException) -> None:
         """The end of the process, whoever called for it, and however Faust's stop goes.

@@ -314,6 +314,29 @@ def test_an_agent_that_is_cancelled_by_a_crash_does_not_hide_its_exit_code(world
     asyncio.run(scenario())
 
 
+CLOSES_SLOWLY = (
+    "import asyncio\nfrom agents.worker.app import PenstockApp\nstop = PenstockApp.on_stop\n"
+    "async def slowly(self):\n"
+    "    await stop(self)\n"
+    "    await asyncio.sleep(3)\n"
+    "PenstockApp.on_stop = slowly"
+)
+
+
+def test_a_model_that_is_let_go_is_asked_nothing_more(world: World) -> None:
+    """Its known vectors are due every second, also while Faust closes: the stop was drained, and ends with 0."""
+
+    async def scenario() -> None:
+        await world.create(partitions=1)
+        await world.produce([(b"doc", {"text": "text"})])
+        worker = world.start_worker({"PENSTOCK_MODEL__CANARY_S": "1"}, CLOSES_SLOWLY)
+        await world.settled(worker=worker)
+        assert await asyncio.to_thread(worker.terminate) == 0, worker.log.read_text()[-2000:]
+        assert "Traceback" not in worker.log.read_text()
+
+    asyncio.run(scenario())
+
+
 def test_a_copy_with_the_write_alias_is_no_documents_fault(world: World) -> None:
     """A snapshot that is restored beside the index, as Elasticsearch does by default with its aliases.
 
