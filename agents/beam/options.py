@@ -1,14 +1,10 @@
 """Beam's options, as they are given to it."""
 
-import logging
 from collections.abc import Sequence
 
-logging.disable(logging.WARNING)  # what it looks for in vain, of Google's
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-logging.disable(logging.NOTSET)
-
-from streams.errors import ConfigError  # noqa: E402
+from streams.errors import ConfigError
 
 OWN_JVM = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 """Runners with options of their own that no Python process knows."""

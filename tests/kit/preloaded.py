@@ -16,11 +16,15 @@ import agents
 LATER = ("assignor.leader_assignor", "assignor.partition_assignor", "fixups.django", "stores.memory", "tables.recovery")
 """Of Faust's modules, those that it imports when an application asks for them."""
 
+BEAM = ("agents.beam.options", "agents.beam.pipeline")
+"""What has an environment of its own."""
+
 for name in LATER:
     importlib.import_module(f"faust.{name}")
 importlib.import_module("tests.kit.memo").preload()
 for module in pkgutil.walk_packages(agents.__path__, "agents."):
-    importlib.import_module(module.name)
+    if module.name not in BEAM:
+        importlib.import_module(module.name)
 
 inspect.getmodule(inspect.currentframe())  # walks all modules, once: Faust asks for it at each start
 gc.collect()

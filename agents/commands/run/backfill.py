@@ -1,7 +1,9 @@
 """`penstock backfill`."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from agents.beam.engine import engine
 from agents.commands.common import say
@@ -29,7 +31,7 @@ def backfill(
     as_json: bool,
 ) -> None:
     """Says how to go on. Raises PenstockError naming documents that neither the topic nor the old index has."""
-    with importing("beam"):
+    with importing("beam"), _quiet():
         from agents.beam.options import require_known
     require_known(runner, options)
     if model:
@@ -42,6 +44,18 @@ def backfill(
         print_json(done)
         sys.exit(1 if done.damaged else 0)
     _show(done)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Beam tells what it looks for in vain, of Google's."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _show(done: Rebuilt) -> None:
