@@ -27,8 +27,11 @@ from tests.stack.test_stores import watching as ingesting
 KILLS_SERVERS = True
 MODEL_SPEED = "fast"
 
-FEW_CHUNKS = "import streams.drift as drift\ndrift.ENOUGH, drift.ENOUGH_PAIRS, drift.HORIZON = 100, 20, 150"
-"""A change: so many are enough for a baseline, and to be held against it."""
+FEW_CHUNKS = (
+    "import agents.indexing.stages as stages, streams.drift as drift\n"
+    "drift.ENOUGH, drift.ENOUGH_PAIRS, drift.HORIZON, stages.LOOKED_AT = 100, 20, 150, 10_000"
+)
+"""A change: so many are enough for a baseline, and to be held against it; however they come in batches."""
 
 
 @pytest.mark.timeout(900)  # a dozen starts and stops, and the clocks of a real Prometheus
@@ -173,9 +176,10 @@ async def _drifts(world: World, watching: Prometheus, shown: set[str]) -> None:
 
         await until(check)
 
-    worker = world.start_worker({"PENSTOCK_MODEL__CANARY_S": "1"}, change=FEW_CHUNKS)
+    with_a_model = {"PENSTOCK_MODEL__CANARY_S": "1", "MODEL_SPEED": ""}  # the others' vectors have no meaning
+    worker = world.start_worker(with_a_model, change=FEW_CHUNKS)
     watching.scrape([worker.admin_port])
-    await world.produce((f"usual-{i}".encode(), {"text": page}) for i, page in enumerate(real_texts(120)))
+    await world.produce((f"usual-{i}".encode(), {"text": page}) for i, page in enumerate(real_texts(120, 3000)))
     await world.settled(worker=worker)
 
     async def has_baseline() -> bool:
@@ -184,11 +188,11 @@ async def _drifts(world: World, watching: Prometheus, shown: set[str]) -> None:
     await until(has_baseline)
     shown.update(_shown(watching))
     assert watching.firing("statistic", "PenstockEmbeddingsDrift") == set()
-    login = "Sign in to continue. Your session has expired, or cookies are turned off in this browser. Request"
-    await world.produce((f"login-{i}".encode(), {"text": f"{login} {i}."}) for i in range(600))
+    login = "Sign in to continue. Your session has expired, or cookies are turned off in this browser."
+    await world.produce((f"login-{i}".encode(), {"text": login, "title": f"Page {i}"}) for i in range(600))
     await fires("centroid", "spread", "identical")
     sentence = "The turbine turns the power of the water into rotation, and the generator turns that into current. "
-    await world.produce((f"again-{i}".encode(), {"text": f"{i} {sentence * 60}"}) for i in range(40))
+    await world.produce((f"again-{i}".encode(), {"text": f"{i} {sentence * 60}"}) for i in range(120))
     await fires("neighbours")
     shown.update(_shown(watching))
     assert await asyncio.to_thread(worker.terminate) == 0
