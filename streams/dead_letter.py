@@ -10,6 +10,8 @@ A letter is about one incarnation of an index, and one log:
     another index, but this very log    an earlier one, or another generation: its epoch is computed anew from its place
     anything else                       foreign: its epoch and offset mean nothing here; never replayed
 
+A letter about a row of a snapshot has the snapshot's place, as all its rows have: which one it is, a header tells.
+
 A letter of stage `source` is about an object from which no record came: a file, a page. It has the object's URI for
 its key and no value, and a place that is none; the object is in its source still, and `penstock ingest` takes it up.
 """
@@ -25,6 +27,7 @@ from streams.form import OWN_FORM, Form
 from streams.ids import version
 from streams.record import Record, Rejected
 from streams.registry import Entry
+from streams.snapshot import TWICE, is_row, origin_of
 
 Headers = list[tuple[str, bytes | None]]
 Standing = Literal["open", "resolved", "superseded", "foreign"]
@@ -106,9 +109,12 @@ class Letter:
 
     @property
     def about(self) -> tuple[object, ...]:
-        """What tells it from letters of other records, and of other objects: these have no place."""
+        """What tells it from letters of other records, and of other objects and rows: these have no place of their
+        own."""
         if self.source is not None:
             return self.source, self.record.key
+        if is_row(self.record):
+            return self.epoch, *self.place, origin_of(self.record)
         return self.epoch, *self.place
 
     @property
@@ -268,6 +274,8 @@ def placed(letter: Letter, home: Home) -> Letter:
     """The letter as seen from here: where it comes from, and the epoch that its record has here."""
     if letter.source is not None or letter.index == home.index:
         return letter
+    if letter.index and is_row(letter.record):
+        return replace(letter, origin="earlier" if home.epochs.have_room_for_snapshots else "foreign")
     if letter.index and this_very_log(letter.log, home.log):
         return replace(letter, origin="earlier", epoch=home.epochs.of(*letter.place))
     return replace(letter, origin="foreign")
@@ -286,6 +294,8 @@ def standing(letter: Letter, entry: Entry | None) -> Standing:
         return "open"  # of one epoch, and still not to be compared
     if entry.version > letter.version:
         return "superseded"
+    if letter.error == TWICE:
+        return "open"  # another row of the same version is there
     return "resolved" if entry.state == "done" else "open"
 
 

@@ -2,6 +2,9 @@
 
 A cut ends an epoch: everything from its offsets on counts as newer than everything before, on every partition. Cuts are
 kept in the index contract, oldest first; the epoch of a record is a function of its partition and offset.
+
+Where the first cut says so, the log begins in epoch 1, and epoch 0 belongs to snapshots (`streams.snapshot`): whatever
+the stream says of a document is newer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +15,8 @@ from streams.errors import RefusedError
 from streams.ids import EPOCH_SHIFT, version
 
 MAX_EPOCH = (1 << 15) - 1
+FOR_SNAPSHOTS = "epoch 0 belongs to snapshots"
+"""Why the first cut of an index was made that takes snapshots, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +55,13 @@ class Epochs:
         return version(self.of(partition, offset), offset)
 
     @property
+    def have_room_for_snapshots(self) -> bool:
+        """Whether every record of the log is newer than all that snapshots may have."""
+        return bool(self.cuts) and self.cuts[0].why == FOR_SNAPSHOTS
+
+    @property
     def logs(self) -> int:
-        """How many logs there were before this one."""
+        """How many logs there were before this one, snapshots among them."""
         return sum(cut.anew for cut in self.cuts)
 
     def beyond(self, newest: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
@@ -88,6 +98,11 @@ class Epochs:
         if self.cuts and self.cuts[-1].is_after(cut.offsets):
             raise ValueError(f"a cut at {dict(cut.offsets)} is before the last one, at {dict(self.cuts[-1].offsets)}")
         return Epochs((*self.cuts, cut))
+
+
+def for_snapshots(at: str) -> Cut:
+    """The first cut of an index that takes snapshots, too. `at`: when that is made."""
+    return Cut(at=at, why=FOR_SNAPSHOTS, offsets={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from streams.quality import judged, refusal
 from streams.record import Document, Record, Rejected
 from streams.registry import Entry, from_source
 from streams.routes import Routing
+from streams.snapshot import EPOCH, is_row
 from streams.split import Chunk, Encode, SplitRules, chunk_document
 
 Place = tuple[int, int]
@@ -236,13 +237,16 @@ def expected_of(
     reject: Collection[Flag] = (),
     begun: Mapping[str, str] | None = None,
 ) -> Expected:
-    """Of all records of a log, in any order; within an epoch a key belongs to one partition.
+    """Of all records of a log, and rows of snapshots, in any order; within an epoch a key belongs to one partition.
 
     `ways`: how the texts of each model are split, by its name. `reject`: flags of texts that are not indexed. `begun`:
     content hashes that documents have in the index, by id: where a budget may choose their model, these tell it.
     """
     expected, epochs = Expected(), epochs or Epochs()
-    numbers = {(record.partition, record.offset): epochs.of(record.partition, record.offset) for record in records}
+    numbers = {
+        (record.partition, record.offset): EPOCH if is_row(record) else epochs.of(record.partition, record.offset)
+        for record in records
+    }
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
         document = form.decode(record)
         made: list[Chunk] | Rejected | None = None

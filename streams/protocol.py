@@ -43,11 +43,13 @@ from streams.registry import (
     Settled,
     Stored,
     Touch,
+    Twice,
     Wanted,
     decide,
     done,
 )
 from streams.registry import rejected as rejected_entry
+from streams.snapshot import TWICE
 from streams.split import Chunk
 
 READ_AT_ONCE = 256
@@ -270,15 +272,31 @@ def begun(batch: Sequence[Work]) -> list[Work]:
 def newest(batch: Sequence[Work]) -> list[Work]:
     """Of each document the newest valid record; the older ones are settled together with it.
 
-    Records of one key on two partitions are not compared: the registry finds the second one out.
+    Records of one key on two partitions are not compared: the registry finds the second one out. Of two rows of one
+    snapshot the first stays, and the other one is refused unless it says the same.
     """
     found: dict[tuple[str, int], Work] = {}
     for work in batch:
         if work.document and not work.rejected:
-            if older := found.get(key := (work.document.id, work.record.partition)):
+            older = found.get(key := (work.document.id, work.record.partition))
+            if older and older.version == work.version and older.document:
+                work.outcome = "superseded"
+                if older.document.content_hash != work.document.content_hash:
+                    _refuse_second(work, work.document.id)
+                continue
+            if older:
                 older.outcome = "superseded"
             found[key] = work
     return list(found.values())
+
+
+def _refuse_second(work: Work, doc_id: str) -> None:
+    work.reject(
+        "registry",
+        TWICE,
+        f"{doc_id} is there from another row of this snapshot, which says something else: have one row a document; or "
+        "give a newer snapshot a newer time, `penstock backfill --at TIME`",
+    )
 
 
 def _decide(
@@ -317,6 +335,8 @@ def _decide(
                 "`penstock index epoch bump --why … --at TIME`, with the moment at which producers began to use "
                 "them",
             )
+        case Twice():
+            _refuse_second(work, document.id)
     return None
 
 

@@ -10,16 +10,20 @@ knows the largest id that may exist.
                         ├─► Touch    ─► done@v              same content: only the version moves on
                         ├─► Elsewhere                       this record was begun for another model
                         ├─► Misplaced                       the key is on another partition: dead letter
+                        ├─► Twice                           another row of this snapshot says something else: likewise
                         └─► Begin    ─► writing@v, hi ─► chunks, stubs ─► done@v
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from streams.epochs import epoch_of_version
+from streams.snapshot import SNAPSHOT
 
 State = Literal["writing", "done", "rejected"]
+UNKNOWN = ""
+"""A content hash that no content has: whatever comes next is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +108,18 @@ class Misplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Twice:
+    """Another row of the same snapshot, and so of the same version, has this id and says something else."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """Swap in this intent, then write chunks 0…n-1 and stubs n…hi-1, then swap in `done(entry)`."""
 
     entry: Entry
 
 
-Decision = Settled | Busy | Elsewhere | Touch | Misplaced | Begin
+Decision = Settled | Busy | Elsewhere | Touch | Misplaced | Twice | Begin
 
 
 def decide(
@@ -161,6 +170,10 @@ def _is_for_another_model(entry: Entry, wanted: Wanted) -> bool:
 
 def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
     """The very record that the entry is about. Of one that was refused only stubs are there: any model may try it."""
+    if entry.partition == SNAPSHOT and entry.content_hash == UNKNOWN:
+        wanted = replace(wanted, repair=True)  # `index verify --repair` left it to be written again
+    elif entry.partition == SNAPSHOT and entry.content_hash not in {wanted.content_hash, *wanted.elsewhere}:
+        return Twice()
     again = entry.state == "writing" or (entry.state == "done" and (wanted.repair or wanted.attempt > 1))
     if again and _is_for_another_model(entry, wanted):
         return Elsewhere(entry.content_hash)
@@ -176,15 +189,25 @@ def _again(entry: Entry, wanted: Wanted, intent: Entry) -> Decision:
     return Begin(replace(intent, attempt=max(entry.attempt, wanted.attempt)))
 
 
-def is_settled(stored: Stored | None, *, partition: int, version: int, chunk_index_uuid: str) -> bool:
+def is_settled(
+    stored: Stored | None, *, partition: int, version: int, chunk_index_uuid: str, hashes: Collection[str] = ()
+) -> bool:
     """Whether `decide` says `Settled` to this record of the document, whatever is in it, when it comes from the topic:
-    this can be asked before it is split."""
+    this can be asked before it is split. `hashes`: of its content for each model, which tell rows of one snapshot
+    apart."""
     if stored is None or stored.entry.chunk_index_uuid != chunk_index_uuid:
         return False
     entry = stored.entry
     if entry.partition != partition and epoch_of_version(entry.version) == epoch_of_version(version):
         return False  # its dead letter is due
+    if entry.version == version and partition == SNAPSHOT and entry.content_hash not in hashes:
+        return False  # its dead letter, too, or it is to be written again
     return entry.version > version or (entry.version == version and entry.state != "writing")
+
+
+def is_of_older_snapshot(entry: Entry, version: int) -> bool:
+    """Whether a document's newest row is of an earlier snapshot than the one of this version, and it is still there."""
+    return entry.partition == SNAPSHOT and entry.version < version and (entry.n > 0 or entry.state != "done")
 
 
 def done(intent: Entry) -> Entry:

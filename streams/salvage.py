@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 
 from streams.epochs import epoch_of_version
 from streams.examine import Row
-from streams.registry import Entry
-
-UNKNOWN = ""
-"""Content hash where nobody has the record: whatever is published next is other content."""
+from streams.registry import UNKNOWN, Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

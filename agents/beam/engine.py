@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from agents.beam.child import GO_ON, RESULT
-from agents.beam.ranges import scattered
+from agents.beam.ranges import pieces, scattered
 from agents.beam.session import Job
 from agents.operations.filling import Fill, Task
 from agents.progress import Report
@@ -42,22 +42,24 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
                 index=task.index,
                 sink=task.sink,
                 former=task.former,
+                at_ms=task.snapshot.at_ms if task.snapshot else None,
                 processes=processes,
                 folder=folder,
             )
-            parts = scattered(task.ranges, processes)
+            files = task.snapshot.files if task.snapshot else ()
+            parts = [*scattered(task.ranges, processes), *pieces(files, processes)]
             async with _child((job, parts, ["--runner", runner, *options]), folder) as child:
                 while child.returncode is None:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(child.wait(), LOOK_EVERY_S)
-                    report("from the topic", min(task.records, _through(folder)), task.records)
+                    report(task.step, min(task.total, _through(folder)), task.total)
             try:
                 result = json.loads((folder / RESULT).read_text())
             except OSError:
                 raise PenstockError(f"the batch ended with {child.returncode} and without a word; {GO_ON}") from None
         if error := result.pop("error", None):
             raise PenstockError(error)
-        report("from the topic", task.records, task.records)
+        report(task.step, task.total, task.total)
         return Counter(result)
 
     return fill
@@ -99,5 +101,5 @@ def processes_of(options: Sequence[str]) -> int:
 
 
 def _through(folder: Path) -> int:
-    """Offsets that all processes are through; more than there are where a range was tried twice."""
+    """What all processes are through; more than there are where a range was tried twice."""
     return sum(int(path.read_text()) for path in folder.iterdir() if path.name.isdecimal())

@@ -1,7 +1,7 @@
 """What a process needs to take ranges through the stages, once: models, connections, an event loop on its own thread.
 
-pages of the log ─► what the index does not have ─► batches ─► two at a time through the stages
-                                                               one is embedded while the other one is written
+pages of the log, or of files ─► what the index does not have ─► batches ─► two at a time through the stages
+                                                                            one is embedded, the other one written
 """
 
 import asyncio
@@ -11,12 +11,12 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.beam.ranges import Range
-from agents.beam.taking import Taking
+from agents.beam.ranges import Piece, Range
+from agents.beam.taking import Taking, log_pages
 from agents.configured import contract_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -25,6 +25,7 @@ from agents.indexing.embedders import close_models, load_models
 from agents.indexing.preflight import Checked, prove_all
 from agents.indexing.stages import Stages
 from agents.kafka.reader import LogReader, log_reader
+from agents.schemas.form import form_of_rows
 from agents.settings import Settings
 from agents.settings.secrets import with_secrets
 from streams.errors import AwayError, RefusedError
@@ -41,9 +42,9 @@ logger = logging.getLogger(__name__)
 class Job:
     """What travels to every process.
 
-    `settings`: without secrets. `sink`: what the index has to be. `former`: an index whose vectors are taken.
-    `processes`: that share the models' limits a minute. `folder`: of whoever began it; processes that see it write
-    there how many offsets they are through.
+    `settings`: without secrets. `sink`: what the index has to be. `former`: an index whose vectors are taken. `at_ms`:
+    of the snapshot whose files are taken; None: the log is. `processes`: that share the models' limits a minute.
+    `folder`: of whoever began it; processes that see it write there how much they are through.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Job:
     index: str
     sink: str
     former: str | None
+    at_ms: int | None = None
     processes: int
     folder: Path
 
@@ -76,11 +78,11 @@ class Session:
             self.close()
             raise
 
-    def run(self, part: Range) -> Counter[str]:
+    def run(self, part: Range | Piece) -> Counter[str]:
         """A range, all the way; blocks as long as that takes, while servers are away, too. Twice is harmless.
 
         Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises PenstockError where
-        retention has taken what is in the range, or the index is not there any more.
+        retention has taken what is in the range, a file cannot be read, or the index is not there any more.
         """
         return self._await(self._taking.take(part))
 
@@ -118,10 +120,18 @@ class Session:
         former = await index.generation(self._job.former) if self._job.former else None
         checked = Checked(models=self._models, topic=topic, identity=identity)
         assembly = await enter(assemble(settings, checked, former=former))
-        return Taking(Stages(assembly.parts), _Patient(reader), settings.source.topic, self._tell)
+        stages, name = Stages(assembly.parts), settings.source.topic
+        if self._job.at_ms is None:
+            return Taking(stages, log_pages(stages, _Patient(reader), name), self._tell)
+        from agents.beam.rows import Rows, row_pages  # with Beam
 
-    def _tell(self, offsets: int) -> None:
-        self._through += offsets
+        rows = Rows(settings)
+        self._open.push_async_callback(rows.close)
+        stages = Stages(replace(assembly.parts, form=form_of_rows(settings)))
+        return Taking(stages, row_pages(stages, rows, name, self._job.at_ms), self._tell)
+
+    def _tell(self, passed: int) -> None:
+        self._through += passed
         if self._job.folder.exists():
             own = self._job.folder / str(os.getpid())
             half = own.with_suffix(".half")

@@ -1,12 +1,14 @@
-"""A range of the log through the stages: whatever the index does not have, in batches, two at a time.
+"""A range through the stages: whatever the index does not have, in batches, two at a time.
 
-pages of the log ─► what the index does not have ─► batches ─► one is embedded while another one is written
+pages of the range ─► what the index does not have ─► batches ─► one is embedded while another one is written
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
 
 from agents.beam.ranges import Range
 from agents.indexing.stages import Stages
@@ -19,23 +21,35 @@ BATCH, BATCH_BYTES = 256, 1024**2
 LANES = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Works of a range, in order, that are not prepared; and how much of it they are, in its own units."""
+
+    works: list[Work]
+    passed: int
+
+
 class Taking:
-    """Of one topic, by one process. `tell`: called with offsets that it is through."""
+    """By one process. `pages`: all of a range, part by part; `tell`: called with how much of it is done."""
 
     def __init__(
-        self, stages: Stages, log: Pages, topic: str, tell: Callable[[int], None] = lambda _: None, *, most: int = BATCH
+        self,
+        stages: Stages,
+        pages: Callable[[Any], AsyncIterator[Some]],
+        tell: Callable[[int], None] = lambda _: None,
+        *,
+        most: int = BATCH,
     ) -> None:
         self._stages = stages
-        self._log = log
-        self._topic = topic
+        self._pages = pages
         self._tell = tell
         self._most = most
 
-    async def take(self, part: Range) -> Counter[str]:
+    async def take(self, part: Any) -> Counter[str]:
         """All of it is settled then. Twice is harmless, at the same time, too.
 
-        Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises PenstockError where
-        retention has taken what is in the range, and as the log and the stages do.
+        Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises as the pages and the
+        stages do.
         """
         counts, drawing = Counter[str](), asyncio.Lock()
 
@@ -56,28 +70,20 @@ class Taking:
                     one.cancel()
         return counts
 
-    async def _batches(self, part: Range, counts: Counter[str]) -> AsyncGenerator[list[Work], None]:
-        batch, size, offset = list[Work](), 0, part.start
-        while offset < part.end:
-            page = await self._log.page(self._topic, part.partition, offset, part.end)
-            if page.start > offset:
-                raise PenstockError(
-                    f"{self._topic}/{part.partition} begins at {page.start} now, retention took what was from {offset} "
-                    "on, which was to be read: keep records longer, or have more processes, and run `penstock "
-                    "backfill` again"
-                )
-            await self._stages.ready(page.records)
-            left = await self._stages.unsettled([self._stages.work_of(record) for record in page.records])
-            counts["records"] += len(page.records)
-            counts["settled"] += len(page.records) - len(left)
+    async def _batches(self, part: Any, counts: Counter[str]) -> AsyncGenerator[list[Work], None]:
+        batch, size = list[Work](), 0
+        async for page in self._pages(part):
+            await self._stages.ready([work.record for work in page.works])
+            left = await self._stages.unsettled(page.works)
+            counts["records"] += len(page.works)
+            counts["settled"] += len(page.works) - len(left)
             for work in left:
                 if batch and (len(batch) == self._most or size + work.record.size_bytes > BATCH_BYTES):
                     yield batch
                     batch, size = [], 0
                 batch.append(work)
                 size += work.record.size_bytes
-            self._tell(page.position - offset)
-            offset = page.position
+            self._tell(page.passed)
         if batch:
             yield batch
 
@@ -88,3 +94,22 @@ class Taking:
             counts["reused"] += len(work.known)
             counts["embedded"] += len(work.chunks) - len(work.known)
         counts["dead_lettered"] += sum(work.outcome == "dead_lettered" for work in works)
+
+
+def log_pages(stages: Stages, log: Pages, topic: str) -> Callable[[Range], AsyncIterator[Some]]:
+    """Of ranges of the log. Raises PenstockError where retention has taken what is in one, and as the log does."""
+
+    async def pages(part: Range) -> AsyncGenerator[Some, None]:
+        offset = part.start
+        while offset < part.end:
+            page = await log.page(topic, part.partition, offset, part.end)
+            if page.start > offset:
+                raise PenstockError(
+                    f"{topic}/{part.partition} begins at {page.start} now, retention took what was from {offset} on, "
+                    "which was to be read: keep records longer, or have more processes, and run `penstock backfill` "
+                    "again"
+                )
+            yield Some([stages.work_of(record) for record in page.records], page.position - offset)
+            offset = page.position
+
+    return pages

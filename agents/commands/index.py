@@ -34,8 +34,9 @@ for command in (verify_command, promote_command, rollback_command, drop_command,
     "--load", is_flag=True, help="For a first fill: no refreshes and no replicas until what is there is indexed."
 )
 @click.option("--model", metavar="NAME", help="For this model, beside what is there: the next generation.")
+@click.option("--snapshots", is_flag=True, help="With room for snapshots: `penstock backfill --from`.")
 @settings_option
-def create(load: bool, model: str | None, settings: "Settings") -> None:
+def create(load: bool, model: str | None, snapshots: bool, settings: "Settings") -> None:
     """Make the index for the configured model and topic, with its registry and aliases. Twice is harmless.
 
     The first one of an alias serves at once. A further one, for another model or another source.group, is filled by
@@ -45,13 +46,16 @@ def create(load: bool, model: str | None, settings: "Settings") -> None:
     refresh_interval and replicas as configured, whatever came in meanwhile. So publish first, then start workers. The
     note about that is in the index itself, so a crash changes nothing.
 
+    With --snapshots workers may begin before the first snapshot is loaded; without workers, `penstock backfill --from`
+    makes such an index by itself.
+
     \b
     Example: penstock index create
     Example: penstock index create --model all-MiniLM-L6-v2-int8
     """
     from agents.commands.run.index_create import create as run
 
-    run(settings, model=model, load=load)
+    run(settings, model=model, load=load, snapshots=snapshots)
 
 
 @index.command()

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from elasticsearch import ApiError, AsyncElasticsearch
 
+from agents.clock import utc_now
 from agents.configured import contract_in
 from agents.elastic.errors import EXISTS, kind_of, translated
 from agents.elastic.incarnation import CREATE, NO_PIPELINE, PIPELINES, IndexIdentity, look, open_for_writing
@@ -27,7 +28,9 @@ from agents.elastic.notes import (
     LOG_NOTE,
     REBUILD_NOTE,
     SHARDS_NOTE,
+    SYNC_NOTE,
     UNVERIFIED_NOTE,
+    VACUUM_NOTE,
     notes_in,
     read_notes,
     set_back,
@@ -35,7 +38,17 @@ from agents.elastic.notes import (
 )
 from agents.settings import Settings, with_model
 from streams.contract import chunk_mappings, differences, registry_mappings, same_log
-from streams.epochs import History, another_log, begin_epoch, moved_keys, to_contract, with_group
+from streams.epochs import (
+    Epochs,
+    History,
+    another_log,
+    begin_epoch,
+    for_snapshots,
+    from_contract,
+    moved_keys,
+    to_contract,
+    with_group,
+)
 from streams.errors import AwayError, NoIndexError, PenstockError, RefusedError
 from streams.generations import (
     Generation,
@@ -79,14 +92,16 @@ class Index:
         load: bool = False,
         beside: bool = False,
         history: History | None = None,
+        snapshots: bool = False,
     ) -> tuple[Generation, bool]:
         """Make a generation with its registry and aliases; the first one serves. Returns it, and whether it is new.
 
         `load`: without refreshes and replicas until a worker sees lag 0 (`agents.worker.load_mode`). `beside`: when
-        what is there has another contract, make a further one; so does a consumer group of its own. `history`: see
-        `make`.
+        what is there has another contract, make a further one; so does a consumer group of its own. `history`,
+        `snapshots`: see `make`.
         Idempotent: one that is there with this contract is left as it is, half a creation is completed.
-        Raises RefusedError when the one of this group, or of nobody yet, has another contract.
+        Raises RefusedError when the one of this group, or of nobody yet, has another contract, or has no room for
+        snapshots where these are to come.
         """
         found = await self.generations()
         if beside:
@@ -99,9 +114,11 @@ class Index:
             await self._complete_registry(there.index)  # first: ways out of a refusal need one
             there = await self._remember(there, None if beside else history)
             self._require_same(there, contract)
+            if snapshots:
+                require_room_for_snapshots(there)
             await self.open(there.index)
             return there, False
-        return await self.make(contract, found, load=load, history=history), True
+        return await self.make(contract, found, load=load, history=history, snapshots=snapshots), True
 
     async def _remember(self, generation: Generation, history: History | None) -> Generation:
         """With the cuts that it lacks because it was restored from before them. `history`: what claims know."""
@@ -132,11 +149,13 @@ class Index:
         load: bool = False,
         notes: Mapping[str, Any] | None = None,
         history: History | None = None,
+        snapshots: bool = False,
     ) -> Generation:
         """A generation beside those that were found. `notes`: kept about it.
 
         Its epochs go on from those of the one that serves. Where none does, from what is remembered of the log
         (`history`): partitions that were added since then are noticed at the start; else from the newest of this log.
+        `snapshots`: with room for them below all that is in the log. Raises RefusedError where the epochs have none.
         """
         serving = serving_one(found)
         if serving is None:
@@ -150,9 +169,14 @@ class Index:
             model = serving if serving is not None and serving in ours else ours[-1]
             self._require_same(model, {**model.contract, "source": source})
             contract = {**contract, "cuts": model.contract["cuts"]}
-        elif history is not None:
-            source = {**source, "partitions": history.partitions}
-            contract = {**contract, "source": source, "cuts": history.cuts}
+            if snapshots:
+                require_room_for_snapshots(model)
+        else:
+            room = to_contract(Epochs((for_snapshots(utc_now()),))) if snapshots else []
+            if history is not None:
+                source = {**source, "partitions": history.partitions}
+            cuts = history.cuts if history is not None else contract["cuts"]
+            contract = {**contract, "source": source, "cuts": [*room, *cuts]}
         es = self._settings.elasticsearch
         shape = self._shape
         options = {"type": es.hnsw_type, "m": es.hnsw_m, "ef_construction": es.hnsw_ef_construction}
@@ -161,7 +185,7 @@ class Index:
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
         # a registry that outlived its index says nothing of this one's shards and vectors, nor one of a rebuild that
         # did not come to its index
-        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, FILL_NOTE, BASELINE_NOTE)
+        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, FILL_NOTE, VACUUM_NOTE, SYNC_NOTE, BASELINE_NOTE)
         notes = {**dict.fromkeys(gone), **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted
@@ -552,6 +576,16 @@ class Index:
     async def _call(self, request: Callable[[], Awaitable[T]]) -> T:
         with translated(self._settings.elasticsearch.url):
             return await request()
+
+
+def require_room_for_snapshots(generation: Generation) -> None:
+    """Raises RefusedError where versions of the log leave none."""
+    if not from_contract(generation.contract["cuts"]).have_room_for_snapshots:
+        raise RefusedError(
+            f"{generation.index} was made for its topic alone: versions of the topic's records begin where those of a "
+            "snapshot would have to be. Choose another elasticsearch.alias and source.group, and run `penstock "
+            "backfill --from …` there: it makes an index for both, which workers then fill from the topic, too"
+        )
 
 
 def another_format(name: str, made: int, ours: int) -> RefusedError:

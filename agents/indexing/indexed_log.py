@@ -55,7 +55,7 @@ async def newest_versions(
 ) -> dict[int, int]:
     """The greatest version in the registry, by partition, of so many. Raises PenstockError when it cannot be read."""
     # no row more than there can be: an index may allow few
-    present = {"range": {"partition": {"lt": partitions}}}
+    present = {"range": {"partition": {"gte": 0, "lt": partitions}}}  # not those of snapshots
     rows = await _newest(client, settings, identity, present, size=partitions, collapse={"field": "partition"})
     return {row["partition"]: row["version"] for row in rows}
 

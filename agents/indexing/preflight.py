@@ -126,11 +126,13 @@ async def check_servers(settings: Settings, models: tuple[Model, ...], *, any_lo
     return Checked(models=models, topic=topic, identity=identity, indexed=identity.epochs.known_up_to(newest))
 
 
-async def create_index(settings: Settings, *, load: bool = False, beside: bool = False) -> tuple[Generation, bool]:
+async def create_index(
+    settings: Settings, *, load: bool = False, beside: bool = False, snapshots: bool = False
+) -> tuple[Generation, bool]:
     """Make the index for the configured model and topic. Returns it, and whether it was made now.
 
     `load`: in load mode, see `agents.worker.load_mode`. `beside`: a further one when there is one with another
-    contract.
+    contract. `snapshots`: with room for these, too.
     """
     manifests = manifests_of(settings)
     async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
@@ -138,7 +140,7 @@ async def create_index(settings: Settings, *, load: bool = False, beside: bool =
         await require_own_group(reader, index, settings.source.topic, topic.log)
         claims = await read_claims(reader, settings)
         contract, history = contract_of(settings, manifests, topic), history_known(claims.values(), topic.log)
-        return await index.create(contract, load=load, beside=beside, history=history)
+        return await index.create(contract, load=load, beside=beside, history=history, snapshots=snapshots)
 
 
 async def require_own_group(reader: LogReader, index: Index, topic: str, log: str) -> None:

@@ -30,6 +30,7 @@ from streams.record import TOO_LARGE, Record, Rejected
 from streams.registry import is_settled
 from streams.routes import Route, Routing
 from streams.size import room
+from streams.snapshot import EPOCH, is_row
 from streams.split import Input, SplitRules, chunk_document
 
 LARGEST_SHARE = 1 / 4
@@ -133,12 +134,19 @@ class Stages:
         `epoch`: of one that is in the topic no more, or may not be. `begun`: as `Routing.place` takes it.
         """
         if epoch is None:
-            epoch = self._parts.epochs.of(record.partition, record.offset)
+            epoch = EPOCH if is_row(record) else self._parts.epochs.of(record.partition, record.offset)
         return Work(record, epoch, self._parts.ways[0].space, attempt=attempt, repair=repair, begun=begun)
 
     async def unsettled(self, works: Sequence[Work]) -> list[Work]:
         """Without those whose record, or a newer one of the document, the index has: they are decoded, for a broken one
         has its dead letter all the same, and one look at the registry is all that they cost."""
+
+        def hashes(work: Work) -> Collection[str]:
+            if work.document is None or not is_row(work.record):
+                return ()
+            placed = self._routing.place(work.document)
+            return {placed.document.content_hash, *placed.elsewhere}
+
         await self._on_threads(self._decode, works)
         parts, ids = self._parts, {work.document.id for work in works if work.document}
         stored = await parts.registry.read(ids)
@@ -151,6 +159,7 @@ class Stages:
                 partition=work.record.partition,
                 version=work.version,
                 chunk_index_uuid=parts.target.chunk_index_uuid,
+                hashes=hashes(work),
             )
         ]
 
@@ -172,6 +181,8 @@ class Stages:
 
     def _decode(self, work: Work) -> None:
         parts, record = self._parts, work.record
+        if work.rejected:
+            return  # by whoever read it
         limit = int(parts.budget.limit * LARGEST_SHARE)
         if record.size_bytes > limit:
             work.reject(
@@ -189,7 +200,7 @@ class Stages:
 
     def _split(self, work: Work, *, spent: bool) -> None:
         """The document has its text yet."""
-        if work.document is None and work.rejected is None:
+        if work.document is None:
             self._decode(work)
         if work.document is None:
             return

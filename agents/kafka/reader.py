@@ -225,7 +225,7 @@ class LogReader:
 
         Raises PenstockError when it does not say for 15 s (`patient`): that nothing came is no answer.
         """
-        if partition >= await self.require_partitions(topic):  # the client would wait for it
+        if not 0 <= partition < await self.require_partitions(topic):  # the client would wait for it
             return None
         bound = (await self.bounds(topic, [partition]))[partition]
         if not bound.begin <= offset < bound.end:

@@ -12,8 +12,9 @@ Killed before 4 it begins again: what is settled costs a look at the registry.
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from agents.clock import utc_now
 from agents.elastic.client import connect
@@ -29,6 +30,7 @@ from streams.cost import NOTHING_SPENT
 from streams.epochs import History
 from streams.errors import RefusedError
 from streams.ports import Log
+from streams.snapshot import Snapshot
 
 DELETIONS_STAY_MS = 24 * 3600 * 1000
 """Kafka's own `delete.retention.ms`."""
@@ -36,7 +38,8 @@ DELETIONS_STAY_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What others are to do: all records of these ranges of offsets, by partition, into an index.
+    """What others are to do: all records of these ranges of offsets, by partition, into an index; or all rows of a
+    snapshot.
 
     `settings`: of the group that feeds it. `sink`: identity of the index and its registry. `former`: an index whose
     vectors are taken where model and text are the same.
@@ -45,13 +48,19 @@ class Task:
     settings: Settings
     index: str
     sink: str
-    former: str | None
-    ranges: Mapping[int, range]
+    former: str | None = None
+    ranges: Mapping[int, range] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
 
     @property
-    def records(self) -> int:
-        """Offsets in all; some may have no record."""
-        return sum(map(len, self.ranges.values()))
+    def total(self) -> int:
+        """Offsets, of which some may have no record; or bytes of files."""
+        return self.snapshot.size if self.snapshot else sum(map(len, self.ranges.values()))
+
+    @property
+    def step(self) -> str:
+        """What it is called while it goes on."""
+        return "from the snapshot, bytes" if self.snapshot else "from the topic"
 
 
 Fill = Callable[[Task], Awaitable[Counter[str]]]
@@ -129,13 +138,8 @@ async def fill_ranges(
             Task(settings=settings, index=identity.index, sink=identity.sink, former=former, ranges=ranges)
         )
 
-    async def note(since: str | None) -> None:
-        async with connect(settings.elasticsearch) as client:
-            await Index(client, settings).note(identity.index, **{FILL_NOTE: since})
-
     await require_stopped(reader, settings)
-    await note(utc_now())  # else vacuum would forget what is newer than a range
-    async with claim_writer(settings) as write:
+    async with unforgotten(settings, identity), claim_writer(settings) as write:
         filling = Filling(
             settings.source.topic,
             identity.sink,
@@ -145,9 +149,32 @@ async def fill_ranges(
             write=write,
             require_true=lambda seconds: _require_true(reader, settings, identity, seconds),
         )
-        ends, counted = await filling.run(starts, whole)
+        return await filling.run(starts, whole)
+
+
+@asynccontextmanager
+async def unforgotten(settings: Settings, identity: IndexIdentity) -> AsyncIterator[None]:
+    """Vacuum is refused until this has ended, without an error: it would forget what is newer than what comes."""
+
+    async def note(since: str | None) -> None:
+        async with connect(settings.elasticsearch) as client:
+            await Index(client, settings).note(identity.index, **{FILL_NOTE: since})
+
+    await note(utc_now())
+    yield
     await note(None)
-    return ends, counted
+
+
+async def require_same_sink(settings: Settings, identity: IndexIdentity) -> None:
+    """Raises RefusedError where the index or its registry is another one than it was."""
+    async with connect(settings.elasticsearch) as client:
+        index = Index(client, settings)
+        now = await index.identity(await index.generation(identity.index))
+    if now.sink != identity.sink:
+        raise RefusedError(
+            f"{identity.index} or its registry was made anew or restored meanwhile: nothing is claimed; run "
+            "`penstock backfill` again"
+        )
 
 
 async def _require_true(reader: LogReader, settings: Settings, identity: IndexIdentity, seconds: float) -> None:
@@ -162,12 +189,5 @@ async def _require_true(reader: LogReader, settings: Settings, identity: IndexId
                 "document come back. Nothing is claimed. Raise delete.retention.ms, or have more processes, and run "
                 "`penstock backfill` again"
             )
-    async with connect(settings.elasticsearch) as client:
-        index = Index(client, settings)
-        now = await index.identity(await index.generation(identity.index))
-    if now.sink != identity.sink:
-        raise RefusedError(
-            f"{identity.index} or its registry was made anew or restored meanwhile: nothing is claimed; run "
-            "`penstock backfill` again"
-        )
+    await require_same_sink(settings, identity)
     await require_stopped(reader, settings)

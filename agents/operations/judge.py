@@ -10,8 +10,8 @@ from streams.contract import spaces_of, this_very_log
 from streams.epochs import epoch_of_version, offset_of_version
 from streams.examine import Finding, Place, Row, examine
 from streams.ids import chunk_id
-from streams.registry import Entry, Stored
-from streams.salvage import UNKNOWN, Left, newest_whole, what_is_left
+from streams.registry import UNKNOWN, Entry, Stored
+from streams.salvage import Left, newest_whole, what_is_left
 
 ACCEPT = "index verify --repair --accept-data-loss"
 NOTES = frozenset(

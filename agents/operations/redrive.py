@@ -24,6 +24,7 @@ from agents.settings import Settings
 from streams.dead_letter import Letter
 from streams.ports import Entries
 from streams.registry import Entry, Stored
+from streams.snapshot import is_row, origin_of
 
 BATCH = 64
 
@@ -122,9 +123,10 @@ class _Redrive:
         if whole := await whole_letter(letter, reader):
             return whole
         result.outcomes["value_gone"] += 1
-        result.problems.append(
-            f"{_name(letter)}: too large for the dead letters, and no longer in {letter.record.topic}"
-        )
+        gone = f"no longer in {letter.record.topic}"
+        if is_row(letter.record):
+            gone = "in no topic: `penstock backfill --from` takes its file up again"
+        result.problems.append(f"{_name(letter)}: too large for the dead letters, and {gone}")
         return None
 
 
@@ -150,6 +152,8 @@ def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
 
 
 def _name(letter: Letter) -> str:
+    if is_row(letter.record):
+        return origin_of(letter.record)
     return f"{letter.record.topic}/{letter.record.partition}@{letter.record.offset}"
 
 

@@ -20,8 +20,8 @@ from streams.ids import chunk_id
 from streams.plan import ChunkWrite
 from streams.ports import Chunks, Entries
 from streams.record import Record
-from streams.registry import Stored
-from streams.salvage import UNKNOWN, Left
+from streams.registry import UNKNOWN, Stored
+from streams.salvage import Left
 
 TOGETHER_BYTES = 1024**2
 """Of records that are repaired together."""

@@ -11,7 +11,7 @@ from typing import Any
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
-from agents.elastic.notes import FILL_NOTE
+from agents.elastic.notes import FILL_NOTE, VACUUM_NOTE
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
@@ -133,7 +133,8 @@ async def vacuum(
     async with connect(settings.elasticsearch) as client:
         index = Index(client, settings)
         await index.require_verified(checked.identity, settings.source.group)  # else a loss would look like a deletion
-        if since := (await index.notes(checked.identity.index)).get(FILL_NOTE):
+        notes = await index.notes(checked.identity.index)
+        if since := notes.get(FILL_NOTE):
             raise RefusedError(
                 f"a backfill of {checked.identity.index} began at {since}, and has not ended: an older record would "
                 "come back where this deletes. `penstock backfill` goes on with it, then vacuum"
@@ -144,6 +145,9 @@ async def vacuum(
                     f"the rebuild of {one.index} takes from {checked.identity.index}, and has not ended: it would not "
                     "know of these deletions. `penstock index rebuild` goes on with it, then vacuum"
                 )
+        if not dry_run and checked.identity.epochs.have_room_for_snapshots:  # before anything is forgotten
+            horizon = max(before_ms, notes.get(VACUUM_NOTE) or 0)
+            await index.note(checked.identity.index, **{VACUUM_NOTE: horizon})
     async with log_reader(settings) as reader:
         rows = await partition_rows(reader, settings, checked.partitions, checked.identity.sink)
         bounds = await reader.bounds(settings.source.topic, range(checked.partitions))

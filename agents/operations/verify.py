@@ -48,6 +48,7 @@ from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
 from streams.registry import Entry, Stored, from_source
+from streams.snapshot import is_row
 
 logger = logging.getLogger(__name__)
 
@@ -343,7 +344,9 @@ class Verifier:
         self._judge.letters_whole = all(bound.begin == 0 for bound in bounds.values())
         async for found, _ in pages(self._reader, self._settings, self._checked.home(self._settings)):
             self._spool.add_letters(
-                (letter.epoch, letter.place, letter.left_out is None) for letter in found if letter.origin == "own"
+                (letter.epoch, letter.place, letter.left_out is None)
+                for letter in found
+                if letter.origin == "own" and not is_row(letter.record)  # all rows have one place
             )
 
     async def _read_topic(self, result: Verified, report: Report) -> None:

@@ -52,6 +52,12 @@ def form_of(settings: Settings, metrics: Metrics | None = None, *, patience_s: f
     return ForeignForm(JsonValues(framed=source.format == "json_schema"), mapper)
 
 
+def form_of_rows(settings: Settings) -> Form:
+    """Of rows of files, whatever the encoding of the topic is: JSON, by the rules that there are."""
+    mapping = settings.source.mapping
+    return ForeignForm(JsonValues(framed=False), Mapper(mapping.rules)) if mapping else OWN_FORM
+
+
 def own_headers(settings: Settings) -> list[tuple[str, bytes]]:
     """Of a record in Penstock's own form, where the topic's is another one."""
     source = settings.source

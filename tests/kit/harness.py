@@ -423,11 +423,13 @@ class World:
 
             await until(check, every_s=0.2)
 
-    async def create(self, partitions: int = 4, configs: dict[str, str] | None = None) -> None:
-        """Topic and index."""
+    async def create(
+        self, partitions: int = 4, configs: dict[str, str] | None = None, *, snapshots: bool = False
+    ) -> None:
+        """Topic and index. `snapshots`: with room for these."""
         async with log_reader(self.settings) as reader:
             await reader.create_topic(self.name, partitions, configs or {})
-        await create_index(self.settings)
+        await create_index(self.settings, snapshots=snapshots)
 
     async def produce(
         self,

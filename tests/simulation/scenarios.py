@@ -124,6 +124,16 @@ RANDOM = {
         zombies=False,
         faults={"crash": 1, "backfill": 1, "vacuum": 1},
     ),
+    "snapshots beside the stream": Scenario(
+        records=(("a", ("x",)), ("b", ("q", "r")), ("a", None)),
+        snapshots=(
+            (("a", ("k",)), ("c", ("l", "m")), ("d", ("n",))),
+            (("c", ("l",)), ("b", ("o",)), ("e", ("s", "t")), ("e", ("u", "v"))),
+        ),
+        windows=(1, 2),
+        workers=2,
+        faults={"crash": 2, "lost": 1, "late": 1, "order": 1, "snapshot": 3},
+    ),
     "damaged and repaired": replace(LIFE, faults={**FAULTS, "damage": 2, "repair": 2}),
     "damaged, known to be, and published again": replace(
         LIFE,
@@ -602,6 +612,14 @@ def _vacuum_at_any_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(World, "may_vacuum", lambda self: True)
 
 
+def _snapshots_in_the_log(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stages, "EPOCH", 1)
+
+
+def _rows_replace_each_other(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "SNAPSHOT", None)
+
+
 MUTATIONS = [
     Mutation("intent", "life of two documents", _no_intent),
     Mutation("compare-and-swap", "life of two documents", _operations(_blind_swap)),
@@ -647,5 +665,7 @@ MUTATIONS = [
     Mutation("a backfill claims what is done", "a backfill beside workers", _claimed_beforehand),
     Mutation("what is known may be older", "a backfill beside workers", _known_is_settled),
     Mutation("vacuum waits for a backfill", "a backfill, and what is vacuumed", _vacuum_at_any_time),
+    Mutation("snapshots are below the log", "snapshots beside the stream", _snapshots_in_the_log),
+    Mutation("one row a document", "snapshots beside the stream", _rows_replace_each_other),
     Mutation("content that lost to a stub", "refused, then the mapping is mended", _stubs_unseen),
 ]

@@ -6,10 +6,11 @@ where the group committed, may skip), the changelog, Elasticsearch, and the mode
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache, partial
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import numpy as np
 import orjson
 
 from agents.beam.ranges import Range
-from agents.beam.taking import Taking
+from agents.beam.taking import Some, Taking, log_pages
 from agents.clock import Deadline
 from agents.elastic.bulk import outcome_of
 from agents.elastic.chunks import ChunkIndex
@@ -43,7 +44,7 @@ from streams.claim import Claim, from_bytes, to_bytes
 from streams.cost import DAY_S, NANO, NOTHING_SPENT, Price, day_of
 from streams.dead_letter import Home, Letter, headers_of, placed, read_letter
 from streams.document_vector import FIELD, document_vector, field_beside
-from streams.epochs import Cut, Epochs, History, epoch_of_version, offset_of_version
+from streams.epochs import Cut, Epochs, History, epoch_of_version, for_snapshots, offset_of_version
 from streams.errors import PenstockError, RefusedError
 from streams.examine import row_of
 from streams.ids import version
@@ -52,9 +53,10 @@ from streams.plan import FieldNames, Outcome, Space
 from streams.protocol import Target
 from streams.record import Document, Record, Rejected, decode
 from streams.recover import record_from_chunks
-from streams.registry import from_source, may_go
+from streams.registry import from_source, is_of_older_snapshot, may_go
 from streams.routes import Conditions, Route, Routing
 from streams.salvage import what_is_left
+from streams.snapshot import EPOCH, is_row, origin_of, record_of
 from streams.split import SplitRules, TokenIds
 from tests.simulation.elastic import REFUSED, MemoryIndex, Row
 from tests.simulation.explore import Choices
@@ -103,8 +105,10 @@ class Scenario:
     faults: Mapping[str, int] = field(default_factory=dict)
     """crash, rebalance, gap, lost, late, order, reopen, mend, replace, retention, restore, anew, replaced, renew, swap,
     day: `World`."""
+    snapshots: tuple[tuple[tuple[str, tuple[str, ...] | None], ...], ...] = ()
+    """Rows of each, oldest first; a document may have two. Each may be loaded again and again, in any order."""
     epoch: int = 0
-    """Of the index at the beginning."""
+    """Of the index at the beginning; 1 where there are snapshots."""
     topic_ids: bool = True
     """Whether the broker gives topics ids; without, only what is beyond the log's end tells it from another one."""
     unverified: bool = False
@@ -132,8 +136,8 @@ class World:
         self.loop = SimulatedLoop()  # type: ignore[abstract]  # as much of a loop as is needed
         self.topic = MemoryLog()
         self.topic.partitions[0] = _partition(scenario.records, scenario.holes)
-        self.epoch = scenario.epoch
-        self.logs = [scenario.records] * (scenario.epoch + 1)
+        self.epoch = max(scenario.epoch, 1 if scenario.snapshots else 0)
+        self.logs = [scenario.records] * (self.epoch + 1)
         """Of each epoch of this index; the last one is there now, unless `another_log`."""
         self.log_id = "cluster/1" if scenario.topic_ids else "cluster/"
         self.indexed_log = self.log_id
@@ -143,7 +147,15 @@ class World:
         self.gone: dict[int, Record] = {}
         """What retention took since the first claim."""
         self.counted = lost_total()
-        self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew)})
+        self.keys = sorted({key for key, _ in (*scenario.records, *scenario.anew, *chain(*scenario.snapshots))})
+        self.loaded: set[int] = set()
+        """Snapshots that are in the index, each as a whole."""
+        self.whole = -1
+        """The newest that the index is told of."""
+        self.half: list[int] = []
+        """Those that somebody began, and did not end: late requests of these are in no order with anything."""
+        self.refused_rows: set[str] = set()
+        """Origins of rows that are dead letters."""
         self.service = Server(self)
         self.now = 0.0
         """Epoch seconds."""
@@ -281,6 +293,9 @@ class World:
             for number, letter in enumerate(self.old_letters):
                 label = f"redrive the old letter {letter.record.offset}"
                 yield None, label, lambda number=number: self.redrive_old(number)  # type: ignore[misc]
+        if self.left.get("snapshot"):
+            for number in range(len(self.scenario.snapshots)):
+                yield None, f"snapshot {number} is loaded", lambda number=number: self.load(number)  # type: ignore[misc]
         if self.left.get("backfill") and not any(isinstance(one, Backfill) and one.alive for one in self.workers):
             yield None, "a backfill begins", self.backfill
         still = not any(worker.alive for worker in self.workers if not isinstance(worker, Backfill))
@@ -424,8 +439,9 @@ class World:
 
     @property
     def epochs(self) -> Epochs:
-        """Of the index, as a process reads them at its start: each began with another log."""
-        return Epochs(tuple(Cut(at="", why="", offsets={}) for _ in range(self.epoch)))
+        """Of the index, as a process reads them at its start: each began with another log, or behind snapshots."""
+        cuts = [Cut(at="", why="", offsets={}) for _ in range(self.epoch)]
+        return Epochs((for_snapshots(""), *cuts[1:]) if self.scenario.snapshots else tuple(cuts))
 
     def rewind(self) -> None:
         """`penstock index rebuild --in-place`."""
@@ -500,6 +516,12 @@ class World:
         self.left["backfill"] -= 1
         self.filling = True
         self.workers.append(Backfill(self, f"backfill {self.left['backfill']}"))
+
+    def load(self, number: int) -> None:
+        """`penstock backfill --from … --sync`: workers, and other snapshots, may be under way."""
+        self.left["snapshot"] -= 1
+        self.half.append(number)
+        self.workers.append(Loader(self, f"loader {self.left['snapshot']}", number))
 
     def may_vacuum(self) -> bool:
         """Not before a backfill that was begun has ended, though it was killed."""
@@ -637,7 +659,7 @@ class World:
             entry = self.entry(key)
             if entry is None or entry.state == "writing" or self.damaged.get(key) == entry.version:
                 continue
-            texts = self.texts_of(entry.version) if entry.state == "done" else ()
+            texts = self.texts_of(entry.version, entry) if entry.state == "done" else ()
             if self.accepted.get(key, (0,))[0] == entry.version:
                 texts = self.accepted[key][1]
             self.check_recoverable(entry, texts)
@@ -792,8 +814,16 @@ class World:
         """Chunks of the record at an offset."""
         return self.logs[self.epoch][offset][1] or ()
 
-    def texts_of(self, made: int) -> tuple[str, ...]:
-        """Chunks of the record that a version was made for."""
+    def texts_of(self, made: int, entry: Any = None) -> tuple[str, ...]:
+        """Chunks of the record that a version was made for. `entry`: of the document, where it may be a row's."""
+        if self.scenario.snapshots and epoch_of_version(made) == EPOCH:
+            rows = [
+                texts or () for key, texts in self.scenario.snapshots[offset_of_version(made)] if key == entry.doc_id
+            ]
+            said = {_content_hash(entry.doc_id, texts): texts for texts in rows or [()]}
+            if entry.content_hash not in said:
+                self.fail(f"{entry.doc_id} is what no row of snapshot {offset_of_version(made)} says")
+            return said[entry.content_hash]
         if epoch_of_version(made) > self.epoch:
             self.fail(f"version {made} is of an epoch that this index does not have")
         records = self.logs[epoch_of_version(made)]
@@ -863,6 +893,7 @@ class World:
                 if outcome in ("stored", "unchanged") and self.log[offset].key == key.encode()
             ]
             if not valid:
+                self.check_snapshots(key)
                 continue
             entry, last = self.entry(key), max(valid)
             states = ["rejected"] if {REFUSED, AT_FAULT} & set(self.texts(last)) else ["done"]
@@ -876,6 +907,20 @@ class World:
                 self.fail(f"{key}: {last} was redriven, and is {entry.state}")
             if entry.state == "rejected" and last not in self.dead:
                 self.fail(f"{key}: {last} was refused and is not in the dead letters")
+
+    def check_snapshots(self, key: str) -> None:
+        """A document that the log says nothing of is as in the newest snapshot that is loaded, or gone with it."""
+        entry, newest = self.entry(key), max(self.loaded, default=None)
+        if newest is None or (entry and entry.version > version(EPOCH, newest)):
+            return
+        rows = [texts for one, texts in self.scenario.snapshots[newest] if one == key]
+        if not rows:
+            if entry and entry.n and not any(one < newest for one in self.half):
+                self.fail(f"{key} is in the index, and snapshot {newest} does not have it")
+        elif entry is None or entry.version != version(EPOCH, newest) or entry.state != "done":
+            self.fail(f"{key}: {entry} is not as in snapshot {newest}")
+        if len(set(rows)) > 1 and not any(row.startswith(f"{newest} {key} ") for row in self.refused_rows):
+            self.fail(f"{key} is in snapshot {newest} twice, and no row of it is a dead letter")
 
     def fail(self, what: str) -> None:
         """Raise Violated with the trace."""
@@ -895,7 +940,7 @@ class World:
             tuple((one.index, one.log, one.epoch, one.place, one.attempt) for one in self.old_letters),
             tuple(sorted(self.dead.items())),
             tuple(sorted(self.redriven.items())),
-            frozenset(self.vacuumed),
+            (frozenset(self.vacuumed), frozenset(self.loaded), self.whole, frozenset(self.refused_rows)),
             tuple(sorted(self.damaged.items())),
             (tuple(sorted(self.accepted.items())), frozenset(self.loose)),
             tuple((alias, _told(operation)) for alias, operation in self.late),
@@ -1068,7 +1113,10 @@ class SimulatedLetters:
         offset = rejected.record.offset
 
         def run() -> tuple[Any, Any]:
-            self.process.world.dead[offset] = attempt
+            if is_row(rejected.record):
+                self.process.world.refused_rows.add(origin_of(rejected.record))
+            else:
+                self.process.world.dead[offset] = attempt
             return None, None
 
         await self.process.step(f"dead letter {offset}", run)
@@ -1249,11 +1297,8 @@ class Backfill(Process):
 
     async def run(self) -> None:
         """The whole log, then a claim, unless a worker runs by then."""
-        world, sink, taking = (
-            self.world,
-            self.world.sink,
-            Taking(Stages(self.make_parts()), self.world.topic, TOPIC, most=2),
-        )
+        world, sink, stages = self.world, self.world.sink, Stages(self.make_parts())
+        taking = Taking(stages, log_pages(stages, world.topic, TOPIC), most=2)
 
         async def claims() -> Mapping[int, Claim]:
             found = await SimulatedReader(self).last("")
@@ -1286,6 +1331,53 @@ class Backfill(Process):
         )
         await filling.run({0: world.begin}, fill)
         self.alive = world.filling = False
+
+
+class Loader(Process):
+    """`penstock backfill --from … --sync`: pieces of two rows, of which an engine takes two at a time."""
+
+    def __init__(self, world: World, name: str, number: int) -> None:
+        super().__init__(world, name)
+        self.number = number
+        self.spawn(self.run())
+
+    async def run(self) -> None:
+        """All rows; then what older snapshots alone have is deleted."""
+        world, at, stages = self.world, self.number, Stages(self.make_parts())
+        records = [
+            record_of(TOPIC, at, f"{at} {key} {number}", key.encode(), _value(texts))
+            for number, (key, texts) in enumerate(world.scenario.snapshots[at])
+        ]
+
+        async def pages(part: range) -> AsyncIterator[Some]:
+            yield Some([stages.work_of(record) for record in records[part.start : part.stop]], len(part))
+
+        taking, parts = Taking(stages, pages, most=2), [range(start, start + 2) for start in range(0, len(records), 2)]
+
+        async def process() -> None:
+            while parts:
+                await taking.take(parts.pop())
+
+        await asyncio.gather(process(), process())
+        whole = await self.step("tell that it is whole", self.tell)
+        missing = await self.step("look for what is gone", partial(self.missing, whole))
+        works = [stages.work_of(record_of(TOPIC, whole, "--sync", key.encode(), None)) for key in missing]
+        await stages.prepare(works)
+        await stages.through(works)
+        world.loaded.add(at)
+        world.half.remove(at)
+        self.alive = False
+
+    def tell(self) -> tuple[int, Hashable]:
+        """The index, unless a newer one is; returns which one."""
+        self.world.whole = max(self.world.whole, self.number)
+        return self.world.whole, self.world.whole
+
+    def missing(self, whole: int) -> tuple[list[str], Hashable]:
+        """As `agents.operations.snapshots` finds them."""
+        entries = [entry for key in self.world.keys if (entry := self.world.entry(key))]
+        found = [one.doc_id for one in entries if is_of_older_snapshot(one, version(EPOCH, whole))]
+        return found, tuple(found)
 
 
 class Repairer(Process):
@@ -1360,13 +1452,24 @@ def lost_total() -> float:
 
 
 def _record(offset: int, key: str, texts: tuple[str, ...] | None) -> Record:
-    if texts is None:
-        value = None
-    elif texts == ("bad",):
-        value = b"bad"
-    else:
-        value = orjson.dumps({"chunks": [{"text": text} for text in texts]} if texts else {"text": ""})
+    value = _value(texts)
     return Record(topic=TOPIC, partition=0, offset=offset, timestamp_ms=offset, key=key.encode(), value=value)
+
+
+def _value(texts: tuple[str, ...] | None) -> bytes | None:
+    if texts is None:
+        return None
+    if texts == ("bad",):
+        return b"bad"
+    return orjson.dumps({"chunks": [{"text": text} for text in texts]} if texts else {"text": ""})
+
+
+@cache
+def _content_hash(key: str, texts: tuple[str, ...]) -> str:
+    """Of a row, or of the deletion of what has none."""
+    document = decode(_record(0, key, texts or None))
+    assert isinstance(document, Document)
+    return document.content_hash
 
 
 def _partition(records: Sequence[tuple[str, tuple[str, ...] | None]], holes: frozenset[int] = frozenset()) -> Partition:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from streams.examine import Row, examine
 from streams.ids import version
 from streams.plan import chunk_hash
-from streams.registry import Entry
-from streams.salvage import UNKNOWN, newest_whole, what_is_left
+from streams.registry import UNKNOWN, Entry
+from streams.salvage import newest_whole, what_is_left
 
 sizes = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 """Chunks of a document's records, one after the other; 0: a deletion."""

@@ -2,25 +2,30 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agents.beam.engine import engine
+from agents.clock import moment
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.extras import importing
 from agents.operations.backfill import backfill as fill_from_topic
 from agents.operations.rebuild import Rebuilt
+from agents.operations.snapshots import Loaded, load_snapshot
 from agents.settings import Settings, with_model_for_all
 from agents.stopping import finish
 from agents.terminal import counted
-from streams.errors import PenstockError
+from streams.errors import ConfigError, PenstockError
+from streams.snapshot import Snapshot
 
 SHOWN = 20
+SHOWN_FILES = 5
 
 
-def backfill(
+def from_topic(
     settings: Settings,
     model: str | None,
     runner: str,
@@ -31,9 +36,7 @@ def backfill(
     as_json: bool,
 ) -> None:
     """Says how to go on. Raises PenstockError naming documents that neither the topic nor the old index has."""
-    with importing("beam"), _quiet():
-        from agents.beam.options import require_known
-    require_known(runner, options)
+    _require_beam(runner, options)
     if model:
         settings = with_model_for_all(settings, model)
     with progress_bar() as bar:
@@ -46,6 +49,45 @@ def backfill(
     _show(done)
 
 
+def from_files(
+    settings: Settings,
+    pattern: str,
+    runner: str,
+    options: Sequence[str],
+    *,
+    at_ms: int | None,
+    sync: bool,
+    max_deletes: int | None,
+    as_json: bool,
+) -> None:
+    """Says what was done, and what was not. Raises PenstockError; exit code 1 where rows became dead letters."""
+    _require_beam(runner, options)
+    with _quiet():
+        from agents.beam.rows import matched, require_documents
+    found = matched(pattern)
+    snapshot = Snapshot(at_ms=found.newest_ms if at_ms is None else at_ms, files=found.files)
+    if snapshot.at_ms > time.time() * 1000:
+        raise ConfigError(f"a snapshot of {moment(snapshot.at_ms)} is still to come: --at tells the time that it is of")
+    if found.passed_over and not as_json:
+        others = ", ".join(found.passed_over[:SHOWN_FILES]) + (" …" if len(found.passed_over) > SHOWN_FILES else "")
+        say(f"passed over, of kinds that are not read: {others}", err=True)
+    require_documents(settings, snapshot.files)
+    with progress_bar() as bar:
+        report = reporter(bar)
+        fill = engine(runner, options, report)
+        done = finish(load_snapshot(settings, snapshot, fill, report, sync=sync, max_deletes=max_deletes))
+    if as_json:
+        print_json(done)
+        sys.exit(1 if done.dead_lettered else 0)
+    _show_loaded(done, sync=sync)
+
+
+def _require_beam(runner: str, options: Sequence[str]) -> None:
+    with importing("beam"), _quiet():
+        from agents.beam.options import require_known
+    require_known(runner, options)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Beam tells what it looks for in vain, of Google's."""
@@ -56,6 +98,20 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.setLevel(before)
+
+
+def _show_loaded(done: Loaded, *, sync: bool) -> None:
+    say(
+        f"the snapshot of {done.at} is in {done.index}, in {done.seconds:.0f} s: {counted(done.rows, 'row')} of "
+        f"{counted(done.files, 'file')}, {done.settled} of them settled before; {counted(done.embedded, 'chunk')} "
+        f"embedded, {done.reused} with their vectors of before"
+        + ("" if done.deleted is None else f"; {counted(done.deleted, 'document')} deleted that it does not have")
+    )
+    if done.dead_lettered:
+        raise PenstockError(
+            f"{counted(done.dead_lettered, 'row')} of it became dead letters: `penstock dlq list` names them, then run "
+            "it again" + (". Nothing was deleted: what is missing may be among them" if sync else "")
+        )
 
 
 def _show(done: Rebuilt) -> None:

@@ -22,6 +22,7 @@ from agents.stopping import finish
 from agents.terminal import counted, in_line, in_short
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
+from streams.snapshot import is_row, origin_of
 
 SHORT = 60
 
@@ -72,6 +73,7 @@ def _row(row: Listed) -> dict[str, Any]:
         "offset": letter.record.offset,
         "key": (letter.record.key or b"").decode(errors="backslashreplace"),
         "source": letter.source,
+        "row": origin_of(letter.record) if is_row(letter.record) else None,
         "stage": letter.stage,
         "error": letter.error,
         "message": letter.message,
@@ -150,28 +152,37 @@ def _place(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)@(\d+)", text)
     if not found:
         raise ConfigError(
-            f"{text!r} is not a place: partition@offset, for example 3@1042, or the URI of an object of a source"
+            f"{text!r} is not a place: partition@offset, for example 3@1042, the URI of an object of a source, or file "
+            "and row of a snapshot"
         )
     return int(found[1]), int(found[2])
 
 
 def _place_of(letter: Letter) -> str:
     """What `show` takes."""
-    return in_line(letter.doc_id or "") if letter.source is not None else "{}@{}".format(*letter.place)
+    if letter.source is not None:
+        return in_line(letter.doc_id or "")
+    return in_line(origin_of(letter.record)) if is_row(letter.record) else "{}@{}".format(*letter.place)
 
 
 async def _find(settings: Settings, place: str | tuple[int, int]) -> Listed:
-    """The newest letter of a record, by its place, or of an object, by its URI."""
+    """The newest letter of a record, by its place, or of an object, by its URI, or of a row, by file and row."""
+
+    def known_by(letter: Letter) -> object:
+        if letter.source is not None:
+            return letter.doc_id
+        return origin_of(letter.record) if is_row(letter.record) else letter.place
+
     latest: Letter | None = None
     async with log_reader(settings) as reader:
         async for found, _ in pages(reader, settings, None, objects=True):
             for letter in found:
-                if place == (letter.place if letter.source is None else letter.doc_id):
+                if place == known_by(letter):
                     latest = letter
         if latest is not None:
             (row,) = await listed(settings, reader, None, [latest])
             return row
-    what = f"object {place}" if isinstance(place, str) else "record {}@{}".format(*place)
+    what = f"object or row {place}" if isinstance(place, str) else "record {}@{}".format(*place)
     raise PenstockError(
         f"{settings.dead_letter_topic} has no {what} of {settings.source.topic}: `penstock dlq list --all` shows those "
         "that it has"

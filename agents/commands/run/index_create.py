@@ -11,11 +11,11 @@ from streams.errors import AwayError, RefusedError
 from streams.generations import Generation, serving_one
 
 
-def create(settings: Settings, *, model: str | None, load: bool) -> None:
+def create(settings: Settings, *, model: str | None, load: bool, snapshots: bool) -> None:
     """Make it, and say how to go on."""
     if model:
         settings = with_model_for_all(settings, model)
-    made, new = finish(create_index(settings, load=load, beside=model is not None))
+    made, new = finish(create_index(settings, load=load, beside=model is not None, snapshots=snapshots))
     say(f"{'created' if new else 'exists already, with the same contract, and is open for writing:'} {made.index}")
     if load and not new:
         say("--load is for a new index: this one stays as it is", err=True)

@@ -1,0 +1,347 @@
+"""Rows of a snapshot's files, wherever Beam's file systems find them.
+
+    .jsonl .ndjson      a row each line that begins in the piece
+    .parquet            a row each, of the groups of rows that begin in the piece
+    .csv .tsv           a row each line after the first, which has the names
+    .json, all others   whole, as `penstock ingest` reads them: documents in Penstock's own form
+
+A row is a document in the wire format, with its `id`; or, with `[source.mapping]`, whatever its rules read.
+"""
+
+import asyncio
+import csv
+import gzip
+import io
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+import orjson
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from agents.beam.ranges import Piece
+from agents.beam.taking import BATCH, BATCH_BYTES, Some
+from agents.indexing.stages import Stages
+from agents.schemas.form import form_of_rows, own_headers
+from agents.settings import Settings
+from agents.sources import LARGEST_BYTES, Failure
+from agents.sources.convert.kinds import GZIP
+from agents.sources.reading import LINES, Ids, Origin, Reading, why_passed_over
+from streams.errors import ConfigError
+from streams.protocol import Work
+from streams.record import Document, Rejected, why_no_json
+from streams.snapshot import File, record_of
+
+PARQUET = ".parquet"
+TABLES = {".csv": ",", ".tsv": "\t"}
+HIDDEN = ("_", ".")
+"""Names that begin so are what engines leave beside their output: `_SUCCESS`, `.part-0.crc`."""
+LOOKED_AT_BYTES = 1024**2
+NO_ID = "an `id` is needed, a text that is not empty or a whole number: it names the document"
+INVALID = "InvalidRecord"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """`origin`: which one, for people; `failure`: kind and reason, where no document can be made of it."""
+
+    origin: str
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+    failure: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """`newest_ms`: when one of them was last written, epoch milliseconds. `passed_over`: those of other kinds."""
+
+    files: tuple[File, ...]
+    newest_ms: int
+    passed_over: tuple[str, ...]
+
+
+def matched(pattern: str) -> Matched:
+    """What is there now. `pattern`: a file, a folder, or with `*` and `**`; of disks, `s3://…` or `gs://…`.
+
+    Blocks. Raises ConfigError where there is nothing, or it cannot be listed.
+    """
+    if "://" not in pattern:
+        path = Path(pattern).expanduser().absolute()
+        pattern = str(path / "**") if path.is_dir() else str(path)
+    elif pattern.endswith("/"):
+        pattern += "**"
+    try:
+        found = FileSystems.match([pattern])[0].metadata_list
+    except Exception as exc:
+        raise ConfigError(f"--from {pattern} cannot be listed: {_told(exc)}") from exc
+    plain = [one for one in found if not PurePosixPath(one.path).name.startswith(HIDDEN)]
+    if "://" not in pattern:
+        plain = [one for one in plain if Path(one.path).is_file()]
+    taken = [one for one in plain if _is_taken(one.path)]
+    if not taken:
+        others = ", ".join(sorted(one.path for one in plain)[:3])
+        raise ConfigError(
+            f"--from {pattern}: no file is there that can be read"
+            + (f" (but {others}{'…' if len(plain) > 3 else ''})" if others else "")
+        )
+    return Matched(
+        files=tuple(File(path=one.path, size=one.size_in_bytes) for one in sorted(taken, key=lambda one: one.path)),
+        newest_ms=int(max(one.last_updated_in_seconds for one in taken) * 1000),
+        passed_over=tuple(sorted(one.path for one in plain if not _is_taken(one.path))),
+    )
+
+
+def _is_taken(path: str) -> bool:
+    return _suffix(path) in (*LINES, PARQUET, *TABLES) or why_passed_over(path) is None
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path.lower().removesuffix(GZIP)).suffix
+
+
+def _told(exc: Exception) -> str:
+    return " ".join(str(exc).split())[:300] or type(exc).__name__
+
+
+def require_documents(settings: Settings, files: Sequence[File]) -> None:
+    """Raises ConfigError where none of the first rows of the first file that has rows is a document: all others are
+    alike then."""
+    file = next((one for one in files if _suffix(one.path) in (*LINES, PARQUET, *TABLES)), None)
+    if file is None:
+        return
+
+    async def first(file: File) -> list[Row]:
+        rows = Rows(settings)
+        try:
+            async with aclosing(rows.pages(Piece(file.path, 0, min(file.size, LOOKED_AT_BYTES)))) as pages:
+                return (await anext(pages, ([], 0)))[0]
+        except OSError as exc:
+            raise ConfigError(f"{file.path} cannot be read: {_told(exc)}") from exc
+        finally:
+            await rows.close()
+
+    form, reasons = form_of_rows(settings), list[str]()
+    for row in asyncio.run(first(file)):
+        made = form.decode(record_of(settings.source.topic, 0, row.origin, row.key, row.value, row.headers))
+        if row.failure is None and isinstance(made, Document):
+            return
+        reasons.append(row.failure[1] if row.failure else cast(Rejected, made).message)
+    if reasons:
+        raise ConfigError(
+            f"{file.path}: none of its first rows is a document, the first for this: {reasons[0]}. Rows in another "
+            "form are read by the rules of `[source.mapping]`"
+        )
+
+
+class Rows:
+    """Reads pieces, one at a time. `mapped`: rules read the rows. Close it: it may have a process that converts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._mapped = settings.source.mapping is not None
+        self._own = tuple(own_headers(settings))
+        self._reading = Reading(Ids())
+
+    async def close(self) -> None:
+        """End that process. Twice is harmless."""
+        await self._reading.close()
+
+    async def pages(self, piece: Piece) -> AsyncGenerator[tuple[list[Row], int], None]:
+        """All of it, some at a time, with the bytes that they are. Raises OSError where it cannot be read."""
+        suffix = _suffix(piece.path)
+        if suffix in LINES:
+            rows = self._lines(piece)
+        elif suffix == PARQUET:
+            rows = self._parquet(piece)
+        elif suffix in TABLES:
+            rows = self._table(piece, TABLES[suffix])
+        else:
+            async for page in self._documents(piece):
+                yield page
+            return
+        pages, passed = _paged(rows, piece.start), piece.start
+
+        def following() -> list[tuple[list[Row], int]]:
+            return list(islice(pages, 1))
+
+        while found := await asyncio.to_thread(following):
+            ((some, at),) = found
+            yield some, at - passed
+            passed = at
+        yield [], piece.end - passed
+
+    def _lines(self, piece: Piece) -> Iterator[tuple[Row, int]]:
+        """Where lines begin elsewhere, each is in one piece: the one that it begins in."""
+        with _opened(piece.path) as opened:
+            packed = piece.path.lower().endswith(GZIP)
+            if piece.start:
+                opened.seek(piece.start - 1)
+                while (rest := opened.readline(LARGEST_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+            at = piece.start if packed else opened.tell()
+            while (packed or at < piece.end) and (line := opened.readline(LARGEST_BYTES + 1)):
+                origin, length = f"{piece.path}@{at}", len(line)
+                if length > LARGEST_BYTES:
+                    while (more := opened.readline(LARGEST_BYTES)) and not more.endswith(b"\n"):
+                        length += len(more)
+                    length += len(more)
+                    why = f"longer than {LARGEST_BYTES} bytes: divide it"
+                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, why)), min(at, piece.end)
+                elif value := (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip():
+                    yield self._of_line(value, origin), min(at, piece.end)
+                at += length
+
+    def _of_line(self, value: bytes, origin: str) -> Row:
+        if self._mapped:
+            return Row(origin=origin, key=None, value=value)
+        try:
+            body = orjson.loads(value)
+        except orjson.JSONDecodeError as exc:
+            why = f"not JSON in UTF-8: {why_no_json(value, exc)}"
+            return Row(origin=origin, key=None, value=value, headers=self._own, failure=(INVALID, why))
+        return self._named(body, value, origin)
+
+    def _of_values(self, body: dict[str, Any], origin: str) -> Row:
+        """What says nothing is left out."""
+        body = {name: value for name, value in body.items() if value is not None}
+        try:
+            value = orjson.dumps(body, default=_plain)
+        except (TypeError, orjson.JSONEncodeError) as exc:
+            why = f"a value that JSON has nothing for: {exc}"
+            return Row(origin=origin, key=None, value=b"", headers=self._own, failure=(INVALID, why))
+        return Row(origin=origin, key=None, value=value) if self._mapped else self._named(body, value, origin)
+
+    def _named(self, body: Any, value: bytes, origin: str) -> Row:
+        found = body.get("id") if isinstance(body, dict) else None
+        if isinstance(found, int) and not isinstance(found, bool):
+            found = str(found)
+            value = orjson.dumps(body | {"id": found}, default=_plain)
+        if not isinstance(found, str) or not found:
+            return Row(origin=origin, key=None, value=value, headers=self._own, failure=(INVALID, NO_ID))
+        return Row(origin=origin, key=found.encode(errors="replace"), value=value, headers=self._own)
+
+    def _parquet(self, piece: Piece) -> Iterator[tuple[Row, int]]:
+        from pyarrow.parquet import ParquetFile
+
+        with _opened(piece.path) as opened, ParquetFile(opened) as file:
+            number = 0
+            for group in range(file.num_row_groups):
+                about = file.metadata.row_group(group)
+                begins = [about.column(one) for one in range(min(1, about.num_columns))]
+                at = min((_first_page(column) for column in begins), default=0)
+                if not piece.start <= at < piece.end:
+                    number += about.num_rows
+                    continue
+                for batch in file.iter_batches(BATCH, row_groups=[group]):
+                    for values in batch.to_pylist():
+                        yield self._of_values(values, f"{piece.path}#{number}"), at
+                        number += 1
+
+    def _table(self, piece: Piece, delimiter: str) -> Iterator[tuple[Row, int]]:
+        with _opened(piece.path) as opened:
+            csv.field_size_limit(LARGEST_BYTES)
+            text = io.TextIOWrapper(opened, encoding="utf-8-sig", errors="replace", newline="")
+            found = csv.DictReader(text, delimiter=delimiter, restkey="")
+            while True:
+                number = found.line_num + 1
+                origin = f"{piece.path}:{number}"
+                try:
+                    values = next(found, None)
+                except csv.Error as exc:
+                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, str(exc))), piece.start
+                    continue
+                if values is None:
+                    return
+                if "" in values:
+                    why = "it has more values than the first line has names"
+                    yield Row(origin=origin, key=None, value=orjson.dumps(values), failure=(INVALID, why)), piece.start
+                    continue
+                told = {name: value for name, value in values.items() if value}
+                yield self._of_values(told, origin), piece.start
+
+    async def _documents(self, piece: Piece) -> AsyncIterator[tuple[list[Row], int]]:
+        """By a copy on this machine: converters want files."""
+        name = PurePosixPath(piece.path).name
+        uri = piece.path if "://" in piece.path else Path(piece.path).as_uri()
+        origin = Origin(uri=uri, shown=piece.path, relative=name)
+        with tempfile.TemporaryDirectory(prefix="penstock-rows-") as folder:
+            copy = Path(folder) / name
+            await asyncio.to_thread(_copied, piece.path, copy)
+            rows = list[Row]()
+            async for one in self._reading.documents(copy, origin):
+                if isinstance(one, Failure):
+                    failure = (one.error, one.reason)
+                    rows.append(Row(origin=one.origin, key=uri.encode(errors="replace"), value=b"", failure=failure))
+                else:
+                    value = one.value or b""
+                    rows.append(Row(origin=one.origin, key=one.key, value=value, headers=self._own))
+                if len(rows) >= BATCH or sum(len(row.value) for row in rows) > BATCH_BYTES:
+                    yield rows, 0
+                    rows = []
+            yield rows, piece.end - piece.start
+
+
+def row_pages(stages: Stages, rows: Rows, topic: str, at_ms: int) -> Callable[[Piece], AsyncIterator[Some]]:
+    """Of pieces of a snapshot's files. Raises ConfigError naming a file that cannot be read any more."""
+
+    async def pages(piece: Piece) -> AsyncGenerator[Some, None]:
+        try:
+            async for page, passed in rows.pages(piece):
+                yield Some([work_of(stages, row, topic, at_ms) for row in page], passed)
+        except OSError as exc:
+            raise ConfigError(f"{piece.path} cannot be read: {_told(exc)}") from exc
+
+    return pages
+
+
+def work_of(stages: Stages, row: Row, topic: str, at_ms: int) -> Work:
+    """What is to be done with a row."""
+    work = stages.work_of(record_of(topic, at_ms, row.origin, row.key, row.value, row.headers))
+    if row.failure:
+        work.reject("decode", *row.failure)
+    return work
+
+
+def _opened(path: str) -> IO[bytes]:
+    raw = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return cast(IO[bytes], gzip.open(raw) if path.lower().endswith(GZIP) else raw)
+
+
+def _copied(path: str, to: Path) -> None:
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened, to.open("wb") as copy:
+        shutil.copyfileobj(opened, copy)
+
+
+def _paged(rows: Iterator[tuple[Row, int]], start: int) -> Iterator[tuple[list[Row], int]]:
+    """With the place that each page begins at: what is before it is done."""
+    page, size, at = list[Row](), 0, start
+    for row, place in rows:
+        if page and (len(page) == BATCH or size + len(row.value) > BATCH_BYTES):
+            yield page, at
+            page, size = [], 0
+        page.append(row)
+        size += len(row.value)
+        at = place
+    if page:
+        yield page, at
+
+
+def _first_page(column: Any) -> int:
+    """Where a column of a group of rows begins in its file."""
+    own = column.dictionary_page_offset
+    return int(min(own, column.data_page_offset) if own else column.data_page_offset)
+
+
+def _plain(value: object) -> object:
+    """Of Parquet's types those that JSON has not: numbers with decimals, and what has a text of its own."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("bytes")
+    return str(value)
