@@ -73,7 +73,7 @@ audit: .venv/.dev  ## Bill of materials of the worker, withdrawn releases, known
 check: .venv/.dev  ## Everything that CI runs: lint, types, import layers, audit, tests
 	@$(MAKE) --no-print-directory -j 3 lint audit test OFFLINE_OK=1
 
-bench: .venv/.dev  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
+bench: .venv/.dev .venv-beam/.beam  ## Measure speed against the model alone and what people run today (QUICK=1: a shorter run)
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)
 
 chaos: .venv/.dev .venv-beam/.beam  ## Kill, stop and starve it at length, and explore its protocol (MINUTES=20 of random kills)

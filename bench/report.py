@@ -37,6 +37,8 @@ RATIOS = {
     "record_cost_over_faust": "Faust with admission, ledger and claims, over Faust's bare agent loop (CPU a record)",
     "adaptive_over_best_fixed": "batch shape found while running, over the best fixed one",
     "rss_1m_over_100k": "memory with a backlog of 1,000,000 records, over 100,000",
+    "batch_over_session": "a batch of 20,000 chunks by Beam's own runner, over the bare session (CPU)",
+    "rerun_over_first": "the same again, over a topic that is settled: how much faster",
     "gpu_end_to_end_over_raw": "GPU: embedder over the bare session",
     "gpu_raw_over_sentence_transformers": "GPU: bare session over sentence-transformers fp16",
 }

@@ -26,6 +26,7 @@ from agents.settings.environment import cache_dir
 from agents.sources.pydocs import real_texts
 from bench import report
 from bench.adaptive import adaptive
+from bench.batch import batch
 from bench.bulk import bulk
 from bench.ceiling import BUDGETS, find_ceiling
 from bench.corpus import make_corpus
@@ -42,7 +43,7 @@ from models.onnx.embedder import load_embedder
 from models.onnx.runtime import PROVIDERS, computes_bf16, installed_runtimes, processor, usable_cores
 from models.onnx.session import available_providers
 
-LONG = ("bulk", "scale")
+LONG = ("bulk", "scale", "batch")
 """Left out of a quick run: no ratio comes of them."""
 FP32, INT8 = "all-MiniLM-L6-v2", "all-MiniLM-L6-v2-int8"
 MODELS: dict[PrecisionName, str] = {"fp32": FP32, "fp16": "all-MiniLM-L6-v2-fp16", "int8": INT8}
@@ -89,6 +90,7 @@ def measure(settings: Settings, folder: Path, *, quick: bool, only: str) -> dict
         "bulk": lambda: bulk(settings, folder, result),
         "scale": lambda: scale(settings, folder, result),
         "memory": lambda: memory(settings, folder, result, quick=quick),
+        "batch": lambda: batch(settings, result),
     }
     for name, run in parts.items():
         if only == name or (not only and not (quick and name in LONG)):

@@ -44,14 +44,14 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
     compared where both have one, and where nothing else says why it must differ. The log has a check of its own.
     Controls of one service's model are alike, not equal.
     """
-    left, right = _flat(index), _flat(worker)
+    left, right = flat(index), flat(worker)
     named = sorted(left.keys() | right.keys())
     names = [name for name in named if left.get(name) != right.get(name) and _plain(name) not in IGNORED]
     names = [name for name in names if _plain(name) != CONTROL or _agreement(left, right, name) < SAME_MODEL]
     rows = [
         f"{name}: {_control(left, right, name)}"
         if _plain(name) == CONTROL
-        else f"{name}: index {left.get(name, 'absent')}, worker {right.get(name, 'absent')}"
+        else f"{name}: index {_shown(left, name)}, worker {_shown(right, name)}"
         for name in names
         if not _plain(name).startswith(("probe.", "libraries."))
     ]
@@ -66,6 +66,12 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
 
 
 CONTROL = "model.control"
+
+
+def _shown(flat: dict[str, Any], name: str) -> str:
+    """A text that is empty, or ends with white space, is seen in quotes only."""
+    value = flat.get(name, "absent")
+    return repr(value) if (isinstance(value, str) and value != value.strip()) or value == "" else str(value)
 
 
 def _plain(name: str) -> str:
@@ -125,16 +131,17 @@ def _parts(log: str | None) -> tuple[str, str]:
     return topic, cluster
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by their dotted names, such as `model.dims`; of a list of objects each by its number, from 1."""
+    found: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and any(isinstance(one, dict) for one in value) and name != "cuts":
-            flat |= _flat({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")
+            found |= flat({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found
 
 
 def spaces_of(contract: dict[str, Any]) -> list[Space]:

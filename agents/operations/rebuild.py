@@ -206,7 +206,7 @@ async def _begin(
     theirs = await index.notes(serving.index)
     notes = {
         **{name: theirs.get(name) for name in (VACUUM_NOTE, SYNC_NOTE)},  # what is gone there does not come here
-        GROUP_NOTE: f"{index.group}-{number}",
+        GROUP_NOTE: f"{index.group.removesuffix(f'-{serving.number}')}-{number}",
         REBUILD_NOTE: {"base": serving.index, "from": {str(place): start for place, start in starts.items()}},
     }
     if made is None:

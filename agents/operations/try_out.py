@@ -1,5 +1,6 @@
 """What becomes of the newest records of a topic under these settings: for who writes a mapping. Changes nothing."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from streams.split import chunk_document
 
 MANY = 20
 """Offsets of a partition that are looked at for each record that is asked for: some are markers, or compacted away."""
+logger = logging.getLogger(__name__)
+
 REGISTRY_S = 5.0
 """For a schema registry that does not answer: somebody sits before this."""
 
@@ -114,8 +117,9 @@ class _Splitter:
 def _splitter(settings: Settings) -> _Splitter | None:
     try:
         return _Splitter(settings)
-    except PenstockError:
-        return None  # no model yet: a mapping can be tried without
+    except PenstockError as exc:  # a mapping can be tried without
+        logger.warning("routes, chunks, flags and languages are not told: %s", exc)
+        return None
 
 
 def _tried(record: Record, form: Form, split: _Splitter | None) -> Tried:

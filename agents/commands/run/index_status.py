@@ -13,6 +13,11 @@ from agents.kafka.reader import log_reader
 from agents.operations.promote import generation_rows
 from agents.settings import Settings
 from agents.stopping import finish
+from agents.terminal import in_short
+from streams.contract import flat
+
+SHOWN = 100
+"""Characters of a value: some are vectors."""
 
 
 def status(settings: Settings, *, as_json: bool) -> None:
@@ -24,8 +29,9 @@ def status(settings: Settings, *, as_json: bool) -> None:
         print_json({"index": serving, "contract": contract, "generations": rows})
         return
     _print_rows(rows)
-    for name, value in (contract or {}).items():
-        say(f"{name:>12}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for name, value in flat(contract or {}).items():
+        told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        say(f"  {name}: {in_short(told, SHOWN)}")
 
 
 def list_indices(settings: Settings, *, as_json: bool) -> None:
