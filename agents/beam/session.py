@@ -120,15 +120,15 @@ class Session:
         former = await index.generation(self._job.former) if self._job.former else None
         checked = Checked(models=self._models, topic=topic, identity=identity)
         assembly = await enter(assemble(settings, checked, former=former))
-        stages, name = Stages(assembly.parts), settings.source.topic
+        stages, name, max_ratio = Stages(assembly.parts), settings.source.topic, settings.dead_letters.max_ratio
         if self._job.at_ms is None:
-            return Taking(stages, log_pages(stages, _Patient(reader), name), self._tell)
+            return Taking(stages, log_pages(stages, _Patient(reader), name), self._tell, max_ratio=max_ratio)
         from agents.beam.rows import Rows, row_pages  # with Beam
 
         rows = Rows(settings)
         self._open.push_async_callback(rows.close)
         stages = Stages(replace(assembly.parts, form=form_of_rows(settings)))
-        return Taking(stages, row_pages(stages, rows, name, self._job.at_ms), self._tell)
+        return Taking(stages, row_pages(stages, rows, name, self._job.at_ms), self._tell, max_ratio=max_ratio)
 
     def _tell(self, passed: int) -> None:
         self._through += passed

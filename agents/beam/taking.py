@@ -12,9 +12,10 @@ from typing import Any
 
 from agents.beam.ranges import Range
 from agents.indexing.stages import Stages
-from streams.errors import PenstockError
+from streams.errors import PenstockError, RefusedError
 from streams.ports import Pages
 from streams.protocol import Work, begun
+from streams.share import WINDOW, Share
 
 BATCH, BATCH_BYTES = 256, 1024**2
 """Records that go through the stages together: at most so many, or one that is larger."""
@@ -30,7 +31,8 @@ class Some:
 
 
 class Taking:
-    """By one process. `pages`: all of a range, part by part; `tell`: called with how much of it is done."""
+    """By one process. `pages`: all of a range, part by part; `tell`: called with how much of it is done. `max_ratio`:
+    of a thousand records, or more, that may be rejected."""
 
     def __init__(
         self,
@@ -38,18 +40,21 @@ class Taking:
         pages: Callable[[Any], AsyncIterator[Some]],
         tell: Callable[[int], None] = lambda _: None,
         *,
+        max_ratio: float = 1.0,
         most: int = BATCH,
     ) -> None:
         self._stages = stages
         self._pages = pages
         self._tell = tell
+        self._max_ratio = max_ratio
         self._most = most
+        self._share = Share()
 
     async def take(self, part: Any) -> Counter[str]:
         """All of it is settled then. Twice is harmless, at the same time, too.
 
         Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises as the pages and the
-        stages do.
+        stages do; RefusedError where too many records are rejected: that is a mistake of somebody's.
         """
         counts, drawing = Counter[str](), asyncio.Lock()
 
@@ -77,6 +82,7 @@ class Taking:
             left = await self._stages.unsettled(page.works)
             counts["records"] += len(page.works)
             counts["settled"] += len(page.works) - len(left)
+            self._add(Share(records=len(page.works) - len(left)))
             for work in left:
                 if batch and (len(batch) == self._most or size + work.record.size_bytes > BATCH_BYTES):
                     yield batch
@@ -93,7 +99,20 @@ class Taking:
         for work in begun(works):
             counts["reused"] += len(work.known)
             counts["embedded"] += len(work.chunks) - len(work.known)
-        counts["dead_lettered"] += sum(work.outcome == "dead_lettered" for work in works)
+        rejected = sum(work.outcome == "dead_lettered" for work in works)
+        counts["dead_lettered"] += rejected
+        self._add(Share(records=len(works), rejected=rejected))
+
+    def _add(self, share: Share) -> None:
+        self._share = self._share.plus(share)
+        if self._share.exceeds(self._max_ratio):
+            raise RefusedError(
+                f"{self._share.rejected} of {max(WINDOW, self._share.records):,} records were rejected, more than "
+                f"dead_letters.max_ratio = {self._max_ratio}: `penstock dlq list` says why; nothing is claimed. Mend "
+                "that, or raise dead_letters.max_ratio, and run `penstock backfill` again"
+            )
+        if self._share.full:
+            self._share = Share()
 
 
 def log_pages(stages: Stages, log: Pages, topic: str) -> Callable[[Range], AsyncIterator[Some]]:

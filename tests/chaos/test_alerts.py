@@ -1,6 +1,7 @@
 """Every alert fires by its real cause on a real Prometheus, and clears; every panel of the dashboard shows data."""
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -62,7 +63,8 @@ def test_every_alert_fires_by_its_real_cause_and_clears(world: World, tmp_path: 
 
         await world.create(partitions=2)
         await fires("PenstockLagUnknown")  # nobody is there
-        worker = world.start_worker()
+        prices = {world.settings.model.name: {"million_tokens": 1}}  # else no cost is counted, and its panel empty
+        worker = world.start_worker({"PENSTOCK_COST__MODELS": json.dumps(prices)})
         await world.ready(worker)
         watching.scrape([worker.admin_port])
         await clears("PenstockLagUnknown")
