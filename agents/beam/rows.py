@@ -14,16 +14,19 @@ import gzip
 import io
 import shutil
 import tempfile
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
+from glob import escape
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import orjson
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from agents.beam.ranges import Piece
 from agents.beam.taking import BATCH, BATCH_BYTES, Some
@@ -31,6 +34,7 @@ from agents.indexing.stages import Stages
 from agents.schemas.form import form_of_rows, own_headers
 from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Failure
+from agents.sources.convert.formats import DELIMITERS
 from agents.sources.convert.kinds import GZIP
 from agents.sources.reading import LINES, Ids, Origin, Reading, why_passed_over
 from streams.errors import ConfigError
@@ -39,7 +43,8 @@ from streams.record import Document, Rejected, why_no_json
 from streams.snapshot import File, record_of
 
 PARQUET = ".parquet"
-TABLES = {".csv": ",", ".tsv": "\t"}
+TABLES = {".csv": None, ".tsv": "\t"}
+"""With what divides their values, where that is known."""
 HIDDEN = ("_", ".")
 """Names that begin so are what engines leave beside their output: `_SUCCESS`, `.part-0.crc`."""
 LOOKED_AT_BYTES = 1024**2
@@ -69,16 +74,19 @@ class Matched:
     passed_over: tuple[str, ...]
 
 
-def matched(pattern: str) -> Matched:
-    """What is there now. `pattern`: a file, a folder, or with `*` and `**`; of disks, `s3://…` or `gs://…`.
+def matched(pattern: str, options: Sequence[str] = ()) -> Matched:
+    """What is there now. `pattern`: a file, a folder, or with `*` and `**`; of disks, `s3://…` or `gs://…`. `options`:
+    Beam's own, which may say how such a store is reached.
 
     Blocks. Raises ConfigError where there is nothing, or it cannot be listed.
     """
     if "://" not in pattern:
         path = Path(pattern).expanduser().absolute()
-        pattern = str(path / "**") if path.is_dir() else str(path)
+        literal = escape(str(path))
+        pattern = f"{literal}/**" if path.is_dir() else literal if path.exists() else str(path)
     elif pattern.endswith("/"):
         pattern += "**"
+    FileSystems.set_options(PipelineOptions(list(options)))
     try:
         found = FileSystems.match([pattern])[0].metadata_list
     except Exception as exc:
@@ -91,7 +99,7 @@ def matched(pattern: str) -> Matched:
         others = ", ".join(sorted(one.path for one in plain)[:3])
         raise ConfigError(
             f"--from {pattern}: no file is there that can be read"
-            + (f" (but {others}{'…' if len(plain) > 3 else ''})" if others else "")
+            + (f" (of other kinds: {others}{' …' if len(plain) > 3 else ''})" if others else "")
         )
     return Matched(
         files=tuple(File(path=one.path, size=one.size_in_bytes) for one in sorted(taken, key=lambda one: one.path)),
@@ -155,7 +163,10 @@ class Rows:
         await self._reading.close()
 
     async def pages(self, piece: Piece) -> AsyncGenerator[tuple[list[Row], int], None]:
-        """All of it, some at a time, with the bytes that they are. Raises OSError where it cannot be read."""
+        """All of it, some at a time, with the bytes that they are. Where a file is damaged, its last row says so.
+
+        Raises OSError where it cannot be reached.
+        """
         suffix = _suffix(piece.path)
         if suffix in LINES:
             rows = self._lines(piece)
@@ -167,7 +178,7 @@ class Rows:
             async for page in self._documents(piece):
                 yield page
             return
-        pages, passed = _paged(rows, piece.start), piece.start
+        pages, passed = _paged(_until_damaged(rows, piece.path, piece.end), piece.start), piece.start
 
         def following() -> list[tuple[list[Row], int]]:
             return list(islice(pages, 1))
@@ -215,7 +226,7 @@ class Rows:
         try:
             value = orjson.dumps(body, default=_plain)
         except (TypeError, orjson.JSONEncodeError) as exc:
-            why = f"a value that JSON has nothing for: {exc}"
+            why = f"a value that JSON in UTF-8 has nothing for: {exc}"
             return Row(origin=origin, key=None, value=b"", headers=self._own, failure=(INVALID, why))
         return Row(origin=origin, key=None, value=value) if self._mapped else self._named(body, value, origin)
 
@@ -235,37 +246,44 @@ class Rows:
             number = 0
             for group in range(file.num_row_groups):
                 about = file.metadata.row_group(group)
-                begins = [about.column(one) for one in range(min(1, about.num_columns))]
-                at = min((_first_page(column) for column in begins), default=0)
-                if not piece.start <= at < piece.end:
-                    number += about.num_rows
-                    continue
-                for batch in file.iter_batches(BATCH, row_groups=[group]):
-                    for values in batch.to_pylist():
-                        yield self._of_values(values, f"{piece.path}#{number}"), at
-                        number += 1
+                at = _first_page(about.column(0)) if about.num_columns else 0
+                if piece.start <= at < piece.end:
+                    yield from _until_damaged(
+                        self._group(file, group, piece.path, number, at), f"{piece.path}#{number}", at
+                    )
+                number += about.num_rows
 
-    def _table(self, piece: Piece, delimiter: str) -> Iterator[tuple[Row, int]]:
+    def _group(self, file: Any, group: int, path: str, number: int, at: int) -> Iterator[tuple[Row, int]]:
+        for batch in file.iter_batches(BATCH, row_groups=[group]):
+            for values in batch.to_pylist(maps_as_pydicts="lossy"):
+                yield self._of_values(values, f"{path}#{number}"), at
+                number += 1
+
+    def _table(self, piece: Piece, delimiter: str | None) -> Iterator[tuple[Row, int]]:
+        """`delimiter`: None where the first line tells it."""
         with _opened(piece.path) as opened:
             csv.field_size_limit(LARGEST_BYTES)
-            text = io.TextIOWrapper(opened, encoding="utf-8-sig", errors="replace", newline="")
-            found = csv.DictReader(text, delimiter=delimiter, restkey="")
+            text = io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            first = text.readline(LARGEST_BYTES)
+            delimiter = delimiter or max(DELIMITERS, key=first.count)
+            found = csv.DictReader(chain([first], text), delimiter=delimiter, restkey="", strict=True)
+            names = found.fieldnames or ()
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise csv.Error(f"its first line has the name {twice!r} twice")
             while True:
-                number = found.line_num + 1
-                origin = f"{piece.path}:{number}"
+                origin = f"{piece.path}:{found.line_num + 1}"
                 try:
                     values = next(found, None)
                 except csv.Error as exc:
-                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, str(exc))), piece.start
+                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, f"no CSV: {exc}")), piece.start
                     continue
                 if values is None:
                     return
                 if "" in values:
                     why = "it has more values than the first line has names"
-                    yield Row(origin=origin, key=None, value=orjson.dumps(values), failure=(INVALID, why)), piece.start
+                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, why)), piece.start
                     continue
-                told = {name: value for name, value in values.items() if value}
-                yield self._of_values(told, origin), piece.start
+                yield self._of_values({name: value for name, value in values.items() if value}, origin), piece.start
 
     async def _documents(self, piece: Piece) -> AsyncIterator[tuple[list[Row], int]]:
         """By a copy on this machine: converters want files."""
@@ -308,6 +326,22 @@ def work_of(stages: Stages, row: Row, topic: str, at_ms: int) -> Work:
     if row.failure:
         work.reject("decode", *row.failure)
     return work
+
+
+def _until_damaged(rows: Iterator[tuple[Row, int]], origin: str, at: int) -> Iterator[tuple[Row, int]]:
+    """A file that is not what its name says, or breaks off, is bad input; one that cannot be reached is none."""
+    try:
+        yield from rows
+    except (EOFError, zlib.error, csv.Error, ValueError, OSError) as exc:
+        if isinstance(exc, OSError) and not _is_of_content(exc):
+            raise
+        why = f"cannot be read from here on: {_told(exc)}"
+        yield Row(origin=origin, key=None, value=b"", failure=("DamagedFile", why)), at
+
+
+def _is_of_content(exc: OSError) -> bool:
+    """Parquet's library says what is wrong with a file by a plain error; those of the system have a number."""
+    return isinstance(exc, gzip.BadGzipFile) or (type(exc) is OSError and exc.errno is None)
 
 
 def _opened(path: str) -> IO[bytes]:

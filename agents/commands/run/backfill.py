@@ -64,7 +64,7 @@ def from_files(
     _require_beam(runner, options)
     with _quiet():
         from agents.beam.rows import matched, require_documents
-    found = matched(pattern)
+    found = matched(pattern, options)
     snapshot = Snapshot(at_ms=found.newest_ms if at_ms is None else at_ms, files=found.files)
     if snapshot.at_ms > time.time() * 1000:
         raise ConfigError(f"a snapshot of {moment(snapshot.at_ms)} is still to come: --at tells the time that it is of")
