@@ -8,16 +8,17 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from agents.beam.child import GO_ON, RESULT
 from agents.beam.ranges import pieces, scattered
-from agents.beam.session import Job
+from agents.beam.session import Goal, IntoIndex, Job
 from agents.operations.filling import Fill, Task
 from agents.progress import Report
+from agents.settings import Settings
 from agents.settings.secrets import give_to_children, without_secrets
 from streams.errors import PenstockError
 
@@ -32,37 +33,60 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
     """`options`: Beam's own. Whoever cancels it ends the batch; what is done stays done."""
 
     async def fill(task: Task) -> Counter[str]:
-        give_to_children(task.settings)
         processes = processes_of(options)
-        with tempfile.TemporaryDirectory(prefix="penstock-backfill-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            job = Job(
-                name=uuid4().hex,
-                settings=without_secrets(task.settings),
-                index=task.index,
-                sink=task.sink,
-                former=task.former,
-                at_ms=task.snapshot.at_ms if task.snapshot else None,
-                processes=processes,
-                folder=folder,
-            )
-            files = task.snapshot.files if task.snapshot else ()
-            parts = [*scattered(task.ranges, processes), *pieces(files, processes)]
-            async with _child((job, parts, ["--runner", runner, *options]), folder) as child:
-                while child.returncode is None:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(child.wait(), LOOK_EVERY_S)
-                    report(task.step, min(task.total, _through(folder)), task.total)
-            try:
-                result = json.loads((folder / RESULT).read_text())
-            except OSError:
-                raise PenstockError(f"the batch ended with {child.returncode} and without a word; {GO_ON}") from None
-        if error := result.pop("error", None):
-            raise PenstockError(error)
-        report(task.step, task.total, task.total)
-        return Counter(result)
+        parts: Sequence[object] = scattered(task.ranges, processes)
+        if task.snapshot:
+            parts = pieces(task.snapshot.files, processes)
+        elif task.vectors:
+            from agents.beam.vectors import filed, tiled  # with Beam
+
+            parts, _ = tiled(task.ranges, filed(task.vectors, options))
+        goal = IntoIndex(
+            index=task.index,
+            sink=task.sink,
+            former=task.former,
+            at_ms=task.snapshot.at_ms if task.snapshot else None,
+            absent=task.vectors is not None,
+        )
+
+        def tell(done: int) -> None:
+            report(task.step, min(task.total, done), task.total)
+
+        return await run_batch(task.settings, goal, parts, [runner, *options], tell)
 
     return fill
+
+
+async def run_batch(
+    settings: Settings, goal: Goal, parts: Sequence[object], options: Sequence[str], tell: Callable[[int], None]
+) -> Counter[str]:
+    """All parts, in whatever order. `options`: the runner, and Beam's own; `tell`: called with how much is done.
+
+    Returns what was counted. Raises PenstockError where the engine gave up.
+    """
+    runner, *own = options
+    give_to_children(settings)
+    with tempfile.TemporaryDirectory(prefix="penstock-backfill-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        job = Job(
+            name=uuid4().hex,
+            settings=without_secrets(settings),
+            goal=goal,
+            processes=processes_of(own),
+            folder=folder,
+        )
+        async with _child((job, parts, ["--runner", runner, *own]), folder) as child:
+            while child.returncode is None:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(child.wait(), LOOK_EVERY_S)
+                tell(_through(folder))
+        try:
+            result = json.loads((folder / RESULT).read_text())
+        except OSError:
+            raise PenstockError(f"the batch ended with {child.returncode} and without a word; {GO_ON}") from None
+    if error := result.pop("error", None):
+        raise PenstockError(error)
+    return Counter(result)
 
 
 @asynccontextmanager

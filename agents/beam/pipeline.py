@@ -14,7 +14,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from agents.beam.child import GO_ON
-from agents.beam.ranges import Piece, Range
 from agents.beam.session import Job, acquire, release
 from streams.errors import PenstockError
 
@@ -35,7 +34,7 @@ class TakeRanges(beam.DoFn):  # type: ignore[misc]  # Beam is untyped here
         """Blocks for seconds: models are loaded."""
         self._session = acquire(self._job)
 
-    def process(self, part: Range | Piece) -> Iterable[Any]:
+    def process(self, part: Any) -> Iterable[Any]:
         """Blocks until everything in the range is settled. May happen twice, and at the same time."""
         for name, count in self._session.run(part).items():
             self._counters[name].inc(count)
@@ -46,7 +45,7 @@ class TakeRanges(beam.DoFn):  # type: ignore[misc]  # Beam is untyped here
         release(self._job)
 
 
-def run(job: Job, parts: Sequence[Range | Piece], options: Sequence[str]) -> Counter[str]:
+def run(job: Job, parts: Sequence[object], options: Sequence[str]) -> Counter[str]:
     """Returns what was counted, each range once however often it was tried. `options`: Beam's own.
 
     Raises PenstockError where the engine gave up, with the reason if it is ours.

@@ -7,6 +7,7 @@ import click
 from agents.commands.common import MOMENT, json_option, settings_option
 
 if TYPE_CHECKING:
+    from agents.beam.session import Format
     from agents.settings import Settings
 
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 @click.option("--at", "at_ms", type=MOMENT, help="The time that the snapshot is of; else its newest file's.")
 @click.option("--sync", is_flag=True, help="Delete what only older snapshots have.")
 @click.option("--max-deletes", type=click.IntRange(min=0), metavar="N", help="--sync: more are refused; else a tenth.")
+@click.option("--to", metavar="FOLDER", help="Vectors into files there, and into no index.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "jsonl", "tfrecord"]),
+    default="parquet",
+    help="--to: of the files.",
+)
+@click.option("--vectors", metavar="FOLDER", help="Take vectors from files that --to made; no model is run.")
 @click.option("--embed-all", is_flag=True, help="Take no vectors from the index that serves.")
 @click.option("--runner", default="FnApiRunner", show_default=True, help="Beam's: FlinkRunner, SparkRunner, …")
 @settings_option
@@ -30,6 +40,9 @@ def backfill(
     at_ms: int | None,
     sync: bool,
     max_deletes: int | None,
+    to: str | None,
+    form: "Format",
+    vectors: str | None,
     embed_all: bool,
     runner: str,
     settings: "Settings",
@@ -48,6 +61,10 @@ def backfill(
     `penstock ingest files` reads is a document a file. On disks, and where Beam has an extra for them, s3:// and gs://.
     A newer snapshot wins over an older one, and the same one again changes nothing.
 
+    With --to FOLDER nothing but Kafka and the model is needed: chunks with their texts, metadata and vectors go into
+    files there. With --vectors FOLDER these files are loaded where the model is not run, but its tokenizer is: what
+    is between the two, such as a copy from a machine with GPUs, is yours.
+
     All other options are Beam's own. Each process loads the model: divide model.threads. A machine that takes part
     needs this environment, the model's files under model.dir, and secrets in its environment, where they never travel.
     Needs the extra `beam`, in an environment of its own.
@@ -57,13 +74,24 @@ def backfill(
     Example: penstock backfill --direct_running_mode=multi_processing --direct_num_workers=2
     Example: penstock backfill --model NEW --runner FlinkRunner --flink_master=flink:8081 --parallelism=8
     Example: penstock backfill --from '/lake/docs/*.parquet' --sync
+    Example: penstock backfill --to /mnt/vectors --runner FlinkRunner --flink_master=gpus:8081 --parallelism=8
+    Example: penstock backfill --vectors /mnt/vectors
     """
     from agents.commands.run import backfill as run
 
-    if pattern is None:
+    if to:
+        if pattern or in_place or embed_all or vectors or sync:
+            raise click.UsageError("--to makes files of what is in the topic, and knows --model, --format and --runner")
+        run.to_files(settings, model, to, form, runner, context.args, as_json=as_json)
+    elif vectors and (pattern or embed_all):
+        raise click.UsageError("--vectors are of what is in the topic: without --from and --embed-all")
+    elif pattern is None:
         if at_ms is not None or sync or max_deletes is not None:
             raise click.UsageError("--at, --sync and --max-deletes are about a snapshot: --from PATTERN")
-        run.from_topic(settings, model, runner, context.args, in_place=in_place, embed_all=embed_all, as_json=as_json)
+        options = context.args
+        run.from_topic(
+            settings, model, runner, options, in_place=in_place, embed_all=embed_all, vectors=vectors, as_json=as_json
+        )
     elif model or in_place or embed_all:
         raise click.UsageError("--from goes into the index that serves: without --model, --in-place and --embed-all")
     elif max_deletes is not None and not sync:

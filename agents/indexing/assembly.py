@@ -1,6 +1,6 @@
 """What records meet on their way into the index, connected: for workers, and for commands that write beside them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from agents.kafka.dead_letters import DeadLetterTopic
 from agents.metrics import Metrics
 from agents.schemas.form import form_of
 from agents.settings import Settings
+from models.embedder import Model
 from streams.contract import differences, models_in, spaces_of
 from streams.generations import Generation
 from streams.protocol import Target
@@ -68,15 +69,7 @@ async def assemble(
         await letters.start()
         try:
             parts = Parts(
-                ways=[
-                    Way(
-                        space=space,
-                        rules=split_rules(settings, model.manifest),
-                        embedder=model,
-                        batch=batch_size(model),
-                    )
-                    for space, model in zip(spaces_of(identity.contract), checked.models, strict=True)
-                ],
+                ways=ways_of(settings, identity.contract, checked.models),
                 routes=routes_of(settings),
                 refuge=settings.budget.refuge,
                 epochs=identity.epochs,
@@ -95,6 +88,14 @@ async def assemble(
             yield Assembly(client=client, requests=requests, store=store, registry=registry, chunks=chunks, parts=parts)
         finally:
             await letters.stop()
+
+
+def ways_of(settings: Settings, contract: dict[str, Any], models: Sequence[Model]) -> list[Way]:
+    """The default one first. `contract`: of the index; `models`: of the settings."""
+    return [
+        Way(space=space, rules=split_rules(settings, model.manifest), embedder=model, batch=batch_size(model))
+        for space, model in zip(spaces_of(contract), models, strict=True)
+    ]
 
 
 def _former(one: Generation, contract: dict[str, Any], store: Store, metrics: Metrics, points: FailPoints) -> Former:

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from agents.configured import manifests_of
 from agents.elastic.requests import STATES
 from agents.metrics import Metrics
 from agents.settings import Settings, with_model
 from agents.settings.environment import cache_dir
+from models.absent import AbsentModel
 from models.api.asking import Terms
 from models.api.embedder import ServiceOptions, load_service
 from models.api.pace import Limits
@@ -76,6 +78,15 @@ def load_models(settings: Settings, metrics: Metrics | None = None) -> tuple[Mod
         close_models(found)
         raise
     return tuple(found)
+
+
+def absent_models(settings: Settings) -> tuple[Model, ...]:
+    """All that are in use, by their tokenizers alone: none of them embeds. Raises PenstockError."""
+    manifests = manifests_of(settings)
+    return tuple(
+        AbsentModel(settings.model.dir / name, manifest)
+        for name, manifest in zip(settings.models, manifests, strict=True)
+    )
 
 
 def close_models(models: Iterable[Model]) -> None:

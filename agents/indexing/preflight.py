@@ -1,7 +1,7 @@
 """Before a worker consumes: settings → model files → provider → warm-up → topics → index contract."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agents.configured import contract_of, manifests_of
@@ -72,14 +72,16 @@ class Checked:
         return replace(self.identity.home(settings.source.group), log=self.topic.log)
 
 
-async def check(settings: Settings, *, any_log: bool = False) -> Checked:
+async def check(
+    settings: Settings, *, any_log: bool = False, load: Callable[[Settings], tuple[Model, ...]] = load_models
+) -> Checked:
     """All checks, in order; makes the changelog and dead-letter topics when they are missing.
 
     `any_log`: also where the index holds another log than the topic that is there now, or workers stopped for their
-    dead letters; for who only looks.
+    dead letters; for who only looks. `load`: who makes the models.
     Raises PenstockError or RefusedError for the first that fails; nothing was consumed then.
     """
-    models = load_models(settings)
+    models = load(settings)
     try:
         return await check_servers(settings, models, any_log=any_log)
     except BaseException:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agents.clock import utc_now
 from agents.fail_points import FailPoints
@@ -54,6 +54,13 @@ class Way:
     moments: Moments = field(default_factory=Moments)
 
 
+class Known(Protocol):
+    """Vectors that were made before."""
+
+    async def fill(self, works: Sequence[Work], progressed: Callable[[], None]) -> None:
+        """Those of equal texts by the same model, into what is not known yet. `progressed`: called now and then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Former:
     """An index before this one, whose vectors are taken where model and text are the same. `fields`: those there of
@@ -84,7 +91,7 @@ class Former:
 class Parts:
     """What the stages work with. `ways`: the default one first; `routes`: which documents take another one; `refuge`:
     the route that they take while the budget of a day is used up. `epochs`: of the records that are in the topic now;
-    `reject`: flags of texts that are not indexed; `former`: an index whose vectors are taken where they are the same;
+    `reject`: flags of texts that are not indexed; `former`: whose vectors are taken where model and text are the same;
     `meter`: where costs are counted."""
 
     ways: Sequence[Way]
@@ -100,7 +107,7 @@ class Parts:
     fail_points: FailPoints
     form: Form = OWN_FORM
     reject: Collection[Flag] = ()
-    former: Former | None = None
+    former: Known | None = None
     meter: Meter | None = None
 
 

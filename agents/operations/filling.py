@@ -25,6 +25,7 @@ from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader
 from agents.operations.rewind import require_stopped
 from agents.settings import Settings
+from models.embedder import Model
 from streams.claim import Claim, Fingerprint
 from streams.cost import NOTHING_SPENT
 from streams.epochs import History
@@ -39,7 +40,7 @@ DELETIONS_STAY_MS = 24 * 3600 * 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What others are to do: all records of these ranges of offsets, by partition, into an index; or all rows of a
-    snapshot.
+    snapshot. `vectors`: a folder with files of them, so that no model is needed.
 
     `settings`: of the group that feeds it. `sink`: identity of the index and its registry. `former`: an index whose
     vectors are taken where model and text are the same.
@@ -51,6 +52,7 @@ class Task:
     former: str | None = None
     ranges: Mapping[int, range] = field(default_factory=dict)
     snapshot: Snapshot | None = None
+    vectors: str | None = None
 
     @property
     def total(self) -> int:
@@ -61,6 +63,16 @@ class Task:
     def step(self) -> str:
         """What it is called while it goes on."""
         return "from the snapshot, bytes" if self.snapshot else "from the topic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorFolder:
+    """A folder that has the vectors of records. `upto`: of a range of the log, by partition, what it has of it without
+    a hole; `models`: that split, and embed nothing."""
+
+    folder: str
+    upto: Callable[[Mapping[int, range]], Mapping[int, int]]
+    models: Callable[[Settings], tuple[Model, ...]]
 
 
 Fill = Callable[[Task], Awaitable[Counter[str]]]
@@ -85,16 +97,18 @@ class Filling:
         claims: Callable[[], Awaitable[Mapping[int, Claim]]],
         write: Callable[[int, Claim], Awaitable[None]],
         require_true: Callable[[float], Awaitable[None]],
+        upto: Callable[[Mapping[int, range]], Mapping[int, int]] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic, self._sink, self._history = topic, sink, history
         self._log, self._claims, self._write, self._require_true = log, claims, write, require_true
-        self._now = now
+        self._upto, self._now = upto, now
 
     async def run(
         self, starts: Mapping[int, int], fill: Callable[[Mapping[int, range]], Awaitable[Counter[str]]]
     ) -> tuple[dict[int, int], Counter[str]]:
-        """Everything from these offsets, or from the claims where they are above, up to the log's end now.
+        """Everything from these offsets, or from the claims where they are above, up to the log's end now, or as far as
+        there are vectors.
 
         Returns the ends, and what was counted.
         """
@@ -107,6 +121,10 @@ class Filling:
         }
         ends = {number: max(bounds[number].end, offset) for number, offset in offsets.items()}
         ranges = {number: range(offset, ends[number]) for number, offset in offsets.items() if offset < ends[number]}
+        if self._upto:
+            ends |= self._upto(ranges)
+            ranges = {number: range(one.start, ends[number]) for number, one in ranges.items()}
+            ranges = {number: one for number, one in ranges.items() if one}
         counted = await fill(ranges) if ranges else Counter[str]()
         await self._require_true(self._now() - began)
         await self._claim(ranges, claims)
@@ -130,12 +148,20 @@ async def fill_ranges(
     fill: Fill,
     *,
     former: str | None = None,
+    filed: VectorFolder | None = None,
 ) -> tuple[dict[int, int], Counter[str]]:
     """See `Filling.run`. Raises RefusedError where what was done says nothing any more, or while workers run."""
 
     async def whole(ranges: Mapping[int, range]) -> Counter[str]:
         return await fill(
-            Task(settings=settings, index=identity.index, sink=identity.sink, former=former, ranges=ranges)
+            Task(
+                settings=settings,
+                index=identity.index,
+                sink=identity.sink,
+                former=former,
+                ranges=ranges,
+                vectors=filed.folder if filed else None,
+            )
         )
 
     await require_stopped(reader, settings)
@@ -148,6 +174,7 @@ async def fill_ranges(
             claims=lambda: read_claims(reader, settings),
             write=write,
             require_true=lambda seconds: _require_true(reader, settings, identity, seconds),
+            upto=filed.upto if filed else None,
         )
         return await filling.run(starts, whole)
 

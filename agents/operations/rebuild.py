@@ -34,7 +34,7 @@ from agents.indexing.preflight import Checked, ensure_topics, prove_all
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
-from agents.operations.filling import Fill, fill_ranges
+from agents.operations.filling import Fill, VectorFolder, fill_ranges
 from agents.operations.groups import groups
 from agents.operations.letters import listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
@@ -120,16 +120,17 @@ async def rebuild(
     report: Report,
     embed_all: bool = False,
     fill: Fill | None = None,
+    filed: VectorFolder | None = None,
 ) -> Rebuilt:
     """Begin, or go on with the one that has not ended. Returns when everything that is in the topic now is in it.
 
     `offset`, `at_ms`: the start, by offset or by time; without either the topic's first record. `rate`: documents a
     second. `embed_all`: take no vector from the index that serves, though its model and text are the same. `fill`: who
-    takes what the topic has, where it is not this process. Twice is harmless. Raises RefusedError while workers of the
-    new generation's group run.
+    takes what the topic has, where it is not this process. `filed`: who has the vectors of that, where no model is
+    here. Twice is harmless. Raises RefusedError while workers of the new generation's group run.
     """
     began, result = time.monotonic(), Rebuilt()
-    models = load_models(settings)
+    models = filed.models(settings) if filed else load_models(settings)
     with ExitStack() as stack, translated(settings.elasticsearch.url, "; run it again to go on"):
         stack.callback(close_models, models)
         await prove_all(models)
@@ -170,7 +171,7 @@ async def rebuild(
             former = None if embed_all else base
             async with assemble(own, checked, former=former) as assembly:
                 run = _Rebuild(own, checked, assembly, reader, Pace(rate), result)
-                ends = await (run.filled(starts, fill, former) if fill else run.from_topic(starts, report))
+                ends = await (run.filled(starts, fill, former, filed) if fill else run.from_topic(starts, report))
                 if base:
                     identity = await index.identity(base)
                     await run.letters_of(base, identity)  # first: one that is taken up again meanwhile is in both
@@ -382,7 +383,9 @@ class _Rebuild:
         self._result.from_index += len(records)
         return left
 
-    async def filled(self, starts: Mapping[int, int], fill: Fill, former: Generation | None) -> dict[int, int]:
+    async def filled(
+        self, starts: Mapping[int, int], fill: Fill, former: Generation | None, filed: VectorFolder | None
+    ) -> dict[int, int]:
         """Every record up to the end that the topic has now, by others; claims when all of it is done.
 
         Returns the ends.
@@ -390,7 +393,7 @@ class _Rebuild:
         identity, history = self._checked.identity, self._checked.history
         taken_from = former.index if former else None
         ends, counted = await fill_ranges(
-            self._reader, self._settings, identity, history, starts, fill, former=taken_from
+            self._reader, self._settings, identity, history, starts, fill, former=taken_from, filed=filed
         )
         self._result.count(counted)
         return ends

@@ -3,15 +3,19 @@
 import asyncio
 import random
 import time
+from pathlib import Path
 
 import pytest
 
 from models.onnx.embedder import OnnxEmbedder
+from streams.epochs import Epochs, for_snapshots
 from tests.kit.beam import backfilled, batch_of, start_backfill
 from tests.kit.harness import PATIENCE_S, World, until
 from tests.kit.oracle import assert_true
 from tests.kit.proxy import Act, proxy
 from tests.stack.test_backfill import history
+from tests.stack.test_faults import text
+from tests.stack.test_snapshots import NEW, OLD, snapshot, without
 
 AWAY_S = 15.0
 
@@ -64,5 +68,38 @@ def test_a_killed_process_of_an_engine_costs_a_second_start(world: World, embedd
         done = await asyncio.to_thread(backfilled, world, *two, extra=extra)
         assert done["embedded"] > 0
         await assert_true(world, embedder)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.timeout(900)
+def test_snapshots_in_any_order_under_kill_9(world: World, embedder: OnnxEmbedder, tmp_path: Path) -> None:
+    """Before, during and after the stream; each at least once to its end, the older one after the newer as well."""
+    rng, epochs = random.Random(7), Epochs((for_snapshots(""),))
+    old = {f"doc-{number}": {"text": text(number)} for number in range(150)}
+    new = {key: {"text": f"New. {body['text']}"} for key, body in old.items() if not key.endswith("3")}
+    gone = sorted(old.keys() - new.keys())
+
+    async def scenario() -> None:
+        await world.create(partitions=2, snapshots=True)
+        snapshot(world, OLD, old, tmp_path / "old")
+        snapshot(world, NEW, new, tmp_path / "new")
+        without(world, NEW, gone)
+        for turn in range(6):
+            process = start_backfill(world, "--from", str(tmp_path / ("new" if turn % 2 else "old")), "--sync")
+            worker = world.start_worker()
+            await world.produce((f"doc-{rng.randrange(150)}".encode(), {"text": f"Turn {turn}."}) for _ in range(5))
+            await world.produce([(f"doc-{rng.randrange(150)}".encode(), None)])
+            await asyncio.sleep(rng.uniform(3, 9))
+            process.kill()
+            process.communicate()
+            worker.kill()
+        for name, most in (("new", 20), ("old", 20)):
+            backfilled(world, "--from", str(tmp_path / name), "--sync", "--max-deletes", str(most))
+        await world.settled(worker=world.start_worker())
+        await assert_true(world, embedder, epochs=epochs)
+        assert not {row["metadata"]["doc_id"] for row in (await world.chunks()).values()} & {
+            key for key in gone if all(record.partition < 0 for record in world.produced if record.key == key.encode())
+        }
 
     asyncio.run(scenario())

@@ -3,16 +3,22 @@
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from agents.beam.engine import engine
+from agents.beam.engine import engine, run_batch
+from agents.beam.session import Format, IntoFiles
 from agents.clock import moment
 from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.extras import importing
+from agents.indexing.embedders import absent_models
 from agents.operations.backfill import backfill as fill_from_topic
+from agents.operations.backfill import log_now
+from agents.operations.filling import VectorFolder
 from agents.operations.rebuild import Rebuilt
 from agents.operations.snapshots import Loaded, load_snapshot
 from agents.settings import Settings, with_model_for_all
@@ -33,6 +39,7 @@ def from_topic(
     *,
     in_place: bool,
     embed_all: bool,
+    vectors: str | None,
     as_json: bool,
 ) -> None:
     """Says how to go on. Raises PenstockError naming documents that neither the topic nor the old index has."""
@@ -41,12 +48,81 @@ def from_topic(
         settings = with_model_for_all(settings, model)
     with progress_bar() as bar:
         report = reporter(bar)
-        fill = engine(runner, options, report)
-        done = finish(fill_from_topic(settings, fill, report, in_place=in_place, embed_all=embed_all))
+        fill, filed = engine(runner, options, report), _filed(settings, vectors, options) if vectors else None
+        done = finish(fill_from_topic(settings, fill, report, in_place=in_place, embed_all=embed_all, filed=filed))
     if as_json:
         print_json(done)
         sys.exit(1 if done.damaged else 0)
     _show(done)
+
+
+def _filed(settings: Settings, folder: str, options: Sequence[str]) -> VectorFolder:
+    """Of a folder that has vectors of these settings."""
+    with _quiet():
+        from agents.beam.vectors import filed, part_of_contract, require_alike, tiled
+    folder = _absolute(folder)
+    _, contract = finish(log_now(settings))
+    files = filed(folder, options)
+    require_alike(folder, part_of_contract(contract))
+    return VectorFolder(folder=folder, upto=lambda ranges: tiled(ranges, files)[1], models=absent_models)
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+
+
+def to_files(
+    settings: Settings,
+    model: str | None,
+    folder: str,
+    form: Format,
+    runner: str,
+    options: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Says what was made. Raises PenstockError."""
+    _require_beam(runner, options)
+    with _quiet():
+        from agents.beam.vectors import filed, left_of, on_grid, part_of_contract, write_contract
+    if model:
+        settings = with_model_for_all(settings, model)
+    folder, began = _absolute(folder), time.monotonic()
+    ranges, contract = finish(log_now(settings))
+    write_contract(folder, part_of_contract(contract), options)
+    there = filed(folder, options)
+    parts = left_of(on_grid(ranges), there)
+    total = sum(part.end - part.start for part in parts)
+    goal, made = IntoFiles(folder=folder, form=form, contract=contract), Counter[str]()
+    with progress_bar() as bar:
+        report = reporter(bar)
+        if parts:
+            made = finish(
+                run_batch(
+                    settings,
+                    goal,
+                    parts,
+                    [runner, *options],
+                    lambda done: report("from the topic", min(done, total), total),
+                )
+            )
+    done = {
+        "folder": folder,
+        "files": len(parts),
+        "files_before": len(there),
+        "records": made["records"],
+        "chunks": made["embedded"],
+        "refused": made["dead_lettered"],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if as_json:
+        print_json(done)
+        return
+    say(
+        f"{counted(len(parts), 'file')} made in {folder} in {done['seconds']:.0f} s, {len(there)} were there before: "
+        f"{counted(made['records'], 'record')}, {counted(made['embedded'], 'chunk')}, {made['dead_lettered']} refused, "
+        "which become dead letters when the files are loaded: `penstock backfill --vectors`"
+    )
 
 
 def from_files(

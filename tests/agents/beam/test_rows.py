@@ -1,4 +1,4 @@
-"""Rows of files as people have them: of all kinds, damaged, sloppy, and large. Beam's environment reads them."""
+"""Files as people have them, of all kinds, damaged, sloppy, and large; and files of vectors. In Beam's environment."""
 
 import gzip
 import json
@@ -36,11 +36,12 @@ FILES = {
 }
 
 
-def read(folder: Path) -> dict[str, Any]:
+def run(script: str, *arguments: str) -> dict[str, Any]:
     require_beam()
-    command = [str(BINARY.with_name("python")), "-m", "tests.kit.rows_script", str(folder), "write"]
+    command = [str(BINARY.with_name("python")), "-m", f"tests.kit.{script}", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
     return dict(json.loads(done.stdout))
 
 
@@ -49,7 +50,7 @@ def test_rows_are_read_as_they_are_and_what_is_damaged_harms_no_other(tmp_path: 
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    found = read(tmp_path)
+    found = run("rows_script", str(tmp_path), "write")
     parquet = {f"{name}.parquet" for name in ("types", "map", "bytes", "none", "rotten")}
     assert found.keys() == {*FILES, *parquet} - {"_SUCCESS", "picture.png"}
     no_id = "an `id` is needed, a text that is not empty or a whole number: it names the document"
@@ -91,3 +92,16 @@ def test_rows_are_read_as_they_are_and_what_is_damaged_harms_no_other(tmp_path: 
     assert "bytes" in found["bytes.parquet"][0][2]
     assert (found["rotten.parquet"][0][1], found["rotten.parquet"][1][:2]) == (None, ["#1000", "r1000"])
     assert found["rotten.parquet"][-1] == 2001
+
+
+def test_vectors_are_written_whole_and_read_back_in_every_format(tmp_path: Path) -> None:
+    found = run("vectors_script", str(tmp_path))
+    assert [found[form] for form in ("parquet", "jsonl", "tfrecord")] == [[False, True]] * 3, "seen when it is whole"
+    assert found["beam reads them"] is True
+    assert found["contract"] == {"model": {"name": "m"}}
+    assert "damaged" in found["cut"]
+    assert found["grid"] == [[0, 500, 2000], [0, 2000, 4000], [0, 4000, 6000], [0, 6000, 6100]]
+    assert found["left"] == [4000]
+    assert found["a hole"] == [[[700, 2000, "f500"], [2000, 4000, "f2000"]], 4000]
+    whole = [[700, 2000, "f500"], [2000, 4000, "f2000"], [4000, 5000, "short"], [5000, 6000, "f4000"]]
+    assert found["whole"] == [[*whole, [6000, 6050, "f6000"]], 6050]
