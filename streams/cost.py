@@ -7,7 +7,7 @@ and what is stored, added and split is never rounded again. Without a price it i
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -238,6 +238,31 @@ def _rows(raw: Any) -> Iterator[Row]:
     for *names, cost, tokens, documents in raw or ():
         day, model, route, source = map(str, names)
         yield Row(day, model, route, source, int(cost), int(tokens), int(documents))
+
+
+BATCH = "(batch)"
+"""Source of what a batch embedded: how many there are is not bounded where its parts are counted."""
+COUNTED = "spent"
+
+
+def to_counts(spends: Iterable[Spend]) -> dict[str, int]:
+    """By names, for an engine that adds up numbers by name; of all sources together."""
+    found: dict[str, int] = {}
+    for row in (row for spend in spends for row in spend.rows):
+        for what in ("cost", "tokens", "documents"):
+            name = "\t".join((COUNTED, row.day, row.model, row.route, what))
+            found[name] = found.get(name, 0) + getattr(row, what)
+    return found
+
+
+def from_counts(counts: Mapping[str, int]) -> Spend:
+    """Inverse of `to_counts`; other names are passed over."""
+    rows: dict[tuple[str, str, str], dict[str, int]] = {}
+    for name, count in counts.items():
+        if name.startswith(COUNTED + "\t"):
+            _, day, model, route, what = name.split("\t")
+            rows.setdefault((day, model, route), {})[what] = count
+    return Spend.of(Row(*key, BATCH, row["cost"], row["tokens"], row["documents"]) for key, row in rows.items())
 
 
 class Forecast:

@@ -294,8 +294,8 @@ def _refuse_second(work: Work, doc_id: str) -> None:
     work.reject(
         "registry",
         TWICE,
-        f"{doc_id} is there from another row of this snapshot, which says something else: have one row a document; or "
-        "give a newer snapshot a newer time, `penstock backfill --at TIME`",
+        f"{doc_id} is there from another row of this snapshot, or of one of the same time, and says something else "
+        "there: have one row a document; or give a newer snapshot a newer time, `penstock backfill --at TIME`",
     )
 
 

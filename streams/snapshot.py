@@ -32,15 +32,29 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """`at_ms`: when documents were as they are in these files, epoch milliseconds."""
+    """`at_ms`: when documents were as they are in these files, epoch milliseconds. `pattern`: of the files; `tag`: of
+    this very set of them."""
 
     at_ms: int
     files: tuple[File, ...]
+    pattern: str = ""
+    tag: str = ""
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+
+def time_of(snapshot: Snapshot, noted: tuple[str, int] | None, now_ms: int) -> int:
+    """When a snapshot is of, where nobody says so. `noted`: tag and time of the last one of the same pattern.
+
+    As its newest file; but a set of files that changed since, and has no file that is newer, is of now: one went, or
+    was replaced by an older one.
+    """
+    if noted and noted[0] == snapshot.tag:
+        return noted[1]
+    return snapshot.at_ms if noted is None or snapshot.at_ms > noted[1] else now_ms
 
 
 def record_of(

@@ -35,7 +35,7 @@ MUTATIONS = [
     Mutation(
         "vacuum goes on while a backfill has not ended",
         "agents/operations/vacuum.py",
-        "if since := notes.get(FILL_NOTE):",
+        "if since := min(fills_in(notes).values(), default=None):",
         "if since := None:",
         "test_a_first_load_is_as_a_stream_would_have_made_it",
     ),

@@ -18,7 +18,6 @@ from agents.beam.session import Job, acquire, release
 from streams.errors import PenstockError
 
 NAMESPACE = "penstock"
-COUNTED = ("records", "settled", "embedded", "reused", "dead_lettered")
 MOST_TOLD = 2000
 OURS = re.compile(r"streams\.errors\.\w+: (.+?)(?: \[while running|$)", re.MULTILINE)
 
@@ -28,7 +27,6 @@ class TakeRanges(beam.DoFn):  # type: ignore[misc]  # Beam is untyped here
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._counters = {name: Metrics.counter(NAMESPACE, name) for name in COUNTED}
 
     def setup(self) -> None:
         """Blocks for seconds: models are loaded."""
@@ -37,7 +35,7 @@ class TakeRanges(beam.DoFn):  # type: ignore[misc]  # Beam is untyped here
     def process(self, part: Any) -> Iterable[Any]:
         """Blocks until everything in the range is settled. May happen twice, and at the same time."""
         for name, count in self._session.run(part).items():
-            self._counters[name].inc(count)
+            Metrics.counter(NAMESPACE, name).inc(count)
         return ()
 
     def teardown(self) -> None:

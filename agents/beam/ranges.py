@@ -13,6 +13,8 @@ LEAST_BYTES, MOST_BYTES = 256 * 1024, 64 * 1024**2
 """Of a file that can be read from anywhere."""
 EACH = 8
 """Ranges for each process at least, so that they end at about the same time."""
+TOGETHER = 1000
+"""Small files that are read one after the other."""
 DIVIDED = (".jsonl", ".ndjson", ".parquet")
 """Files that can be read from anywhere: by lines that begin there, or by groups of rows."""
 
@@ -48,10 +50,17 @@ def scattered(ranges: Mapping[int, range], processes: int) -> list[Range]:
     )
 
 
-def pieces(files: Sequence[File], processes: int) -> list[Piece]:
-    """All of them in parts, one of each file in turn: each byte exactly once."""
+def pieces(files: Sequence[File], processes: int) -> list[tuple[Piece, ...]]:
+    """All of them in parts, one of each file in turn, small ones together: each byte exactly once."""
     size = _size(sum(file.size for file in files), processes, LEAST_BYTES, MOST_BYTES)
-    return _in_turn([list(_pieces(file, size)) for file in files])
+    groups, held = list[tuple[Piece, ...]](), 0
+    for piece in _in_turn([list(_pieces(file, size)) for file in files]):
+        length = piece.end - piece.start
+        if not groups or held + length > size or len(groups[-1]) == TOGETHER:
+            groups, held = [*groups, ()], 0
+        groups[-1] += (piece,)
+        held += length
+    return groups
 
 
 def _pieces(file: File, size: int) -> Iterator[Piece]:

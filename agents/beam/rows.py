@@ -9,9 +9,12 @@ A row is a document in the wire format, with its `id`; or, with `[source.mapping
 """
 
 import asyncio
+import base64
 import csv
 import gzip
+import hashlib
 import io
+import re
 import shutil
 import tempfile
 import zlib
@@ -46,7 +49,11 @@ PARQUET = ".parquet"
 TABLES = {".csv": None, ".tsv": "\t"}
 """With what divides their values, where that is known."""
 HIDDEN = ("_", ".")
-"""Names that begin so are what engines leave beside their output: `_SUCCESS`, `.part-0.crc`."""
+"""Files and folders whose names begin so are what engines leave beside their output: `_SUCCESS`, `_delta_log/`,
+`.part-0.crc`."""
+TABLES_OF = {"Delta Lake": "/_delta_log/", "Hudi": "/.hoodie/", "Iceberg": ".metadata.json"}
+"""By what is among their files."""
+GLOB = re.compile(r"[*?\[]")
 LOOKED_AT_BYTES = 1024**2
 NO_ID = "an `id` is needed, a text that is not empty or a whole number: it names the document"
 INVALID = "InvalidRecord"
@@ -67,10 +74,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """`newest_ms`: when one of them was last written, epoch milliseconds. `passed_over`: those of other kinds."""
+    """`newest_ms`: when one of them was last written, epoch milliseconds; `tag`: another one when any of them changed,
+    came or went. `passed_over`: those of other kinds."""
 
+    pattern: str
     files: tuple[File, ...]
     newest_ms: int
+    tag: str
     passed_over: tuple[str, ...]
 
 
@@ -90,8 +100,17 @@ def matched(pattern: str, options: Sequence[str] = ()) -> Matched:
     try:
         found = FileSystems.match([pattern])[0].metadata_list
     except Exception as exc:
-        raise ConfigError(f"--from {pattern} cannot be listed: {_told(exc)}") from exc
-    plain = [one for one in found if not PurePosixPath(one.path).name.startswith(HIDDEN)]
+        hint = ""
+        if "boto3" in str(exc):
+            hint = ": Beam's environment has no boto3: `.uv/bin/uv pip install --python .venv-beam boto3`"
+        raise ConfigError(f"--from {pattern} cannot be listed{hint or f': {_told(exc)}'}") from exc
+    if table := next((kind for kind, mark in TABLES_OF.items() if any(mark in one.path for one in found)), None):
+        raise ConfigError(
+            f"--from {pattern} is a table of {table}: files of rows that were deleted lie beside those that are live. "
+            "Export it as plain files, and load these"
+        )
+    below = len(GLOB.split(pattern)[0].rpartition("/")[0])
+    plain = [one for one in found if not any(part.startswith(HIDDEN) for part in one.path[below:].split("/"))]
     if "://" not in pattern:
         plain = [one for one in plain if Path(one.path).is_file()]
     taken = [one for one in plain if _is_taken(one.path)]
@@ -101,9 +120,13 @@ def matched(pattern: str, options: Sequence[str] = ()) -> Matched:
             f"--from {pattern}: no file is there that can be read"
             + (f" (of other kinds: {others}{' …' if len(plain) > 3 else ''})" if others else "")
         )
+    taken.sort(key=lambda one: one.path)
+    told = [[one.path, one.size_in_bytes, one.last_updated_in_seconds] for one in taken]
     return Matched(
-        files=tuple(File(path=one.path, size=one.size_in_bytes) for one in sorted(taken, key=lambda one: one.path)),
+        pattern=pattern,
+        files=tuple(File(path=one.path, size=one.size_in_bytes) for one in taken),
         newest_ms=int(max(one.last_updated_in_seconds for one in taken) * 1000),
+        tag=hashlib.sha256(orjson.dumps(told)).hexdigest()[:16],
         passed_over=tuple(sorted(one.path for one in plain if not _is_taken(one.path))),
     )
 
@@ -139,6 +162,8 @@ def require_documents(settings: Settings, files: Sequence[File]) -> None:
 
     form, reasons = form_of_rows(settings), list[str]()
     for row in asyncio.run(first(file)):
+        if row.failure and row.failure[1] != NO_ID:
+            continue  # damaged, or too long: the others may be well
         made = form.decode(record_of(settings.source.topic, 0, row.origin, row.key, row.value, row.headers))
         if row.failure is None and isinstance(made, Document):
             return
@@ -224,17 +249,19 @@ class Rows:
         """What says nothing is left out."""
         body = {name: value for name, value in body.items() if value is not None}
         try:
-            value = orjson.dumps(body, default=_plain)
+            value = orjson.dumps(body, default=self._plain)
         except (TypeError, orjson.JSONEncodeError) as exc:
-            why = f"a value that JSON in UTF-8 has nothing for: {exc}"
+            why = "it is not UTF-8" if "surrogates" in str(exc) else f"a value that JSON has nothing for: {exc}"
             return Row(origin=origin, key=None, value=b"", headers=self._own, failure=(INVALID, why))
         return Row(origin=origin, key=None, value=value) if self._mapped else self._named(body, value, origin)
 
     def _named(self, body: Any, value: bytes, origin: str) -> Row:
         found = body.get("id") if isinstance(body, dict) else None
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)  # what whole numbers become where some are missing
         if isinstance(found, int) and not isinstance(found, bool):
             found = str(found)
-            value = orjson.dumps(body | {"id": found}, default=_plain)
+            value = orjson.dumps(body | {"id": found}, default=self._plain)
         if not isinstance(found, str) or not found:
             return Row(origin=origin, key=None, value=value, headers=self._own, failure=(INVALID, NO_ID))
         return Row(origin=origin, key=found.encode(errors="replace"), value=value, headers=self._own)
@@ -255,9 +282,27 @@ class Rows:
 
     def _group(self, file: Any, group: int, path: str, number: int, at: int) -> Iterator[tuple[Row, int]]:
         for batch in file.iter_batches(BATCH, row_groups=[group]):
-            for values in batch.to_pylist(maps_as_pydicts="lossy"):
-                yield self._of_values(values, f"{path}#{number}"), at
+            for values in _values_of(batch):
+                origin = f"{path}#{number}"
+                if isinstance(values, str):
+                    yield Row(origin=origin, key=None, value=b"", headers=self._own, failure=(INVALID, values)), at
+                else:
+                    yield self._of_values(values, origin), at
                 number += 1
+
+    def _plain(self, value: object) -> object:
+        """Of Parquet's types those that JSON has not: numbers with decimals, and what has a text of its own.
+
+        Bytes are a text where they are UTF-8: some writers do not say so. Others are left to the rules of a mapping.
+        """
+        if not isinstance(value, bytes | bytearray | memoryview):
+            return str(value)
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            if self._mapped:
+                return base64.b64encode(value).decode()
+            raise TypeError("bytes that are no text") from None
 
     def _table(self, piece: Piece, delimiter: str | None) -> Iterator[tuple[Row, int]]:
         """`delimiter`: None where the first line tells it."""
@@ -307,15 +352,16 @@ class Rows:
             yield rows, piece.end - piece.start
 
 
-def row_pages(stages: Stages, rows: Rows, topic: str, at_ms: int) -> Callable[[Piece], AsyncIterator[Some]]:
+def row_pages(stages: Stages, rows: Rows, topic: str, at_ms: int) -> Callable[[Sequence[Piece]], AsyncIterator[Some]]:
     """Of pieces of a snapshot's files. Raises ConfigError naming a file that cannot be read any more."""
 
-    async def pages(piece: Piece) -> AsyncGenerator[Some, None]:
-        try:
-            async for page, passed in rows.pages(piece):
-                yield Some([work_of(stages, row, topic, at_ms) for row in page], passed)
-        except OSError as exc:
-            raise ConfigError(f"{piece.path} cannot be read: {_told(exc)}") from exc
+    async def pages(pieces: Sequence[Piece]) -> AsyncGenerator[Some, None]:
+        for piece in pieces:
+            try:
+                async for page, passed in rows.pages(piece):
+                    yield Some([work_of(stages, row, topic, at_ms) for row in page], passed)
+            except OSError as exc:
+                raise ConfigError(f"{piece.path} cannot be read: {_told(exc)}") from exc
 
     return pages
 
@@ -332,7 +378,7 @@ def _until_damaged(rows: Iterator[tuple[Row, int]], origin: str, at: int) -> Ite
     """A file that is not what its name says, or breaks off, is bad input; one that cannot be reached is none."""
     try:
         yield from rows
-    except (EOFError, zlib.error, csv.Error, ValueError, OSError) as exc:
+    except (EOFError, zlib.error, csv.Error, ValueError, ArithmeticError, OSError) as exc:
         if isinstance(exc, OSError) and not _is_of_content(exc):
             raise
         why = f"cannot be read from here on: {_told(exc)}"
@@ -374,8 +420,32 @@ def _first_page(column: Any) -> int:
     return int(min(own, column.data_page_offset) if own else column.data_page_offset)
 
 
-def _plain(value: object) -> object:
-    """Of Parquet's types those that JSON has not: numbers with decimals, and what has a text of its own."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("bytes")
-    return str(value)
+def _values_of(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """Of each row its values, by name; why it has none, where Python has no such date, say."""
+    batch = batch.cast(_in_microseconds(batch.schema), safe=False)
+    try:
+        yield from batch.to_pylist(maps_as_pydicts="lossy")
+    except (ValueError, ArithmeticError):
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist(maps_as_pydicts="lossy")
+            except (ValueError, ArithmeticError) as exc:
+                yield f"a value that cannot be read: {_told(exc)}"
+
+
+def _in_microseconds(schema: Any) -> Any:
+    """What is in nanoseconds: Python has none."""
+    import pyarrow as pa
+
+    def plain(kind: Any) -> Any:
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            return pa.timestamp("us", kind.tz)
+        if pa.types.is_time64(kind) or pa.types.is_duration(kind):
+            return pa.time64("us") if pa.types.is_time64(kind) else pa.duration("us")
+        if pa.types.is_struct(kind):
+            return pa.struct([one.with_type(plain(one.type)) for one in kind])
+        if pa.types.is_list(kind):
+            return pa.list_(plain(kind.value_type))
+        return kind
+
+    return pa.schema([one.with_type(plain(one.type)) for one in schema])

@@ -24,6 +24,7 @@ from agents.fail_points import FailPoints
 from agents.indexing.assembly import assemble, ways_of
 from agents.indexing.budget import Budget
 from agents.indexing.embedders import absent_models, close_models, load_models
+from agents.indexing.meter import Meter
 from agents.indexing.preflight import Checked, prove_all
 from agents.indexing.stages import Parts, Stages
 from agents.kafka.reader import LogReader, log_reader
@@ -154,7 +155,9 @@ class Session:
             )
         former = await index.generation(goal.former) if goal.former else None
         checked = Checked(models=self._models, topic=topic, identity=identity)
-        parts = (await enter(assemble(settings, checked, former=former))).parts
+        metrics, prices = Metrics(), settings.cost.prices
+        meter = Meter(prices, metrics) if prices else None
+        parts = (await enter(assemble(settings, checked, metrics=metrics, former=former, meter=meter))).parts
         if goal.at_ms is not None:
             return self._of_files(replace(parts, form=form_of_rows(settings)), goal.at_ms)
         if goal.absent:

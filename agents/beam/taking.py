@@ -12,6 +12,7 @@ from typing import Any
 
 from agents.beam.ranges import Range
 from agents.indexing.stages import Stages
+from streams.cost import to_counts
 from streams.errors import PenstockError, RefusedError
 from streams.ports import Pages
 from streams.protocol import Work, begun
@@ -53,8 +54,9 @@ class Taking:
     async def take(self, part: Any) -> Counter[str]:
         """All of it is settled then. Twice is harmless, at the same time, too.
 
-        Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`. Raises as the pages and the
-        stages do; RefusedError where too many records are rejected: that is a mistake of somebody's.
+        Returns what was done: `records`, `settled`, `embedded`, `reused`, `dead_lettered`; and what it cost, where that
+        is counted, by names of `streams.cost.to_counts`. Raises as the pages and the stages do; RefusedError where too
+        many records are rejected: that is a mistake of somebody's.
         """
         counts, drawing = Counter[str](), asyncio.Lock()
 
@@ -99,6 +101,7 @@ class Taking:
         for work in begun(works):
             counts["reused"] += len(work.known)
             counts["embedded"] += len(work.chunks) - len(work.known)
+        counts.update(to_counts(work.spend for work in works))
         rejected = sum(work.outcome == "dead_lettered" for work in works)
         counts["dead_lettered"] += rejected
         self._add(Share(records=len(works), rejected=rejected))

@@ -26,11 +26,10 @@ from agents.elastic.notes import (
     GROUP_NOTE,
     LOAD_NOTE,
     LOG_NOTE,
+    OF_SNAPSHOTS,
     REBUILD_NOTE,
     SHARDS_NOTE,
-    SYNC_NOTE,
     UNVERIFIED_NOTE,
-    VACUUM_NOTE,
     notes_in,
     read_notes,
     set_back,
@@ -185,8 +184,8 @@ class Index:
         wanted = {"number_of_replicas": es.replicas, "refresh_interval": es.refresh_interval}
         # a registry that outlived its index says nothing of this one's shards and vectors, nor one of a rebuild that
         # did not come to its index
-        gone = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, FILL_NOTE, VACUUM_NOTE, SYNC_NOTE, BASELINE_NOTE)
-        notes = {**dict.fromkeys(gone), **(notes or {})}
+        of_before = (SHARDS_NOTE, UNVERIFIED_NOTE, REBUILD_NOTE, FILL_NOTE, BASELINE_NOTE, *OF_SNAPSHOTS)
+        notes = {**dict.fromkeys(of_before), **(notes or {})}
         if load:
             notes[LOAD_NOTE] = wanted
             wanted = {"number_of_replicas": 0, "refresh_interval": "-1"}

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from agents.clock import utc_now
 from agents.elastic.client import connect
@@ -27,7 +28,7 @@ from agents.operations.rewind import require_stopped
 from agents.settings import Settings
 from models.embedder import Model
 from streams.claim import Claim, Fingerprint
-from streams.cost import NOTHING_SPENT
+from streams.cost import NOTHING_SPENT, Spend, from_counts
 from streams.epochs import History
 from streams.errors import RefusedError
 from streams.ports import Log
@@ -113,7 +114,8 @@ class Filling:
         Returns the ends, and what was counted.
         """
         began = self._now()
-        claims = {number: one for number, one in (await self._claims()).items() if one.sink == self._sink}
+        before = await self._claims()
+        claims = {number: one for number, one in before.items() if one.sink == self._sink}
         bounds = await self._log.bounds(self._topic, starts)
         offsets = {
             number: max(start, bounds[number].begin, claims[number].offset + 1 if number in claims else 0)
@@ -127,14 +129,18 @@ class Filling:
             ranges = {number: one for number, one in ranges.items() if one}
         counted = await fill(ranges) if ranges else Counter[str]()
         await self._require_true(self._now() - began)
-        await self._claim(ranges, claims)
+        await self._claim(ranges, before, from_counts(counted))
         return ends, counted
 
-    async def _claim(self, ranges: Mapping[int, range], before: Mapping[int, Claim]) -> None:
+    async def _claim(
+        self, ranges: Mapping[int, range], before: Mapping[int, Claim], spent: Spend = NOTHING_SPENT
+    ) -> None:
+        """`spent`: by all of them; the first one tells."""
         proofs = await self._log.records_at(self._topic, {number: one.stop - 1 for number, one in ranges.items()})
         for number, one in ranges.items():
             proof = Fingerprint.of(proofs[number]) if number in proofs else None
             spend = before[number].spend if number in before else NOTHING_SPENT
+            spend, spent = spend.plus(spent), NOTHING_SPENT
             claim = Claim(offset=one.stop - 1, sink=self._sink, record=proof, history=self._history, spend=spend)
             await self._write(number, claim)
 
@@ -165,7 +171,7 @@ async def fill_ranges(
         )
 
     await require_stopped(reader, settings)
-    async with unforgotten(settings, identity), claim_writer(settings) as write:
+    async with unforgotten(settings, identity, "the topic"), claim_writer(settings) as write:
         filling = Filling(
             settings.source.topic,
             identity.sink,
@@ -180,16 +186,27 @@ async def fill_ranges(
 
 
 @asynccontextmanager
-async def unforgotten(settings: Settings, identity: IndexIdentity) -> AsyncIterator[None]:
-    """Vacuum is refused until this has ended, without an error: it would forget what is newer than what comes."""
+async def unforgotten(settings: Settings, identity: IndexIdentity, what: str) -> AsyncIterator[None]:
+    """Vacuum is refused until this has ended, without an error: it would forget what is newer than what comes.
+
+    `what` is taken from: several may go on at a time, and one that was killed is begun again under the same name.
+    """
 
     async def note(since: str | None) -> None:
         async with connect(settings.elasticsearch) as client:
-            await Index(client, settings).note(identity.index, **{FILL_NOTE: since})
+            index = Index(client, settings)
+            others = {name: one for name, one in fills_in(await index.notes(identity.index)).items() if name != what}
+            now = {**others, **({what: since} if since else {})}
+            await index.note(identity.index, **{FILL_NOTE: now or None})
 
     await note(utc_now())
     yield
     await note(None)
+
+
+def fills_in(notes: Mapping[str, Any]) -> dict[str, str]:
+    """What is being taken, by what it is taken from: since when."""
+    return dict(notes.get(FILL_NOTE) or {})
 
 
 async def require_same_sink(settings: Settings, identity: IndexIdentity) -> None:

@@ -12,6 +12,7 @@ from streams.examine import Finding, Place, Row, examine
 from streams.ids import chunk_id
 from streams.registry import UNKNOWN, Entry, Stored
 from streams.salvage import Left, newest_whole, what_is_left
+from streams.snapshot import SNAPSHOT
 
 ACCEPT = "index verify --repair --accept-data-loss"
 NOTES = frozenset(
@@ -119,7 +120,7 @@ class Judge:
             return [Finding("unknown document", doc, f"{told} `penstock {ACCEPT}` deletes it")]
         if two := self._on_two_partitions(doc, known, entry):
             return [*found, *two]
-        if entry and entry.n:
+        if entry and entry.n and entry.partition != SNAPSHOT:  # of which no topic ever had one
             older = entry.content_version is not None and entry.content_version < entry.version
             told = ", and the content of an older one is kept" if older and entry.content_hash == UNKNOWN else ""
             return [*found, Finding("no record", doc, f"no damage: its record is no longer in the topic{told}")]

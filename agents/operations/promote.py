@@ -16,12 +16,12 @@ from agents.clock import Deadline
 from agents.elastic.client import Client
 from agents.elastic.errors import translated
 from agents.elastic.index import Index, settings_of
-from agents.elastic.notes import BEFORE_NOTE
+from agents.elastic.notes import BEFORE_NOTE, SNAPSHOTS_NOTE
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import LogReader
 from agents.settings import Settings
 from streams.contract import fingerprint, models_in, same_log
-from streams.epochs import another_log, begin_epoch, moved_keys
+from streams.epochs import another_log, begin_epoch, moved_keys, with_group
 from streams.errors import PenstockError, RefusedError
 from streams.generations import Generation, serving_one
 
@@ -120,6 +120,22 @@ async def not_set_back(index: Index, generation: Generation) -> list[Gate]:
     except RefusedError as exc:
         return [Gate(name="verified", passed=False, told=str(exc))]
     return []
+
+
+async def has_its_snapshots(index: Index, old: Generation | None, new: Generation) -> list[Gate]:
+    """The gate that is closed where one has snapshots that the other one, which was made before, has not: no topic has
+    what is in them."""
+    if old is None or old.index == new.index:
+        return []
+    before, now = [(await index.notes(one.index)).get(SNAPSHOTS_NOTE) or {} for one in (old, new)]
+    missing = [pattern for pattern, (tag, _) in before.items() if now.get(pattern, [None])[0] != tag]
+    if not missing:
+        return []
+    way = with_group("`penstock backfill --from …`", new.group, index.group)
+    told = (
+        f"{new.index} lacks snapshots that were loaded into {old.index} since: {', '.join(missing)}. Load them: {way}"
+    )
+    return [Gate(name="snapshots", passed=False, told=told)]
 
 
 async def caught_up(index: Index, reader: LogReader, settings: Settings, generation: Generation, wait_s: float) -> Gate:

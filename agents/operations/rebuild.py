@@ -26,7 +26,7 @@ from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.incarnation import IndexIdentity
 from agents.elastic.index import Index, half_rebuilt, settings_of
-from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, REBUILD_NOTE, SYNC_NOTE, VACUUM_NOTE
+from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, OF_SNAPSHOTS, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.embedders import close_models, load_models
@@ -206,7 +206,7 @@ async def _begin(
     number = made.number if made else next_number(found)
     theirs = await index.notes(serving.index)
     notes = {
-        **{name: theirs.get(name) for name in (VACUUM_NOTE, SYNC_NOTE)},  # what is gone there does not come here
+        **{name: theirs.get(name) for name in OF_SNAPSHOTS},
         GROUP_NOTE: f"{index.group.removesuffix(f'-{serving.number}')}-{number}",
         REBUILD_NOTE: {"base": serving.index, "from": {str(place): start for place, start in starts.items()}},
     }

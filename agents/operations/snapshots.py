@@ -10,16 +10,18 @@ Nothing is claimed: where workers begin does not change. A snapshot that is olde
 refused: a document that was deleted since could come back.
 """
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from agents.clock import moment
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.index import Index, require_room_for_snapshots
-from agents.elastic.notes import SYNC_NOTE, VACUUM_NOTE
+from agents.elastic.notes import SNAPSHOTS_NOTE, SYNC_NOTE, VACUUM_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked, check, create_index
@@ -31,16 +33,19 @@ from agents.settings import Settings
 from streams.errors import RefusedError
 from streams.ids import version
 from streams.registry import Entry, from_source, is_of_older_snapshot
-from streams.snapshot import EPOCH, SNAPSHOT, Snapshot, record_of
+from streams.snapshot import EPOCH, SNAPSHOT, Snapshot, record_of, time_of
 
 BATCH = 256
+MOST_NOTED = 100
+"""Patterns whose last files are remembered."""
 SHOWN = 3
 
 
 @dataclass(slots=True, kw_only=True)
 class Loaded:
     """What was done. `settled`: of the rows, those that the index had, or has newer ones of. `deleted`: documents that
-    only older snapshots have; None: nobody looked, or not all of this one could be read."""
+    only older snapshots have; None: nobody looked, or not all of this one could be read. `changed`: its files were
+    while they were read."""
 
     index: str
     group: str
@@ -52,6 +57,7 @@ class Loaded:
     reused: int = 0
     dead_lettered: int = 0
     deleted: int | None = None
+    changed: bool = False
     seconds: float = 0.0
 
 
@@ -61,14 +67,17 @@ async def load_snapshot(
     fill: Fill,
     report: Report,
     *,
+    unchanged: Callable[[], bool],
+    told_ms: int | None = None,
     sync: bool = False,
     max_deletes: int | None = None,
 ) -> Loaded:
     """Returns when all rows are in the index, or in the dead letters. Twice is harmless; workers may run.
 
-    `sync`: this snapshot has all documents there are but the stream's: delete the others; at most `max_deletes`, or a
-    tenth of what came from snapshots. Raises RefusedError where the index has no room for snapshots, where this one is
-    too old, and where too much would go.
+    `unchanged`: whether its files still are those that were listed; blocks. `told_ms`: the time that it is of, where
+    somebody says so. `sync`: it has all documents there are but the stream's, and what it lacks is deleted: at most
+    `max_deletes`, or a tenth of what came from snapshots. Raises RefusedError where the index has no room for
+    snapshots, where this one is too old, and where too much would go.
     """
     began = time.monotonic()
     with translated(settings.elasticsearch.url, "; run it again to go on"):
@@ -77,24 +86,30 @@ async def load_snapshot(
         checked = await check(settings)
         try:
             identity = checked.identity
+            snapshot = await _timed(settings, identity.index, snapshot, told_ms)
             loaded = Loaded(
                 index=identity.index,
                 group=settings.source.group,
                 at=moment(snapshot.at_ms),
                 files=len(snapshot.files),
             )
-            async with unforgotten(settings, identity):
+            async with unforgotten(settings, identity, snapshot.pattern):
                 async with connect(settings.elasticsearch) as client:
-                    _require_young(await Index(client, settings).notes(identity.index), snapshot.at_ms)
+                    index = Index(client, settings)
+                    await index.bind(identity.index, checked.topic.log)
+                    _require_young(await index.notes(identity.index), snapshot.at_ms)
                 task = Task(settings=settings, index=identity.index, sink=identity.sink, snapshot=snapshot)
                 _count(loaded, await fill(task))
                 await require_same_sink(settings, identity)
-                whole = await _whole(settings, identity.index)
-                mine = snapshot.at_ms if sync and not loaded.dead_lettered else 0
-                if newest := max(whole, mine):
+                async with connect(settings.elasticsearch) as client:
+                    _require_young(await Index(client, settings).notes(identity.index), snapshot.at_ms)
+                noted = await _whole(settings, identity.index)
+                loaded.changed = not await asyncio.to_thread(unchanged)
+                sound = sync and not loaded.dead_lettered and not loaded.changed
+                if newest := max(noted, snapshot.at_ms if sound else 0):
                     async with assemble(settings, checked) as assembly:
                         run = _Sync(settings, checked, assembly, newest)
-                        if newest > whole:
+                        if newest > noted:
                             await run.require_few(max_deletes)
                             await _note_whole(settings, identity.index, newest)
                         loaded.deleted = await run.delete(report)
@@ -102,6 +117,19 @@ async def load_snapshot(
             checked.close()
     loaded.seconds = round(time.monotonic() - began, 1)
     return loaded
+
+
+async def _timed(settings: Settings, index: str, snapshot: Snapshot, told_ms: int | None) -> Snapshot:
+    """Of its own time, which is noted before the first row is: killed, it has the same one again."""
+    async with connect(settings.elasticsearch) as client:
+        one = Index(client, settings)
+        known: dict[str, Any] = (await one.notes(index)).get(SNAPSHOTS_NOTE) or {}
+        noted = known.pop(snapshot.pattern, None)
+        now_ms = int(time.time() * 1000)
+        at_ms = time_of(snapshot, (noted[0], noted[1]) if noted else None, now_ms) if told_ms is None else told_ms
+        kept = dict([*known.items(), (snapshot.pattern, [snapshot.tag, at_ms])][-MOST_NOTED:])
+        await one.note(index, **{SNAPSHOTS_NOTE: kept})
+    return replace(snapshot, at_ms=at_ms)
 
 
 def _require_young(notes: dict[str, object], at_ms: int) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
-from agents.elastic.notes import FILL_NOTE, VACUUM_NOTE
+from agents.elastic.notes import VACUUM_NOTE
 from agents.elastic.requests import scan
 from agents.elastic.store import Operation
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.kafka.lag import partition_rows
 from agents.kafka.reader import log_reader
+from agents.operations.filling import fills_in
 from agents.operations.letters import read_letters
 from agents.progress import Report
 from agents.settings import Settings
@@ -134,7 +135,7 @@ async def vacuum(
         index = Index(client, settings)
         await index.require_verified(checked.identity, settings.source.group)  # else a loss would look like a deletion
         notes = await index.notes(checked.identity.index)
-        if since := notes.get(FILL_NOTE):
+        if since := min(fills_in(notes).values(), default=None):
             raise RefusedError(
                 f"a backfill of {checked.identity.index} began at {since}, and has not ended: an older record would "
                 "come back where this deletes. `penstock backfill` goes on with it, then vacuum"

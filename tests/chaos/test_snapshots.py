@@ -1,12 +1,13 @@
 """Rows that are no documents, and what `dlq` says of them."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import orjson
 
 from agents.kafka.reader import log_reader
-from tests.kit.beam import backfilled
+from tests.kit.beam import backfilled, batch_of, start_backfill
 from tests.kit.harness import World
 from tests.kit.two_models import rows
 from tests.stack.test_faults import text
@@ -61,5 +62,56 @@ def test_rows_that_are_none_are_dead_letters_and_nothing_is_deleted_then(world: 
         texts = [row["text"] for row in (await world.chunks()).values()]
         assert sorted(text.partition(" ")[0] for text in texts).count("Ticket") == 8
         assert any("The stream's." in text for text in texts)
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_changes_without_a_newer_file_is_another_snapshot(world: World, tmp_path: Path) -> None:
+    """A file goes, one is replaced by an older one; before any worker has run, and beside another generation."""
+    folder = tmp_path / "lake"
+    folder.mkdir()
+
+    def put(name: str, at_s: int, texts: dict[str, str]) -> None:
+        lines = [orjson.dumps({"id": key, "text": text}) + b"\n" for key, text in texts.items()]
+        (folder / name).write_bytes(b"".join(lines))
+        os.utime(folder / name, (at_s, at_s))
+
+    async def texts() -> dict[str, str]:
+        rows_now = (await world.chunks()).values()
+        return {row["metadata"]["doc_id"]: row["text"] for row in rows_now if not row["penstock"]["stub"]}
+
+    async def scenario() -> None:
+        async with log_reader(world.settings) as reader:
+            await reader.create_topic(world.name, 1, {})
+        put("a.jsonl", 1000, {"a": "A.", "b": "B."})
+        put("b.jsonl", 2000, {"c": "C.", "d": "D."})
+        first = backfilled(world, "--from", str(folder), "--sync")
+        assert (first["embedded"], first["deleted"]) == (4, 0)
+        again = backfilled(world, "--from", str(folder), "--sync")
+        assert (again["settled"], again["at"]) == (4, first["at"])
+        put("a.jsonl", 500, {"a": "Another A."})
+        changed = backfilled(world, "--from", str(folder), "--sync", "--max-deletes", "1")
+        assert (changed["embedded"], changed["deleted"], changed["dead_lettered"]) == (1, 1, 0)
+        assert changed["at"] > first["at"]
+        assert await texts() == {"a": "Another A.", "c": "C.", "d": "D."}
+        assert world.command("index", "verify").returncode == 0, "it was fed by this group from the first row on"
+
+        second = rows(world.command("index", "rebuild", "--json"))
+        put("c.jsonl", 3000, {"e": "E."})
+        backfilled(world, "--from", str(folder), "--sync")
+        lacking = world.command("index", "promote", second["index"])
+        assert (lacking.returncode, "lacks snapshots that were loaded into" in lacking.stdout) == (3, True), lacking
+        backfilled(world, "--from", str(folder), "--sync", extra={"PENSTOCK_SOURCE__GROUP": second["group"]})
+        promoted = world.command("index", "promote", second["index"])
+        assert promoted.returncode == 0, (promoted.stdout, promoted.stderr)
+        assert await texts() == {"a": "Another A.", "c": "C.", "d": "D.", "e": "E."}
+
+        held = start_backfill(world, "--from", str(folder), "--at", "1s")
+        await batch_of(held)
+        held.kill()
+        held.communicate()
+        assert "goes on with it" in world.command("index", "vacuum", "--before", "0s").stderr
+        backfilled(world, "--from", str(folder), "--at", "1s")
+        assert world.command("index", "vacuum", "--before", "0s").returncode == 0
 
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ import decimal
 import json
 import logging
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ def write(folder: Path) -> None:
     write_table(pa.table({"id": ["m"], "text": ["x"], "metadata": pairs}), folder / "map.parquet")
     write_table(pa.table({"id": ["b"], "metadata": [{"blob": b"\xff"}]}), folder / "bytes.parquet")
     write_table(pa.table({"id": pa.array([], pa.string())}), folder / "none.parquet")
+    (folder / "_temporary").mkdir()
+    write_table(table, folder / "_temporary" / "hidden.parquet")
+    nanoseconds = pa.array([1_704_067_200_000_000_123, None, 2**62], pa.timestamp("ns"))
+    binary = pa.array([b"text", "täxt".encode(), b"x"], pa.binary())  # as Impala writes texts
+    inside = pa.StructArray.from_arrays([nanoseconds], ["when"])
+    odd = pa.table({"id": [1.0, 2.0, 3.5], "text": binary, "timestamp": nanoseconds, "metadata": inside})
+    write_table(odd, folder / "odd.parquet")
+    far = pa.array([2**61, 0], pa.timestamp("ms"))  # a year that Python has not
+    write_table(pa.table({"id": ["f", "g"], "text": ["x", "y"], "timestamp": far}), folder / "far.parquet")
     many = pa.table({"id": [f"r{number}" for number in range(3000)], "text": ["t" * 200] * 3000})
     write_table(many, folder / "rotten.parquet", row_group_size=1000, compression="none", use_dictionary=False)
     raw = bytearray((folder / "rotten.parquet").read_bytes())
@@ -39,7 +49,7 @@ async def main(folder: Path) -> None:
     found, rows = dict[str, Any](), Rows(Settings())
     for file in matched(str(folder)).files:
         mine = []
-        for piece in pieces([file], 8):
+        for piece in chain(*pieces([file], 8)):
             async for page, _ in rows.pages(piece):
                 mine += page
         found[file.path.removeprefix(f"{folder}/")] = [

@@ -1,6 +1,7 @@
 """Batches on Apache Beam beside the stream: the same ids and versions, proved by digest and oracle."""
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -55,9 +56,12 @@ def test_a_first_load_is_as_a_stream_would_have_made_it(world: World, embedder: 
         batch.wait(PATIENCE_S)  # it ends with who began it
         held = world.command("index", "vacuum", "--before", "0s")
         assert (held.returncode, "`penstock backfill` goes on with it" in held.stderr) == (3, True), held.stderr
-        done = backfilled(world)
+        prices = {"PENSTOCK_COST__MODELS": json.dumps({world.settings.model.name: {"million_tokens": 1000}})}
+        done = backfilled(world, extra=prices)
         assert (done["group"], done["serving"], done["from_index"]) == (world.name, True, 0)
         assert 0 < done["embedded"] < 200
+        (spent,) = rows(world.command("cost", "--json", extra=prices))["rows"]
+        assert (spent["documents"], spent["cost"]) == (done["embedded"], spent["tokens"] / 1000)
         assert await world.lag() == 0
         again = backfilled(world, "--in-place")
         assert (again["from_topic"], again["embedded"]) == (0, 0)

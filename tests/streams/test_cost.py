@@ -1,6 +1,7 @@
 """Money: exact whatever the order, divided without a rest, bounded in claims; and what a budget lets through."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 
@@ -23,11 +24,13 @@ from streams.cost import (
     Used,
     day_of,
     divided,
+    from_counts,
     from_json,
     has_room,
     nano,
     source_of,
     summed,
+    to_counts,
     to_json,
     units,
 )
@@ -270,3 +273,13 @@ def test_of_each_day_whoever_tells_more_is_right(one: list[Row], other: list[Row
     kept = sorted(first.days | second.days)[-KEPT_DAYS:]
     assert {day: both.on(day) for day in kept} == {day: max(first.on(day), second.on(day)) for day in kept}
     assert both.or_more(first).or_more(second) == both
+
+
+@given(rows, rows)
+def test_sums_travel_by_names(first: list[Row], second: list[Row]) -> None:
+    """Of two parts of a batch, in whatever order; beside other counts."""
+    spends = [Spend.of(first), Spend.of(second)]
+    counts = Counter(to_counts(spends[:1]))
+    counts.update(to_counts(spends[1:]))
+    back = from_counts({**counts, "records": 7})
+    assert totals(back) == totals(Spend.of([row for spend in spends for row in spend.rows]))

@@ -16,7 +16,7 @@ from streams.plan import FieldNames, Space
 from streams.protocol import Target, Work
 from streams.record import Document, Record, Rejected, decode
 from streams.registry import is_settled
-from streams.snapshot import EPOCH, SNAPSHOT, TWICE, File, Snapshot, is_row, origin_of, record_of
+from streams.snapshot import EPOCH, SNAPSHOT, TWICE, File, Snapshot, is_row, origin_of, record_of, time_of
 
 EPOCHS = Epochs((for_snapshots("2026-12-01T00:00:00Z"),))
 SPACE = Space(model="m", dims=2, names=FieldNames())
@@ -144,3 +144,15 @@ def test_a_letter_about_a_second_row_is_open_until_something_newer_comes() -> No
 
 def test_a_snapshot_is_as_large_as_its_files() -> None:
     assert Snapshot(at_ms=TODAY, files=(File(path="a", size=3), File(path="b", size=4))).size == 7
+
+
+def test_a_set_of_files_that_changed_is_of_another_time() -> None:
+    def at(newest_ms: int, tag: str, noted: tuple[str, int] | None) -> int:
+        return time_of(Snapshot(at_ms=newest_ms, files=(), tag=tag), noted, TODAY)
+
+    assert at(100, "a", None) == 100
+    assert at(100, "a", ("a", 100)) == 100, "the same again"
+    assert at(200, "b", ("a", 100)) == 200, "with a newer file"
+    assert at(100, "b", ("a", 100)) == TODAY, "one went, or an older one came in its place"
+    assert at(100, "b", ("b", TODAY)) == TODAY, "and the same again"
+    assert at(50, "c", ("b", TODAY)) == TODAY

@@ -141,9 +141,12 @@ def from_files(
     with _quiet():
         from agents.beam.rows import matched, require_documents
     found = matched(pattern, options)
-    snapshot = Snapshot(at_ms=found.newest_ms if at_ms is None else at_ms, files=found.files)
-    if snapshot.at_ms > time.time() * 1000:
-        raise ConfigError(f"a snapshot of {moment(snapshot.at_ms)} is still to come: --at tells the time that it is of")
+    newest_ms = found.newest_ms if at_ms is None else at_ms
+    snapshot = Snapshot(at_ms=newest_ms, files=found.files, pattern=found.pattern, tag=found.tag)
+    if not 0 <= snapshot.at_ms <= time.time() * 1000:
+        raise ConfigError(
+            f"a snapshot of {moment(snapshot.at_ms)} is still to come, or from before 1970: --at tells its time"
+        )
     if found.passed_over and not as_json:
         others = ", ".join(found.passed_over[:SHOWN_FILES]) + (" …" if len(found.passed_over) > SHOWN_FILES else "")
         say(f"passed over, of kinds that are not read: {others}", err=True)
@@ -151,10 +154,21 @@ def from_files(
     with progress_bar() as bar:
         report = reporter(bar)
         fill = engine(runner, options, report)
-        done = finish(load_snapshot(settings, snapshot, fill, report, sync=sync, max_deletes=max_deletes))
+        done = finish(
+            load_snapshot(
+                settings,
+                snapshot,
+                fill,
+                report,
+                unchanged=lambda: matched(pattern, options).tag == found.tag,
+                told_ms=at_ms,
+                sync=sync,
+                max_deletes=max_deletes,
+            )
+        )
     if as_json:
         print_json(done)
-        sys.exit(1 if done.dead_lettered else 0)
+        sys.exit(1 if done.dead_lettered or done.changed else 0)
     _show_loaded(done, sync=sync)
 
 
@@ -183,6 +197,8 @@ def _show_loaded(done: Loaded, *, sync: bool) -> None:
         f"embedded, {done.reused} with their vectors of before"
         + ("" if done.deleted is None else f"; {counted(done.deleted, 'document')} deleted that it does not have")
     )
+    if done.changed:
+        raise PenstockError("its files changed while they were read: run it again; nothing was deleted")
     if done.dead_lettered:
         raise PenstockError(
             f"{counted(done.dead_lettered, 'row')} of it became dead letters: `penstock dlq list` names them, then run "

@@ -16,6 +16,7 @@ from agents.operations.promote import (
     behind_alias,
     caught_up,
     drop,
+    has_its_snapshots,
     not_set_back,
     parity,
     progress_of,
@@ -63,6 +64,7 @@ async def _promote(
         gates = [
             *unfinished(new),
             *await not_set_back(index, new),
+            *await has_its_snapshots(index, against, new),
             await caught_up(index, reader, settings, new, wait_s),
             *([await parity(index, reader, settings, against, new, allow_missing)] if against else []),
         ]

@@ -69,7 +69,9 @@ def test_ranges_of_all_partitions_come_in_turn() -> None:
 @given(st.lists(st.integers(0, 10**9), max_size=5), st.integers(1, 64))
 def test_each_byte_of_a_file_is_in_one_piece(sizes: list[int], processes: int) -> None:
     names = [f"{number}{'.jsonl' if number % 2 else '.csv'}" for number in range(len(sizes))]
-    found = pieces([File(path=name, size=size) for name, size in zip(names, sizes, strict=True)], processes)
+    groups = pieces([File(path=name, size=size) for name, size in zip(names, sizes, strict=True)], processes)
+    found = [piece for group in groups for piece in group]
+    assert all(len(group) == 1 or sum(one.end - one.start for one in group) <= MOST_BYTES for group in groups)
     for name, size in zip(names, sizes, strict=True):
         mine = [one for one in found if one.path == name]
         if name.endswith(".csv"):
@@ -78,6 +80,11 @@ def test_each_byte_of_a_file_is_in_one_piece(sizes: list[int], processes: int) -
             assert [one.start for one in mine] == [0, *(one.end for one in mine)][: len(mine)]
             assert (mine[-1].end if mine else 0) == size
             assert all(one.end - one.start <= MOST_BYTES for one in mine)
+
+
+def test_small_files_are_read_together() -> None:
+    groups = pieces([File(path=f"{number}.md", size=1000) for number in range(3000)], 1)
+    assert (len(groups) < 20, sum(map(len, groups))) == (True, 3000)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_rows_are_read_as_they_are_and_what_is_damaged_harms_no_other(tmp_path: 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     found = run("rows_script", str(tmp_path), "write")
-    parquet = {f"{name}.parquet" for name in ("types", "map", "bytes", "none", "rotten")}
+    parquet = {f"{name}.parquet" for name in ("types", "map", "bytes", "none", "rotten", "odd", "far")}
     assert found.keys() == {*FILES, *parquet} - {"_SUCCESS", "picture.png"}
     no_id = "an `id` is needed, a text that is not empty or a whole number: it names the document"
     assert found["plain.jsonl"] == [
@@ -75,7 +75,7 @@ def test_rows_are_read_as_they_are_and_what_is_damaged_harms_no_other(tmp_path: 
         4,
     ]
     assert found["semicolons.csv"] == [[":2", "1", {"id": "1", "text": "x"}], 1]
-    assert ["not valid UTF-8" in found["latin.csv"][0][2], found["latin.csv"][1][1]] == [True, "2"]
+    assert ["not UTF-8" in found["latin.csv"][0][2], found["latin.csv"][1][1]] == [True, "2"]
     assert found["open.csv"] == [[":2", None, "no CSV: unexpected end of data"], 1]
     assert found["twice.csv"] == [["", None, "cannot be read from here on: its first line has the name 'id' twice"], 1]
     assert [found["large.csv"][0][1], found["large.csv"][1][1]] == [None, "2"]
@@ -92,6 +92,10 @@ def test_rows_are_read_as_they_are_and_what_is_damaged_harms_no_other(tmp_path: 
     assert "bytes" in found["bytes.parquet"][0][2]
     assert (found["rotten.parquet"][0][1], found["rotten.parquet"][1][:2]) == (None, ["#1000", "r1000"])
     assert found["rotten.parquet"][-1] == 2001
+    odd = found["odd.parquet"]
+    assert [row[1] for row in odd[:3]] == ["1", "2", None]
+    assert [odd[0][2]["text"], odd[1][2]["text"], odd[0][2]["timestamp"]] == ["text", "täxt", "2024-01-01T00:00:00"]
+    assert ["cannot be read" in found["far.parquet"][0][2], found["far.parquet"][1][1]] == [True, "g"]
 
 
 def test_vectors_are_written_whole_and_read_back_in_every_format(tmp_path: Path) -> None:
