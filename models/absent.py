@@ -50,7 +50,9 @@ class AbsentModel:
 
     async def embed_query(self, text: str) -> list[float]:
         """As `embed`."""
-        raise RefusedError(f"{self.manifest.name} is not run here, so that nothing can be searched by {text[:40]!r}")
+        raise RefusedError(
+            f"{self.manifest.name} is not run here, and so {text[:40]!r} has no vector: `penstock search` where it is"
+        )
 
     async def prove(self) -> float:
         """Nothing is made, so nothing can be wrong."""

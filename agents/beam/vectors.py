@@ -173,8 +173,8 @@ def require_alike(folder: str, contract: Mapping[str, Any]) -> None:
     if theirs != contract:
         names = sorted(name for name in {*theirs, *contract} if theirs.get(name) != contract.get(name))
         raise RefusedError(
-            f"the vectors in {folder} were made by other settings ({', '.join(names)}): see {CONTRACT} there, and "
-            "use the same, or another folder"
+            f"the vectors in {folder} were made by other settings ({', '.join(names)}): see {CONTRACT} there. "
+            "Use the same, or make them with these by `penstock backfill --to` in another folder"
         )
 
 

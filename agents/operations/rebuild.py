@@ -207,7 +207,7 @@ async def _begin(
     theirs = await index.notes(serving.index)
     notes = {
         **{name: theirs.get(name) for name in OF_SNAPSHOTS},
-        GROUP_NOTE: f"{index.group.removesuffix(f'-{serving.number}')}-{number}",
+        GROUP_NOTE: f"{index.group}-{number}",
         REBUILD_NOTE: {"base": serving.index, "from": {str(place): start for place, start in starts.items()}},
     }
     if made is None:

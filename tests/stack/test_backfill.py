@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -108,35 +106,5 @@ def test_a_generation_beside_workers_and_publishers_is_the_same_as_theirs(world:
         alike = rows(world.command("index", "digest", "--against", old, "--min-cosine", "0.9999", "--json"))
         assert (alike["index"], alike["against"]["same"], alike["unfinished"]) == (new, True, 0)
         assert alike["against"]["vectors"] >= 100
-
-    asyncio.run(scenario())
-
-
-def test_vectors_come_by_files_from_where_no_index_is_to_where_no_model_is(
-    world: World, embedder: OnnxEmbedder, tmp_path: Path
-) -> None:
-    """Made twice, and loaded where the model's graph is not; workers go on behind the last of them."""
-    folder, bare = tmp_path / "vectors", tmp_path / "models"
-    shutil.copytree(world.model_folder, bare / world.model_folder.name, ignore=shutil.ignore_patterns("*.onnx*"))
-    nowhere = {"PENSTOCK_ELASTICSEARCH__URL": "http://127.0.0.1:9"}
-
-    async def scenario() -> None:
-        await world.create(partitions=2)
-        await world.produce(history(60))
-        first = backfilled(world, "--to", str(folder), extra=nowhere)
-        assert (first["files"], first["refused"] > 0, first["chunks"] > 50) == (2, True, True)
-        again = backfilled(world, "--to", str(folder), extra=nowhere)
-        assert (again["files"], again["files_before"], again["records"]) == (0, 2, 0)
-        missing = backfilled(world, "--vectors", str(tmp_path), code=2)
-        assert "written beside the files by `penstock backfill --to`" in missing
-        await world.produce([(b"later", {"text": "There is no vector of this."})])
-        without_model = {"PENSTOCK_MODEL__DIR": str(bare)}
-        done = backfilled(world, "--vectors", str(folder), extra=without_model)
-        assert (done["embedded"], done["from_topic"]) == (0, len(world.produced) - 1)
-        assert done["reused"] > 50
-        worker = world.start_worker()
-        await world.settled(worker=worker)
-        assert worker.metrics()["penstock_chunks_embedded_total"] == 1, "it went on where the files end"
-        await assert_true(world, embedder)
 
     asyncio.run(scenario())

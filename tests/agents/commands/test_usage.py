@@ -113,7 +113,7 @@ def test_a_contract_is_shown_as_json_and_not_as_python(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(import_module("agents.commands.run.index_status"), "_status", found)
     said = CliRunner().invoke(cli, ["index", "status"]).output
-    assert '      source  {"log": null, "topic": "dokumente-für-alle"}\n' in said
+    assert "  source.log: null\n  source.topic: dokumente-für-alle\n" in said
 
 
 def test_an_epoch_that_begins_says_why_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
