@@ -164,7 +164,8 @@ def test_a_budget_of_half_the_work_pauses_and_goes_on_the_next_day(
 
         worker = world.start_worker(environment, change=days.change)
         await until(lambda: is_paused(worker))
-        assert service.paid_for(texts) == paid, "what was spent is remembered"
+        again = service.paid_for(texts) - paid  # what comes first now may be a text that just fits what is left
+        assert again in (0, 1), "what was spent is remembered"
         async with world.lags() as lag:
 
             async def paused_or_done() -> bool:

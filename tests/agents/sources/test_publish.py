@@ -181,7 +181,7 @@ def test_a_transaction_that_the_broker_neither_takes_nor_aborts_ends(
 ) -> None:
     """As when the topic is deleted meanwhile: whoever comes next has it aborted."""
     producer.silent = True
-    monkeypatch.setattr(publish, "COMMIT_S", 0.01)
+    monkeypatch.setattr(publish, "COMMIT_S", 0.5)  # it has to connect within it, on whatever machine
     monkeypatch.setattr(publish, "ABORT_S", 0.01)
     with State("log") as state, pytest.raises(AwayError, match="did not take the documents"):
         asyncio.run(published(state, b"{}"))
