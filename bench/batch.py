@@ -5,7 +5,6 @@ Elasticsearch's client among them; the servers' own not. The session runs the sa
 """
 
 import asyncio
-import os
 import resource
 import subprocess
 import time
@@ -16,7 +15,7 @@ from agents.operations.rewind import rewind
 from agents.settings import Settings
 from bench.ceiling import BUDGETS, find_ceiling, rate_of
 from bench.corpus import make_corpus
-from bench.servers import fill, named
+from bench.servers import environment_of, fill, named
 from models.manifest import read_manifest
 from models.onnx.choose import Constraints
 from models.onnx.embedder import load_embedder
@@ -61,18 +60,8 @@ def batch(settings: Settings, result: dict[str, Any]) -> None:
 
 
 def _backfill(settings: Settings, *options: str) -> dict[str, Any]:
-    environment = {
-        **os.environ,
-        "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "PENSTOCK_ELASTICSEARCH__URL": str(settings.elasticsearch.url),
-        "PENSTOCK_ELASTICSEARCH__ALIAS": settings.elasticsearch.alias,
-        "PENSTOCK_ELASTICSEARCH__REPLICAS": "0",
-        "PENSTOCK_SOURCE__TOPIC": settings.source.topic,
-        "PENSTOCK_SOURCE__GROUP": settings.source.group,
-        "PENSTOCK_MODEL__NAME": settings.model.name,
-        "PENSTOCK_MODEL__PROVIDER": PROVIDER,
-        "PENSTOCK_MODEL__PRECISION": "fp32",
-    }
+    more = {"ELASTICSEARCH__REPLICAS": "0", "MODEL__PROVIDER": PROVIDER, "MODEL__PRECISION": "fp32"}
+    environment = environment_of(settings, more)
     before, begun = _children_s(), time.monotonic()
     done = subprocess.run([BINARY, "backfill", "--json", *options], env=environment, check=True, capture_output=True)
     seconds, cpu_s = time.monotonic() - begun, _children_s() - before

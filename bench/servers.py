@@ -1,8 +1,9 @@
 """The broker and the Elasticsearch that all rows share, and names of a row's own on them."""
 
 import asyncio
+import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,18 @@ def named(settings: Settings, topic: str, group: str | None = None, model: str |
             "model": settings.model.model_copy(update={"name": model} if model else {}),
         }
     )
+
+
+def environment_of(settings: Settings, more: Mapping[str, str]) -> dict[str, str]:
+    """Of a process of Penstock's with these settings. `more`: others, as variables without their prefix."""
+    variables = {
+        "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "SOURCE__TOPIC": settings.source.topic,
+        "SOURCE__GROUP": settings.source.group,
+        "MODEL__NAME": settings.model.name,
+        "ELASTICSEARCH__URL": str(settings.elasticsearch.url),
+        "ELASTICSEARCH__ALIAS": settings.elasticsearch.alias,
+        "ADMIN__PORT": str(settings.admin.port),
+        **more,
+    }
+    return {**os.environ, **{f"PENSTOCK_{name}": value for name, value in variables.items()}}

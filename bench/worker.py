@@ -1,7 +1,6 @@
 """A worker process under measurement."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import aiohttp
 import psutil
 
 from agents.settings import Settings
-from bench.servers import cpu_s
+from bench.servers import cpu_s, environment_of
 
 PENSTOCK = (str(Path(sys.executable).with_name("penstock")), "worker")
 GIVE_UP_S = 900.0
@@ -60,20 +59,10 @@ class Process:
         self._folder = folder
         self._log = folder / f"{settings.source.group}-{settings.admin.port}.log"
         self._base = f"http://127.0.0.1:{settings.admin.port}"
-        variables = {
-            "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-            "SOURCE__TOPIC": settings.source.topic,
-            "SOURCE__GROUP": settings.source.group,
-            "MODEL__NAME": settings.model.name,
-            "ELASTICSEARCH__URL": str(settings.elasticsearch.url),
-            "ELASTICSEARCH__ALIAS": settings.elasticsearch.alias,
-            "ADMIN__PORT": str(settings.admin.port),
-            **(environment or {}),
-        }
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **{f"PENSTOCK_{name}": value for name, value in variables.items()}},
+                env=environment_of(settings, environment or {}),
                 stdout=output,
                 stderr=output,
             )

@@ -68,9 +68,9 @@ def differences(index: dict[str, Any], worker: dict[str, Any]) -> list[str]:
 CONTROL = "model.control"
 
 
-def _shown(flat: dict[str, Any], name: str) -> str:
+def _shown(values: dict[str, Any], name: str) -> str:
     """A text that is empty, or ends with white space, is seen in quotes only."""
-    value = flat.get(name, "absent")
+    value = values.get(name, "absent")
     return repr(value) if (isinstance(value, str) and value != value.strip()) or value == "" else str(value)
 
 

@@ -113,9 +113,12 @@ class Letter:
         own."""
         if self.source is not None:
             return self.source, self.record.key
-        if is_row(self.record):
-            return self.epoch, *self.place, origin_of(self.record)
-        return self.epoch, *self.place
+        return (self.epoch, *self.place) if self.row is None else (self.epoch, *self.place, self.row)
+
+    @property
+    def row(self) -> str | None:
+        """File and row, of a letter about a row of a snapshot."""
+        return origin_of(self.record) if is_row(self.record) else None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -274,7 +277,7 @@ def placed(letter: Letter, home: Home) -> Letter:
     """The letter as seen from here: where it comes from, and the epoch that its record has here."""
     if letter.source is not None or letter.index == home.index:
         return letter
-    if letter.index and is_row(letter.record):
+    if letter.index and letter.row is not None:
         return replace(letter, origin="earlier" if home.epochs.have_room_for_snapshots else "foreign")
     if letter.index and this_very_log(letter.log, home.log):
         return replace(letter, origin="earlier", epoch=home.epochs.of(*letter.place))

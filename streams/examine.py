@@ -19,7 +19,7 @@ from streams.quality import judged, refusal
 from streams.record import Document, Record, Rejected
 from streams.registry import Entry, from_source
 from streams.routes import Routing
-from streams.snapshot import EPOCH, is_row
+from streams.snapshot import epoch_of
 from streams.split import Chunk, Encode, SplitRules, chunk_document
 
 Place = tuple[int, int]
@@ -243,10 +243,7 @@ def expected_of(
     content hashes that documents have in the index, by id: where a budget may choose their model, these tell it.
     """
     expected, epochs = Expected(), epochs or Epochs()
-    numbers = {
-        (record.partition, record.offset): EPOCH if is_row(record) else epochs.of(record.partition, record.offset)
-        for record in records
-    }
+    numbers = {(record.partition, record.offset): epoch_of(record, epochs) for record in records}
     for record in sorted(records, key=lambda record: (numbers[record.partition, record.offset], record.offset)):
         document = form.decode(record)
         made: list[Chunk] | Rejected | None = None

@@ -186,6 +186,11 @@ def first_bad_vector(vectors: Vectors) -> int | None:
     return int(bad.argmax()) if bad.any() else None
 
 
+def fits(vector: Vectors, space: Space) -> bool:
+    """Whether it may stand in for one that is made now: neither damaged, nor of another width."""
+    return vector.shape == (space.dims,) and first_bad_vector(vector[None]) is None
+
+
 def _provenance(document: Document, epoch: int, model: str, indexed_at: str) -> dict[str, Any]:
     record = document.record
     return {

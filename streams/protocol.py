@@ -30,6 +30,7 @@ from streams.plan import (
     chunk_hash,
     content_writes,
     first_bad_vector,
+    fits,
     stub_writes,
 )
 from streams.ports import Chunks, Entries
@@ -100,6 +101,12 @@ class Work:
     def version(self) -> int:
         """External version of everything that the record writes."""
         return version(self.epoch, self.record.offset)
+
+    def know(self, number: int, vector: Vectors) -> None:
+        """This is the vector of a chunk, made before; where there are any to be made."""
+        if self.vectors is not None:
+            self.vectors[number] = vector
+            self.known.add(number)
 
     def reject(self, stage: str, error: str, message: str) -> None:
         """Dead-letter it; the first reason stays."""
@@ -174,12 +181,9 @@ async def fill(
     ids = (chunk_id(work.document.id, number) for work, n in old if work.document for number in range(n))
     while wanted and (part := list(islice(ids, READ_AT_ONCE))):
         for key, found in (await chunks.read(part, vector)).items():
-            dims = wanted[key][0][0].space.dims if key in wanted else 0
-            if found.shape == (dims,) and first_bad_vector(found[None]) is None:
-                for work, number in wanted.pop(key, ()):
-                    if work.vectors is not None:
-                        work.vectors[number] = found
-                        work.known.add(number)
+            if key in wanted and fits(found, wanted[key][0][0].space):
+                for work, number in wanted.pop(key):
+                    work.know(number, found)
         progressed()
 
 

@@ -11,6 +11,7 @@ can tell which of the two is right: see `streams.registry`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streams.epochs import Epochs
 from streams.record import Record
 
 SNAPSHOT = -1
@@ -80,6 +81,11 @@ def record_of(
 def is_row(record: Record) -> bool:
     """Whether it is from a snapshot."""
     return record.partition == SNAPSHOT and record.offset >= 0
+
+
+def epoch_of(record: Record, epochs: Epochs) -> int:
+    """The one that a record belongs to that is in the log now, or a row of a snapshot."""
+    return EPOCH if is_row(record) else epochs.of(record.partition, record.offset)
 
 
 def origin_of(record: Record) -> str:

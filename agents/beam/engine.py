@@ -37,16 +37,14 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
         parts: Sequence[object] = scattered(task.ranges, processes)
         if task.snapshot:
             parts = pieces(task.snapshot.files, processes)
-        elif task.vectors:
-            from agents.beam.vectors import filed, tiled  # with Beam
-
-            parts, _ = tiled(task.ranges, filed(task.vectors, options))
+        elif task.filed:
+            parts, _ = task.filed(task.ranges)
         goal = IntoIndex(
             index=task.index,
             sink=task.sink,
             former=task.former,
             at_ms=task.snapshot.at_ms if task.snapshot else None,
-            absent=task.vectors is not None,
+            absent=task.filed is not None,
         )
 
         def tell(done: int) -> None:

@@ -27,11 +27,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import orjson
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from agents.beam.ranges import Piece
+from agents.beam.stores import opened, reach, said
 from agents.beam.taking import BATCH, BATCH_BYTES, Some
 from agents.indexing.stages import Stages
 from agents.schemas.form import form_of_rows, own_headers
@@ -39,11 +38,12 @@ from agents.settings import Settings
 from agents.sources import LARGEST_BYTES, Failure
 from agents.sources.convert.formats import DELIMITERS
 from agents.sources.convert.kinds import GZIP
+from agents.sources.elements import BOM
 from agents.sources.reading import LINES, Ids, Origin, Reading, why_passed_over
 from streams.errors import ConfigError
 from streams.protocol import Work
 from streams.record import Document, Rejected, why_no_json
-from streams.snapshot import File, record_of
+from streams.snapshot import File, Snapshot, record_of
 
 PARQUET = ".parquet"
 TABLES = {".csv": None, ".tsv": "\t"}
@@ -72,15 +72,17 @@ class Row:
     failure: tuple[str, str] | None = None
 
 
+def _broken(origin: str, why: str, kind: str = INVALID) -> Row:
+    """In which nothing can be read."""
+    return Row(origin=origin, key=None, value=b"", failure=(kind, why))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """`newest_ms`: when one of them was last written, epoch milliseconds; `tag`: another one when any of them changed,
-    came or went. `passed_over`: those of other kinds."""
+    """`snapshot`: of the time at which the newest of its files was written; its tag is another one when any of them
+    changed, came or went. `passed_over`: those of other kinds."""
 
-    pattern: str
-    files: tuple[File, ...]
-    newest_ms: int
-    tag: str
+    snapshot: Snapshot
     passed_over: tuple[str, ...]
 
 
@@ -96,7 +98,7 @@ def matched(pattern: str, options: Sequence[str] = ()) -> Matched:
         pattern = f"{literal}/**" if path.is_dir() else literal if path.exists() else str(path)
     elif pattern.endswith("/"):
         pattern += "**"
-    FileSystems.set_options(PipelineOptions(list(options)))
+    reach(options)
     try:
         found = FileSystems.match([pattern])[0].metadata_list
     except Exception as exc:
@@ -113,22 +115,22 @@ def matched(pattern: str, options: Sequence[str] = ()) -> Matched:
     plain = [one for one in found if not any(part.startswith(HIDDEN) for part in one.path[below:].split("/"))]
     if "://" not in pattern:
         plain = [one for one in plain if Path(one.path).is_file()]
+    plain.sort(key=lambda one: one.path)
     taken = [one for one in plain if _is_taken(one.path)]
+    others = tuple(one.path for one in plain if not _is_taken(one.path))
     if not taken:
-        others = ", ".join(sorted(one.path for one in plain)[:3])
         raise ConfigError(
             f"--from {pattern}: no file is there that can be read"
-            + (f" (of other kinds: {others}{' …' if len(plain) > 3 else ''})" if others else "")
+            + (f" (of other kinds: {', '.join(others[:3])}{' …' if len(others) > 3 else ''})" if others else "")
         )
-    taken.sort(key=lambda one: one.path)
     told = [[one.path, one.size_in_bytes, one.last_updated_in_seconds] for one in taken]
-    return Matched(
-        pattern=pattern,
+    snapshot = Snapshot(
+        at_ms=int(max(one.last_updated_in_seconds for one in taken) * 1000),
         files=tuple(File(path=one.path, size=one.size_in_bytes) for one in taken),
-        newest_ms=int(max(one.last_updated_in_seconds for one in taken) * 1000),
+        pattern=pattern,
         tag=hashlib.sha256(orjson.dumps(told)).hexdigest()[:16],
-        passed_over=tuple(sorted(one.path for one in plain if not _is_taken(one.path))),
     )
+    return Matched(snapshot=snapshot, passed_over=others)
 
 
 def _is_taken(path: str) -> bool:
@@ -140,7 +142,7 @@ def _suffix(path: str) -> str:
 
 
 def _told(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:300] or type(exc).__name__
+    return said(exc) or type(exc).__name__
 
 
 def require_documents(settings: Settings, files: Sequence[File]) -> None:
@@ -216,22 +218,21 @@ class Rows:
 
     def _lines(self, piece: Piece) -> Iterator[tuple[Row, int]]:
         """Where lines begin elsewhere, each is in one piece: the one that it begins in."""
-        with _opened(piece.path) as opened:
+        with _unpacked(piece.path) as file:
             packed = piece.path.lower().endswith(GZIP)
             if piece.start:
-                opened.seek(piece.start - 1)
-                while (rest := opened.readline(LARGEST_BYTES)) and not rest.endswith(b"\n"):
+                file.seek(piece.start - 1)
+                while (rest := file.readline(LARGEST_BYTES)) and not rest.endswith(b"\n"):
                     pass
-            at = piece.start if packed else opened.tell()
-            while (packed or at < piece.end) and (line := opened.readline(LARGEST_BYTES + 1)):
+            at = piece.start if packed else file.tell()
+            while (packed or at < piece.end) and (line := file.readline(LARGEST_BYTES + 1)):
                 origin, length = f"{piece.path}@{at}", len(line)
                 if length > LARGEST_BYTES:
-                    while (more := opened.readline(LARGEST_BYTES)) and not more.endswith(b"\n"):
+                    while (more := file.readline(LARGEST_BYTES)) and not more.endswith(b"\n"):
                         length += len(more)
                     length += len(more)
-                    why = f"longer than {LARGEST_BYTES} bytes: divide it"
-                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, why)), min(at, piece.end)
-                elif value := (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip():
+                    yield _broken(origin, f"longer than {LARGEST_BYTES} bytes: divide it"), min(at, piece.end)
+                elif value := (line.removeprefix(BOM) if at == 0 else line).strip():
                     yield self._of_line(value, origin), min(at, piece.end)
                 at += length
 
@@ -269,7 +270,7 @@ class Rows:
     def _parquet(self, piece: Piece) -> Iterator[tuple[Row, int]]:
         from pyarrow.parquet import ParquetFile
 
-        with _opened(piece.path) as opened, ParquetFile(opened) as file:
+        with _unpacked(piece.path) as raw, ParquetFile(raw) as file:
             number = 0
             for group in range(file.num_row_groups):
                 about = file.metadata.row_group(group)
@@ -306,9 +307,9 @@ class Rows:
 
     def _table(self, piece: Piece, delimiter: str | None) -> Iterator[tuple[Row, int]]:
         """`delimiter`: None where the first line tells it."""
-        with _opened(piece.path) as opened:
+        with _unpacked(piece.path) as file:
             csv.field_size_limit(LARGEST_BYTES)
-            text = io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
             first = text.readline(LARGEST_BYTES)
             delimiter = delimiter or max(DELIMITERS, key=first.count)
             found = csv.DictReader(chain([first], text), delimiter=delimiter, restkey="", strict=True)
@@ -320,13 +321,12 @@ class Rows:
                 try:
                     values = next(found, None)
                 except csv.Error as exc:
-                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, f"no CSV: {exc}")), piece.start
+                    yield _broken(origin, f"no CSV: {exc}"), piece.start
                     continue
                 if values is None:
                     return
                 if "" in values:
-                    why = "it has more values than the first line has names"
-                    yield Row(origin=origin, key=None, value=b"", failure=(INVALID, why)), piece.start
+                    yield _broken(origin, "it has more values than the first line has names"), piece.start
                     continue
                 yield self._of_values({name: value for name, value in values.items() if value}, origin), piece.start
 
@@ -381,8 +381,7 @@ def _until_damaged(rows: Iterator[tuple[Row, int]], origin: str, at: int) -> Ite
     except (EOFError, zlib.error, csv.Error, ValueError, ArithmeticError, OSError) as exc:
         if isinstance(exc, OSError) and not _is_of_content(exc):
             raise
-        why = f"cannot be read from here on: {_told(exc)}"
-        yield Row(origin=origin, key=None, value=b"", failure=("DamagedFile", why)), at
+        yield _broken(origin, f"cannot be read from here on: {_told(exc)}", "DamagedFile"), at
 
 
 def _is_of_content(exc: OSError) -> bool:
@@ -390,14 +389,14 @@ def _is_of_content(exc: OSError) -> bool:
     return isinstance(exc, gzip.BadGzipFile) or (type(exc) is OSError and exc.errno is None)
 
 
-def _opened(path: str) -> IO[bytes]:
-    raw = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return cast(IO[bytes], gzip.open(raw) if path.lower().endswith(GZIP) else raw)
+def _unpacked(path: str) -> IO[bytes]:
+    raw = opened(path)
+    return cast(IO[bytes], gzip.open(raw)) if path.lower().endswith(GZIP) else raw
 
 
 def _copied(path: str, to: Path) -> None:
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened, to.open("wb") as copy:
-        shutil.copyfileobj(opened, copy)
+    with opened(path) as there, to.open("wb") as copy:
+        shutil.copyfileobj(there, copy)
 
 
 def _paged(rows: Iterator[tuple[Row, int]], start: int) -> Iterator[tuple[list[Row], int]]:

@@ -9,14 +9,14 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agents.beam.ranges import Range
-from agents.beam.taking import Taking, log_pages
+from agents.beam.taking import Some, Taking, log_pages
 from agents.configured import contract_of, routes_of
 from agents.elastic.client import connect
 from agents.elastic.index import Index
@@ -27,6 +27,7 @@ from agents.indexing.embedders import absent_models, close_models, load_models
 from agents.indexing.meter import Meter
 from agents.indexing.preflight import Checked, prove_all
 from agents.indexing.stages import Parts, Stages
+from agents.indexing.unwritten import Unwritten
 from agents.kafka.reader import LogReader, log_reader
 from agents.metrics import Metrics
 from agents.schemas.form import form_of, form_of_rows
@@ -159,7 +160,7 @@ class Session:
         meter = Meter(prices, metrics) if prices else None
         parts = (await enter(assemble(settings, checked, metrics=metrics, former=former, meter=meter))).parts
         if goal.at_ms is not None:
-            return self._of_files(replace(parts, form=form_of_rows(settings)), goal.at_ms)
+            return self._of_files(replace(parts, form=form_of_rows(settings)), goal.at_ms).take
         if goal.absent:
             from agents.beam.vectors import Filed, known_of  # with Beam
 
@@ -171,25 +172,25 @@ class Session:
         return self._of_log(parts, reader).take
 
     def _of_log(self, parts: Parts, reader: LogReader) -> Taking:
-        stages, settings = Stages(parts), self._settings
-        pages = log_pages(stages, _Patient(reader), settings.source.topic)
-        return Taking(stages, pages, self._tell, max_ratio=settings.dead_letters.max_ratio)
+        stages = Stages(parts)
+        return self._taking(stages, log_pages(stages, _Patient(reader), self._settings.source.topic))
 
-    def _of_files(self, parts: Parts, at_ms: int) -> Take:
+    def _of_files(self, parts: Parts, at_ms: int) -> Taking:
         from agents.beam.rows import Rows, row_pages  # with Beam
 
-        stages, settings, rows = Stages(parts), self._settings, Rows(self._settings)
+        stages, rows = Stages(parts), Rows(self._settings)
         self._open.push_async_callback(rows.close)
-        pages = row_pages(stages, rows, settings.source.topic, at_ms)
-        return Taking(stages, pages, self._tell, max_ratio=settings.dead_letters.max_ratio).take
+        return self._taking(stages, row_pages(stages, rows, self._settings.source.topic, at_ms))
+
+    def _taking(self, stages: Stages, pages: Callable[[Any], AsyncIterator[Some]]) -> Taking:
+        return Taking(stages, pages, self._tell, max_ratio=self._settings.dead_letters.max_ratio)
 
     def _into_files(self, goal: IntoFiles, reader: LogReader) -> Take:
         """Without an index, and so without anything that is known."""
-        from agents.beam.vectors import Collected, NoLetters, NoRegistry, VectorFile  # with Beam
+        from agents.beam.vectors import Collected, NoLetters, VectorFile  # with Beam
 
-        settings = self._settings
+        settings, metrics = self._settings, Metrics()
         ways = ways_of(settings, goal.contract, self._models)
-        metrics = Metrics()
 
         async def take(part: Range) -> Counter[str]:
             file = VectorFile(goal.folder, part, goal.form, goal.contract)
@@ -198,7 +199,7 @@ class Session:
                 routes=routes_of(settings),
                 epochs=Epochs(),
                 target=Target(chunk_index_uuid=goal.folder),
-                registry=NoRegistry(),
+                registry=Unwritten(),
                 chunks=Collected(file, [way.space for way in ways]),
                 dead_letters=NoLetters(),
                 budget=Budget(settings.batch.max_inflight_bytes),

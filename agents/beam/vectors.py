@@ -18,18 +18,16 @@ from uuid import uuid4
 import numpy as np
 import orjson
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from agents.beam.examples import example_of, read_examples, record_of_example, row_of_example
 from agents.beam.ranges import Range
 from agents.beam.session import Format
+from agents.beam.stores import created, opened, reach, said
 from streams.errors import ConfigError, RefusedError
-from streams.plan import ChunkWrite, Outcome, Space, Vectors, Written, chunk_hash, first_bad_vector
+from streams.plan import ChunkWrite, Outcome, Space, Vectors, Written, chunk_hash, fits
 from streams.protocol import Work
-from streams.registry import Entry, Stored
 
 GRID = 2000
 """Offsets of a file: its vectors are in memory when it is read back."""
@@ -73,11 +71,11 @@ def on_grid(ranges: Mapping[int, range]) -> list[Range]:
 
 def filed(folder: str, options: Sequence[str] = ()) -> list[Filed]:
     """Every file that is there, in the order of the log. Blocks. Raises ConfigError where they cannot be listed."""
-    FileSystems.set_options(PipelineOptions(list(options)))
+    reach(options)
     try:
         names = [one.path for one in FileSystems.match([_in(folder, "part-*")])[0].metadata_list]
     except Exception as exc:
-        raise ConfigError(f"{folder} cannot be listed: {' '.join(str(exc).split())[:300]}") from exc
+        raise ConfigError(f"{folder} cannot be listed: {said(exc)}") from exc
     found = [(match, path) for path in names if (match := PART.fullmatch(path.rpartition("/")[2]))]
     return sorted(
         (Filed(Range(int(match[1]), int(match[2]), int(match[3])), path) for match, path in found),
@@ -115,7 +113,7 @@ class VectorFile:
     def __init__(self, folder: str, part: Range, form: Format, contract: Mapping[str, Any]) -> None:
         self._path = _in(folder, f"part-{part.partition}-{part.start}-{part.end}.{form}")
         self._scratch = _in(folder, f"_{uuid4().hex}.half")
-        self._file = FileSystems.create(self._scratch, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._file = created(self._scratch)
         self._form = form
         schema = SCHEMA.with_metadata({CONTRACT_KEY: orjson.dumps(contract)})
         self._table = ParquetWriter(self._file, schema) if form == "parquet" else None
@@ -148,15 +146,15 @@ class VectorFile:
 
 def write_contract(folder: str, contract: Mapping[str, Any], options: Sequence[str] = ()) -> None:
     """Beside the files. `options`: Beam's own. Raises RefusedError where other ones are there."""
-    FileSystems.set_options(PipelineOptions(list(options)))
+    reach(options)
     if not FileSystems.exists(folder):
         FileSystems.mkdirs(folder)
     path = _in(folder, CONTRACT)
     if FileSystems.exists(path):
         require_alike(folder, contract)
         return
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
-        opened.write(orjson.dumps(contract, option=orjson.OPT_INDENT_2))
+    with created(path) as file:
+        file.write(orjson.dumps(contract, option=orjson.OPT_INDENT_2))
 
 
 def require_alike(folder: str, contract: Mapping[str, Any]) -> None:
@@ -164,8 +162,8 @@ def require_alike(folder: str, contract: Mapping[str, Any]) -> None:
     ConfigError where nothing says by which model they are."""
     path = _in(folder, CONTRACT)
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
-            theirs = json.loads(opened.read())
+        with opened(path) as file:
+            theirs = json.loads(file.read())
     except (OSError, ValueError) as exc:
         raise ConfigError(
             f"{path} cannot be read ({exc}): it is written beside the files by `penstock backfill --to`"
@@ -222,16 +220,6 @@ class Collected:
         }
 
 
-class NoRegistry:
-    """`Entries`: of an index that is not there: every document is new."""
-
-    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
-        return {}
-
-    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
-        return [Stored(entry=entry, seq_no=0, primary_term=0) for entry, _ in changes]
-
-
 class NoLetters:
     """`DeadLetters`: whoever fills an index rejects these records once more, and says so."""
 
@@ -249,12 +237,10 @@ class FromFile:
         """As `Former.fill`."""
         for work in works:
             for number, chunk in enumerate(work.chunks):
-                found = self._vectors.get((work.space.model, chunk_hash(chunk.text)))
-                if number in work.known or found is None or work.vectors is None:
-                    continue
-                if found.shape == (work.space.dims,) and first_bad_vector(found[None]) is None:
-                    work.vectors[number] = found
-                    work.known.add(number)
+                if number not in work.known:
+                    found = self._vectors.get((work.space.model, chunk_hash(chunk.text)))
+                    if found is not None and fits(found, work.space):
+                        work.know(number, found)
         progressed()
 
 
@@ -263,23 +249,24 @@ def known_of(path: str) -> FromFile:
     try:
         return FromFile({(row["model"], row["chunk_hash"]): row["vector"] for row in rows_of(path)})
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        why = " ".join(str(exc).split())[:300]
-        raise ConfigError(f"{path} cannot be read ({why}): delete it, and run `penstock backfill --to` again") from exc
+        raise ConfigError(
+            f"{path} cannot be read ({said(exc)}): delete it, and run `penstock backfill --to` again"
+        ) from exc
 
 
 def rows_of(path: str) -> Iterator[Row]:
     """Of a file, `vector` as float32. Raises OSError or ValueError for one that is damaged."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
+    with opened(path) as file:
         if path.endswith(".parquet"):
-            for batch in ParquetFile(opened).iter_batches(1000):
+            for batch in ParquetFile(file).iter_batches(1000):
                 for row in batch.to_pylist():
                     yield {**row, "vector": np.asarray(row["vector"], dtype=np.float32)}
         elif path.endswith(".jsonl"):
-            for line in opened:
+            for line in file:
                 row = orjson.loads(line)
                 yield {**row, "vector": np.asarray(row["vector"], dtype=np.float32)}
         else:
-            yield from map(row_of_example, read_examples(opened))
+            yield from map(row_of_example, read_examples(file))
 
 
 def _in(folder: str, name: str) -> str:

@@ -30,7 +30,7 @@ from streams.record import TOO_LARGE, Record, Rejected
 from streams.registry import is_settled
 from streams.routes import Route, Routing
 from streams.size import room
-from streams.snapshot import EPOCH, is_row
+from streams.snapshot import epoch_of, is_row
 from streams.split import Input, SplitRules, chunk_document
 
 LARGEST_SHARE = 1 / 4
@@ -141,7 +141,7 @@ class Stages:
         `epoch`: of one that is in the topic no more, or may not be. `begun`: as `Routing.place` takes it.
         """
         if epoch is None:
-            epoch = EPOCH if is_row(record) else self._parts.epochs.of(record.partition, record.offset)
+            epoch = epoch_of(record, self._parts.epochs)
         return Work(record, epoch, self._parts.ways[0].space, attempt=attempt, repair=repair, begun=begun)
 
     async def unsettled(self, works: Sequence[Work]) -> list[Work]:

@@ -12,11 +12,11 @@ from agents.configured import contract_of, manifests_of
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
 from agents.elastic.index import Index
-from agents.indexing.embedders import load_models
+from agents.indexing.embedders import absent_models, load_models
 from agents.indexing.preflight import check, create_index
 from agents.kafka.claims import read_claims
 from agents.kafka.reader import log_reader
-from agents.operations.filling import Fill, VectorFolder, fill_ranges
+from agents.operations.filling import Filed, Fill, fill_ranges
 from agents.operations.rebuild import Rebuilt, rebuild
 from agents.progress import Report
 from agents.settings import Settings
@@ -30,7 +30,7 @@ async def backfill(
     *,
     in_place: bool = False,
     embed_all: bool = False,
-    filed: VectorFolder | None = None,
+    filed: Filed | None = None,
 ) -> Rebuilt:
     """Returns when everything that is in the topic now is in the index. Twice is harmless: what is settled is left out.
 
@@ -54,11 +54,11 @@ async def _is_first(settings: Settings) -> bool:
         return serving.group in (None, settings.source.group) and not await read_claims(reader, settings)
 
 
-async def _first(settings: Settings, fill: Fill, filed: VectorFolder | None) -> Rebuilt:
+async def _first(settings: Settings, fill: Fill, filed: Filed | None) -> Rebuilt:
     began = time.monotonic()
     with translated(settings.elasticsearch.url, "; run it again to go on"):
         await create_index(settings)
-        checked = await check(settings, load=filed.models if filed else load_models)
+        checked = await check(settings, load=absent_models if filed else load_models)
         try:
             async with log_reader(settings) as reader, connect(settings.elasticsearch) as client:
                 identity = checked.identity

@@ -12,7 +12,7 @@ Killed before 4 it begins again: what is settled costs a look at the registry.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,6 @@ from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader
 from agents.operations.rewind import require_stopped
 from agents.settings import Settings
-from models.embedder import Model
 from streams.claim import Claim, Fingerprint
 from streams.cost import NOTHING_SPENT, Spend, from_counts
 from streams.epochs import History
@@ -38,10 +37,15 @@ DELETIONS_STAY_MS = 24 * 3600 * 1000
 """Kafka's own `delete.retention.ms`."""
 
 
+Filed = Callable[[Mapping[int, range]], tuple[Sequence[object], Mapping[int, int]]]
+"""Of ranges of the log, by partition, the parts whose vectors are in files, from the beginning on without a hole; and
+up to where that is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What others are to do: all records of these ranges of offsets, by partition, into an index; or all rows of a
-    snapshot. `vectors`: a folder with files of them, so that no model is needed.
+    snapshot. `filed`: who has their vectors, so that no model is needed.
 
     `settings`: of the group that feeds it. `sink`: identity of the index and its registry. `former`: an index whose
     vectors are taken where model and text are the same.
@@ -53,7 +57,7 @@ class Task:
     former: str | None = None
     ranges: Mapping[int, range] = field(default_factory=dict)
     snapshot: Snapshot | None = None
-    vectors: str | None = None
+    filed: Filed | None = None
 
     @property
     def total(self) -> int:
@@ -64,16 +68,6 @@ class Task:
     def step(self) -> str:
         """What it is called while it goes on."""
         return "from the snapshot, bytes" if self.snapshot else "from the topic"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorFolder:
-    """A folder that has the vectors of records. `upto`: of a range of the log, by partition, what it has of it without
-    a hole; `models`: that split, and embed nothing."""
-
-    folder: str
-    upto: Callable[[Mapping[int, range]], Mapping[int, int]]
-    models: Callable[[Settings], tuple[Model, ...]]
 
 
 Fill = Callable[[Task], Awaitable[Counter[str]]]
@@ -98,12 +92,12 @@ class Filling:
         claims: Callable[[], Awaitable[Mapping[int, Claim]]],
         write: Callable[[int, Claim], Awaitable[None]],
         require_true: Callable[[float], Awaitable[None]],
-        upto: Callable[[Mapping[int, range]], Mapping[int, int]] | None = None,
+        filed: Filed | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic, self._sink, self._history = topic, sink, history
         self._log, self._claims, self._write, self._require_true = log, claims, write, require_true
-        self._upto, self._now = upto, now
+        self._filed, self._now = filed, now
 
     async def run(
         self, starts: Mapping[int, int], fill: Callable[[Mapping[int, range]], Awaitable[Counter[str]]]
@@ -122,11 +116,10 @@ class Filling:
             for number, start in starts.items()
         }
         ends = {number: max(bounds[number].end, offset) for number, offset in offsets.items()}
-        ranges = {number: range(offset, ends[number]) for number, offset in offsets.items() if offset < ends[number]}
-        if self._upto:
-            ends |= self._upto(ranges)
-            ranges = {number: range(one.start, ends[number]) for number, one in ranges.items()}
-            ranges = {number: one for number, one in ranges.items() if one}
+        ranges = _between(offsets, ends)
+        if self._filed:
+            ends |= self._filed(ranges)[1]
+            ranges = _between(offsets, ends)
         counted = await fill(ranges) if ranges else Counter[str]()
         await self._require_true(self._now() - began)
         await self._claim(ranges, before, from_counts(counted))
@@ -145,6 +138,11 @@ class Filling:
             await self._write(number, claim)
 
 
+def _between(starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, range]:
+    """By partition, where there is anything."""
+    return {number: range(start, ends[number]) for number, start in starts.items() if start < ends[number]}
+
+
 async def fill_ranges(
     reader: LogReader,
     settings: Settings,
@@ -154,7 +152,7 @@ async def fill_ranges(
     fill: Fill,
     *,
     former: str | None = None,
-    filed: VectorFolder | None = None,
+    filed: Filed | None = None,
 ) -> tuple[dict[int, int], Counter[str]]:
     """See `Filling.run`. Raises RefusedError where what was done says nothing any more, or while workers run."""
 
@@ -166,7 +164,7 @@ async def fill_ranges(
                 sink=identity.sink,
                 former=former,
                 ranges=ranges,
-                vectors=filed.folder if filed else None,
+                filed=filed,
             )
         )
 
@@ -180,7 +178,7 @@ async def fill_ranges(
             claims=lambda: read_claims(reader, settings),
             write=write,
             require_true=lambda seconds: _require_true(reader, settings, identity, seconds),
-            upto=filed.upto if filed else None,
+            filed=filed,
         )
         return await filling.run(starts, whole)
 

@@ -29,12 +29,12 @@ from agents.elastic.index import Index, half_rebuilt, settings_of
 from agents.elastic.notes import BASELINE_NOTE, GROUP_NOTE, OF_SNAPSHOTS, REBUILD_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
-from agents.indexing.embedders import close_models, load_models
+from agents.indexing.embedders import absent_models, close_models, load_models
 from agents.indexing.preflight import Checked, ensure_topics, prove_all
 from agents.indexing.stages import Stages
 from agents.kafka.claims import claim_writer, read_claims
 from agents.kafka.reader import LogReader, log_reader
-from agents.operations.filling import Fill, VectorFolder, fill_ranges
+from agents.operations.filling import Filed, Fill, fill_ranges
 from agents.operations.groups import groups
 from agents.operations.letters import listed, pages, read_letters, whole_letter
 from agents.operations.promote import progress_of
@@ -120,7 +120,7 @@ async def rebuild(
     report: Report,
     embed_all: bool = False,
     fill: Fill | None = None,
-    filed: VectorFolder | None = None,
+    filed: Filed | None = None,
 ) -> Rebuilt:
     """Begin, or go on with the one that has not ended. Returns when everything that is in the topic now is in it.
 
@@ -130,7 +130,7 @@ async def rebuild(
     here. Twice is harmless. Raises RefusedError while workers of the new generation's group run.
     """
     began, result = time.monotonic(), Rebuilt()
-    models = filed.models(settings) if filed else load_models(settings)
+    models = absent_models(settings) if filed else load_models(settings)
     with ExitStack() as stack, translated(settings.elasticsearch.url, "; run it again to go on"):
         stack.callback(close_models, models)
         await prove_all(models)
@@ -384,7 +384,7 @@ class _Rebuild:
         return left
 
     async def filled(
-        self, starts: Mapping[int, int], fill: Fill, former: Generation | None, filed: VectorFolder | None
+        self, starts: Mapping[int, int], fill: Fill, former: Generation | None, filed: Filed | None
     ) -> dict[int, int]:
         """Every record up to the end that the topic has now, by others; claims when all of it is done.
 

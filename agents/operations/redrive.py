@@ -7,7 +7,7 @@ document is in the index, the letter is superseded. No claim is touched. Workers
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -18,13 +18,11 @@ from agents.elastic.index import Index
 from agents.indexing.assembly import Assembly, assemble
 from agents.indexing.preflight import Checked
 from agents.indexing.stages import Stages
+from agents.indexing.unwritten import Unwritten
 from agents.kafka.reader import LogReader, log_reader
 from agents.operations.letters import Filter, Key, listed, pages, read_letters, whole_letter
 from agents.settings import Settings
 from streams.dead_letter import Letter
-from streams.ports import Entries
-from streams.registry import Entry, Stored
-from streams.snapshot import is_row, origin_of
 
 BATCH = 64
 
@@ -97,7 +95,7 @@ class _Redrive:
     def __init__(self, assembly: Assembly, *, dry_run: bool) -> None:
         self._assembly = assembly
         self._dry_run = dry_run
-        registry = _Pretending(assembly.registry) if dry_run else assembly.registry
+        registry = Unwritten(assembly.registry) if dry_run else assembly.registry
         self._stages = Stages(replace(assembly.parts, registry=registry))
 
     async def run(self, letters: Sequence[Letter], reader: LogReader, result: Replayed) -> None:
@@ -124,23 +122,10 @@ class _Redrive:
             return whole
         result.outcomes["value_gone"] += 1
         gone = f"no longer in {letter.record.topic}"
-        if is_row(letter.record):
+        if letter.row is not None:
             gone = "in no topic: `penstock backfill --from` takes its file up again"
         result.problems.append(f"{_name(letter)}: too large for the dead letters, and {gone}")
         return None
-
-
-class _Pretending:
-    """A registry that takes every change, and writes none: for `--dry-run`."""
-
-    def __init__(self, real: Entries) -> None:
-        self._real = real
-
-    async def read(self, doc_ids: Iterable[str]) -> dict[str, Stored]:
-        return await self._real.read(doc_ids)
-
-    async def swap(self, changes: Sequence[tuple[Entry, Stored | None]]) -> list[Stored | None]:
-        return [Stored(entry=entry, seq_no=0, primary_term=0) for entry, _ in changes]
 
 
 def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
@@ -152,8 +137,8 @@ def _batches(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
 
 
 def _name(letter: Letter) -> str:
-    if is_row(letter.record):
-        return origin_of(letter.record)
+    if letter.row is not None:
+        return letter.row
     return f"{letter.record.topic}/{letter.record.partition}@{letter.record.offset}"
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from agents.clock import moment
 from agents.elastic.client import connect
 from agents.elastic.errors import translated
-from agents.elastic.index import Index, require_room_for_snapshots
+from agents.elastic.index import Index
 from agents.elastic.notes import SNAPSHOTS_NOTE, SYNC_NOTE, VACUUM_NOTE
 from agents.elastic.requests import scan
 from agents.indexing.assembly import Assembly, assemble
@@ -81,54 +81,47 @@ async def load_snapshot(
     """
     began = time.monotonic()
     with translated(settings.elasticsearch.url, "; run it again to go on"):
-        generation, _ = await create_index(settings, snapshots=True)
-        require_room_for_snapshots(generation)
+        await create_index(settings, snapshots=True)
         checked = await check(settings)
         try:
-            identity = checked.identity
-            snapshot = await _timed(settings, identity.index, snapshot, told_ms)
-            loaded = Loaded(
-                index=identity.index,
-                group=settings.source.group,
-                at=moment(snapshot.at_ms),
-                files=len(snapshot.files),
-            )
-            async with unforgotten(settings, identity, snapshot.pattern):
-                async with connect(settings.elasticsearch) as client:
-                    index = Index(client, settings)
-                    await index.bind(identity.index, checked.topic.log)
-                    _require_young(await index.notes(identity.index), snapshot.at_ms)
-                task = Task(settings=settings, index=identity.index, sink=identity.sink, snapshot=snapshot)
-                _count(loaded, await fill(task))
-                await require_same_sink(settings, identity)
-                async with connect(settings.elasticsearch) as client:
-                    _require_young(await Index(client, settings).notes(identity.index), snapshot.at_ms)
-                noted = await _whole(settings, identity.index)
-                loaded.changed = not await asyncio.to_thread(unchanged)
-                sound = sync and not loaded.dead_lettered and not loaded.changed
-                if newest := max(noted, snapshot.at_ms if sound else 0):
-                    async with assemble(settings, checked) as assembly:
-                        run = _Sync(settings, checked, assembly, newest)
-                        if newest > noted:
-                            await run.require_few(max_deletes)
-                            await _note_whole(settings, identity.index, newest)
-                        loaded.deleted = await run.delete(report)
+            async with connect(settings.elasticsearch) as client:
+                index, name = Index(client, settings), checked.identity.index
+                snapshot = await _timed(index, name, snapshot, told_ms)
+                loaded = Loaded(
+                    index=name, group=settings.source.group, at=moment(snapshot.at_ms), files=len(snapshot.files)
+                )
+                async with unforgotten(settings, checked.identity, snapshot.pattern):
+                    await index.bind(name, checked.topic.log)
+                    _require_young(await index.notes(name), snapshot.at_ms)
+                    task = Task(settings=settings, index=name, sink=checked.identity.sink, snapshot=snapshot)
+                    _count(loaded, await fill(task))
+                    await require_same_sink(settings, checked.identity)
+                    notes = await index.notes(name)
+                    _require_young(notes, snapshot.at_ms)
+                    loaded.changed = not await asyncio.to_thread(unchanged)
+                    sound = sync and not loaded.dead_lettered and not loaded.changed
+                    noted = int(notes.get(SYNC_NOTE) or 0)
+                    if newest := max(noted, snapshot.at_ms if sound else 0):
+                        async with assemble(settings, checked) as assembly:
+                            run = _Sync(settings, checked, assembly, newest)
+                            if newest > noted:
+                                await run.require_few(max_deletes)
+                                await index.note(name, **{SYNC_NOTE: newest})
+                            loaded.deleted = await run.delete(report)
         finally:
             checked.close()
     loaded.seconds = round(time.monotonic() - began, 1)
     return loaded
 
 
-async def _timed(settings: Settings, index: str, snapshot: Snapshot, told_ms: int | None) -> Snapshot:
+async def _timed(index: Index, name: str, snapshot: Snapshot, told_ms: int | None) -> Snapshot:
     """Of its own time, which is noted before the first row is: killed, it has the same one again."""
-    async with connect(settings.elasticsearch) as client:
-        one = Index(client, settings)
-        known: dict[str, Any] = (await one.notes(index)).get(SNAPSHOTS_NOTE) or {}
-        noted = known.pop(snapshot.pattern, None)
-        now_ms = int(time.time() * 1000)
-        at_ms = time_of(snapshot, (noted[0], noted[1]) if noted else None, now_ms) if told_ms is None else told_ms
-        kept = dict([*known.items(), (snapshot.pattern, [snapshot.tag, at_ms])][-MOST_NOTED:])
-        await one.note(index, **{SNAPSHOTS_NOTE: kept})
+    known: dict[str, Any] = (await index.notes(name)).get(SNAPSHOTS_NOTE) or {}
+    noted = known.pop(snapshot.pattern, None)
+    now_ms = int(time.time() * 1000)
+    at_ms = time_of(snapshot, (noted[0], noted[1]) if noted else None, now_ms) if told_ms is None else told_ms
+    kept = dict([*known.items(), (snapshot.pattern, [snapshot.tag, at_ms])][-MOST_NOTED:])
+    await index.note(name, **{SNAPSHOTS_NOTE: kept})
     return replace(snapshot, at_ms=at_ms)
 
 
@@ -140,17 +133,6 @@ def _require_young(notes: dict[str, object], at_ms: int) -> None:
             "index vacuum`: documents that were deleted meanwhile would come back. Take a newer one; `--at` tells the "
             "time that it is of"
         )
-
-
-async def _whole(settings: Settings, index: str) -> int:
-    """Time of the newest snapshot that is whole; 0 where there is none."""
-    async with connect(settings.elasticsearch) as client:
-        return int((await Index(client, settings).notes(index)).get(SYNC_NOTE) or 0)
-
-
-async def _note_whole(settings: Settings, index: str, at_ms: int) -> None:
-    async with connect(settings.elasticsearch) as client:
-        await Index(client, settings).note(index, **{SYNC_NOTE: at_ms})
 
 
 def _count(loaded: Loaded, counted: Counter[str]) -> None:

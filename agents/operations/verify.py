@@ -48,7 +48,6 @@ from streams.ids import chunk_id
 from streams.protocol import Work
 from streams.record import TOO_LARGE, Record
 from streams.registry import Entry, Stored, from_source
-from streams.snapshot import is_row
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +345,7 @@ class Verifier:
             self._spool.add_letters(
                 (letter.epoch, letter.place, letter.left_out is None)
                 for letter in found
-                if letter.origin == "own" and not is_row(letter.record)  # all rows have one place
+                if letter.origin == "own" and letter.row is None  # all rows have one place
             )
 
     async def _read_topic(self, result: Verified, report: Report) -> None:

@@ -16,7 +16,7 @@ import agents
 LATER = ("assignor.leader_assignor", "assignor.partition_assignor", "fixups.django", "stores.memory", "tables.recovery")
 """Of Faust's modules, those that it imports when an application asks for them."""
 
-BEAM = tuple(f"agents.beam.{name}" for name in ("examples", "options", "pipeline", "rows", "vectors"))
+BEAM = tuple(f"agents.beam.{name}" for name in ("examples", "options", "pipeline", "rows", "stores", "vectors"))
 """What has an environment of its own."""
 
 for name in LATER:

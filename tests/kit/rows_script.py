@@ -47,7 +47,7 @@ def write(folder: Path) -> None:
 async def main(folder: Path) -> None:
     """The first few of each."""
     found, rows = dict[str, Any](), Rows(Settings())
-    for file in matched(str(folder)).files:
+    for file in matched(str(folder)).snapshot.files:
         mine = []
         for piece in chain(*pieces([file], 8)):
             async for page, _ in rows.pages(piece):

@@ -22,7 +22,7 @@ from models.api import asking
 from models.api.asking import Asking
 from models.embedder import Embedding, Failure
 from models.memory import MemoryEmbedder
-from streams import contract, plan, protocol, registry
+from streams import contract, plan, protocol, registry, snapshot
 from streams.claim import Claim
 from streams.cost import NOTHING_SPENT, day_of
 from streams.document_vector import document_vector
@@ -613,7 +613,7 @@ def _vacuum_at_any_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def _snapshots_in_the_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(stages, "EPOCH", 1)
+    patch.setattr(snapshot, "EPOCH", 1)
 
 
 def _rows_replace_each_other(patch: pytest.MonkeyPatch) -> None:

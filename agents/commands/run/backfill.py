@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from agents.beam.engine import engine, run_batch
@@ -15,17 +16,15 @@ from agents.commands.common import say
 from agents.commands.run.output import print_json
 from agents.commands.run.progress import progress_bar, reporter
 from agents.extras import importing
-from agents.indexing.embedders import absent_models
 from agents.operations.backfill import backfill as fill_from_topic
 from agents.operations.backfill import log_now
-from agents.operations.filling import VectorFolder
+from agents.operations.filling import Filed
 from agents.operations.rebuild import Rebuilt
 from agents.operations.snapshots import Loaded, load_snapshot
 from agents.settings import Settings, with_model_for_all
 from agents.stopping import finish
 from agents.terminal import counted
 from streams.errors import ConfigError, PenstockError
-from streams.snapshot import Snapshot
 
 SHOWN = 20
 SHOWN_FILES = 5
@@ -56,7 +55,7 @@ def from_topic(
     _show(done)
 
 
-def _filed(settings: Settings, folder: str, options: Sequence[str]) -> VectorFolder:
+def _filed(settings: Settings, folder: str, options: Sequence[str]) -> Filed:
     """Of a folder that has vectors of these settings."""
     with _quiet():
         from agents.beam.vectors import filed, part_of_contract, require_alike, tiled
@@ -64,7 +63,7 @@ def _filed(settings: Settings, folder: str, options: Sequence[str]) -> VectorFol
     _, contract = finish(log_now(settings))
     files = filed(folder, options)
     require_alike(folder, part_of_contract(contract))
-    return VectorFolder(folder=folder, upto=lambda ranges: tiled(ranges, files)[1], models=absent_models)
+    return lambda ranges: tiled(ranges, files)
 
 
 def _absolute(folder: str) -> str:
@@ -141,8 +140,7 @@ def from_files(
     with _quiet():
         from agents.beam.rows import matched, require_documents
     found = matched(pattern, options)
-    newest_ms = found.newest_ms if at_ms is None else at_ms
-    snapshot = Snapshot(at_ms=newest_ms, files=found.files, pattern=found.pattern, tag=found.tag)
+    snapshot = found.snapshot if at_ms is None else replace(found.snapshot, at_ms=at_ms)
     if not 0 <= snapshot.at_ms <= time.time() * 1000:
         raise ConfigError(
             f"a snapshot of {moment(snapshot.at_ms)} is still to come, or from before 1970: --at tells its time"
@@ -160,7 +158,7 @@ def from_files(
                 snapshot,
                 fill,
                 report,
-                unchanged=lambda: matched(pattern, options).tag == found.tag,
+                unchanged=lambda: matched(pattern, options).snapshot.tag == snapshot.tag,
                 told_ms=at_ms,
                 sync=sync,
                 max_deletes=max_deletes,

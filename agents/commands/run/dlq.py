@@ -22,7 +22,6 @@ from agents.stopping import finish
 from agents.terminal import counted, in_line, in_short
 from streams.dead_letter import Home, Letter
 from streams.errors import ConfigError, PenstockError
-from streams.snapshot import is_row, origin_of
 
 SHORT = 60
 
@@ -73,7 +72,7 @@ def _row(row: Listed) -> dict[str, Any]:
         "offset": letter.record.offset,
         "key": (letter.record.key or b"").decode(errors="backslashreplace"),
         "source": letter.source,
-        "row": origin_of(letter.record) if is_row(letter.record) else None,
+        "row": letter.row,
         "stage": letter.stage,
         "error": letter.error,
         "message": letter.message,
@@ -158,26 +157,26 @@ def _place(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _known_by(letter: Letter) -> str | tuple[int, int]:
+    """The place of a record; of an object its URI, and of a row file and row: these have no place of their own."""
+    if letter.source is not None:
+        return letter.doc_id or ""
+    return letter.place if letter.row is None else letter.row
+
+
 def _place_of(letter: Letter) -> str:
     """What `show` takes."""
-    if letter.source is not None:
-        return in_line(letter.doc_id or "")
-    return in_line(origin_of(letter.record)) if is_row(letter.record) else "{}@{}".format(*letter.place)
+    known_by = _known_by(letter)
+    return in_line(known_by) if isinstance(known_by, str) else "{}@{}".format(*known_by)
 
 
 async def _find(settings: Settings, place: str | tuple[int, int]) -> Listed:
-    """The newest letter of a record, by its place, or of an object, by its URI, or of a row, by file and row."""
-
-    def known_by(letter: Letter) -> object:
-        if letter.source is not None:
-            return letter.doc_id
-        return origin_of(letter.record) if is_row(letter.record) else letter.place
-
+    """The newest letter of a record, an object or a row, by what it is known by."""
     latest: Letter | None = None
     async with log_reader(settings) as reader:
         async for found, _ in pages(reader, settings, None, objects=True):
             for letter in found:
-                if place == known_by(letter):
+                if place == _known_by(letter):
                     latest = letter
         if latest is not None:
             (row,) = await listed(settings, reader, None, [latest])
