@@ -50,7 +50,9 @@ def engine(runner: str, options: Sequence[str], report: Report) -> Fill:
         def tell(done: int) -> None:
             report(task.step, min(task.total, done), task.total)
 
-        return await run_batch(task.settings, goal, parts, [runner, *options], tell)
+        counted = await run_batch(task.settings, goal, parts, [runner, *options], tell)
+        tell(task.total)  # an engine on other machines does not say how far it is
+        return counted
 
     return fill
 

@@ -95,16 +95,13 @@ def to_files(
     goal, made = IntoFiles(folder=folder, form=form, contract=contract), Counter[str]()
     with progress_bar() as bar:
         report = reporter(bar)
+
+        def tell(done: int) -> None:
+            report("from the topic", min(done, total), total)
+
         if parts:
-            made = finish(
-                run_batch(
-                    settings,
-                    goal,
-                    parts,
-                    [runner, *options],
-                    lambda done: report("from the topic", min(done, total), total),
-                )
-            )
+            made = finish(run_batch(settings, goal, parts, [runner, *options], tell))
+            tell(total)
     done = {
         "folder": folder,
         "files": len(parts),
